@@ -8,7 +8,10 @@
 //! a status, once at the end of a reconcile.
 
 pub mod backoff;
+pub mod base_image;
+pub mod candidate;
 pub mod conditions;
 pub mod context;
 pub mod driver;
 pub mod error;
+pub mod inputs;
