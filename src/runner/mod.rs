@@ -1,1 +1,4 @@
-//! (see lib.rs)
+//! What runs inside Job pods: pull, run a tool, frame its report.
+
+pub mod frame;
+mod termination;
