@@ -64,7 +64,9 @@ pub fn invocation(layout: &Path, json: &Path, cyclonedx: &Path, home: &Path) -> 
             "-o".into(),
             joined("cyclonedx-json=", cyclonedx),
         ],
-        env: env.map(|(name, value): (&str, OsString)| (name.to_owned(), value)).into(),
+        env: env
+            .map(|(name, value): (&str, OsString)| (name.to_owned(), value))
+            .into(),
     }
 }
 
@@ -230,7 +232,10 @@ pub fn read(json: &[u8], cyclonedx: &[u8], image: &Digest, options: &Options) ->
         });
     }
     let mut parsed = Parsed {
-        content: Some(format!("{name} {version}, database {}", document.descriptor.db.status.schema_version)),
+        content: Some(format!(
+            "{name} {version}, database {}",
+            document.descriptor.db.status.schema_version
+        )),
         version: Some(document.descriptor.version.clone()),
         database_built: Some(document.descriptor.db.status.built),
         evaluated: packages,
@@ -275,7 +280,9 @@ fn alerts(document: &Document, parsed: &mut Parsed) {
             } else {
                 let Package { name, version, .. } = package;
                 let Alert { kind, message } = alert;
-                parsed.problems.push(format!("{name} {version} was not judged ({kind}): {message}"));
+                parsed
+                    .problems
+                    .push(format!("{name} {version} was not judged ({kind}): {message}"));
             }
         }
     }

@@ -6,5 +6,6 @@ pub mod containerfile;
 pub mod digest;
 pub mod duration;
 pub mod image_ref;
+pub mod lineage;
 pub mod report;
 pub mod verdict;
