@@ -10,7 +10,7 @@ use super::layout::ImageConfig;
 use super::options::Options;
 use super::tree::Tree;
 use super::{config, environment, files, packages, path};
-use crate::domain::report::{Finding, MAX_FINDINGS, Severity};
+use crate::domain::report::{Finding, MAX_FINDINGS, Severity, bounded};
 
 /// What a rule may look at.
 pub(super) struct Context<'a> {
@@ -73,8 +73,8 @@ impl Found<'_> {
             self.findings.push(Finding {
                 id: self.rule.id.to_owned(),
                 severity,
-                title: title.into(),
-                subject: Some(show(subject)),
+                title: bounded(&title.into()),
+                subject: Some(bounded(&show(subject))),
                 remedy: Some(self.rule.remedy.to_owned()),
                 reference: self.rule.reference.map(str::to_owned),
                 fixed_version: None,

@@ -244,6 +244,13 @@ fn counts_and_lengths_are_limited() {
         let found = error(&image);
         assert!(found.contains(expected), "{expected}: {found}");
     }
+    // Links must not build a deeper tree than names may.
+    let mut image = one(Layer::new()
+        .symlink("l", &"a/".repeat(20))
+        .symlink("l/l", &"a/".repeat(20))
+        .file("l/l/x", 0o644, ""));
+    image.limits.depth = 30;
+    assert!(error(&image).contains("links followed"));
     // Directories that a path only implies count as well.
     let mut image = one(Layer::new().file("a/b/c/d/e", 0o644, ""));
     image.limits.entries = 4;

@@ -308,6 +308,13 @@ impl Tree {
     fn descend(&mut self, parts: &[&[u8]], layer: u16) -> Result<Id, LayerFault> {
         let mut walk = Walk::new(ROOT, parts);
         while let Some(part) = walk.next() {
+            // Links can lead deeper than any one name: what walks the tree relies on this bound.
+            if walk.dirs.len() as u64 > self.limits.depth {
+                return Err(LayerFault::limit(
+                    "components of a path, links followed",
+                    self.limits.depth,
+                ));
+            }
             if part == b".." {
                 walk.up();
                 continue;
