@@ -2,6 +2,9 @@
 //!
 //! Nothing here knows a client, a clock or the environment; `now` is always a parameter.
 
+pub mod containerfile;
 pub mod digest;
+pub mod duration;
 pub mod image_ref;
 pub mod report;
+pub mod verdict;

@@ -1,0 +1,251 @@
+//! `ImageCandidate`: one bounded attempt to prove one upstream digest under one set of inputs. Written by the operator.
+
+use super::{
+    base_image::{Promotion, Verification},
+    refs::LocalRef,
+    validation_policy::ValidationPolicySpec,
+};
+use crate::domain::{digest::Digest, image_ref::Repository, report::Severity};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One upstream digest with one customisation under one set of policies, on its way to production.
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[kube(
+    group = "repave.dev",
+    version = "v1alpha1",
+    kind = "ImageCandidate",
+    namespaced,
+    status = "ImageCandidateStatus",
+    shortname = "ic",
+    category = "repave",
+    derive = "PartialEq",
+    printcolumn(name = "BaseImage", type_ = "string", json_path = ".spec.baseImage"),
+    printcolumn(name = "Step", type_ = "string", json_path = ".status.step"),
+    printcolumn(name = "Result", type_ = "string", json_path = ".status.result"),
+    printcolumn(name = "Failed", type_ = "string", json_path = ".status.failedChecks"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self == oldSelf", "an ImageCandidate is immutable: change the BaseImage or its policy, and a new candidate is made"))]
+pub struct ImageCandidateSpec {
+    /// The BaseImage that it belongs to.
+    #[schemars(length(max = 40))]
+    pub base_image: String,
+    /// Upstream repository.
+    #[schemars(with = "String")]
+    pub source: Repository,
+    /// The tag that was resolved; for people.
+    #[schemars(length(max = 128))]
+    pub source_tag: String,
+    /// The digest that it was resolved to.
+    #[schemars(with = "String")]
+    pub source_digest: Digest,
+    /// SHA-256 over everything that decides the outcome: source digest, customisation, policies, verification.
+    #[schemars(with = "String")]
+    pub inputs_hash: Digest,
+    /// Where it is copied and built.
+    #[schemars(with = "String")]
+    pub staging: Repository,
+    /// Secret to pull the source with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_secret_ref: Option<LocalRef>,
+    /// How upstream is verified.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub verify: Vec<Verification>,
+    /// The customisation with everything that it referred to.
+    pub build: BuildInputs,
+    /// The exact policies.
+    #[schemars(length(max = 4))]
+    pub policies: Vec<PolicySnapshot>,
+    /// Where it goes when it is proven.
+    pub promote: Promotion,
+}
+
+/// The customisation, resolved.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildInputs {
+    /// Certificates in PEM, in the order of the BaseImage.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub ca_certificates: Vec<String>,
+    /// Accounts to remove.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub remove_users: Vec<String>,
+    /// Instructions, without FROM.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 16384))]
+    pub containerfile: String,
+}
+
+/// A policy as it was when the candidate was made.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicySnapshot {
+    /// Its name.
+    pub name: String,
+    /// Its checks.
+    pub spec: ValidationPolicySpec,
+    /// The gossfiles that it refers to, by check name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gossfiles: BTreeMap<String, String>,
+}
+
+/// How far a candidate is.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageCandidateStatus {
+    /// Generation that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The step that it is at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// How it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<CandidateResult>,
+    /// The checks that failed, for the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_checks: Option<String>,
+    /// The digest of the customised build in the staging repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub built_digest: Option<Digest>,
+    /// One entry a check.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub checks: Vec<CheckSummary>,
+    /// One entry a step that has begun.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["step".into()]))]
+    pub timeline: Vec<TimelineEntry>,
+    /// What was promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted: Option<Promoted>,
+    /// Conditions: one a step, and Ready, Reconciling, Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The steps of the pipeline, in order; each one is a condition type.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, schemars::JsonSchema)]
+pub enum Step {
+    /// The upstream image is in the staging repository.
+    Pulled,
+    /// Upstream is genuine.
+    Verified,
+    /// The customised image is in the staging repository.
+    Built,
+    /// Hardening, functional and benchmark checks passed.
+    Validated,
+    /// No vulnerability above the threshold.
+    Scanned,
+    /// It is at the production repository, signed.
+    Promoted,
+}
+
+impl Step {
+    /// All steps, in order.
+    pub const ALL: [Self; 6] = [
+        Self::Pulled,
+        Self::Verified,
+        Self::Built,
+        Self::Validated,
+        Self::Scanned,
+        Self::Promoted,
+    ];
+
+    /// The condition type.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pulled => "Pulled",
+            Self::Verified => "Verified",
+            Self::Built => "Built",
+            Self::Validated => "Validated",
+            Self::Scanned => "Scanned",
+            Self::Promoted => "Promoted",
+        }
+    }
+}
+
+/// How a candidate stands.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, schemars::JsonSchema)]
+pub enum CandidateResult {
+    /// On its way.
+    Running,
+    /// Promoted.
+    Passed,
+    /// A gate refused it for good: nothing of it is ever promoted.
+    Rejected,
+    /// Something is missing that a person must provide; it goes on by itself when that appears.
+    Waiting,
+    /// A check or build could not be carried out after all retries; the gate stays shut.
+    Error,
+}
+
+/// The verdict of one check, in short; the full report is a referrer of the built digest.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckSummary {
+    /// Name of the check.
+    pub name: String,
+    /// Passed, Failed, Error, NotEvaluated or Unsupported.
+    pub verdict: String,
+    /// One line for people.
+    pub message: String,
+    /// Findings per severity.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, u32>")]
+    pub counts: BTreeMap<Severity, u32>,
+    /// How many rules, tests or packages were evaluated.
+    pub evaluated: u64,
+    /// The worst findings, at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<String>,
+    /// Digest of the full report's manifest in the staging repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub report: Option<Digest>,
+    /// Milliseconds of the tool.
+    pub tool_millis: u64,
+}
+
+/// When a step began and ended.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TimelineEntry {
+    /// The step.
+    pub step: Step,
+    /// When it began.
+    pub started: Time,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Time>,
+}
+
+/// What was promoted.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Promoted {
+    /// The production repository.
+    #[schemars(with = "String")]
+    pub repository: Repository,
+    /// The digest.
+    #[schemars(with = "String")]
+    pub digest: Digest,
+    /// The immutable tag.
+    pub tag: String,
+    /// Chain ID of all its layers: by it, images built on this release are recognised.
+    #[schemars(with = "String")]
+    pub chain_id: Digest,
+    /// How many layers it has.
+    pub layers: u32,
+    /// When.
+    pub at: Time,
+}

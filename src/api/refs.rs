@@ -1,0 +1,45 @@
+//! References between objects, and the labels and annotations that tie them together.
+//!
+//! A reference stays in the namespace of the object that makes it.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// Label on everything that belongs to a base image; the value is its name.
+pub const LABEL_BASE_IMAGE: &str = "repave.dev/base-image";
+/// Label on everything that belongs to a candidate; the value is its name.
+pub const LABEL_CANDIDATE: &str = "repave.dev/candidate";
+/// Label on a check's Job; the value is the check's name.
+pub const LABEL_CHECK: &str = "repave.dev/check";
+/// Label on a run; the value is its plan's name.
+pub const LABEL_PLAN: &str = "repave.dev/plan";
+/// Annotation on a workload: which run moved it (`namespace/name`).
+pub const ANNOTATION_RUN: &str = "repave.dev/run";
+/// Annotation on a workload: JSON of what it ran before, per container.
+pub const ANNOTATION_PREVIOUS: &str = "repave.dev/previous-images";
+/// Annotation on a workload: when it was moved, RFC 3339.
+pub const ANNOTATION_MOVED_AT: &str = "repave.dev/moved-at";
+/// Annotation on a workload: JSON of a hold (reason, digest, since, until); present means: do not touch.
+pub const ANNOTATION_HOLD: &str = "repave.dev/hold";
+
+/// The name of an object in the same namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalRef {
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// One key of a ConfigMap or Secret in the same namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyRef {
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in it; each field that uses this says its default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: Option<String>,
+}

@@ -1,0 +1,179 @@
+//! `RepavePlan`: a standing wish. Move these workloads to whatever release of these base images is newest, in waves.
+
+use super::refs::LocalRef;
+use crate::domain::duration::Span;
+use k8s_openapi::apimachinery::pkg::{
+    apis::meta::v1::{Condition, LabelSelector},
+    util::intstr::IntOrString,
+};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// Moves every workload that runs on an older release of the base images to the newest one, wave by wave.
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[kube(
+    group = "repave.dev",
+    version = "v1alpha1",
+    kind = "RepavePlan",
+    namespaced,
+    status = "RepavePlanStatus",
+    shortname = "rp",
+    category = "repave",
+    derive = "PartialEq",
+    validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name: at most 40 characters, because the names of its runs are made from it"),
+    printcolumn(name = "Run", type_ = "string", json_path = ".status.run"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RepavePlanSpec {
+    /// The base images whose releases are rolled out.
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = ("self.size() > 0", "baseImageRefs is empty: name at least one BaseImage of this namespace, for example [{name: debian-12}]"))]
+    pub base_image_refs: Vec<LocalRef>,
+    /// Which workloads may be moved.
+    pub targets: Targets,
+    /// The waves, in order. What no wave takes is never moved; without any, one wave takes everything.
+    #[serde(default = "default_waves")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = ("self.size() > 0", "waves is empty: leave it out for one wave with everything, or name at least one"))]
+    pub waves: Vec<Wave>,
+    /// What counts as healthy.
+    #[serde(default)]
+    pub health: Health,
+    /// What happens when a workload does not become healthy.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// Stops: nothing new is started; roll-outs that run are finished.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// Which workloads may be moved.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Targets {
+    /// Namespaces that are opted in, by label. An empty selector would be every namespace and is refused.
+    #[x_kube(validation = ("(has(self.matchLabels) && self.matchLabels.size() > 0) || (has(self.matchExpressions) && self.matchExpressions.size() > 0)", "targets.namespaceSelector is empty, which would opt in every namespace: name a label, for example matchLabels: {repave: auto}"))]
+    pub namespace_selector: LabelSelector,
+    /// Workloads in them, by label; all of them unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// One wave. A workload belongs to the first wave that takes it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!(has(self.selector) && has(self.percent))", "a wave names selector or percent, not both; with neither it takes all that is left"))]
+pub struct Wave {
+    /// Name of the wave.
+    #[schemars(length(max = 30), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Workloads with these labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+    /// This share of all targets, chosen by a stable hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("self >= 1 && self <= 100", "a wave of 0 percent takes nothing: percent is between 1 and 100, or leave it out to take all that is left"))]
+    pub percent: Option<i32>,
+    /// How many workloads roll at the same time: a number, or a percentage of the wave (rounded up). The default is 10%.
+    #[serde(default = "default_concurrent")]
+    #[x_kube(validation = ("type(self) == int ? self >= 1 : self.matches('^([1-9][0-9]?|100)%$')", "maxConcurrent is a number of at least 1, or a percentage from 1% to 100%"))]
+    pub max_concurrent: IntOrString,
+    /// How long the wave must stay healthy before the next one begins.
+    #[serde(default = "default_soak")]
+    pub soak: Span,
+}
+
+fn default_concurrent() -> IntOrString {
+    IntOrString::String("10%".to_owned())
+}
+
+fn default_soak() -> Span {
+    Span::seconds(0)
+}
+
+fn default_waves() -> Vec<Wave> {
+    vec![Wave {
+        name: "all".to_owned(),
+        selector: None,
+        percent: None,
+        max_concurrent: default_concurrent(),
+        soak: default_soak(),
+    }]
+}
+
+/// What counts as healthy.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// How long one workload may take to become healthy on the new image.
+    #[serde(default = "default_rollout_deadline")]
+    #[x_kube(validation = ("duration(self) >= duration('5s')", "health.rolloutDeadline is shorter than 5s: no workload rolls that fast; the default is 10m"))]
+    pub rollout_deadline: Span,
+}
+
+fn default_rollout_deadline() -> Span {
+    Span::seconds(600)
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            rollout_deadline: default_rollout_deadline(),
+        }
+    }
+}
+
+/// What happens when a workload does not become healthy.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OnFailure {
+    /// How many workloads may fail before the run stops: a number, or a percentage of all targets (rounded down).
+    #[serde(default = "default_budget")]
+    #[x_kube(validation = ("type(self) == int ? self >= 0 : self.matches('^([0-9]|[1-9][0-9]|100)%$')", "onFailure.budget is a number of at least 0, or a percentage from 0% to 100%"))]
+    pub budget: IntOrString,
+    /// What is done with the workload.
+    #[serde(default)]
+    pub action: FailureAction,
+}
+
+fn default_budget() -> IntOrString {
+    IntOrString::String("5%".to_owned())
+}
+
+impl Default for OnFailure {
+    fn default() -> Self {
+        Self {
+            budget: default_budget(),
+            action: FailureAction::default(),
+        }
+    }
+}
+
+/// What is done with a workload that does not become healthy.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, schemars::JsonSchema)]
+pub enum FailureAction {
+    /// It gets its old image back and is held there.
+    #[default]
+    RollbackWorkload,
+    /// It is left as it is, and the run stops.
+    Pause,
+}
+
+/// What is known of a plan.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RepavePlanStatus {
+    /// Generation that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The newest run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// Conditions: Ready, Reconciling, Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,138 @@
+//! `RepaveRun`: one bounded roll-out of one release to the targets of one plan. Written by the operator.
+
+use super::repave_plan::{Health, OnFailure, Targets, Wave};
+use crate::domain::{digest::Digest, image_ref::Repository};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// One release on its way to every workload of a plan.
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[kube(
+    group = "repave.dev",
+    version = "v1alpha1",
+    kind = "RepaveRun",
+    namespaced,
+    status = "RepaveRunStatus",
+    shortname = "rr",
+    category = "repave",
+    derive = "PartialEq",
+    printcolumn(name = "Target", type_ = "string", json_path = ".status.target"),
+    printcolumn(name = "Wave", type_ = "string", json_path = ".status.wave"),
+    printcolumn(name = "Done", type_ = "integer", json_path = ".status.counts.done"),
+    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
+    printcolumn(name = "Held", type_ = "integer", json_path = ".status.counts.held"),
+    printcolumn(name = "Total", type_ = "integer", json_path = ".status.counts.total"),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self == oldSelf", "a RepaveRun is immutable: change its RepavePlan; the next release gets a new run"))]
+pub struct RepaveRunSpec {
+    /// The plan that it belongs to.
+    #[schemars(length(max = 40))]
+    pub plan: String,
+    /// The base image.
+    #[schemars(length(max = 40))]
+    pub base_image: String,
+    /// The candidate that holds the proof of the target.
+    pub candidate: String,
+    /// Production repository of the target.
+    #[schemars(with = "String")]
+    pub repository: Repository,
+    /// The digest that everything is moved to.
+    #[schemars(with = "String")]
+    pub digest: Digest,
+    /// Its immutable tag; for people.
+    pub tag: String,
+    /// Which workloads.
+    pub targets: Targets,
+    /// In which waves.
+    #[schemars(length(max = 10))]
+    pub waves: Vec<Wave>,
+    /// What counts as healthy.
+    pub health: Health,
+    /// What happens otherwise.
+    pub on_failure: OnFailure,
+}
+
+/// How far a run is.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RepaveRunStatus {
+    /// Generation that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// First 12 hex digits of the target, for the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// `half (2/3)`, for the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<String>,
+    /// How many targets are in which state.
+    #[serde(default)]
+    pub counts: Counts,
+    /// The waves that have settled: the soak counts from there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub waves: Vec<WaveStatus>,
+    /// Workloads that failed, were rolled back, or are only reported; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub notable: Vec<NotableWorkload>,
+    /// When the run began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Time>,
+    /// When the last target came to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Time>,
+    /// Conditions: Ready, Reconciling, Stalled, Succeeded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// How many targets are in which state. Every target is in exactly one.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// All targets.
+    pub total: u32,
+    /// Not begun.
+    pub pending: u32,
+    /// Rolling.
+    pub rolling: u32,
+    /// Healthy on the target.
+    pub done: u32,
+    /// Did not become healthy and were left.
+    pub failed: u32,
+    /// Rolled back to the old image and held, or held by a person.
+    pub held: u32,
+    /// Reported only, with the reason (derived images, paused workloads).
+    pub skipped: u32,
+}
+
+/// A wave that has settled.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaveStatus {
+    /// Name of the wave.
+    pub name: String,
+    /// When all its targets had come to an end.
+    pub settled_at: Time,
+}
+
+/// A workload that a person wants to know of.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NotableWorkload {
+    /// `Deployment shop/payments`.
+    pub workload: String,
+    /// RolledBack, Failed, Held, Outdated or Skipped.
+    pub state: String,
+    /// Why, and what to do.
+    pub reason: String,
+}

@@ -1,0 +1,171 @@
+//! The shell around every reconcile: read the object live, run its steps, write its status once, say when to come back.
+//!
+//! The read is live and not from the cache, because a stale cache must never lead to a second roll or a lost status.
+//! Must not know any kind.
+
+use super::{context::Context, error::one_line};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    core::NamespaceResourceScope,
+    runtime::{
+        controller::Action,
+        events::{Event, EventType},
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+use std::{fmt::Debug, time::Duration};
+
+/// Field manager of every status patch.
+pub const STATUS_MANAGER: &str = "repave/status";
+
+/// When to look at the object again, if nothing happens before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Only when it changes.
+    AwaitChange,
+    /// After this long.
+    After(Duration),
+    /// A step failed outside: after the object's own backoff.
+    Backoff,
+}
+
+/// One event that a person would want to know of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Whether something went wrong.
+    pub warning: bool,
+    /// PascalCase word.
+    pub reason: &'static str,
+    /// What is so, why, what to do.
+    pub message: String,
+}
+
+/// What the steps of a kind came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome<S> {
+    /// The whole new status.
+    pub status: S,
+    /// When to come back.
+    pub next: Next,
+    /// What people should hear of; published after the status is written, never failing anything.
+    pub notices: Vec<Notice>,
+}
+
+/// What the driver itself can fail at.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The object could not be read or its status not be written.
+    #[error("Kubernetes API: {0}")]
+    Api(#[from] kube::Error),
+    /// The object has no namespace, though its kind is namespaced.
+    #[error("the object has no namespace")]
+    NoNamespace,
+    /// A status could not be written as JSON.
+    #[error("status is not serialisable: {0}")]
+    Serialize(#[from] serde_json::Error),
+}
+
+/// A kind with a status that a controller owns.
+pub trait Owned:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize
+{
+    /// The status.
+    type Status: Clone + Debug + Default + PartialEq + Serialize + Send;
+    /// The status as it was read.
+    fn status(&self) -> Option<&Self::Status>;
+}
+
+/// Reads the object anew; `None` when it is gone or being deleted.
+pub async fn read<K: Owned>(ctx: &Context, seen: &K) -> Result<Option<K>, DriverError> {
+    let namespace = seen.namespace().ok_or(DriverError::NoNamespace)?;
+    let live = Api::<K>::namespaced(ctx.client.clone(), &namespace)
+        .get_opt(&seen.name_any())
+        .await?;
+    Ok(live.filter(|object| object.meta().deletion_timestamp.is_none()))
+}
+
+/// Writes the status if it differs, publishes the notices, and says when to come back.
+pub async fn finish<K: Owned>(ctx: &Context, object: &K, outcome: Outcome<K::Status>) -> Result<Action, DriverError> {
+    if object.status() != Some(&outcome.status) {
+        patch_status(ctx, object, &outcome.status).await?;
+    }
+    for notice in outcome.notices {
+        publish(ctx, object, notice).await;
+    }
+    let uid = object.uid().unwrap_or_default();
+    Ok(match outcome.next {
+        Next::AwaitChange => {
+            ctx.backoff.succeeded(&uid);
+            Action::await_change()
+        }
+        Next::After(wait) => {
+            ctx.backoff.succeeded(&uid);
+            Action::requeue(wait)
+        }
+        Next::Backoff => Action::requeue(ctx.backoff.failed(&uid)),
+    })
+}
+
+async fn patch_status<K: Owned>(ctx: &Context, object: &K, status: &K::Status) -> Result<(), DriverError> {
+    let namespace = object.namespace().ok_or(DriverError::NoNamespace)?;
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "status": serde_json::to_value(status)?,
+    });
+    let params = PatchParams::apply(STATUS_MANAGER).force();
+    Api::<K>::namespaced(ctx.client.clone(), &namespace)
+        .patch_status(&object.name_any(), &params, &Patch::Apply(&patch))
+        .await?;
+    Ok(())
+}
+
+/// Publishes one event; a failure is logged and changes nothing.
+async fn publish<K: Owned>(ctx: &Context, object: &K, notice: Notice) {
+    let event = Event {
+        type_: if notice.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: notice.reason.to_owned(),
+        note: Some(notice.message.chars().take(1000).collect()),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = ctx.recorder.publish(&event, &object.object_ref(&())).await {
+        tracing::warn!(object = %object.name_any(), reason = notice.reason, error = one_line(&error), "event not published");
+    }
+}
+
+/// The answer to a reconcile that failed in the driver itself: log, and try again with backoff.
+pub fn on_error<K: Owned>(object: &K, error: &DriverError, ctx: &Context) -> Action {
+    tracing::warn!(
+        kind = %K::kind(&()),
+        namespace = object.namespace().unwrap_or_default(),
+        name = object.name_any(),
+        error = one_line(error),
+        "reconcile failed"
+    );
+    Action::requeue(ctx.backoff.failed(&object.uid().unwrap_or_default()))
+}
+
+macro_rules! owned {
+    ($($kind:ty => $status:ty),* $(,)?) => {
+        $(impl Owned for $kind {
+            type Status = $status;
+
+            fn status(&self) -> Option<&Self::Status> {
+                self.status.as_ref()
+            }
+        })*
+    };
+}
+owned!(
+    crate::api::BaseImage => crate::api::BaseImageStatus,
+    crate::api::ImageCandidate => crate::api::ImageCandidateStatus,
+    crate::api::RepavePlan => crate::api::RepavePlanStatus,
+    crate::api::RepaveRun => crate::api::RepaveRunStatus,
+);
