@@ -91,11 +91,13 @@ struct Document {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
 struct Summary {
-    test_count: u64,
-    failed_count: u64,
-    skipped_count: u64,
+    #[serde(rename = "test-count")]
+    tests: u64,
+    #[serde(rename = "failed-count")]
+    failed: u64,
+    #[serde(rename = "skipped-count")]
+    skipped: u64,
 }
 
 #[derive(Deserialize)]
@@ -214,17 +216,13 @@ fn count(test: &Test, options: &Options, parsed: &mut Parsed, failed: &mut u64) 
 /// The list, the summary and the exit code must tell the same story: a torn or doctored document does not.
 fn agree(document: &Document, failed: u64, skipped: u64, exit_code: Option<i32>) -> Result<(), ReadError> {
     let untrusted = |why: String| Err(ReadError::Untrusted { tool: TOOL, why });
-    let counted = (document.results.len() as u64, failed, skipped);
-    let Summary {
-        test_count,
-        failed_count,
-        skipped_count,
-    } = document.summary;
-    if counted != (test_count, failed_count, skipped_count) {
+    let said = &document.summary;
+    let tests = document.results.len() as u64;
+    if (tests, failed, skipped) != (said.tests, said.failed, said.skipped) {
         return untrusted(format!(
-            "its summary says {test_count} tests, {failed_count} failed, {skipped_count} skipped; its list has \
-             {} tests, {failed} failed, {skipped} skipped",
-            document.results.len()
+            "its summary says {} tests, {} failed, {} skipped; its list has {tests} tests, {failed} failed, {skipped} \
+             skipped",
+            said.tests, said.failed, said.skipped
         ));
     }
     let expected = i32::from(failed > 0);

@@ -54,7 +54,7 @@ pub(super) fn read(xml: impl BufRead, what: &'static str, sink: &mut impl Sink) 
         }
         match event.map_err(|error| malformed(what, error))? {
             Event::Start(start) => {
-                let name = start.local_name().as_ref().to_owned();
+                let name = checked(&start, what)?;
                 sink.start(&name, &start)?;
                 open.push(name);
                 if open.len() > MAX_DEPTH {
@@ -62,7 +62,7 @@ pub(super) fn read(xml: impl BufRead, what: &'static str, sink: &mut impl Sink) 
                 }
             }
             Event::Empty(start) => {
-                let name = start.local_name().as_ref().to_owned();
+                let name = checked(&start, what)?;
                 sink.start(&name, &start)?;
                 sink.end(&name)?;
             }
@@ -76,6 +76,17 @@ pub(super) fn read(xml: impl BufRead, what: &'static str, sink: &mut impl Sink) 
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
         }
     }
+}
+
+/// The local name of an element whose attributes are all well formed: a broken one must not just be absent.
+fn checked(start: &BytesStart<'_>, what: &str) -> Result<String, ReadError> {
+    for attribute in start.attributes() {
+        let attribute = attribute.map_err(|error| malformed(what, error))?;
+        attribute
+            .normalized_value(XmlVersion::Implicit1_0)
+            .map_err(|error| malformed(what, error))?;
+    }
+    Ok(start.local_name().as_ref().to_owned())
 }
 
 fn resolve(reference: &BytesRef<'_>, what: &str) -> Result<String, ReadError> {
