@@ -5,4 +5,10 @@
 pub mod digest;
 pub mod duration;
 pub mod image_ref;
+pub mod lineage;
+pub mod marks;
+pub mod ownership;
+pub mod pod;
 pub mod report;
+pub mod wave;
+pub mod workload;
