@@ -1,1 +1,133 @@
-//! (see lib.rs)
+//! The proof that goes with a promoted digest: signatures, the verification summary, the reports.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | [`signing`] | the promotion key (ECDSA P-256), the envelope that is signed (DSSE) |
+//! | [`cosign`] | signatures that `cosign verify` accepts, and the verification of such signatures |
+//! | [`vsa`] | the SLSA verification summary |
+//!
+//! Must not sign anything but a pass: cosign accepts any statement of the key about a digest as its signature, so
+//! there is no way in here to say "failed".
+
+pub mod cosign;
+pub mod signing;
+pub mod vsa;
+
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    domain::{digest::Digest, image_ref::Repository},
+    registry::{Artifact, Auth, Client, Descriptor, Error},
+};
+use bytes::Bytes;
+use cosign::{Signed, VerifyError};
+use signing::PromotionKey;
+use std::collections::BTreeMap;
+use vsa::{ResourceRef, VerificationSummary};
+
+/// What a normalised report is called among the artifacts of an image.
+pub const REPORT_ARTIFACT_TYPE: &str = "application/vnd.repave.report.v1+json";
+/// Which report it is: the name of the check, `sbom`, `summary`.
+pub const REPORT_KIND: &str = "dev.repave.report.kind";
+
+/// One report of a candidate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportArtifact {
+    /// The name of the check, `sbom`, …
+    pub kind: String,
+    /// The report.
+    pub json: Bytes,
+}
+
+/// Everything that is said about a digest that passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// The reports that the verdict rests on.
+    pub reports: Vec<ReportArtifact>,
+    /// The verdict; the digests of the reports are added to its inputs.
+    pub summary: VerificationSummary,
+}
+
+/// Where the evidence is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The signatures.
+    pub signed: Signed,
+    /// The artifacts with the reports, in the order they were given.
+    pub reports: Vec<Digest>,
+    /// The artifact with the verification summary.
+    pub summary: Digest,
+}
+
+/// Why evidence is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The registry did not take it.
+    #[error(transparent)]
+    Registry(#[from] Error),
+    /// It was written, but what was read back does not verify.
+    #[error("the signature just written does not verify: {0}")]
+    ReadBack(#[from] VerifyError),
+}
+
+impl PublishError {
+    /// One stable word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Registry(error) => error.reason(),
+            Self::ReadBack(error) => error.reason(),
+        }
+    }
+
+    /// The registry's error, if it was one.
+    pub fn registry(&self) -> Option<&Error> {
+        match self {
+            Self::Registry(error) | Self::ReadBack(VerifyError::Registry(error)) => Some(error),
+            Self::ReadBack(_) => None,
+        }
+    }
+}
+
+/// Attaches a report to an image, unsigned: it is found through the summary, which names its digest.
+pub async fn attach_report(
+    client: &Client,
+    repository: &Repository,
+    subject: &Descriptor,
+    kind: &str,
+    json: Bytes,
+    auth: &Auth,
+) -> Result<Digest, Error> {
+    let annotations = BTreeMap::from([(REPORT_KIND.to_owned(), kind.to_owned())]);
+    let artifact = Artifact::single(REPORT_ARTIFACT_TYPE, REPORT_ARTIFACT_TYPE, json, annotations);
+    client.attach(repository, subject, &artifact, auth).await
+}
+
+/// Publishes all evidence of a digest that passed, and reads the signature back. Doing it again changes nothing.
+pub async fn publish(
+    client: &Client,
+    repository: &Repository,
+    subject: &Descriptor,
+    evidence: &Evidence,
+    key: &PromotionKey,
+    auth: &Auth,
+) -> Result<Published, PublishError> {
+    let signed = cosign::sign(client, repository, subject, key, auth).await?;
+    let mut summary = evidence.summary.clone();
+    let mut reports = Vec::new();
+    for report in &evidence.reports {
+        let digest = attach_report(client, repository, subject, &report.kind, report.json.clone(), auth).await?;
+        summary.input_attestations.push(ResourceRef {
+            uri: format!("oci://{}", repository.at(&digest)),
+            digest: digest.clone(),
+        });
+        reports.push(digest);
+    }
+    let summary = vsa::attach(client, repository, subject, &summary, key, auth).await?;
+    cosign::verify(client, repository, &subject.digest, &key.public(), auth).await?;
+    Ok(Published {
+        signed,
+        reports,
+        summary,
+    })
+}

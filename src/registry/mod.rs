@@ -1,5 +1,44 @@
-//! Our OCI distribution client (arrives with its own commit).
+//! Our OCI distribution client: resolve, read, copy, push, attach; nothing about Kubernetes and no policy.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | [`client`] | one HTTP call: budget per host, credentials, quick retries, redirects |
+//! | `answer` | bounded bodies, redirect targets, errors by status |
+//! | [`auth`] | credentials bound to a host; `token` fetches and caches bearer tokens |
+//! | [`address`] | where a registry may send us (SSRF rules) |
+//! | [`manifest`] | manifests and indexes: read, checked, written |
+//! | [`blob`] | blobs: read and written with their digest checked |
+//! | [`copy`] | an image from one repository to another |
+//! | [`config`] | what an image is made of, for one platform |
+//! | [`referrers`] | what is attached to an image |
+//! | [`layout`] | an image to and from an OCI layout folder |
+//!
+//! Must not trust a registry: every body is bounded, every digest recomputed, every target checked.
 
-/// The client.
-#[derive(Clone)]
-pub struct Client;
+pub mod address;
+mod answer;
+pub mod auth;
+pub mod blob;
+pub mod client;
+pub mod config;
+pub mod copy;
+pub mod error;
+pub mod layout;
+pub mod manifest;
+pub mod referrers;
+mod tags;
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod token;
+
+pub use auth::{Auth, Credentials, InvalidCredentials};
+pub use blob::{BlobMove, BlobStream};
+pub use client::{Client, ClientOptions, Observer};
+pub use config::ResolvedImage;
+pub use copy::CopyStats;
+pub use error::Error;
+pub use layout::LayoutLimits;
+pub use manifest::{Content, Descriptor, ImageIndex, ImageManifest, Manifest, Platform, PutManifest, Reference};
+pub use referrers::{Artifact, ArtifactLayer};

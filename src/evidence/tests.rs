@@ -1,0 +1,1 @@
+//! Evidence against real registries.

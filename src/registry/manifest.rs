@@ -1,0 +1,508 @@
+//! Manifests and indexes: read with their digest recomputed, parsed strictly, written byte for byte.
+//!
+//! Must not serialise a manifest that was read: its digest is the digest of the bytes the registry gave.
+
+use super::{
+    answer::status_error,
+    auth::Auth,
+    client::{Access, Client},
+    error::Error,
+};
+use crate::domain::{
+    digest::Digest,
+    image_ref::{ImageRef, Repository},
+};
+use bytes::Bytes;
+use reqwest::{
+    Method, Response,
+    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue},
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+/// An image index.
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// An image manifest.
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Docker's image index.
+pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// Docker's image manifest.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+const MAX_MANIFEST: u64 = 4 << 20;
+const MAX_ENTRIES: usize = 500;
+
+/// A platform of an image index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// E.g. `linux`.
+    pub os: String,
+    /// E.g. `amd64`.
+    pub architecture: String,
+    /// E.g. `v8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// The platform that is used when none is named.
+    pub fn linux_amd64() -> Self {
+        Self {
+            os: "linux".to_owned(),
+            architecture: "amd64".to_owned(),
+            variant: None,
+        }
+    }
+
+    /// Whether an image for `self` satisfies a wish for `wanted`: a wish without a variant takes any.
+    pub fn satisfies(&self, wanted: &Self) -> bool {
+        self.os == wanted.os
+            && self.architecture == wanted.architecture
+            && (wanted.variant.is_none() || wanted.variant == self.variant)
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
+    }
+}
+
+/// A text that is not a platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected a platform like linux/amd64 or linux/arm64/v8, found {found:?}")]
+pub struct InvalidPlatform {
+    /// The text as found, cut to 100 characters.
+    pub found: String,
+}
+
+impl FromStr for Platform {
+    type Err = InvalidPlatform;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPlatform> {
+        let word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let parts: Vec<&str> = text.split('/').collect();
+        if !(2..=3).contains(&parts.len()) || !parts.iter().all(word) {
+            return Err(InvalidPlatform {
+                found: text.chars().take(100).collect(),
+            });
+        }
+        Ok(Self {
+            os: parts[0].to_owned(),
+            architecture: parts[1].to_owned(),
+            variant: parts.get(2).map(|&variant| variant.to_owned()),
+        })
+    }
+}
+
+/// What something is, and how it is named and checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// The media type.
+    pub media_type: String,
+    /// The digest.
+    pub digest: Digest,
+    /// The size in bytes.
+    pub size: u64,
+    /// For an attached artifact: what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// For a child of an index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// Free text.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_empty"
+    )]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Several writers put `null` where the specification wants the field left out.
+pub(crate) fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl Descriptor {
+    /// A descriptor for these bytes.
+    pub fn of(media_type: &str, bytes: &[u8]) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+            artifact_type: None,
+            platform: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
+/// An image manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageManifest {
+    /// Always 2.
+    pub schema_version: u32,
+    /// The media type, when it names itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// For an artifact: what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// The image configuration.
+    pub config: Descriptor,
+    /// The layers, lowest first.
+    pub layers: Vec<Descriptor>,
+    /// What an artifact is attached to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
+    /// Free text.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_empty"
+    )]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// An image index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageIndex {
+    /// Always 2.
+    pub schema_version: u32,
+    /// The media type, when it names itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// The children.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub manifests: Vec<Descriptor>,
+    /// Free text.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_empty"
+    )]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A parsed manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// One image.
+    Image(Box<ImageManifest>),
+    /// Several images.
+    Index(ImageIndex),
+}
+
+/// A manifest or index as the registry gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The exact bytes.
+    pub bytes: Bytes,
+    /// One of the four media types.
+    pub media_type: String,
+    /// The digest of `bytes`.
+    pub digest: Digest,
+}
+
+/// Where to put a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// Under a tag.
+    Tag(String),
+    /// Under its digest.
+    Digest(Digest),
+}
+
+/// What a registry did with a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutManifest {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The registry linked the manifest to its subject by itself.
+    pub subject_processed: bool,
+}
+
+/// The fields that decide what a document is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape {
+    media_type: Option<String>,
+    config: Option<serde::de::IgnoredAny>,
+    layers: Option<serde::de::IgnoredAny>,
+    manifests: Option<serde::de::IgnoredAny>,
+}
+
+impl Manifest {
+    /// Takes bytes that a registry or a layout gave, under the media type it gave (empty: take the document's own).
+    pub fn parse(host: &str, bytes: Bytes, declared: &str) -> Result<Self, Error> {
+        let bad = |expected, found: &str| Error::malformed(host, "the manifest", expected, found);
+        let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| bad("a JSON manifest", &e.to_string()))?;
+        let own = shape.media_type.as_deref();
+        let media_type = if is_known(declared) {
+            declared
+        } else {
+            own.unwrap_or(declared)
+        };
+        if !is_known(media_type) {
+            return Err(bad("an OCI or Docker v2 manifest or index", media_type));
+        }
+        // A document that can be read as two things would be checked as one and run as the other (CVE-2021-41190).
+        if own.is_some_and(|own| own != media_type) {
+            return Err(bad("a mediaType equal to the Content-Type", own.unwrap_or_default()));
+        }
+        let is_index = matches!(media_type, OCI_INDEX | DOCKER_LIST);
+        if is_index && (shape.config.is_some() || shape.layers.is_some()) || !is_index && shape.manifests.is_some() {
+            return Err(bad("either an image or an index", "a document with the fields of both"));
+        }
+        Ok(Self {
+            media_type: media_type.to_owned(),
+            digest: Digest::of(&bytes),
+            bytes,
+        })
+    }
+
+    /// What is in it.
+    pub fn content(&self, host: &str) -> Result<Content, Error> {
+        let bad = |e: &serde_json::Error| Error::malformed(host, "the manifest", "valid descriptors", &e.to_string());
+        let (content, entries) = if matches!(self.media_type.as_str(), OCI_INDEX | DOCKER_LIST) {
+            let index: ImageIndex = serde_json::from_slice(&self.bytes).map_err(|e| bad(&e))?;
+            let entries = index.manifests.len();
+            (Content::Index(index), entries)
+        } else {
+            let image: ImageManifest = serde_json::from_slice(&self.bytes).map_err(|e| bad(&e))?;
+            let entries = image.layers.len();
+            (Content::Image(Box::new(image)), entries)
+        };
+        if entries > MAX_ENTRIES {
+            return Err(Error::TooLarge {
+                host: host.to_owned(),
+                what: "the manifest (entries)",
+                limit: MAX_ENTRIES as u64,
+            });
+        }
+        Ok(content)
+    }
+
+    /// A descriptor that points here.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::of(&self.media_type, &self.bytes)
+    }
+}
+
+fn is_known(media_type: &str) -> bool {
+    matches!(media_type, OCI_INDEX | OCI_MANIFEST | DOCKER_LIST | DOCKER_MANIFEST)
+}
+
+pub(crate) fn content_type(response: &Response) -> String {
+    let text = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn tail(image: &ImageRef) -> Result<String, Error> {
+    let digest = image.digest.as_ref().map(Digest::as_str);
+    let reference = digest
+        .or(image.tag.as_deref())
+        .ok_or_else(|| Error::IncompleteReference {
+            image: image.to_string(),
+            missing: "tag or digest",
+        })?;
+    Ok(format!("manifests/{reference}"))
+}
+
+fn accept() -> HeaderMap {
+    HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(ACCEPTED))])
+}
+
+fn digest_header(response: &Response) -> Option<Digest> {
+    response
+        .headers()
+        .get("docker-content-digest")?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+fn expect_digest(host: &str, expected: &Digest, found: &Digest) -> Result<(), Error> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::DigestMismatch {
+        host: host.to_owned(),
+        what: "the manifest",
+        expected: expected.clone(),
+        found: found.to_string(),
+    })
+}
+
+impl Client {
+    /// What a reference points to now; `None` when there is no such image. Costs no counted pull.
+    pub async fn head(&self, image: &ImageRef, auth: &Auth) -> Result<Option<Descriptor>, Error> {
+        let host = image.repository.host();
+        let verb = ("head_manifest", Method::HEAD, Access::Pull);
+        let mut call = self.call(verb, &image.repository, &tail(image)?, auth)?;
+        call.headers = accept();
+        let response = self.send(&call).await?;
+        match response.status().as_u16() {
+            200 => {}
+            404 => return Ok(None),
+            _ => return Err(status_error(&call, &response)),
+        }
+        let length = response
+            .headers()
+            .get(CONTENT_LENGTH)
+            .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        let media_type = content_type(&response);
+        let (Some(digest), Some(size), true) = (digest_header(&response), length, is_known(&media_type)) else {
+            // A registry that leaves a header out is asked for the manifest itself.
+            return self
+                .get_manifest(image, auth)
+                .await
+                .map(|manifest| Some(manifest.descriptor()));
+        };
+        if let Some(expected) = &image.digest {
+            expect_digest(host, expected, &digest)?;
+        }
+        Ok(Some(Descriptor {
+            media_type,
+            digest,
+            size,
+            artifact_type: None,
+            platform: None,
+            annotations: BTreeMap::new(),
+        }))
+    }
+
+    /// The manifest, with its digest recomputed and compared.
+    pub async fn get_manifest(&self, image: &ImageRef, auth: &Auth) -> Result<Manifest, Error> {
+        let host = image.repository.host();
+        let verb = ("get_manifest", Method::GET, Access::Pull);
+        let mut call = self.call(verb, &image.repository, &tail(image)?, auth)?;
+        call.headers = accept();
+        let response = self.send(&call).await?;
+        match response.status().as_u16() {
+            200 => {}
+            404 => {
+                return Err(Error::ManifestNotFound {
+                    image: Box::new(image.clone()),
+                });
+            }
+            _ => return Err(self.refused(&call, response).await),
+        }
+        let declared = content_type(&response);
+        let expected = image.digest.clone().or_else(|| digest_header(&response));
+        let bytes = self
+            .bounded_body(response, host, "the manifest (bytes)", MAX_MANIFEST)
+            .await?;
+        if let Some(expected) = expected {
+            expect_digest(host, &expected, &Digest::of(&bytes))?;
+        }
+        Manifest::parse(host, bytes, &declared)
+    }
+
+    /// Puts a manifest, byte for byte.
+    pub async fn put_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        media_type: &str,
+        bytes: Bytes,
+        auth: &Auth,
+    ) -> Result<PutManifest, Error> {
+        let digest = Digest::of(&bytes);
+        let image = match reference {
+            Reference::Tag(tag) => repository.tagged(tag).map_err(|e| Error::IncompleteReference {
+                image: e.found,
+                missing: "valid tag",
+            })?,
+            Reference::Digest(wanted) => {
+                expect_digest(repository.host(), wanted, &digest)?;
+                repository.at(wanted)
+            }
+        };
+        let verb = ("put_manifest", Method::PUT, Access::PullPush);
+        let mut call = self.call(verb, repository, &tail(&image)?, auth)?;
+        let value = HeaderValue::from_str(media_type)
+            .map_err(|_| Error::malformed(repository.host(), "the manifest", "a printable media type", media_type))?;
+        call.headers.insert(CONTENT_TYPE, value);
+        call.body = Some(bytes);
+        let response = self.send(&call).await?;
+        if !response.status().is_success() {
+            return Err(self.refused(&call, response).await);
+        }
+        if let Some(stored) = digest_header(&response) {
+            expect_digest(repository.host(), &digest, &stored)?;
+        }
+        Ok(PutManifest {
+            digest,
+            subject_processed: response.headers().contains_key("oci-subject"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str, declared: &str) -> Result<Manifest, Error> {
+        Manifest::parse("r.io", Bytes::copy_from_slice(json.as_bytes()), declared)
+    }
+
+    #[test]
+    fn a_document_that_can_be_read_as_two_things_is_refused() {
+        let d = Digest::of(b"x");
+        let both = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"a","digest":"{d}","size":1}},"layers":[],"manifests":[]}}"#
+        );
+        for declared in [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST] {
+            assert!(parse(&both, declared).unwrap_err().to_string().contains("both"));
+        }
+        let index = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[]}}"#);
+        assert!(parse(&index, OCI_INDEX).is_ok());
+        assert!(parse(&index, "application/json").is_ok());
+        assert!(parse(&index, OCI_MANIFEST).is_err());
+        assert!(
+            parse(
+                r#"{"schemaVersion":1}"#,
+                "application/vnd.docker.distribution.manifest.v1+json"
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn a_digest_that_is_none_is_refused_when_parsed() {
+        let json = r#"{"schemaVersion":2,"manifests":[{"mediaType":"a","digest":"sha256:../../etc/passwd","size":1}]}"#;
+        let error = parse(json, OCI_INDEX).unwrap().content("r.io").unwrap_err();
+        assert_eq!(error.reason(), "RegistryAnswerMalformed");
+    }
+
+    #[test]
+    fn platforms_are_words_between_slashes() {
+        assert_eq!(
+            "linux/arm64/v8".parse::<Platform>().unwrap().to_string(),
+            "linux/arm64/v8"
+        );
+        for text in ["linux", "linux/", "linux/amd64/v1/x", "linux/../amd64", "Linux/amd64"] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+        let arm: Platform = "linux/arm64/v8".parse().unwrap();
+        assert!(arm.satisfies(&"linux/arm64".parse().unwrap()));
+        assert!(!arm.satisfies(&"linux/arm64/v9".parse().unwrap()));
+    }
+}

@@ -1,0 +1,1 @@
+//! The client against real registries (`real`) and against hostile ones (`hostile`).
