@@ -12,3 +12,4 @@ pub mod conditions;
 pub mod context;
 pub mod driver;
 pub mod error;
+pub mod repave_run;
