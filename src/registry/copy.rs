@@ -7,8 +7,9 @@ use super::{
     auth::Auth,
     blob::BlobMove,
     client::Client,
+    descriptor::Descriptor,
     error::Error,
-    manifest::{Content, Descriptor, Manifest, Reference},
+    manifest::{Content, Manifest, Reference},
 };
 use crate::domain::image_ref::{ImageRef, Repository};
 use futures::{StreamExt as _, TryStreamExt as _, stream};

@@ -6,8 +6,9 @@
 use super::{
     auth::Auth,
     client::{Access, Client},
+    descriptor::Descriptor,
     error::Error,
-    manifest::{Content, Descriptor, ImageIndex, ImageManifest, OCI_INDEX, OCI_MANIFEST, Reference, content_type},
+    manifest::{Content, ImageIndex, ImageManifest, OCI_INDEX, OCI_MANIFEST, Reference, content_type},
     tags::next_page,
 };
 use crate::domain::{digest::Digest, image_ref::Repository};
