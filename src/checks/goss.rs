@@ -51,7 +51,16 @@ pub fn invocation(bundle: &Path, gossfile: &Path, vars: Option<&Path>) -> Invoca
     }
     args.extend(["-g".into(), gossfile.into()]);
     // 50 at once is Goss's default: too many `find /` for a small container.
-    let rest = ["validate", "--format", "json", "--format-options", "sort", "--no-color", "--max-concurrent", "4"];
+    let rest = [
+        "validate",
+        "--format",
+        "json",
+        "--format-options",
+        "sort",
+        "--no-color",
+        "--max-concurrent",
+        "4",
+    ];
     args.extend(rest.map(OsString::from));
     with(bundle, args)
 }
@@ -111,7 +120,12 @@ struct Test {
 
 impl Test {
     fn id(&self) -> String {
-        format!("{}:{}:{}", self.resource_type.to_lowercase(), self.resource_id, self.property)
+        format!(
+            "{}:{}:{}",
+            self.resource_type.to_lowercase(),
+            self.resource_id,
+            self.property
+        )
     }
 
     fn meta(&self, key: &str) -> Option<&str> {
@@ -131,7 +145,10 @@ impl Test {
             title: title.map_or_else(|| line.clone(), |title| format!("{title}: {line}")),
             subject: Some(self.resource_id.clone()),
             remedy: self.meta("remedy").map(str::to_owned),
-            reference: self.meta("control").or_else(|| self.meta("reference")).map(str::to_owned),
+            reference: self
+                .meta("control")
+                .or_else(|| self.meta("reference"))
+                .map(str::to_owned),
             fixed_version: None,
         }
     }
@@ -211,7 +228,9 @@ fn agree(document: &Document, failed: u64, skipped: u64, exit_code: Option<i32>)
     let expected = i32::from(failed > 0);
     match exit_code {
         Some(code) if code == expected => Ok(()),
-        Some(code) => untrusted(format!("{failed} failed tests mean exit code {expected}, it ended with {code}")),
+        Some(code) => untrusted(format!(
+            "{failed} failed tests mean exit code {expected}, it ended with {code}"
+        )),
         None => untrusted("it was ended by a signal".to_owned()),
     }
 }

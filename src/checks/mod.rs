@@ -210,7 +210,10 @@ mod tests {
                 message: "p\u{fffd}1 (and 1 more)".into()
             }
         );
-        assert_eq!((report.evaluated, report.tool_millis, report.candidate_executed), (3, 7, true));
+        assert_eq!(
+            (report.evaluated, report.tool_millis, report.candidate_executed),
+            (3, 7, true)
+        );
     }
 
     #[test]
@@ -222,7 +225,13 @@ mod tests {
             why: why.clone(),
         };
         let crashed = ReadError::Crashed { tool: "t", why };
-        assert!(matches!(assemble(run(&image), Err(unsupported)).outcome, Outcome::Unsupported { .. }));
-        assert!(matches!(assemble(run(&image), Err(crashed)).outcome, Outcome::Error { .. }));
+        assert!(matches!(
+            assemble(run(&image), Err(unsupported)).outcome,
+            Outcome::Unsupported { .. }
+        ));
+        assert!(matches!(
+            assemble(run(&image), Err(crashed)).outcome,
+            Outcome::Error { .. }
+        ));
     }
 }

@@ -77,9 +77,15 @@ const DOCKER_CONFIG: &str = ".dockerconfigjson";
 /// The text of one key of a ConfigMap.
 pub async fn config_map_key(ctx: &Context, namespace: &str, at: &KeyRef, default: &str) -> Result<String, Error> {
     let (kind, key) = ("ConfigMap", at.key.as_deref().unwrap_or(default));
-    let found = Api::<ConfigMap>::namespaced(ctx.client.clone(), namespace).get_opt(&at.name).await?;
+    let found = Api::<ConfigMap>::namespaced(ctx.client.clone(), namespace)
+        .get_opt(&at.name)
+        .await?;
     let map = found.ok_or_else(|| missing(kind, &at.name, namespace))?;
-    let key_missing = || Error::KeyMissing { kind, name: at.name.clone(), key: key.to_owned() };
+    let key_missing = || Error::KeyMissing {
+        kind,
+        name: at.name.clone(),
+        key: key.to_owned(),
+    };
     map.data.and_then(|mut data| data.remove(key)).ok_or_else(key_missing)
 }
 
@@ -92,7 +98,9 @@ pub async fn secret_key(ctx: &Context, namespace: &str, at: &KeyRef, default: &s
 
 /// The credentials in a Secret of type kubernetes.io/dockerconfigjson; anonymous without one.
 pub async fn registry_auth(ctx: &Context, namespace: &str, secret: Option<&LocalRef>) -> Result<Auth, Error> {
-    let Some(secret) = secret else { return Ok(Auth::anonymous()) };
+    let Some(secret) = secret else {
+        return Ok(Auth::anonymous());
+    };
     let bytes = secret_bytes(ctx, namespace, &secret.name, DOCKER_CONFIG).await?;
     let credentials = Credentials::from_dockerconfigjson(&bytes)
         .map_err(|error| malformed(&secret.name, DOCKER_CONFIG, &error.to_string()))?;
@@ -101,16 +109,35 @@ pub async fn registry_auth(ctx: &Context, namespace: &str, secret: Option<&Local
 
 async fn secret_bytes(ctx: &Context, namespace: &str, name: &str, key: &str) -> Result<Vec<u8>, Error> {
     let kind = "Secret";
-    let found = Api::<Secret>::namespaced(ctx.client.clone(), namespace).get_opt(name).await?;
+    let found = Api::<Secret>::namespaced(ctx.client.clone(), namespace)
+        .get_opt(name)
+        .await?;
     let secret = found.ok_or_else(|| missing(kind, name, namespace))?;
-    let key_missing = || Error::KeyMissing { kind, name: name.to_owned(), key: key.to_owned() };
-    Ok(secret.data.and_then(|mut data| data.remove(key)).ok_or_else(key_missing)?.0)
+    let key_missing = || Error::KeyMissing {
+        kind,
+        name: name.to_owned(),
+        key: key.to_owned(),
+    };
+    Ok(secret
+        .data
+        .and_then(|mut data| data.remove(key))
+        .ok_or_else(key_missing)?
+        .0)
 }
 
 fn missing(kind: &'static str, name: &str, namespace: &str) -> Error {
-    Error::Missing { kind, name: name.to_owned(), namespace: namespace.to_owned() }
+    Error::Missing {
+        kind,
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+    }
 }
 
 fn malformed(name: &str, key: &str, why: &str) -> Error {
-    Error::Malformed { kind: "Secret", name: name.to_owned(), key: key.to_owned(), why: why.to_owned() }
+    Error::Malformed {
+        kind: "Secret",
+        name: name.to_owned(),
+        key: key.to_owned(),
+        why: why.to_owned(),
+    }
 }

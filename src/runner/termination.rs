@@ -216,7 +216,10 @@ impl Termination {
                 failed.message = cut(&failed.message, longest);
                 let room = MAX_LOG_LINES.min(longest.div_ceil(MAX_MESSAGE / MAX_LOG_LINES));
                 let first = failed.log.len().saturating_sub(room);
-                failed.log = failed.log[first..].iter().map(|line| cut(line, longest.min(300))).collect();
+                failed.log = failed.log[first..]
+                    .iter()
+                    .map(|line| cut(line, longest.min(300)))
+                    .collect();
             }
             Self::Built { tool, .. } => *tool = cut(tool, longest),
             Self::Pulled { .. } | Self::Pushed { .. } | Self::Installed { .. } => {}
@@ -277,7 +280,9 @@ mod tests {
 
     #[test]
     fn a_long_log_keeps_its_end_and_fits() {
-        let lines = (0..500).map(|n| format!("{n}\u{1b}[31m{}", "\"x".repeat(400))).collect();
+        let lines = (0..500)
+            .map(|n| format!("{n}\u{1b}[31m{}", "\"x".repeat(400)))
+            .collect();
         let text = failed(&"\\".repeat(5000), lines).encode();
         assert!(text.len() <= MAX_TERMINATION);
         let Termination::Failed(failed) = Termination::decode(&text).unwrap() else {
@@ -290,7 +295,14 @@ mod tests {
     #[test]
     fn foreign_messages_are_refused() {
         let long = "x".repeat(MAX_TERMINATION + 1);
-        for text in ["", "{}", "OOMKilled", r#"{"kind":"passed"}"#, r#"{"kind":"pushed","digest":"latest","millis":1}"#, &long] {
+        for text in [
+            "",
+            "{}",
+            "OOMKilled",
+            r#"{"kind":"passed"}"#,
+            r#"{"kind":"pushed","digest":"latest","millis":1}"#,
+            &long,
+        ] {
             assert_eq!(Termination::decode(text).unwrap_err().reason(), "TerminationUnreadable");
         }
     }

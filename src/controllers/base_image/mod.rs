@@ -61,18 +61,27 @@ impl Classified for Error {
 /// Runs until `shutdown` resolves.
 pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let client = ctx.client.clone();
-    let state = Arc::new(State { ctx, polls: observe::Polls::default() });
+    let state = Arc::new(State {
+        ctx,
+        polls: observe::Polls::default(),
+    });
     Controller::new(Api::<BaseImage>::all(client.clone()), watcher::Config::default())
         .owns(Api::<ImageCandidate>::all(client), watcher::Config::default())
         .with_config(Config::default().concurrency(4))
         .graceful_shutdown_on(shutdown)
-        .run(reconcile, |object, error, state| driver::on_error(&*object, error, &state.ctx), state)
+        .run(
+            reconcile,
+            |object, error, state| driver::on_error(&*object, error, &state.ctx),
+            state,
+        )
         .for_each(|_| std::future::ready(()))
         .await;
 }
 
 async fn reconcile(seen: Arc<BaseImage>, state: Arc<State>) -> Result<Action, DriverError> {
-    let Some(base) = driver::read(&state.ctx, &*seen).await? else { return Ok(Action::await_change()) };
+    let Some(base) = driver::read(&state.ctx, &*seen).await? else {
+        return Ok(Action::await_change());
+    };
     let outcome = match steps(&base, &state).await {
         Ok(outcome) => outcome,
         Err(error) => failure(&base, &error, &state.ctx),
@@ -88,12 +97,22 @@ async fn steps(base: &BaseImage, state: &State) -> Result<Outcome<BaseImageStatu
     let applied = apply::apply(actions, &state.ctx).await?; // IO, writes
     let now = state.ctx.now();
     let (status, notices) = status::summarize(base, &wish, &observed, &applied, now); // pure
-    Ok(Outcome { status, next: Next::After(with_jitter(wish.interval, base)), notices })
+    Ok(Outcome {
+        status,
+        next: Next::After(with_jitter(wish.interval, base)),
+        notices,
+    })
 }
 
 /// Spreads the polls of many objects: up to a tenth later, always the same for one object.
 fn with_jitter(interval: Duration, base: &BaseImage) -> Duration {
-    let seed = base.metadata.uid.as_deref().unwrap_or_default().bytes().fold(0_u32, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
+    let seed = base
+        .metadata
+        .uid
+        .as_deref()
+        .unwrap_or_default()
+        .bytes()
+        .fold(0_u32, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
     interval + interval.mul_f64(f64::from(seed % 100) / 1000.0)
 }
 

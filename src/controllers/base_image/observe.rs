@@ -96,7 +96,10 @@ const MAX_POLLS: usize = 100_000;
 impl Polls {
     fn fresh(&self, uid: &str, image: &str, interval: std::time::Duration) -> Option<Digest> {
         let polls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        polls.get(uid).filter(|poll| poll.image == image && poll.at.elapsed() < interval).map(|poll| poll.digest.clone())
+        polls
+            .get(uid)
+            .filter(|poll| poll.image == image && poll.at.elapsed() < interval)
+            .map(|poll| poll.digest.clone())
     }
 
     fn remember(&self, uid: &str, image: String, digest: Digest) {
@@ -104,7 +107,14 @@ impl Polls {
         if polls.len() >= MAX_POLLS {
             polls.clear();
         }
-        polls.insert(uid.to_owned(), Poll { at: Instant::now(), image, digest });
+        polls.insert(
+            uid.to_owned(),
+            Poll {
+                at: Instant::now(),
+                image,
+                digest,
+            },
+        );
     }
 }
 
@@ -114,12 +124,19 @@ pub async fn observe(base: &BaseImage, wish: &Wish, state: &State) -> Result<Obs
     let build = build_inputs(base, wish, state).await?;
     let candidates = candidates(base, wish, state).await?;
     let upstream = upstream(base, wish, state).await?;
-    Ok(Observed { upstream, policies, build, candidates })
+    Ok(Observed {
+        upstream,
+        policies,
+        build,
+        candidates,
+    })
 }
 
 async fn upstream(base: &BaseImage, wish: &Wish, state: &State) -> Result<Digest, Error> {
     let uid = base.uid().unwrap_or_default();
-    let missing = || Error::TagMissing { image: format!("{}:{}", wish.source, wish.tag) };
+    let missing = || Error::TagMissing {
+        image: format!("{}:{}", wish.source, wish.tag),
+    };
     let image = wish.source.tagged(&wish.tag).map_err(|_| missing())?;
     if let Some(digest) = state.polls.fresh(&uid, &image.to_string(), wish.interval) {
         return Ok(digest);
@@ -144,13 +161,19 @@ async fn policies(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<Po
                 gossfiles.insert(check.name.clone(), text);
             }
         }
-        snapshots.push(PolicySnapshot { name: reference.name.clone(), spec, gossfiles });
+        snapshots.push(PolicySnapshot {
+            name: reference.name.clone(),
+            spec,
+            gossfiles,
+        });
     }
     Ok(snapshots)
 }
 
 async fn build_inputs(base: &BaseImage, wish: &Wish, state: &State) -> Result<BuildInputs, Error> {
-    let Some(customize) = &base.spec.customize else { return Ok(BuildInputs::default()) };
+    let Some(customize) = &base.spec.customize else {
+        return Ok(BuildInputs::default());
+    };
     let mut ca_certificates = Vec::new();
     for certificate in &customize.ca_certificates {
         let reference: &KeyRef = &certificate.config_map_ref;
@@ -158,12 +181,21 @@ async fn build_inputs(base: &BaseImage, wish: &Wish, state: &State) -> Result<Bu
     }
     Ok(BuildInputs {
         ca_certificates,
-        remove_users: customize.users.as_ref().map(|users| users.remove.clone()).unwrap_or_default(),
+        remove_users: customize
+            .users
+            .as_ref()
+            .map(|users| users.remove.clone())
+            .unwrap_or_default(),
         containerfile: customize.containerfile.clone().unwrap_or_default(),
     })
 }
 
 async fn candidates(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<ImageCandidate>, Error> {
     let params = ListParams::default().labels(&format!("{LABEL_BASE_IMAGE}={}", base.name_any()));
-    Ok(Api::<ImageCandidate>::namespaced(state.ctx.client.clone(), &wish.namespace).list(&params).await?.items)
+    Ok(
+        Api::<ImageCandidate>::namespaced(state.ctx.client.clone(), &wish.namespace)
+            .list(&params)
+            .await?
+            .items,
+    )
 }

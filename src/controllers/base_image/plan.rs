@@ -18,7 +18,11 @@ pub enum Action {
 pub fn plan(base: &BaseImage, wish: &Wish, observed: &Observed) -> Vec<Action> {
     let wanted = candidate(base, wish, observed);
     let exists = observed.candidates.iter().any(|c| c.name_any() == wanted.name_any());
-    if exists || base.spec.suspend { Vec::new() } else { vec![Action::CreateCandidate(Box::new(wanted))] }
+    if exists || base.spec.suspend {
+        Vec::new()
+    } else {
+        vec![Action::CreateCandidate(Box::new(wanted))]
+    }
 }
 
 /// The candidate that the world as observed asks for.
@@ -86,7 +90,9 @@ mod tests {
         let mut observed = observed(b"v1");
         let first = plan(&base, &wish, &observed);
         assert_eq!(first, plan(&base, &wish, &observed));
-        let [Action::CreateCandidate(candidate)] = first.as_slice() else { panic!("{first:?}") };
+        let [Action::CreateCandidate(candidate)] = first.as_slice() else {
+            panic!("{first:?}")
+        };
         assert_eq!(candidate.spec.staging.to_string(), "prod.example.com/debian-staging");
         observed.candidates.push((**candidate).clone());
         assert_eq!(plan(&base, &wish, &observed), []);
@@ -99,8 +105,9 @@ mod tests {
         let (one, two) = (observed(b"v1"), observed(b"v2"));
         let mut three = observed(b"v1");
         three.build.containerfile = "USER 1".into();
-        let names: std::collections::BTreeSet<_> =
-            [&one, &two, &three].map(|o| candidate(&base, &wish, o).name_any()).into();
+        let names: std::collections::BTreeSet<_> = [&one, &two, &three]
+            .map(|o| candidate(&base, &wish, o).name_any())
+            .into();
         assert_eq!(names.len(), 3);
     }
 

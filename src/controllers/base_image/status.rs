@@ -34,19 +34,32 @@ pub fn summarize(
     let resolved = format!("{source} is {}", observed.upstream);
     conditions.set("UpstreamResolved", Truth::True, "Resolved", resolved);
     report_candidate(&mut conditions, base, current, released.as_ref());
-    let first_seen = old.upstream.filter(|u| u.digest == observed.upstream).map_or(Time(now), |u| u.first_seen);
+    let first_seen = old
+        .upstream
+        .filter(|u| u.digest == observed.upstream)
+        .map_or(Time(now), |u| u.first_seen);
     let status = BaseImageStatus {
         observed_generation: base.metadata.generation,
         source: Some(source),
-        upstream: Some(Upstream { tag: wish.tag.clone(), digest: observed.upstream.clone(), first_seen }),
-        candidate: Some(CandidateSummary { name: wanted.clone(), step: step_of(current) }),
+        upstream: Some(Upstream {
+            tag: wish.tag.clone(),
+            digest: observed.upstream.clone(),
+            first_seen,
+        }),
+        candidate: Some(CandidateSummary {
+            name: wanted.clone(),
+            step: step_of(current),
+        }),
         released,
         conditions: conditions.into_list(),
     };
     let notices = applied.created.iter().map(|name| Notice {
         warning: false,
         reason: "NewDigest",
-        message: format!("{}:{} is {} now: made candidate {name}", wish.source, wish.tag, observed.upstream),
+        message: format!(
+            "{}:{} is {} now: made candidate {name}",
+            wish.source, wish.tag, observed.upstream
+        ),
     });
     (status, notices.collect())
 }
@@ -57,13 +70,21 @@ fn report_candidate(
     current: Option<&ImageCandidate>,
     released: Option<&Release>,
 ) {
-    let kept = released.map_or_else(|| "nothing is released yet".to_owned(), |r| format!("{} stays released", r.tag));
+    let kept = released.map_or_else(
+        || "nothing is released yet".to_owned(),
+        |r| format!("{} stays released", r.tag),
+    );
     if base.spec.suspend {
         conditions.ready("Suspended", format!("suspended: nothing new is started; {kept}"));
         return;
     }
     let Some(candidate) = current else {
-        on_its_way(conditions, "NewDigest", format!("a new candidate is being made; {kept}"), released);
+        on_its_way(
+            conditions,
+            "NewDigest",
+            format!("a new candidate is being made; {kept}"),
+            released,
+        );
         return;
     };
     let (name, short) = (candidate.name_any(), candidate.spec.source_digest.short());
@@ -75,7 +96,8 @@ fn report_candidate(
             conditions.ready("Released", format!("{tag} is released and current"));
         }
         Some(CandidateResult::Rejected) => {
-            let message = format!("new digest {short} was rejected ({failed}); {kept}: kubectl describe imagecandidate {name}");
+            let message =
+                format!("new digest {short} was rejected ({failed}); {kept}: kubectl describe imagecandidate {name}");
             conditions.stalled("CandidateRejected", message);
         }
         Some(CandidateResult::Error) => {
@@ -138,7 +160,14 @@ pub fn failed(base: &BaseImage, error: &super::Error, now: Timestamp) -> (BaseIm
     status.observed_generation = base.metadata.generation;
     status.source = Some(format!("{}:{}", base.spec.source.image, base.spec.source.track.tag));
     status.conditions = conditions.into_list();
-    let changed = base.status.as_ref().is_none_or(|old| old.conditions != status.conditions);
-    let notices = changed.then(|| Notice { warning: true, reason: error.reason(), message });
+    let changed = base
+        .status
+        .as_ref()
+        .is_none_or(|old| old.conditions != status.conditions);
+    let notices = changed.then(|| Notice {
+        warning: true,
+        reason: error.reason(),
+        message,
+    });
     (status, notices.into_iter().collect())
 }

@@ -2,10 +2,7 @@
 
 use super::{plan::Action, validate::Wish};
 use crate::{
-    api::{
-        ImageCandidate,
-        image_candidate::Promoted,
-    },
+    api::{ImageCandidate, image_candidate::Promoted},
     controllers::{
         context::Context,
         error::{Class, Classified},
@@ -136,7 +133,10 @@ pub async fn apply(
 async fn copy_to_staging(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<(), Error> {
     let pull = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.pull_secret_ref.as_ref()).await?;
     let push = push_auth(candidate, wish, ctx).await?;
-    let stats = ctx.registry.copy_image(&wish.source, &wish.staging, &pull, &push).await?;
+    let stats = ctx
+        .registry
+        .copy_image(&wish.source, &wish.staging, &pull, &push)
+        .await?;
     tracing::info!(candidate = wish.name, image = %wish.source, staging = %wish.staging, ?stats, "copied to staging");
     Ok(())
 }
@@ -149,13 +149,12 @@ async fn push_auth(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Re
 /// Creates an object whose name says all about it; `false` if it was there already.
 async fn create_once<K>(ctx: &Context, namespace: &str, object: &K) -> Result<bool, Error>
 where
-    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Serialize,
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize,
 {
-    match Api::<K>::namespaced(ctx.client.clone(), namespace).create(&PostParams::default(), object).await {
+    match Api::<K>::namespaced(ctx.client.clone(), namespace)
+        .create(&PostParams::default(), object)
+        .await
+    {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
         Err(error) => Err(error.into()),
@@ -171,7 +170,11 @@ async fn store_report(
 ) -> Result<Digest, Error> {
     let auth = push_auth(candidate, wish, ctx).await?;
     let staged = wish.staging.at(image);
-    let subject = ctx.registry.head(&staged, &auth).await?.ok_or_else(|| Error::Lost(staged.to_string()))?;
+    let subject = ctx
+        .registry
+        .head(&staged, &auth)
+        .await?
+        .ok_or_else(|| Error::Lost(staged.to_string()))?;
     let json = Bytes::from(serde_json::to_vec(report)?);
     Ok(evidence::attach_report(&ctx.registry, &wish.staging, &subject, &report.check, json, &auth).await?)
 }
@@ -186,11 +189,23 @@ async fn promote(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, image: 
     let tag = immutable_tag(candidate, image);
     ctx.registry.tag(&wish.production, image, &tag, &auth).await?;
     let produced = wish.production.at(image);
-    let subject = ctx.registry.head(&produced, &auth).await?.ok_or_else(|| Error::Lost(produced.to_string()))?;
-    let evidence = Evidence { reports: stored_reports(candidate, wish, ctx, &auth).await?, summary: summary(candidate, wish) };
+    let subject = ctx
+        .registry
+        .head(&produced, &auth)
+        .await?
+        .ok_or_else(|| Error::Lost(produced.to_string()))?;
+    let evidence = Evidence {
+        reports: stored_reports(candidate, wish, ctx, &auth).await?,
+        summary: summary(candidate, wish),
+    };
     evidence::publish(&ctx.registry, &wish.production, &subject, &evidence, &key, &auth).await?;
-    let config = ctx.registry.image_config(&produced, &Platform::linux_amd64(), &auth).await?;
-    ctx.registry.tag(&wish.production, image, &candidate.spec.promote.channel_tag, &auth).await?;
+    let config = ctx
+        .registry
+        .image_config(&produced, &Platform::linux_amd64(), &auth)
+        .await?;
+    ctx.registry
+        .tag(&wish.production, image, &candidate.spec.promote.channel_tag, &auth)
+        .await?;
     Ok(Promoted {
         repository: wish.production.clone(),
         digest: image.clone(),
@@ -201,14 +216,13 @@ async fn promote(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, image: 
     })
 }
 
-async fn signing_key(
-    candidate: &ImageCandidate,
-    wish: &Wish,
-    ctx: &Context,
-) -> Result<signing::PromotionKey, Error> {
+async fn signing_key(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<signing::PromotionKey, Error> {
     let reference = &candidate.spec.promote.signing.key_ref;
     let pem = inputs::secret_key(ctx, &wish.namespace, reference, "cosign.key").await?;
-    signing::PromotionKey::from_pem(&pem).map_err(|error| Error::Key { secret: reference.name.clone(), error })
+    signing::PromotionKey::from_pem(&pem).map_err(|error| Error::Key {
+        secret: reference.name.clone(),
+        error,
+    })
 }
 
 /// `<channel>-<day of the candidate>-<digest>`: the same on every try.
@@ -218,7 +232,9 @@ fn immutable_tag(candidate: &ImageCandidate, image: &Digest) -> String {
 }
 
 fn created(candidate: &ImageCandidate) -> Timestamp {
-    candidate.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+    candidate
+        .creation_timestamp()
+        .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
 /// The reports that were kept in staging when each check was judged.
@@ -233,7 +249,10 @@ async fn stored_reports(
         let lost = || Error::Lost(format!("the report of check {}", check.name));
         let digest = check.report.as_ref().ok_or_else(lost)?;
         let json = evidence::fetch_report(&ctx.registry, &wish.staging, digest, auth).await?;
-        reports.push(ReportArtifact { kind: check.name.clone(), json });
+        reports.push(ReportArtifact {
+            kind: check.name.clone(),
+            json,
+        });
     }
     Ok(reports)
 }
@@ -242,9 +261,17 @@ async fn stored_reports(
 /// writes the same bytes.
 fn summary(candidate: &ImageCandidate, wish: &Wish) -> vsa::VerificationSummary {
     let policies = serde_json::to_vec(&candidate.spec.policies).unwrap_or_default();
-    let names: Vec<_> = candidate.spec.policies.iter().map(|policy| policy.name.as_str()).collect();
+    let names: Vec<_> = candidate
+        .spec
+        .policies
+        .iter()
+        .map(|policy| policy.name.as_str())
+        .collect();
     let mut levels = vec!["REPAVE_POLICY_PASSED".to_owned()];
-    for (tool, level) in [(ToolName::Openscap, "REPAVE_OPENSCAP_PASSED"), (ToolName::Grype, "REPAVE_VULNERABILITIES_PASSED")] {
+    for (tool, level) in [
+        (ToolName::Openscap, "REPAVE_OPENSCAP_PASSED"),
+        (ToolName::Grype, "REPAVE_VULNERABILITIES_PASSED"),
+    ] {
         if wish.checks.iter().any(|check| check.tool == tool) {
             levels.push(level.to_owned());
         }

@@ -40,7 +40,11 @@ pub fn check_name(key: &Digest) -> String {
 
 /// The name of one attempt.
 pub fn attempt_name(name: &str, attempt: u32) -> String {
-    if attempt == 1 { name.to_owned() } else { format!("{name}-{attempt}") }
+    if attempt == 1 {
+        name.to_owned()
+    } else {
+        format!("{name}-{attempt}")
+    }
 }
 
 /// The Job that builds: pull (runner, credentials), build (buildah, none), push (runner, credentials).
@@ -51,12 +55,41 @@ pub fn build(candidate: &ImageCandidate, wish: &Wish, settings: &Settings, attem
         files.insert(format!("ca-{n}.crt"), pem.clone());
     }
     let source = wish.staging.at(&candidate.spec.source_digest).to_string();
-    let mut pull = vec![OPERATOR.to_owned(), "runner".into(), "pull".into(), "--image".into(), source];
+    let mut pull = vec![
+        OPERATOR.to_owned(),
+        "runner".into(),
+        "pull".into(),
+        "--image".into(),
+        source,
+    ];
     pull.extend(["--out", "/work/in"].map(String::from));
-    let mut push = vec![OPERATOR.to_owned(), "runner".into(), "push".into(), "--layout".into(), "/work/out".into()];
+    let mut push = vec![
+        OPERATOR.to_owned(),
+        "runner".into(),
+        "push".into(),
+        "--layout".into(),
+        "/work/out".into(),
+    ];
     push.extend(["--repository".to_owned(), wish.staging.to_string()]);
-    let build = [RUNNER, "runner", "build", "--containerfile", "/inputs/Containerfile", "--context", "/inputs"];
-    let dirs = ["--layout-in", "/work/in", "--layout-out", "/work/out", "--work", "/storage", "--network", "none"];
+    let build = [
+        RUNNER,
+        "runner",
+        "build",
+        "--containerfile",
+        "/inputs/Containerfile",
+        "--context",
+        "/inputs",
+    ];
+    let dirs = [
+        "--layout-in",
+        "/work/in",
+        "--layout-out",
+        "/work/out",
+        "--work",
+        "/storage",
+        "--network",
+        "none",
+    ];
     let build: Vec<&str> = build.into_iter().chain(dirs).collect();
     let work = json!({"name": "work", "mountPath": "/work"});
     let builder = json!({
@@ -79,7 +112,10 @@ pub fn build(candidate: &ImageCandidate, wish: &Wish, settings: &Settings, attem
         "hostUsers": false,
     });
     let labels = [(LABEL_CANDIDATE, wish.name.as_str())];
-    (inputs(candidate, wish, &name, &files), job(candidate, wish, &name, &labels, BUILD_SECONDS, pod))
+    (
+        inputs(candidate, wish, &name, &files),
+        job(candidate, wish, &name, &labels, BUILD_SECONDS, pod),
+    )
 }
 
 /// The Job of one check.
@@ -104,8 +140,14 @@ pub fn check(
         ToolName::Goss => goss_pod(wish, settings, check, image, &name),
     };
     let seconds = check.spec.timeout.get().as_secs() + POD_SECONDS;
-    let labels = [(LABEL_CANDIDATE, wish.name.as_str()), (LABEL_CHECK, check.name.as_str())];
-    (inputs(candidate, wish, &name, &files), job(candidate, wish, &name, &labels, seconds, pod))
+    let labels = [
+        (LABEL_CANDIDATE, wish.name.as_str()),
+        (LABEL_CHECK, check.name.as_str()),
+    ];
+    (
+        inputs(candidate, wish, &name, &files),
+        job(candidate, wish, &name, &labels, seconds, pod),
+    )
 }
 
 /// What the runner is told besides its arguments; see each reader in `checks/` for the fields.
@@ -124,7 +166,17 @@ fn options(check: &PlannedCheck, env: &[String]) -> Value {
 /// The arguments that every check has.
 fn check_command(runner: &str, subcommand: &str, check: &PlannedCheck, image: &Digest) -> Vec<String> {
     let timeout = check.spec.timeout.get().as_secs().to_string();
-    let words = [runner, "runner", subcommand, "--check", &check.name, "--image", image.as_str(), "--timeout", &timeout];
+    let words = [
+        runner,
+        "runner",
+        subcommand,
+        "--check",
+        &check.name,
+        "--image",
+        image.as_str(),
+        "--timeout",
+        &timeout,
+    ];
     let mut command: Vec<String> = words.map(String::from).into();
     command.extend(["--options", "/inputs/options.json", "--work", "/tmp"].map(String::from));
     command
@@ -141,7 +193,16 @@ fn layout_pod(
 ) -> Value {
     let work = json!({"name": "work", "mountPath": "/work"});
     let reference = wish.staging.at(image).to_string();
-    let pull = [OPERATOR, "runner", "pull", "--image", &reference, "--out", "/work/image"].map(String::from);
+    let pull = [
+        OPERATOR,
+        "runner",
+        "pull",
+        "--image",
+        &reference,
+        "--out",
+        "/work/image",
+    ]
+    .map(String::from);
     let mut command = check_command(RUNNER, subcommand, check, image);
     command.extend(["--layout", "/work/image"].map(String::from));
     let mut container = json!({
@@ -164,14 +225,12 @@ fn layout_pod(
 }
 
 /// `openscap`: the candidate as a read-only image volume, in a user namespace; nothing of it is executed.
-fn openscap_pod(
-    wish: &Wish,
-    settings: &Settings,
-    check: &PlannedCheck,
-    image: &Digest,
-    name: &str,
-) -> Value {
-    let profile = check.spec.openscap.as_ref().map_or("", |openscap| openscap.profile.as_str());
+fn openscap_pod(wish: &Wish, settings: &Settings, check: &PlannedCheck, image: &Digest, name: &str) -> Value {
+    let profile = check
+        .spec
+        .openscap
+        .as_ref()
+        .map_or("", |openscap| openscap.profile.as_str());
     let mut command = check_command(RUNNER, "openscap", check, image);
     command.extend(["--root", "/candidate", "--datastream", "auto", "--profile", profile].map(String::from));
     let mut volumes = volumes(name, &["tmp"], wish);
@@ -203,13 +262,7 @@ fn openscap_pod(
 }
 
 /// `goss`: runs inside the candidate, with the runner and Goss copied in. Its report is marked candidate-executed.
-fn goss_pod(
-    wish: &Wish,
-    settings: &Settings,
-    check: &PlannedCheck,
-    image: &Digest,
-    name: &str,
-) -> Value {
+fn goss_pod(wish: &Wish, settings: &Settings, check: &PlannedCheck, image: &Digest, name: &str) -> Value {
     let mut command = check_command("/repave-tools/repave", "goss", check, image);
     command.extend(["--goss", "/repave-tools/goss", "--gossfile", "/inputs/goss.yaml"].map(String::from));
     json!({
@@ -281,7 +334,11 @@ fn with_registry(mut container: Value, settings: &Settings, secret: Option<&str>
 /// The pod's volumes: its inputs, empty folders, and the credentials if there are any.
 fn volumes(inputs: &str, empty: &[&str], wish: &Wish) -> Value {
     let mut volumes = vec![json!({"name": "inputs", "configMap": {"name": inputs}})];
-    volumes.extend(empty.iter().map(|name| json!({"name": name, "emptyDir": {"sizeLimit": "4Gi"}})));
+    volumes.extend(
+        empty
+            .iter()
+            .map(|name| json!({"name": name, "emptyDir": {"sizeLimit": "4Gi"}})),
+    );
     if let Some(secret) = &wish.registry_secret {
         volumes.push(json!({"name": "registry", "secret": {"secretName": secret, "defaultMode": 0o440}}));
     }
@@ -289,7 +346,11 @@ fn volumes(inputs: &str, empty: &[&str], wish: &Wish) -> Value {
 }
 
 fn inputs(candidate: &ImageCandidate, wish: &Wish, name: &str, files: &BTreeMap<String, String>) -> ConfigMap {
-    let mut map = ConfigMap { data: Some(files.clone()), immutable: Some(true), ..ConfigMap::default() };
+    let mut map = ConfigMap {
+        data: Some(files.clone()),
+        immutable: Some(true),
+        ..ConfigMap::default()
+    };
     map.metadata.name = Some(name.to_owned());
     map.metadata.namespace = Some(wish.namespace.clone());
     map.metadata.owner_references = candidate.controller_owner_ref(&()).map(|owner| vec![owner]);
@@ -299,7 +360,10 @@ fn inputs(candidate: &ImageCandidate, wish: &Wish, name: &str, files: &BTreeMap<
 
 fn labels_of(candidate: &ImageCandidate, labels: &[(&str, &str)]) -> BTreeMap<String, String> {
     let own = [(LABEL_BASE_IMAGE, candidate.spec.base_image.as_str())];
-    own.iter().chain(labels).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    own.iter()
+        .chain(labels)
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 /// The Job around a pod: one try, a deadline, kept for a day.

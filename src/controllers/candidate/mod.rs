@@ -68,13 +68,19 @@ pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync 
         .owns(Api::<Job>::all(client), ours)
         .with_config(Config::default().concurrency(8))
         .graceful_shutdown_on(shutdown)
-        .run(reconcile, |object, error, ctx| driver::on_error(&*object, error, &ctx), Arc::new(ctx))
+        .run(
+            reconcile,
+            |object, error, ctx| driver::on_error(&*object, error, &ctx),
+            Arc::new(ctx),
+        )
         .for_each(|_| std::future::ready(()))
         .await;
 }
 
 async fn reconcile(seen: Arc<ImageCandidate>, ctx: Arc<Context>) -> Result<Action, DriverError> {
-    let Some(candidate) = driver::read(&ctx, &*seen).await? else { return Ok(Action::await_change()) };
+    let Some(candidate) = driver::read(&ctx, &*seen).await? else {
+        return Ok(Action::await_change());
+    };
     let outcome = match steps(&candidate, &ctx).await {
         Ok(outcome) => outcome,
         Err(error) => failure(&candidate, &error, &ctx),
@@ -89,7 +95,11 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
     let actions = plan::plan(candidate, &wish, &observed, &ctx.settings); // pure
     let applied = apply::apply(actions, candidate, &wish, ctx).await?; // IO, writes
     let (status, notices) = status::summarize(candidate, &wish, &observed, &applied, ctx.now()); // pure
-    let next = if matches!(observed.stage, observe::Stage::Finished) { Next::AwaitChange } else { Next::After(SAFETY_NET) };
+    let next = if matches!(observed.stage, observe::Stage::Finished) {
+        Next::AwaitChange
+    } else {
+        Next::After(SAFETY_NET)
+    };
     Ok(Outcome { status, next, notices })
 }
 

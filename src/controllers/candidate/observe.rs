@@ -143,7 +143,10 @@ impl Classified for Error {
 pub async fn observe(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Observed, Error> {
     let status = candidate.status.clone().unwrap_or_default();
     let done = |step: Step| conditions::is_true(&status.conditions, step.as_str());
-    let stage = if matches!(status.result, Some(CandidateResult::Passed | CandidateResult::Rejected | CandidateResult::Error)) {
+    let stage = if matches!(
+        status.result,
+        Some(CandidateResult::Passed | CandidateResult::Rejected | CandidateResult::Error)
+    ) {
         Stage::Finished
     } else if !done(Step::Pulled) {
         Stage::Pull
@@ -165,7 +168,9 @@ async fn verification(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) ->
         if let Some(digests) = &way.digests {
             let digest = candidate.spec.source_digest.as_str();
             if !digests.iter().any(|allowed| allowed == digest) {
-                let message = format!("{digest} is not in spec.verify[{n}].digests: look at what upstream published, and add it there if it is genuine");
+                let message = format!(
+                    "{digest} is not in spec.verify[{n}].digests: look at what upstream published, and add it there if it is genuine"
+                );
                 return Ok(Verification::Refused(message));
             }
             proofs.push("its digest is on the allow list".to_owned());
@@ -178,22 +183,32 @@ async fn verification(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) ->
             }
         }
     }
-    if proofs.is_empty() { Ok(Verification::NothingDeclared) } else { Ok(Verification::Genuine(proofs.join("; "))) }
+    if proofs.is_empty() {
+        Ok(Verification::NothingDeclared)
+    } else {
+        Ok(Verification::Genuine(proofs.join("; ")))
+    }
 }
 
-async fn signature(
-    candidate: &ImageCandidate,
-    wish: &Wish,
-    ctx: &Context,
-    pem: &str,
-) -> Result<Verification, Error> {
+async fn signature(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, pem: &str) -> Result<Verification, Error> {
     let key = match PublicKey::from_pem(pem) {
         Ok(key) => key,
         Err(error) => return Ok(Verification::Refused(format!("the public key cannot be used: {error}"))),
     };
     let auth = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.pull_secret_ref.as_ref()).await?;
-    match cosign::verify(&ctx.registry, &candidate.spec.source, &candidate.spec.source_digest, &key, &auth).await {
-        Ok(verified) => Ok(Verification::Genuine(format!("cosign signature ({:?}) by the declared key", verified.form))),
+    match cosign::verify(
+        &ctx.registry,
+        &candidate.spec.source,
+        &candidate.spec.source_digest,
+        &key,
+        &auth,
+    )
+    .await
+    {
+        Ok(verified) => Ok(Verification::Genuine(format!(
+            "cosign signature ({:?}) by the declared key",
+            verified.form
+        ))),
         Err(error @ cosign::VerifyError::NoSignature { .. }) => Ok(Verification::NotSignedYet(error.to_string())),
         Err(error @ (cosign::VerifyError::NotByThisKey { .. } | cosign::VerifyError::SignedOther { .. })) => {
             Ok(Verification::Refused(error.to_string()))
@@ -220,14 +235,25 @@ async fn checks(
 ) -> Result<Stage, Error> {
     let secret = candidate.spec.promote.push_secret_ref.as_ref();
     let auth: Auth = inputs::registry_auth(ctx, &wish.namespace, secret).await?;
-    let config = ctx.registry.image_config(&wish.staging.at(&image), &Platform::linux_amd64(), &auth).await?;
+    let config = ctx
+        .registry
+        .image_config(&wish.staging.at(&image), &Platform::linux_amd64(), &auth)
+        .await?;
     let mut states = Vec::new();
     for check in &wish.checks {
         let judged = status.checks.iter().any(|summary| summary.name == check.name);
-        let state = if judged { CheckState::Judged } else { CheckState::Job(check_job(ctx, wish, check, &image).await?) };
+        let state = if judged {
+            CheckState::Judged
+        } else {
+            CheckState::Job(check_job(ctx, wish, check, &image).await?)
+        };
         states.push((check.clone(), state));
     }
-    Ok(Stage::Check { image, env: config.env, checks: states })
+    Ok(Stage::Check {
+        image,
+        env: config.env,
+        checks: states,
+    })
 }
 
 async fn check_job(
@@ -238,8 +264,10 @@ async fn check_job(
 ) -> Result<JobState<Box<Report>>, Error> {
     let name = super::jobs::check_name(&check.key(image, &ctx.settings.tools_image));
     let (name_of_check, tool) = (check.name.clone(), check.tool);
-    job(ctx, wish, &name, "check", move |log, termination| read_report(&name_of_check, tool, image, log, termination))
-        .await
+    job(ctx, wish, &name, "check", move |log, termination| {
+        read_report(&name_of_check, tool, image, log, termination)
+    })
+    .await
 }
 
 /// From the log and the termination message to a report that is believed, or why not.
@@ -254,7 +282,10 @@ fn read_report(
         return Err(format!("expected a report, found {termination:?}"));
     };
     let report = frame::decode(log, &reported.sha256).map_err(|error| error.to_string())?;
-    report.validate(check, image, tool).map(Box::new).map_err(|error| error.to_string())
+    report
+        .validate(check, image, tool)
+        .map(Box::new)
+        .map_err(|error| error.to_string())
 }
 
 /// Follows the attempts at one Job to the newest and reads what its main container delivered.
@@ -273,10 +304,14 @@ async fn job<T>(
             None => break,
         }
     }
-    let Some((attempt, job)) = newest else { return Ok(JobState::Absent(1)) };
+    let Some((attempt, job)) = newest else {
+        return Ok(JobState::Absent(1));
+    };
     let pod = pod_of(ctx, wish, &super::jobs::attempt_name(name, attempt)).await?;
     if !is_finished(&job) {
-        return Ok(JobState::Running(pod.as_ref().map_or_else(|| "waiting for its pod".into(), describe_pod)));
+        return Ok(JobState::Running(
+            pod.as_ref().map_or_else(|| "waiting for its pod".into(), describe_pod),
+        ));
     }
     match delivered(ctx, wish, pod.as_ref(), container, read).await? {
         Ok(delivery) => Ok(JobState::Delivered(delivery)),
@@ -287,12 +322,22 @@ async fn job<T>(
 
 fn is_finished(job: &Job) -> bool {
     let conditions = job.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions.is_some_and(|all| all.iter().any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True"))
+    conditions.is_some_and(|all| {
+        all.iter()
+            .any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True")
+    })
 }
 
 async fn pod_of(ctx: &Context, wish: &Wish, job: &str) -> Result<Option<Pod>, Error> {
-    let params = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}")).limit(5);
-    Ok(Api::<Pod>::namespaced(ctx.client.clone(), &wish.namespace).list(&params).await?.items.into_iter().next())
+    let params = ListParams::default()
+        .labels(&format!("batch.kubernetes.io/job-name={job}"))
+        .limit(5);
+    Ok(Api::<Pod>::namespaced(ctx.client.clone(), &wish.namespace)
+        .list(&params)
+        .await?
+        .items
+        .into_iter()
+        .next())
 }
 
 async fn delivered<T>(
@@ -302,14 +347,23 @@ async fn delivered<T>(
     container: &str,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<Result<T, String>, Error> {
-    let Some(pod) = pod else { return Ok(Err("the Job has ended and its pod is gone".into())) };
-    let Some(message) = termination_message(pod, container) else { return Ok(Err(describe_pod(pod))) };
+    let Some(pod) = pod else {
+        return Ok(Err("the Job has ended and its pod is gone".into()));
+    };
+    let Some(message) = termination_message(pod, container) else {
+        return Ok(Err(describe_pod(pod)));
+    };
     let termination = match Termination::decode(&message) {
         Ok(termination) => termination,
         Err(error) => return Ok(Err(format!("{error}; {}", describe_pod(pod)))),
     };
     if let Termination::Failed(failed) = &termination {
-        return Ok(Err(format!("{}: {} {}", failed.step, failed.message, failed.log.join(" | "))));
+        return Ok(Err(format!(
+            "{}: {} {}",
+            failed.step,
+            failed.message,
+            failed.log.join(" | ")
+        )));
     }
     let log = match &termination {
         Termination::Reported(_) => log_of(ctx, wish, pod, container).await?,
@@ -321,23 +375,42 @@ async fn delivered<T>(
 
 async fn log_of(ctx: &Context, wish: &Wish, pod: &Pod, container: &str) -> Result<Vec<u8>, Error> {
     let limit = i64::try_from(frame::MAX_LOG).unwrap_or(i64::MAX);
-    let params = LogParams { container: Some(container.to_owned()), limit_bytes: Some(limit), ..LogParams::default() };
+    let params = LogParams {
+        container: Some(container.to_owned()),
+        limit_bytes: Some(limit),
+        ..LogParams::default()
+    };
     let name = pod.metadata.name.clone().unwrap_or_default();
     let api = Api::<Pod>::namespaced(ctx.client.clone(), &wish.namespace);
     // A log that was rotated away or collected reads as empty: the report is then torn, never passed.
-    Ok(api.logs(&name, &params).await.map(String::into_bytes).unwrap_or_default())
+    Ok(api
+        .logs(&name, &params)
+        .await
+        .map(String::into_bytes)
+        .unwrap_or_default())
 }
 
 fn termination_message(pod: &Pod, container: &str) -> Option<String> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     let status = statuses.iter().find(|status| status.name == container)?;
-    status.state.as_ref()?.terminated.as_ref()?.message.clone().filter(|message| !message.is_empty())
+    status
+        .state
+        .as_ref()?
+        .terminated
+        .as_ref()?
+        .message
+        .clone()
+        .filter(|message| !message.is_empty())
 }
 
 /// What a pod does or what became of it, in one line: the first container that is not fine speaks.
 fn describe_pod(pod: &Pod) -> String {
     let status = pod.status.clone().unwrap_or_default();
-    let containers = status.init_container_statuses.into_iter().flatten().chain(status.container_statuses.into_iter().flatten());
+    let containers = status
+        .init_container_statuses
+        .into_iter()
+        .flatten()
+        .chain(status.container_statuses.into_iter().flatten());
     for container in containers {
         let name = &container.name;
         let state = container.state.unwrap_or_default();
@@ -348,11 +421,17 @@ fn describe_pod(pod: &Pod) -> String {
                 _ => String::new(),
             };
             let reason = ended.reason.unwrap_or_default();
-            return format!("container {name} ended with exit code {} {reason}{failed}", ended.exit_code);
+            return format!(
+                "container {name} ended with exit code {} {reason}{failed}",
+                ended.exit_code
+            );
         }
         if let Some(waiting) = state.waiting.filter(|w| w.reason.as_deref() != Some("PodInitializing")) {
             let reason = waiting.reason.unwrap_or_default();
-            return format!("container {name} waits: {reason} {}", waiting.message.unwrap_or_default());
+            return format!(
+                "container {name} waits: {reason} {}",
+                waiting.message.unwrap_or_default()
+            );
         }
         if state.running.is_some() {
             return format!("container {name} runs");

@@ -53,7 +53,10 @@ pub fn plan(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, settin
         Stage::Build(state) => next_attempt(state)
             .map(|attempt| {
                 let (inputs, job) = jobs::build(candidate, wish, settings, attempt);
-                Action::CreateJob { inputs: Box::new(inputs), job: Box::new(job) }
+                Action::CreateJob {
+                    inputs: Box::new(inputs),
+                    job: Box::new(job),
+                }
             })
             .into_iter()
             .collect(),
@@ -63,11 +66,17 @@ pub fn plan(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, settin
                 match state {
                     CheckState::Judged => {}
                     CheckState::Job(JobState::Delivered(report)) => {
-                        actions.push(Action::StoreReport { image: image.clone(), report: report.clone() });
+                        actions.push(Action::StoreReport {
+                            image: image.clone(),
+                            report: report.clone(),
+                        });
                     }
                     CheckState::Job(state) => actions.extend(next_attempt(state).map(|attempt| {
                         let (inputs, job) = jobs::check(candidate, wish, settings, check, image, env, attempt);
-                        Action::CreateJob { inputs: Box::new(inputs), job: Box::new(job) }
+                        Action::CreateJob {
+                            inputs: Box::new(inputs),
+                            job: Box::new(job),
+                        }
                     })),
                 }
             }

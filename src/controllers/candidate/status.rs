@@ -60,7 +60,9 @@ pub fn summarize(
 pub fn failed(candidate: &ImageCandidate, error: &super::Error, now: Timestamp) -> (ImageCandidateStatus, Vec<Notice>) {
     let mut status = candidate.status.clone().unwrap_or_default();
     let mut conditions = Conditions::from(&status.conditions, candidate.metadata.generation.unwrap_or(0), now);
-    let next = Step::ALL.into_iter().find(|step| !conditions::is_true(&status.conditions, step.as_str()));
+    let next = Step::ALL
+        .into_iter()
+        .find(|step| !conditions::is_true(&status.conditions, step.as_str()));
     let (step, message) = (next.unwrap_or(Step::Pulled), one_line(error));
     conditions.set(step.as_str(), Truth::False, error.reason(), message.clone());
     match error.class() {
@@ -71,8 +73,15 @@ pub fn failed(candidate: &ImageCandidate, error: &super::Error, now: Timestamp) 
     status.result = Some(CandidateResult::Waiting);
     status.observed_generation = candidate.metadata.generation;
     status.conditions = conditions.into_list();
-    let changed = candidate.status.as_ref().is_none_or(|old| old.conditions != status.conditions);
-    let notices = changed.then(|| Notice { warning: true, reason: error.reason(), message });
+    let changed = candidate
+        .status
+        .as_ref()
+        .is_none_or(|old| old.conditions != status.conditions);
+    let notices = changed.then(|| Notice {
+        warning: true,
+        reason: error.reason(),
+        message,
+    });
     (status, notices.into_iter().collect())
 }
 
@@ -82,7 +91,13 @@ impl<'a> Draft<'a> {
         let generation = candidate.metadata.generation;
         let conditions = Conditions::from(&status.conditions, generation.unwrap_or(0), now);
         status.observed_generation = generation;
-        Self { wish, status, conditions, now, notices: Vec::new() }
+        Self {
+            wish,
+            status,
+            conditions,
+            now,
+            notices: Vec::new(),
+        }
     }
 
     fn finish(mut self) -> (ImageCandidateStatus, Vec<Notice>) {
@@ -99,13 +114,15 @@ impl<'a> Draft<'a> {
         }
         self.status.step = Some(step);
         self.status.result = Some(CandidateResult::Running);
-        self.conditions.reconciling(reason, format!("{} is done", step.as_str()));
+        self.conditions
+            .reconciling(reason, format!("{} is done", step.as_str()));
     }
 
     /// A step is on its way.
     fn running(&mut self, step: Step, reason: &'static str, message: impl Into<String>) {
         let message = message.into();
-        self.conditions.set(step.as_str(), Truth::Unknown, reason, message.clone());
+        self.conditions
+            .set(step.as_str(), Truth::Unknown, reason, message.clone());
         self.begin(step);
         self.status.step = Some(step);
         self.status.result = Some(CandidateResult::Running);
@@ -120,24 +137,36 @@ impl<'a> Draft<'a> {
 
     /// The candidate is out, for good.
     fn shut(&mut self, step: Step, result: CandidateResult, reason: &'static str, message: String) {
-        self.conditions.set(step.as_str(), Truth::False, reason, message.clone());
+        self.conditions
+            .set(step.as_str(), Truth::False, reason, message.clone());
         self.begin(step);
         self.status.step = Some(step);
         self.status.result = Some(result);
         self.conditions.stalled(reason, message.clone());
-        self.notices.push(Notice { warning: true, reason, message });
+        self.notices.push(Notice {
+            warning: true,
+            reason,
+            message,
+        });
     }
 
     fn begin(&mut self, step: Step) {
         if !self.status.timeline.iter().any(|entry| entry.step == step) {
-            self.status.timeline.push(TimelineEntry { step, started: Time(self.now), finished: None });
+            self.status.timeline.push(TimelineEntry {
+                step,
+                started: Time(self.now),
+                finished: None,
+            });
         }
     }
 
     fn pulled(&mut self, candidate: &ImageCandidate, applied: &Applied) {
         if applied.copied {
             let spec = &candidate.spec;
-            let message = format!("{} (tag {}) is in {}", self.wish.source, spec.source_tag, self.wish.staging);
+            let message = format!(
+                "{} (tag {}) is in {}",
+                self.wish.source, spec.source_tag, self.wish.staging
+            );
             self.done(Step::Pulled, "Copied", message);
         }
     }
@@ -158,8 +187,16 @@ impl<'a> Draft<'a> {
     fn built(&mut self, state: &JobState<Digest>) {
         let step = Step::Built;
         if !self.wish.violations.is_empty() {
-            let broken: Vec<_> = self.wish.violations.iter().map(|v| format!("{} ({})", v.message, v.rule)).collect();
-            let message = format!("spec.customize.containerfile: {}. Nothing was built.", broken.join("; "));
+            let broken: Vec<_> = self
+                .wish
+                .violations
+                .iter()
+                .map(|v| format!("{} ({})", v.message, v.rule))
+                .collect();
+            let message = format!(
+                "spec.customize.containerfile: {}. Nothing was built.",
+                broken.join("; ")
+            );
             self.shut(step, CandidateResult::Rejected, "BuildConfigRejected", message);
             return;
         }
@@ -172,11 +209,17 @@ impl<'a> Draft<'a> {
             JobState::Absent(_) => self.running(step, "BuildStarted", "the build Job is created"),
             JobState::Running(what) => self.running(step, "Building", what.clone()),
             JobState::Broken { attempt, message } if *attempt < MAX_ATTEMPTS => {
-                self.running(step, "BuildRetried", format!("attempt {attempt} of {MAX_ATTEMPTS} failed: {message}"));
+                self.running(
+                    step,
+                    "BuildRetried",
+                    format!("attempt {attempt} of {MAX_ATTEMPTS} failed: {message}"),
+                );
             }
             JobState::Broken { message, .. } => {
                 let job = super::jobs::build_name(&self.wish.name);
-                let message = format!("the build failed {MAX_ATTEMPTS} times: {message}. Nothing was promoted. See: kubectl logs job/{job} --all-containers");
+                let message = format!(
+                    "the build failed {MAX_ATTEMPTS} times: {message}. Nothing was promoted. See: kubectl logs job/{job} --all-containers"
+                );
                 self.shut(step, CandidateResult::Error, "BuildFailed", message);
             }
         }
@@ -208,7 +251,11 @@ impl<'a> Draft<'a> {
             message: judgement.message.chars().take(300).collect(),
             counts: judgement.counts,
             evaluated: report.evaluated,
-            top: judgement.worst.iter().map(|finding| verdict::describe_finding(finding, FINDING_LINE)).collect(),
+            top: judgement
+                .worst
+                .iter()
+                .map(|finding| verdict::describe_finding(finding, FINDING_LINE))
+                .collect(),
             report: Some(stored.clone()),
             tool_millis: report.tool_millis,
         });
@@ -218,7 +265,10 @@ impl<'a> Draft<'a> {
         self.status.checks.push(CheckSummary {
             name: check.name.clone(),
             verdict: Verdict::Error.as_str().to_owned(),
-            message: format!("no report after {MAX_ATTEMPTS} attempts: {message}").chars().take(300).collect(),
+            message: format!("no report after {MAX_ATTEMPTS} attempts: {message}")
+                .chars()
+                .take(300)
+                .collect(),
             counts: std::collections::BTreeMap::new(),
             evaluated: 0,
             top: Vec::new(),
@@ -229,11 +279,29 @@ impl<'a> Draft<'a> {
 
     /// Sets the condition of one of the two gates from the checks that belong to it.
     fn gate(&mut self, step: Step, image: &Digest, checks: &[(PlannedCheck, CheckState)], scans: bool) {
-        let names: Vec<_> = checks.iter().filter(|(check, _)| check.is_scan() == scans).map(|(c, _)| &c.name).collect();
-        let judged: Vec<_> = self.status.checks.iter().filter(|summary| names.contains(&&summary.name)).cloned().collect();
+        let names: Vec<_> = checks
+            .iter()
+            .filter(|(check, _)| check.is_scan() == scans)
+            .map(|(c, _)| &c.name)
+            .collect();
+        let judged: Vec<_> = self
+            .status
+            .checks
+            .iter()
+            .filter(|summary| names.contains(&&summary.name))
+            .cloned()
+            .collect();
         if judged.len() < names.len() {
-            let open: Vec<_> = names.iter().filter(|name| !judged.iter().any(|s| s.name == ***name)).map(|n| n.as_str()).collect();
-            self.running(step, "ChecksRunning", format!("running on {}: {}", image.short(), open.join(", ")));
+            let open: Vec<_> = names
+                .iter()
+                .filter(|name| !judged.iter().any(|s| s.name == ***name))
+                .map(|n| n.as_str())
+                .collect();
+            self.running(
+                step,
+                "ChecksRunning",
+                format!("running on {}: {}", image.short(), open.join(", ")),
+            );
             return;
         }
         if let Some((reason, message)) = refusal(&judged) {
@@ -242,7 +310,11 @@ impl<'a> Draft<'a> {
             self.begin(step);
         } else {
             let passed: Vec<_> = judged.iter().map(|s| format!("{}: {}", s.name, s.message)).collect();
-            let message = if passed.is_empty() { "no check of this kind is demanded".to_owned() } else { passed.join("; ") };
+            let message = if passed.is_empty() {
+                "no check of this kind is demanded".to_owned()
+            } else {
+                passed.join("; ")
+            };
             self.done(step, "ChecksPassed", message);
         }
         if let Some(entry) = self.status.timeline.iter_mut().find(|entry| entry.step == step) {
@@ -252,26 +324,46 @@ impl<'a> Draft<'a> {
 
     /// What the table and the kstatus trio say while and after the checks.
     fn headline(&mut self) {
-        let failed: Vec<_> = self.status.checks.iter().filter(|s| s.verdict != Verdict::Passed.as_str()).collect();
+        let failed: Vec<_> = self
+            .status
+            .checks
+            .iter()
+            .filter(|s| s.verdict != Verdict::Passed.as_str())
+            .collect();
         self.status.failed_checks =
             (!failed.is_empty()).then(|| failed.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", "));
         if self.status.checks.len() < self.wish.checks.len() {
             return;
         }
-        let step = if failed.iter().all(|s| self.is_scan(&s.name)) { Step::Scanned } else { Step::Validated };
+        let step = if failed.iter().all(|s| self.is_scan(&s.name)) {
+            Step::Scanned
+        } else {
+            Step::Validated
+        };
         let only_findings = failed.iter().all(|s| s.verdict == Verdict::Failed.as_str());
         let owned: Vec<CheckSummary> = failed.into_iter().cloned().collect();
         if let Some((reason, message)) = refusal(&owned) {
-            let result = if only_findings { CandidateResult::Rejected } else { CandidateResult::Error };
+            let result = if only_findings {
+                CandidateResult::Rejected
+            } else {
+                CandidateResult::Error
+            };
             self.status.step = Some(step);
             self.status.result = Some(result);
             self.conditions.stalled(reason, message.clone());
-            self.notices.push(Notice { warning: true, reason: "Rejected", message });
+            self.notices.push(Notice {
+                warning: true,
+                reason: "Rejected",
+                message,
+            });
         }
     }
 
     fn is_scan(&self, name: &str) -> bool {
-        self.wish.checks.iter().any(|check| check.name == name && check.is_scan())
+        self.wish
+            .checks
+            .iter()
+            .any(|check| check.name == name && check.is_scan())
     }
 
     fn promoted(&mut self, applied: &Applied) {
@@ -279,25 +371,43 @@ impl<'a> Draft<'a> {
             self.running(Step::Promoted, "Promoting", "being copied to production");
             return;
         };
-        let message = format!("{}@{} is signed and released as {}", promoted.repository, promoted.digest, promoted.tag);
+        let message = format!(
+            "{}@{} is signed and released as {}",
+            promoted.repository, promoted.digest, promoted.tag
+        );
         self.status.promoted = Some(promoted.clone());
         self.done(Step::Promoted, "Promoted", message.clone());
         self.status.result = Some(CandidateResult::Passed);
         self.conditions.ready("Promoted", message.clone());
-        self.notices.push(Notice { warning: false, reason: "Promoted", message });
+        self.notices.push(Notice {
+            warning: false,
+            reason: "Promoted",
+            message,
+        });
     }
 }
 
 /// Why a gate stays shut: what failed, then what could not be judged, then the worst findings.
 fn refusal(judged: &[CheckSummary]) -> Option<(&'static str, String)> {
-    let shut: Vec<_> = judged.iter().filter(|s| s.verdict != Verdict::Passed.as_str()).collect();
+    let shut: Vec<_> = judged
+        .iter()
+        .filter(|s| s.verdict != Verdict::Passed.as_str())
+        .collect();
     if shut.is_empty() {
         return None;
     }
-    let reason = if shut.iter().any(|s| s.verdict == Verdict::Failed.as_str()) { "ChecksFailed" } else { "ChecksNotTrusted" };
+    let reason = if shut.iter().any(|s| s.verdict == Verdict::Failed.as_str()) {
+        "ChecksFailed"
+    } else {
+        "ChecksNotTrusted"
+    };
     let lines: Vec<_> = shut.iter().map(|s| describe_check(s)).collect();
     let top: Vec<_> = shut.iter().flat_map(|s| s.top.iter().map(String::as_str)).collect();
-    let top = if top.is_empty() { String::new() } else { format!(" Top: {}.", top.join("; ")) };
+    let top = if top.is_empty() {
+        String::new()
+    } else {
+        format!(" Top: {}.", top.join("; "))
+    };
     Some((reason, format!("{}. Nothing was promoted.{top}", lines.join("; "))))
 }
 

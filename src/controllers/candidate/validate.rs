@@ -123,11 +123,24 @@ fn checks(candidate: &ImageCandidate) -> Result<Vec<PlannedCheck>, Error> {
     let mut checks = Vec::new();
     for policy in policies {
         for check in &policy.spec.checks {
-            let tool_error = || Error::CheckTool { policy: policy.name.clone(), check: check.name.clone() };
-            let name = if policies.len() == 1 { check.name.clone() } else { format!("{}.{}", policy.name, check.name) };
+            let tool_error = || Error::CheckTool {
+                policy: policy.name.clone(),
+                check: check.name.clone(),
+            };
+            let name = if policies.len() == 1 {
+                check.name.clone()
+            } else {
+                format!("{}.{}", policy.name, check.name)
+            };
             let tool = tool_of(check).ok_or_else(tool_error)?;
             let gossfile = policy.gossfiles.get(&check.name).cloned();
-            checks.push(PlannedCheck { name, spec: check.clone(), tool, gate: gate_of(check), gossfile });
+            checks.push(PlannedCheck {
+                name,
+                spec: check.clone(),
+                tool,
+                gate: gate_of(check),
+                gossfile,
+            });
         }
     }
     Ok(checks)

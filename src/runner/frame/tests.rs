@@ -59,7 +59,11 @@ fn a_torn_frame_is_refused_wherever_it_is_torn() {
         let mut left = lines.clone();
         left.remove(missing);
         let reason = refused(left.join("\n").as_bytes(), &frame.sha256);
-        assert_eq!(reason, if missing == 0 { "ReportMissing" } else { "ReportTorn" }, "{missing}");
+        assert_eq!(
+            reason,
+            if missing == 0 { "ReportMissing" } else { "ReportTorn" },
+            "{missing}"
+        );
     }
     assert_eq!(refused(b"", &frame.sha256), "ReportMissing");
     let mixed = frame.text.replacen('\n', "\nlevel=warn msg=hello\n", 1);
@@ -87,7 +91,11 @@ fn a_frame_that_the_termination_message_does_not_announce_is_forged() {
 #[test]
 fn oversized_frames_and_logs_are_refused_before_they_are_decoded() {
     let digest = Digest::of(b"");
-    let header = format!("{BEGIN_V1}length={} sha256={}-----\n{END}\n", MAX_FRAME + 1, digest.hex());
+    let header = format!(
+        "{BEGIN_V1}length={} sha256={}-----\n{END}\n",
+        MAX_FRAME + 1,
+        digest.hex()
+    );
     assert_eq!(refused(header.as_bytes(), &digest), "ReportTooLarge");
     assert_eq!(refused(&vec![b'\n'; MAX_LOG + 1], &digest), "ReportTooLarge");
     for length in ["-1", "+1", "99999999999999999999999", "", "0x10"] {
@@ -132,7 +140,9 @@ fn a_report_that_does_not_fit_keeps_its_worst_findings_and_says_so() {
     let mut big = report(9_000);
     for (n, finding) in big.findings.iter_mut().enumerate() {
         let noise = |salt: usize| -> String {
-            (0..15).map(|k| Digest::of(format!("{n}/{salt}/{k}").as_bytes()).hex().to_owned()).collect()
+            (0..15)
+                .map(|k| Digest::of(format!("{n}/{salt}/{k}").as_bytes()).hex().to_owned())
+                .collect()
         };
         finding.title = noise(0);
         finding.remedy = Some(noise(1));
