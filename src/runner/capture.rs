@@ -32,8 +32,17 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Bounds {
     /// Until it is killed.
     pub timeout: Duration,
-    /// Bytes of stdout, until it is killed.
-    pub stdout: usize,
+    /// What is kept of stdout.
+    pub stdout: Keep,
+}
+
+/// What is kept of a tool's stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// All of it; a tool that writes more than so many bytes is killed.
+    Whole(usize),
+    /// The end, for people.
+    End,
 }
 
 /// How a tool ended.
@@ -46,7 +55,7 @@ pub enum Ended {
     /// By us, at the deadline.
     TimedOut(Duration),
     /// By us, because it wrote too much.
-    WroteTooMuch(usize),
+    WroteTooMuch,
 }
 
 impl Ended {
@@ -61,7 +70,7 @@ impl Ended {
     pub fn exit_code(self) -> Option<i32> {
         match self {
             Self::Exited(code) => Some(code),
-            Self::Signalled(_) | Self::TimedOut(_) | Self::WroteTooMuch(_) => None,
+            Self::Signalled(_) | Self::TimedOut(_) | Self::WroteTooMuch => None,
         }
     }
 
@@ -69,7 +78,7 @@ impl Ended {
     pub fn signal(self) -> Option<i32> {
         match self {
             Self::Signalled(signal) => Some(signal),
-            Self::TimedOut(_) | Self::WroteTooMuch(_) => Some(9),
+            Self::TimedOut(_) | Self::WroteTooMuch => Some(9),
             Self::Exited(_) => None,
         }
     }
@@ -83,7 +92,7 @@ impl fmt::Display for Ended {
             Self::Exited(code) => write!(f, "exit code {code}"),
             Self::Signalled(signal) => f.write_str(&meaning(*signal)),
             Self::TimedOut(after) => write!(f, "killed after {} s: raise the check's timeout", after.as_secs()),
-            Self::WroteTooMuch(limit) => write!(f, "killed because it wrote more than {limit} bytes"),
+            Self::WroteTooMuch => f.write_str("killed because it wrote more than is read: narrow what it looks at"),
         }
     }
 }
@@ -103,7 +112,7 @@ fn meaning(signal: i32) -> String {
 pub struct Captured {
     /// How it ended.
     pub ended: Ended,
-    /// Its stdout, whole unless it wrote too much.
+    /// Its stdout: whole, or its start when it wrote too much, or its end.
     pub stdout: Vec<u8>,
     /// The end of its stderr.
     pub stderr: Vec<u8>,
@@ -115,8 +124,15 @@ impl Captured {
     /// The last lines of stderr, cleaned.
     pub fn last_lines(&self, most: usize) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.stderr);
-        let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-        lines[lines.len().saturating_sub(most)..].iter().map(|line| bounded(line)).collect()
+        let lines: Vec<&str> = text
+            .lines()
+            .map(str::trim_end)
+            .filter(|line| !line.is_empty())
+            .collect();
+        lines[lines.len().saturating_sub(most)..]
+            .iter()
+            .map(|line| bounded(line))
+            .collect()
     }
 
     /// The error of a tool that did not end as it should.
@@ -160,9 +176,12 @@ pub async fn run(invocation: &Invocation, bounds: Bounds) -> io::Result<Captured
         .spawn()?;
     let (stdout, stderr) = (Shared::default(), Shared::default());
     let (too_much, overflow) = oneshot::channel();
-    let reading = tokio::spawn(head(child.stdout.take(), stdout.clone(), bounds.stdout, too_much));
+    let reading = match bounds.stdout {
+        Keep::Whole(limit) => tokio::spawn(head(child.stdout.take(), stdout.clone(), limit, too_much)),
+        Keep::End => tokio::spawn(tail(child.stdout.take(), stdout.clone())),
+    };
     let draining = tokio::spawn(tail(child.stderr.take(), stderr.clone()));
-    let ended = wait(&mut child, bounds, overflow).await?;
+    let ended = wait(&mut child, bounds.timeout, overflow).await?;
     let took = started.elapsed();
     for task in [reading, draining] {
         let abort = task.abort_handle();
@@ -172,20 +191,20 @@ pub async fn run(invocation: &Invocation, bounds: Bounds) -> io::Result<Captured
     }
     let stdout = taken(&stdout);
     Ok(Captured {
-        ended: if stdout.overflown { Ended::WroteTooMuch(bounds.stdout) } else { ended },
+        ended: if stdout.overflown { Ended::WroteTooMuch } else { ended },
         stdout: stdout.bytes,
         stderr: taken(&stderr).bytes,
         took,
     })
 }
 
-async fn wait(child: &mut Child, bounds: Bounds, overflow: oneshot::Receiver<()>) -> io::Result<Ended> {
-    let deadline = tokio::time::Instant::now() + bounds.timeout;
+async fn wait(child: &mut Child, limit: Duration, overflow: oneshot::Receiver<()>) -> io::Result<Ended> {
+    let deadline = tokio::time::Instant::now() + limit;
     let ended = tokio::select! {
         status = child.wait() => return status.map(Ended::of),
         // The sender is dropped when the pipe closes in good order: that branch is then disabled.
-        Ok(()) = overflow => Ended::WroteTooMuch(bounds.stdout),
-        () = sleep_until(deadline) => Ended::TimedOut(bounds.timeout),
+        Ok(()) = overflow => Ended::WroteTooMuch,
+        () = sleep_until(deadline) => Ended::TimedOut(limit),
     };
     child.kill().await?;
     Ok(ended)
@@ -238,7 +257,7 @@ mod tests {
     async fn captured(script: &str) -> Captured {
         let bounds = Bounds {
             timeout: Duration::from_secs(30),
-            stdout: 1000,
+            stdout: Keep::Whole(1000),
         };
         run(&shell(script), bounds).await.unwrap()
     }
@@ -246,7 +265,10 @@ mod tests {
     #[tokio::test]
     async fn output_exit_code_and_environment_are_exactly_what_was_asked_for() {
         let done = captured("echo out; echo err >&2; env | grep -cv '^\\(PWD\\|SHLVL\\|_\\|PATH\\)='; exit 3").await;
-        assert_eq!((done.ended, done.stdout.as_slice()), (Ended::Exited(3), b"out\n0\n".as_slice()));
+        assert_eq!(
+            (done.ended, done.stdout.as_slice()),
+            (Ended::Exited(3), b"out\n0\n".as_slice())
+        );
         assert_eq!(done.last_lines(5), ["err"]);
     }
 
@@ -259,7 +281,10 @@ mod tests {
             ("exit 134", "exit code 134: aborted"),
             ("exit 137", "exit code 137: killed"),
             ("exit 139", "exit code 139: segmentation"),
-            ("echo 'no\tsuch profile' >&2; exit 1", "exit code 1; it said last: no\u{fffd}such profile"),
+            (
+                "echo 'no\tsuch profile' >&2; exit 1",
+                "exit code 1; it said last: no\u{fffd}such profile",
+            ),
         ] {
             let error = captured(script).await.crashed("T").to_string();
             assert!(error.contains(words), "{error}");
@@ -270,16 +295,19 @@ mod tests {
     async fn a_tool_that_hangs_is_killed_at_its_deadline() {
         let bounds = Bounds {
             timeout: Duration::from_millis(50),
-            stdout: 1000,
+            stdout: Keep::Whole(1000),
         };
         let done = run(&shell("exec tail -f /dev/null"), bounds).await.unwrap();
-        assert_eq!((done.ended, done.ended.exit_code()), (Ended::TimedOut(bounds.timeout), None));
+        assert_eq!(
+            (done.ended, done.ended.exit_code()),
+            (Ended::TimedOut(bounds.timeout), None)
+        );
     }
 
     #[tokio::test]
     async fn a_tool_that_writes_without_end_is_killed_and_its_start_is_kept() {
         let done = captured("exec yes").await;
-        assert_eq!((done.ended, done.stdout.len()), (Ended::WroteTooMuch(1000), 1000));
+        assert_eq!((done.ended, done.stdout.len()), (Ended::WroteTooMuch, 1000));
         let just_fits = captured("head -c 1000 /dev/zero").await;
         assert_eq!((just_fits.ended, just_fits.stdout.len()), (Ended::Exited(0), 1000));
     }
@@ -296,7 +324,13 @@ mod tests {
         let done = captured("tail -f /dev/null & echo $!").await;
         assert_eq!(done.ended, Ended::Exited(0));
         let left: u32 = String::from_utf8(done.stdout).unwrap().trim().parse().unwrap();
-        assert!(std::process::Command::new("kill").arg(left.to_string()).status().unwrap().success());
+        assert!(
+            std::process::Command::new("kill")
+                .arg(left.to_string())
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     #[tokio::test]
@@ -307,7 +341,7 @@ mod tests {
         };
         let bounds = Bounds {
             timeout: Duration::from_secs(1),
-            stdout: 10,
+            stdout: Keep::End,
         };
         assert_eq!(run(&missing, bounds).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }

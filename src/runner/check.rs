@@ -2,7 +2,7 @@
 //!
 //! Must not let a failure end without a report: the operator learns more from "error: …" than from an exit code.
 
-use super::capture::{self, Bounds, Captured, Ended};
+use super::capture::{self, Bounds, Captured, Ended, Keep};
 use crate::{
     checks::{self, Invocation, Parsed, ReadError, Run},
     domain::{
@@ -68,7 +68,9 @@ impl Common {
     pub fn options<T: DeserializeOwned>(&self, tool: &'static str) -> Result<T, ReadError> {
         let text = match &self.options {
             Some(path) => read_file(path, MAX_OPTIONS, tool, "options")?,
-            None => env::var("REPAVE_CHECK_OPTIONS").unwrap_or_else(|_| "{}".into()).into_bytes(),
+            None => env::var("REPAVE_CHECK_OPTIONS")
+                .unwrap_or_else(|_| "{}".into())
+                .into_bytes(),
         };
         serde_json::from_slice(&text).map_err(|error| ReadError::Crashed {
             tool,
@@ -86,12 +88,14 @@ impl Common {
     ) -> Result<Captured, ReadError> {
         let bounds = Bounds {
             timeout: Duration::from_secs(self.timeout),
-            stdout,
+            stdout: Keep::Whole(stdout),
         };
-        let captured = capture::run(invocation, bounds).await.map_err(|error| ReadError::Crashed {
-            tool,
-            why: format!("{} cannot be started: {error}", invocation.program.display()),
-        })?;
+        let captured = capture::run(invocation, bounds)
+            .await
+            .map_err(|error| ReadError::Crashed {
+                tool,
+                why: format!("{} cannot be started: {error}", invocation.program.display()),
+            })?;
         known.ended = Some(captured.ended);
         known.took = captured.took;
         Ok(captured)
@@ -116,7 +120,9 @@ impl Common {
 
     /// A fresh folder of our own, removed at the end.
     pub fn scratch(&self, tool: &'static str) -> Result<Scratch, ReadError> {
-        let path = self.work.join(format!("repave-{}-{}", tool.to_lowercase(), process::id()));
+        let path = self
+            .work
+            .join(format!("repave-{}-{}", tool.to_lowercase(), process::id()));
         // Not create_dir_all: what exists already was made by somebody else.
         fs::create_dir(&path).map_err(|error| ReadError::Crashed {
             tool,
@@ -130,11 +136,16 @@ impl Common {
 pub async fn version(invocation: &Invocation) -> String {
     let bounds = Bounds {
         timeout: Duration::from_secs(20),
-        stdout: 64 * 1024,
+        stdout: Keep::Whole(64 * 1024),
     };
-    let printed = capture::run(invocation, bounds).await.ok().filter(|done| done.ended == Ended::Exited(0));
+    let printed = capture::run(invocation, bounds)
+        .await
+        .ok()
+        .filter(|done| done.ended == Ended::Exited(0));
     let printed = printed.map(|done| String::from_utf8_lossy(&done.stdout).into_owned());
-    let word = printed.as_deref().and_then(|text| text.lines().next()?.split_whitespace().last());
+    let word = printed
+        .as_deref()
+        .and_then(|text| text.lines().next()?.split_whitespace().last());
     word.unwrap_or("unknown").to_owned()
 }
 

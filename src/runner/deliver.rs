@@ -92,7 +92,10 @@ fn write(termination: &Termination) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("the termination message cannot be written to {}: {error}", path.display());
+            eprintln!(
+                "the termination message cannot be written to {}: {error}",
+                path.display()
+            );
             ExitCode::FAILURE
         }
     }

@@ -39,7 +39,11 @@ pub fn run(args: &Args) -> Result<Termination, Failure> {
         }
     }
     if copied < 2 {
-        return Err(format!("expected goss and its loader in {}, found {copied} files", args.bundle.display()).into());
+        return Err(format!(
+            "expected goss and its loader in {}, found {copied} files",
+            args.bundle.display()
+        )
+        .into());
     }
     Ok(Termination::Installed {
         millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -68,7 +72,10 @@ mod tests {
         };
         assert!(matches!(run(&args).unwrap(), Termination::Installed { .. }));
         for name in ["repave", "goss/goss", "goss/ld-linux-x86-64.so.2"] {
-            assert_eq!(fs::metadata(to.path().join(name)).unwrap().permissions().mode() & 0o777, 0o555);
+            assert_eq!(
+                fs::metadata(to.path().join(name)).unwrap().permissions().mode() & 0o777,
+                0o555
+            );
         }
     }
 
@@ -80,7 +87,10 @@ mod tests {
                 directory: to.path().into(),
                 bundle,
             };
-            assert!(run(&args).unwrap_err().message.contains("bundle") || run(&args).unwrap_err().message.contains("expected goss"));
+            assert!(
+                run(&args).unwrap_err().message.contains("bundle")
+                    || run(&args).unwrap_err().message.contains("expected goss")
+            );
         }
     }
 }

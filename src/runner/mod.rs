@@ -13,6 +13,7 @@ mod grype;
 mod install;
 mod native;
 mod openscap;
+mod repack;
 mod termination;
 mod transfer;
 

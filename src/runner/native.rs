@@ -34,7 +34,12 @@ pub fn run(args: &Args) -> Examined {
 fn examine(args: &Args) -> Report {
     let missing = ReadError::Crashed {
         tool: "native",
-        why: format!("the walker is not part of this build; {} was not examined", args.layout.display()),
+        why: format!(
+            "the walker is not part of this build; {} was not examined",
+            args.layout.display()
+        ),
     };
-    args.common.examined(ToolName::Native, Known::default(), Err(missing)).report
+    args.common
+        .examined(ToolName::Native, Known::default(), Err(missing))
+        .report
 }

@@ -107,7 +107,10 @@ fn datastream(args: &Args, content: &Content) -> Result<PathBuf, ReadError> {
     }
     Err(ReadError::Unsupported {
         tool: TOOL,
-        why: format!("the tool image has no {}: add it, or leave this check out for the image", content.file),
+        why: format!(
+            "the tool image has no {}: add it, or leave this check out for the image",
+            content.file
+        ),
     })
 }
 
@@ -118,6 +121,9 @@ fn excluded(datastream: &Path, profile: &str, options: &Options) -> Result<Exclu
     }
     Err(ReadError::Crashed {
         tool: TOOL,
-        why: format!("there is no profile {profile:?}: choose one of {}", analysis.profiles().join(", ")),
+        why: format!(
+            "there is no profile {profile:?}: choose one of {}",
+            analysis.profiles().join(", ")
+        ),
     })
 }

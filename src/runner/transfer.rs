@@ -2,11 +2,7 @@
 //!
 //! Must not run or unpack anything of an image, and must not print a credential.
 
-use super::{
-    check::read_file,
-    deliver::Failure,
-    frame::Termination,
-};
+use super::{check::read_file, deliver::Failure, frame::Termination};
 use crate::{
     domain::image_ref::{ImageRef, Repository},
     registry::{Auth, Client, ClientOptions, Credentials, LayoutLimits, Platform},
@@ -103,7 +99,11 @@ impl Common {
     async fn bounded<T>(&self, what: impl Future<Output = Result<T, crate::registry::Error>>) -> Result<T, Failure> {
         match timeout(Duration::from_secs(self.timeout), what).await {
             Ok(result) => result.map_err(|error| error.to_string().into()),
-            Err(_) => Err(format!("not done after {} s: raise --timeout, or look at the registry", self.timeout).into()),
+            Err(_) => Err(format!(
+                "not done after {} s: raise --timeout, or look at the registry",
+                self.timeout
+            )
+            .into()),
         }
     }
 }
