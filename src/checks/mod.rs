@@ -6,6 +6,7 @@
 
 pub mod goss;
 pub mod grype;
+pub mod native;
 pub mod openscap;
 
 use crate::domain::{

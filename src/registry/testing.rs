@@ -47,18 +47,29 @@ impl TestRegistry {
         .expect("these tests need a real registry: apt-get install docker-registry")
     }
 
-    /// `crane registry serve`, which has the referrers API; `None` (and a line of output) where crane is not built.
+    /// `crane registry serve`, or `None` (and a line of output) where crane is not built.
     pub async fn crane() -> Option<Self> {
-        let Some(crane) = tool("crane") else {
-            println!("skipped: set REPAVE_TOOLS to the folder with the crane binary");
+        Self::from_tool("crane", &["registry", "serve"]).await
+    }
+
+    /// The same registry with its referrers API switched on.
+    pub async fn with_referrers() -> Option<Self> {
+        Self::from_tool("referrers-registry", &[]).await
+    }
+
+    async fn from_tool(name: &str, arguments: &[&str]) -> Option<Self> {
+        let Some(path) = tool(name) else {
+            println!("skipped: set REPAVE_TOOLS to the folder with the {name} binary");
             return None;
         };
         let started = Self::start(|port, _| {
-            let mut command = Command::new(&crane);
-            command.args(["registry", "serve", "--address", &format!("127.0.0.1:{port}")]);
+            let mut command = Command::new(&path);
+            command
+                .args(arguments)
+                .args(["--address", &format!("127.0.0.1:{port}")]);
             command
         });
-        Some(started.await.expect("crane registry serve"))
+        Some(started.await.expect("the registry"))
     }
 
     async fn start(command: impl Fn(u16, &std::path::Path) -> Command) -> std::io::Result<Self> {

@@ -19,11 +19,7 @@ use crate::{
 };
 use bytes::Bytes;
 use jiff::Timestamp;
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{batch::v1::Job, core::v1::ConfigMap},
-    apimachinery::pkg::apis::meta::v1::Time,
-};
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{Api, ResourceExt, api::PostParams};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
@@ -210,7 +206,9 @@ async fn promote(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, image: 
         repository: wish.production.clone(),
         digest: image.clone(),
         tag,
-        chain_id: lineage::chain_id(&config.diff_ids),
+        chain_id: lineage::chain_ids(&config.diff_ids)
+            .pop()
+            .ok_or_else(|| Error::Lost(produced.to_string()))?,
         layers: u32::try_from(config.diff_ids.len()).unwrap_or(u32::MAX),
         at: Time(ctx.now()),
     })

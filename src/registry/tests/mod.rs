@@ -1,1 +1,6 @@
-//! The client against real registries (`real`) and against hostile ones (`hostile`).
+//! The client against real registries ([`real`]), against hostile ones ([`hostile`]) and against token servers
+//! ([`tokens`]).
+
+mod hostile;
+mod real;
+mod tokens;

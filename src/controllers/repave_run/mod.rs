@@ -1,0 +1,254 @@
+//! The controller of a `RepaveRun`: moves the workloads of one plan to one release, wave by wave.
+//!
+//! | step | file |
+//! |---|---|
+//! | validate (pure) | `validate` |
+//! | observe (reads only) | `observe`, with `estate` (workloads), `images` (layers), `gate` (may it start anything?) |
+//! | plan (pure) | `target` (one state per target), `progress` (waves), `plan` (actions), `patch` (the one write) |
+//! | apply (writes) | `apply` |
+//! | summarize (pure) | `status`, `rows` |
+//!
+//! Every reconcile begins with a live list, and everything is derived from it: nothing that a restart could lose decides
+//! about a roll-out. A finished run is never touched again.
+
+pub mod apply;
+pub mod estate;
+pub mod gate;
+pub mod images;
+pub mod observe;
+pub mod patch;
+pub mod plan;
+pub mod progress;
+pub mod rows;
+pub mod status;
+pub mod target;
+#[cfg(test)]
+mod tests;
+pub mod validate;
+
+pub use images::Images;
+
+use self::{
+    apply::Applied,
+    plan::Action as Step,
+    status::Summary,
+    target::{State, Target},
+};
+use super::{
+    conditions::Conditions,
+    context::Context,
+    driver::{self, DriverError, Next, Outcome},
+    error::{Class, Classified, WAIT, one_line},
+};
+use crate::{
+    api::{BaseImage, RepavePlan, RepaveRun, RepaveRunStatus, refs::ANNOTATION_RUN},
+    domain::workload::WorkloadKey,
+};
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    Api, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        Config, Controller,
+        controller::Action,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use std::{sync::Arc, time::Duration};
+
+/// Runs that are reconciled at the same time.
+const CONCURRENCY: u16 = 4;
+/// Changes that come within this time are one.
+const DEBOUNCE: Duration = Duration::from_millis(300);
+/// How long an object that cannot be read is left alone; a change of it comes anyway.
+const UNREADABLE: Duration = Duration::from_secs(300);
+
+type Guarded = DeserializeGuard<RepaveRun>;
+
+struct Shared {
+    ctx: Context,
+    images: Images,
+}
+
+/// Runs the controller until `shutdown` is done; reconciles that have begun are finished.
+pub async fn run(ctx: Context, images: Images, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
+    let client = ctx.client.clone();
+    let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
+    let (plans, bases) = (controller.store(), controller.store());
+    controller
+        .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+        .watches(
+            Api::<PartialObjectMeta<Deployment>>::all(client.clone()),
+            watcher::Config::default(),
+            |workload| run_of(&workload),
+        )
+        .watches(
+            Api::<PartialObjectMeta<RepavePlan>>::all(client.clone()),
+            watcher::Config::default(),
+            move |plan| {
+                runs_where(&plans, plan.namespace().as_deref(), |run| {
+                    run.spec.plan == plan.name_any()
+                })
+            },
+        )
+        .watches(
+            Api::<PartialObjectMeta<BaseImage>>::all(client),
+            watcher::Config::default(),
+            move |base| {
+                runs_where(&bases, base.namespace().as_deref(), |run| {
+                    run.spec.base_image == base.name_any()
+                })
+            },
+        )
+        .graceful_shutdown_on(shutdown)
+        .run(reconcile, on_error, Arc::new(Shared { ctx, images }))
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::debug!(error = one_line(&error), "run not reconciled");
+            }
+        })
+        .await;
+}
+
+/// The run that a workload says it was moved by.
+fn run_of(workload: &PartialObjectMeta<Deployment>) -> Option<ObjectRef<Guarded>> {
+    let (namespace, name) = workload.annotations().get(ANNOTATION_RUN)?.split_once('/')?;
+    Some(ObjectRef::new(name).within(namespace))
+}
+
+fn runs_where(
+    store: &Store<Guarded>,
+    namespace: Option<&str>,
+    test: impl Fn(&RepaveRun) -> bool,
+) -> Vec<ObjectRef<Guarded>> {
+    let same = |run: &RepaveRun| run.namespace().as_deref() == namespace && test(run);
+    store
+        .state()
+        .iter()
+        .filter(|guarded| guarded.0.as_ref().is_ok_and(same))
+        .map(|guarded| ObjectRef::from_obj(guarded.as_ref()))
+        .collect()
+}
+
+async fn reconcile(seen: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, DriverError> {
+    let seen = match &seen.0 {
+        Ok(run) => run,
+        Err(invalid) => {
+            tracing::warn!(name = ?invalid.metadata.name, error = one_line(invalid), "RepaveRun cannot be read");
+            return Ok(Action::requeue(UNREADABLE));
+        }
+    };
+    let Some(run) = driver::read(&shared.ctx, seen).await? else {
+        return Ok(Action::await_change());
+    };
+    if run.status.as_ref().is_some_and(|status| status.finished.is_some()) {
+        return Ok(Action::await_change());
+    }
+    let outcome = Box::pin(step(&shared.ctx, &shared.images, &run)).await;
+    driver::finish(&shared.ctx, &run, outcome).await
+}
+
+fn on_error(seen: Arc<Guarded>, error: &DriverError, shared: Arc<Shared>) -> Action {
+    match &seen.0 {
+        Ok(run) => driver::on_error(run, error, &shared.ctx),
+        Err(_) => Action::requeue(UNREADABLE),
+    }
+}
+
+async fn step(ctx: &Context, images: &Images, run: &RepaveRun) -> Outcome<RepaveRunStatus> {
+    let old = run.status.clone().unwrap_or_default();
+    let generation = run.metadata.generation.unwrap_or_default();
+    let v = match validate::validate(run) {
+        Ok(v) => v,
+        Err(error) => return failed(old, generation, &error, ctx),
+    };
+    let observed = match observe::observe(ctx, images, &v, plan_uid(run)).await {
+        Ok(observed) => observed,
+        Err(error) => return failed(old, generation, &error, ctx),
+    };
+    let now = ctx.now();
+    let started = old.started.as_ref().map_or(now, |time| time.0);
+    let mut targets = target::targets(&v, &observed, started, now);
+    let progress = progress::progress(&v, &targets, &old.waves, now);
+    let actions = plan::plan(&v, &observed, &targets, &progress, now);
+    let applied = apply::apply(ctx, &actions).await;
+    overlay(&mut targets, &actions, &applied);
+    let refused = applied.iter().find_map(|(workload, applied)| match applied {
+        Applied::Refused(why) => Some(format!("{workload}: {why}")),
+        Applied::Written | Applied::LostRace => None,
+    });
+    status::summarize(Summary {
+        v: &v,
+        generation,
+        observed: &observed,
+        stop: plan::stop(&v, &targets),
+        targets: &targets,
+        progress: &progress,
+        refused,
+        lost_race: applied.iter().any(|(_, applied)| *applied == Applied::LostRace),
+        started,
+        now,
+        old,
+    })
+}
+
+/// The UID of the plan that made this run.
+fn plan_uid(run: &RepaveRun) -> Option<&str> {
+    let mut owners = run.metadata.owner_references.iter().flatten();
+    owners
+        .find(|owner| owner.controller == Some(true) && owner.kind == "RepavePlan" && owner.name == run.spec.plan)
+        .map(|owner| owner.uid.as_str())
+}
+
+/// The states after what was just written, so that the status is true at once.
+pub fn overlay(targets: &mut [Target<'_>], actions: &[Step], applied: &[(WorkloadKey, Applied)]) {
+    for (action, (_, result)) in actions.iter().zip(applied) {
+        let Some(target) = targets.iter_mut().find(|t| t.seen.workload.key == *action.workload()) else {
+            continue;
+        };
+        if *result == Applied::Written {
+            target.in_flight = true;
+            target.state = match action {
+                Step::Move { .. } => State::Rolling,
+                Step::RollBack { reason, .. } => State::Held {
+                    rolled_back: true,
+                    reason: reason.clone(),
+                },
+            };
+        }
+    }
+}
+
+/// A step failed before anything was decided: everything but the conditions stays as it was.
+fn failed(
+    mut status: RepaveRunStatus,
+    generation: i64,
+    error: &(impl Classified + 'static),
+    ctx: &Context,
+) -> Outcome<RepaveRunStatus> {
+    let mut conditions = Conditions::from(&status.conditions, generation, ctx.now());
+    let message = one_line(error);
+    let next = match error.class() {
+        Class::Stalled => {
+            conditions.stalled(error.reason(), message);
+            Next::After(UNREADABLE)
+        }
+        Class::Waiting(after) => {
+            conditions.reconciling(error.reason(), message);
+            Next::After(after.max(WAIT))
+        }
+        Class::Transient => {
+            conditions.reconciling(error.reason(), message);
+            Next::Backoff
+        }
+    };
+    status.conditions = conditions.into_list();
+    status.observed_generation = Some(generation);
+    Outcome {
+        status,
+        next,
+        notices: Vec::new(),
+    }
+}

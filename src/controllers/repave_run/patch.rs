@@ -1,0 +1,125 @@
+//! The one write that Repave makes to a workload, as data: a JSON patch of image fields and our annotations.
+//!
+//! Every patch first tests what it was decided on, so that it fails instead of undoing what somebody else did between
+//! the read and the write. No other field can be written: there is no function for it.
+
+use crate::{
+    api::refs::{ANNOTATION_HOLD, ANNOTATION_MOVED_AT, ANNOTATION_PREVIOUS, ANNOTATION_RUN},
+    domain::{
+        image_ref::ImageRef,
+        marks::Hold,
+        workload::{Container, Workload},
+    },
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// One operation of RFC 6902.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub enum Op {
+    /// The value must be this.
+    Test {
+        /// JSON pointer.
+        path: String,
+        /// The value.
+        value: Value,
+    },
+    /// Sets an existing value.
+    Replace {
+        /// JSON pointer.
+        path: String,
+        /// The value.
+        value: Value,
+    },
+    /// Sets a value.
+    Add {
+        /// JSON pointer.
+        path: String,
+        /// The value.
+        value: Value,
+    },
+}
+
+fn test(path: impl Into<String>, value: impl Into<Value>) -> Op {
+    Op::Test {
+        path: path.into(),
+        value: value.into(),
+    }
+}
+
+fn annotation(key: &str) -> String {
+    format!("/metadata/annotations/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
+fn annotate(key: &str, value: impl Into<Value>) -> Op {
+    Op::Add {
+        path: annotation(key),
+        value: value.into(),
+    }
+}
+
+/// Tests that the container is the one that was seen, and gives it another image.
+fn change_image(container: &Container, image: &ImageRef) -> [Op; 3] {
+    let list = if container.init { "initContainers" } else { "containers" };
+    let path = format!("/spec/template/spec/{list}/{}", container.index);
+    [
+        test(format!("{path}/name"), container.name.as_str()),
+        test(format!("{path}/image"), container.image.as_str()),
+        Op::Replace {
+            path: format!("{path}/image"),
+            value: image.to_string().into(),
+        },
+    ]
+}
+
+/// Moves containers to an image. `previous` is what each of them runs now, by digest.
+pub fn move_to(
+    workload: &Workload,
+    changes: &[(&Container, ImageRef)],
+    image: &ImageRef,
+    mark: &str,
+    now: Timestamp,
+) -> Vec<Op> {
+    let previous: BTreeMap<&str, String> = changes
+        .iter()
+        .map(|(c, before)| (c.name.as_str(), before.to_string()))
+        .collect();
+    // The whole version is tested and not only the image: a hold, a pause or a new owner since the read must win, and a
+    // settled workload's version rests. A rolled-back workload has its old image again, so the image alone proves nothing.
+    let mut ops = vec![
+        test("/metadata/uid", workload.uid.as_str()),
+        test("/metadata/resourceVersion", workload.resource_version.as_str()),
+    ];
+    ops.extend(changes.iter().flat_map(|(container, _)| change_image(container, image)));
+    if !workload.has_annotations {
+        ops.push(Op::Add {
+            path: "/metadata/annotations".to_owned(),
+            value: json!({}),
+        });
+    }
+    ops.push(annotate(ANNOTATION_RUN, mark));
+    ops.push(annotate(ANNOTATION_PREVIOUS, json!(previous).to_string()));
+    ops.push(annotate(ANNOTATION_MOVED_AT, now.to_string()));
+    ops
+}
+
+/// Gives containers their old images back and holds the workload.
+pub fn roll_back(workload: &Workload, changes: &[(&Container, &ImageRef)], mark: &str, hold: &Hold) -> Vec<Op> {
+    // Not the whole version: the status of a failing workload changes all the time. The generation changes with every
+    // edit of the spec, and the mark proves that it is still this run's workload.
+    let mut ops = vec![
+        test("/metadata/uid", workload.uid.as_str()),
+        test("/metadata/generation", workload.generation),
+        test(annotation(ANNOTATION_RUN), mark),
+    ];
+    ops.extend(
+        changes
+            .iter()
+            .flat_map(|(container, image)| change_image(container, image)),
+    );
+    ops.push(annotate(ANNOTATION_HOLD, json!(hold).to_string()));
+    ops
+}

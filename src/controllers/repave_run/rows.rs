@@ -1,0 +1,188 @@
+//! The sentences of a run: rows about single workloads, the last message, and the events. Pure.
+//!
+//! Events come from the difference between the old and the new status, so that each change is told once, and none is lost
+//! when the operator dies between a patch and the status.
+
+use super::{
+    target::{Skip, State, Target},
+    validate::Validated,
+};
+use crate::{
+    api::{RepaveRunStatus, repave_run::NotableWorkload},
+    controllers::{conditions, driver::Notice},
+};
+
+/// Rows in a status.
+const MAX_ROWS: usize = 20;
+/// Longest reason, in characters: a status stays under 8 KiB.
+const MAX_REASON: usize = 250;
+
+/// The workloads that a person wants to know of, the worst first.
+pub fn notable(targets: &[Target<'_>], v: &Validated) -> Vec<NotableWorkload> {
+    let mut rows: Vec<(u8, NotableWorkload)> = targets.iter().flat_map(|target| rows_of(target, v)).collect();
+    rows.sort();
+    rows.into_iter().take(MAX_ROWS).map(|(_, row)| row).collect()
+}
+
+fn rows_of(target: &Target<'_>, v: &Validated) -> Vec<(u8, NotableWorkload)> {
+    let row = |rank: u8, state: &str, reason: String| {
+        let workload = format!("Deployment {}", target.seen.workload.key);
+        let reason = reason.chars().take(MAX_REASON).collect();
+        (
+            rank,
+            NotableWorkload {
+                workload,
+                state: state.to_owned(),
+                reason,
+            },
+        )
+    };
+    let own = match &target.state {
+        State::Held {
+            rolled_back: true,
+            reason,
+        } => Some(row(
+            0,
+            "RolledBack",
+            format!(
+                "{reason}. It has its old image and is held; to try again remove the annotations repave.dev/hold and repave.dev/run"
+            ),
+        )),
+        State::Failed { reason } => Some(row(
+            1,
+            "Failed",
+            format!("{reason}. It was left as it is: kubectl describe shows why"),
+        )),
+        State::Failing { reason, .. } => Some(row(1, "Failed", format!("{reason}. It gets its old image back"))),
+        State::Held {
+            rolled_back: false,
+            reason,
+        } => Some(row(
+            2,
+            "Held",
+            format!("{reason}. Remove the annotation repave.dev/hold to release it"),
+        )),
+        // The row about the derived image says it.
+        State::Skipped(Skip::Derived(_)) => None,
+        State::Skipped(skip) => skipped(skip, v).map(|reason| row(4, "Skipped", reason)),
+        State::Pending { .. } | State::Rolling | State::Done => None,
+    };
+    let derived = target.derived.as_ref().map(|release| {
+        row(
+            3,
+            "Outdated",
+            format!(
+                "built on {} of {}: rebuild it on {} and roll it out",
+                release.tag, release.base_image, v.tag
+            ),
+        )
+    });
+    own.into_iter().chain(derived).collect()
+}
+
+fn skipped(skip: &Skip, v: &Validated) -> Option<String> {
+    match skip {
+        Skip::Derived(_) | Skip::Superseded => None,
+        Skip::Owned(owner) => Some(format!(
+            "owned by {owner}, which would undo a patch: set its image to {}@{} there",
+            v.repository, v.digest
+        )),
+        Skip::OtherRepository(repository) => Some(format!(
+            "pulls the base from {repository}, and Repave rolls out of {} only: change the image's repository",
+            v.repository
+        )),
+        Skip::NoWave => Some("no wave takes it: add a wave without selector and percent to the plan".to_owned()),
+        Skip::Paused => Some("its roll-out is paused (spec.paused): resume it".to_owned()),
+        Skip::Unhealthy(why) => Some(format!("not healthy, and not because of this run ({why}): repair it first")),
+        Skip::Reverted => Some("its image was set back after Repave moved it, and it is not moved twice: hold it, or remove the annotation repave.dev/run to try again".to_owned()),
+        Skip::Newer(release) => Some(format!("runs {}, which is newer than this run's target", release.tag)),
+    }
+}
+
+/// The last message of a run: what came of it.
+pub fn done_message(targets: &[Target<'_>], unknown: usize) -> String {
+    let count = |test: &dyn Fn(&State) -> bool| targets.iter().filter(|target| test(&target.state)).count();
+    let derived = targets.iter().filter(|target| target.derived.is_some()).count();
+    let parts = [
+        (
+            count(&|s| matches!(s, State::Held { rolled_back: true, .. })),
+            "rolled back and held",
+        ),
+        (count(&|s| matches!(s, State::Failed { .. })), "failed"),
+        (count(&|s| matches!(s, State::Held { rolled_back: false, .. })), "held"),
+        (
+            count(&|s| matches!(s, State::Skipped(skip) if !matches!(skip, Skip::Derived(_)))),
+            "skipped",
+        ),
+        (derived, "derived images outdated"),
+        (unknown, "images of unknown ancestry"),
+    ];
+    let mut message = format!("done: {} on the target", count(&|s| *s == State::Done));
+    for (number, what) in parts.into_iter().filter(|(number, _)| *number > 0) {
+        message.push_str(&format!(", {number} {what}"));
+    }
+    message
+}
+
+/// One event per change that a person would want to know of.
+pub fn notices(
+    old: &RepaveRunStatus,
+    new: &RepaveRunStatus,
+    message: &str,
+    reason: &'static str,
+    stuck: bool,
+) -> Vec<Notice> {
+    let notice = |warning, reason, message: String| Notice {
+        warning,
+        reason,
+        message,
+    };
+    let mut notices = Vec::new();
+    if old.started.is_none() {
+        notices.push(notice(
+            false,
+            "RunStarted",
+            format!(
+                "moving {} targets to {}",
+                new.counts.total,
+                new.target.as_deref().unwrap_or_default()
+            ),
+        ));
+    }
+    for wave in new.waves.iter().filter(|wave| !old.waves.contains(wave)) {
+        notices.push(notice(
+            false,
+            "WaveSettled",
+            format!("every target of wave {} has come to an end", wave.name),
+        ));
+    }
+    let told = |row: &&NotableWorkload| {
+        !old.notable
+            .iter()
+            .any(|o| o.workload == row.workload && o.state == row.state)
+    };
+    for row in new.notable.iter().filter(told) {
+        match row.state.as_str() {
+            "RolledBack" => notices.push(notice(
+                true,
+                "WorkloadRolledBack",
+                format!("{}: {}", row.workload, row.reason),
+            )),
+            "Failed" => notices.push(notice(
+                true,
+                "WorkloadFailed",
+                format!("{}: {}", row.workload, row.reason),
+            )),
+            _ => {}
+        }
+    }
+    let was_stuck =
+        conditions::find(&old.conditions, "Stalled").is_some_and(|c| c.status == "True" && c.reason == reason);
+    if new.finished.is_some() && old.finished.is_none() {
+        let failed = conditions::is_true(&new.conditions, "Stalled");
+        notices.push(notice(failed, "RunFinished", message.to_owned()));
+    } else if stuck && !was_stuck {
+        notices.push(notice(true, reason, message.to_owned()));
+    }
+    notices
+}

@@ -1,0 +1,297 @@
+//! What a run says about itself: counts, waves, the rows a person wants to see, conditions, and when to look again. Pure.
+//!
+//! No message has a relative time in it: an unchanged world must give the same status, which is then not written.
+
+use super::{
+    gate::Gate,
+    observe::Observed,
+    plan::Stop,
+    progress::{self, Progress},
+    rows,
+    target::{State, Target},
+    validate::Validated,
+};
+use crate::{
+    api::{RepaveRunStatus, repave_run::Counts},
+    controllers::{
+        conditions::{Conditions, Truth},
+        driver::{Next, Outcome},
+    },
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::time::Duration;
+
+/// While anything rolls: events come too, this is for the deadlines and for lost events.
+const WHILE_ROLLING: Duration = Duration::from_secs(5);
+/// While nothing rolls but the run is not finished.
+const WHILE_WAITING: Duration = Duration::from_secs(30);
+/// After somebody else was faster.
+const AFTER_LOST_RACE: Duration = Duration::from_secs(1);
+
+/// Everything that the status is made of.
+#[derive(Debug)]
+pub struct Summary<'a> {
+    /// The run, parsed.
+    pub v: &'a Validated,
+    /// The status as it was read.
+    pub old: RepaveRunStatus,
+    /// Generation of the run.
+    pub generation: i64,
+    /// What was observed.
+    pub observed: &'a Observed,
+    /// The targets, with what was just applied.
+    pub targets: &'a [Target<'a>],
+    /// The waves.
+    pub progress: &'a Progress,
+    /// Why nothing more is started.
+    pub stop: Option<Stop>,
+    /// What the API said when it refused a patch.
+    pub refused: Option<String>,
+    /// Whether a patch lost a race.
+    pub lost_race: bool,
+    /// When the run began.
+    pub started: Timestamp,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What is so: one word and one sentence.
+struct Verdict {
+    kind: Kind,
+    reason: &'static str,
+    message: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Working,
+    Stuck,
+    Finished { succeeded: bool },
+}
+
+/// The new status, and when to look again.
+pub fn summarize(summary: Summary<'_>) -> Outcome<RepaveRunStatus> {
+    let verdict = summary.verdict();
+    let finished = matches!(verdict.kind, Kind::Finished { .. });
+    let old = &summary.old;
+    let status = RepaveRunStatus {
+        observed_generation: Some(summary.generation),
+        target: Some(summary.v.digest.short().to_owned()),
+        wave: summary.wave_label(),
+        counts: counts(summary.targets),
+        waves: progress::record(summary.v, summary.progress),
+        notable: rows::notable(summary.targets, summary.v),
+        started: Some(Time(summary.started)),
+        finished: finished.then(|| old.finished.clone().unwrap_or(Time(summary.now))),
+        conditions: summary.conditions(&verdict),
+    };
+    Outcome {
+        next: summary.next(finished),
+        notices: rows::notices(
+            old,
+            &status,
+            &verdict.message,
+            verdict.reason,
+            verdict.kind == Kind::Stuck,
+        ),
+        status,
+    }
+}
+
+/// How many targets are in which state.
+pub fn counts(targets: &[Target<'_>]) -> Counts {
+    let mut counts = Counts::default();
+    for target in targets {
+        counts.total += 1;
+        *match &target.state {
+            State::Pending { .. } => &mut counts.pending,
+            State::Rolling | State::Failing { .. } => &mut counts.rolling,
+            State::Done => &mut counts.done,
+            State::Failed { .. } => &mut counts.failed,
+            State::Held { .. } => &mut counts.held,
+            State::Skipped(_) => &mut counts.skipped,
+        } += 1;
+    }
+    counts
+}
+
+impl Summary<'_> {
+    fn superseded(&self) -> bool {
+        matches!(self.observed.gate, Gate::Superseded { .. })
+    }
+
+    fn finished(&self) -> bool {
+        let ended = self.targets.iter().all(Target::ended);
+        let gate_allows = match self.observed.gate {
+            Gate::Open | Gate::Suspended => self.progress.current.is_none() && self.observed.estate.not_yet == 0,
+            Gate::Superseded { .. } => true,
+            Gate::Shut { .. } => false,
+        };
+        ended && gate_allows && self.refused.is_none()
+    }
+
+    fn verdict(&self) -> Verdict {
+        let verdict = |kind, reason, message| Verdict { kind, reason, message };
+        if self.finished() {
+            return self.end();
+        }
+        if let Gate::Shut { reason, message } = &self.observed.gate {
+            return verdict(Kind::Stuck, reason, message.clone());
+        }
+        if let Some(refused) = &self.refused {
+            return verdict(
+                Kind::Working,
+                "PatchRefused",
+                format!("a workload cannot be changed: {refused}; tried again"),
+            );
+        }
+        match self.stop {
+            Some(Stop::BudgetExceeded { failures, budget }) => verdict(
+                Kind::Stuck,
+                "FailureBudgetExceeded",
+                format!(
+                    "{failures} targets failed and {budget} may (onFailure.budget): nothing more is started. See status.notable; \
+                     then release what is held (remove the annotation repave.dev/hold) to go on without it, or wait for the next release"
+                ),
+            ),
+            Some(Stop::LeftFailed) => verdict(
+                Kind::Stuck,
+                "WorkloadFailed",
+                "a target failed and was left as it is: nothing more is started. See status.notable; repair it, or hold it \
+                 (annotation repave.dev/hold: '{\"reason\": \"...\"}') to go on without it"
+                    .to_owned(),
+            ),
+            None => self.working(),
+        }
+    }
+
+    fn working(&self) -> Verdict {
+        let verdict = |reason, message| Verdict {
+            kind: Kind::Working,
+            reason,
+            message,
+        };
+        let counts = counts(self.targets);
+        let wave = self.progress.current.map(|at| (at, &self.v.waves[at].name));
+        if counts.rolling > 0 {
+            let size = self
+                .targets
+                .iter()
+                .filter(|t| t.direct && t.wave == wave.map(|(at, _)| at))
+                .count();
+            let name = wave.map_or("none", |(_, name)| name);
+            return verdict("Rolling", format!("moving {} of {size} in wave {name}", counts.rolling));
+        }
+        if self.observed.gate == Gate::Suspended {
+            return verdict(
+                "Suspended",
+                format!("RepavePlan {} is suspended: nothing is started", self.v.plan),
+            );
+        }
+        if self.superseded() {
+            return verdict(
+                "Superseded",
+                "a newer release has its own run; what is on its way is finished".to_owned(),
+            );
+        }
+        let soak = wave.and_then(|(at, name)| self.progress.waves[at].soaked_at.map(|end| (name, end)));
+        if let Some((name, end)) = soak {
+            return verdict(
+                "Soaking",
+                format!("{name} soaks until {}", end.strftime("%H:%M:%S UTC")),
+            );
+        }
+        if counts.pending > 0 {
+            return verdict(
+                "Waiting",
+                format!(
+                    "{} pending: busy with a roll-out of their own, or their turn comes next",
+                    counts.pending
+                ),
+            );
+        }
+        verdict(
+            "Inspecting",
+            format!(
+                "the layers of {} images are being looked up",
+                self.observed.estate.not_yet
+            ),
+        )
+    }
+
+    fn end(&self) -> Verdict {
+        let done = rows::done_message(self.targets, self.observed.estate.unknown);
+        let verdict = |succeeded, reason, message| Verdict {
+            kind: Kind::Finished { succeeded },
+            reason,
+            message,
+        };
+        if let Gate::Superseded { by } = &self.observed.gate {
+            return verdict(false, "Superseded", format!("superseded by {}; {done}", by.short()));
+        }
+        match self.stop {
+            Some(Stop::BudgetExceeded { .. }) => {
+                verdict(false, "FailureBudgetExceeded", format!("{done}. See status.notable"))
+            }
+            Some(Stop::LeftFailed) => verdict(false, "WorkloadFailed", format!("{done}. See status.notable")),
+            None => verdict(true, "Finished", done),
+        }
+    }
+
+    fn conditions(&self, verdict: &Verdict) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
+        let mut conditions = Conditions::from(&self.old.conditions, self.generation, self.now);
+        let message = verdict.message.as_str();
+        let (succeeded, reason) = match verdict.kind {
+            Kind::Working => {
+                conditions.reconciling(verdict.reason, message);
+                (Truth::Unknown, "Running")
+            }
+            Kind::Stuck => {
+                conditions.stalled(verdict.reason, message);
+                (Truth::Unknown, verdict.reason)
+            }
+            Kind::Finished { succeeded: true } => {
+                conditions.ready(verdict.reason, message);
+                (Truth::True, verdict.reason)
+            }
+            Kind::Finished { succeeded: false } if self.superseded() => {
+                conditions.ready(verdict.reason, message);
+                (Truth::False, verdict.reason)
+            }
+            Kind::Finished { succeeded: false } => {
+                conditions.stalled(verdict.reason, message);
+                (Truth::False, verdict.reason)
+            }
+        };
+        conditions.set("Succeeded", succeeded, reason, message);
+        conditions.into_list()
+    }
+
+    fn wave_label(&self) -> Option<String> {
+        let total = self.v.waves.len();
+        let at = self.progress.current.unwrap_or_else(|| total.saturating_sub(1));
+        self.v
+            .waves
+            .get(at)
+            .map(|wave| format!("{} ({}/{total})", wave.name, at + 1))
+    }
+
+    fn next(&self, finished: bool) -> Next {
+        if finished {
+            return Next::AwaitChange;
+        }
+        if self.refused.is_some() {
+            return Next::Backoff;
+        }
+        if self.lost_race {
+            return Next::After(AFTER_LOST_RACE);
+        }
+        let in_flight = self.targets.iter().any(|target| target.in_flight);
+        let wait = if in_flight { WHILE_ROLLING } else { WHILE_WAITING };
+        let soak = self.progress.current.and_then(|at| self.progress.waves[at].soaked_at);
+        let until_soaked = soak.and_then(|end| Duration::try_from(end.duration_since(self.now)).ok());
+        let until_soaked = until_soaked.map(|wait| wait.max(Duration::from_secs(1)));
+        Next::After(until_soaked.map_or(wait, |soaked| soaked.min(wait)))
+    }
+}

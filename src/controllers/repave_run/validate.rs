@@ -1,0 +1,173 @@
+//! Parses a run once: selectors, waves and amounts. Later steps never see the raw spec.
+//!
+//! The schema refuses most mistakes already; what it cannot see is refused here, and never guessed.
+
+use crate::{
+    api::{
+        RepaveRun,
+        repave_plan::{FailureAction, Targets, Wave},
+    },
+    controllers::error::{Class, Classified},
+    domain::{
+        digest::Digest,
+        image_ref::Repository,
+        wave::{Amount, InvalidAmount, Takes, WaveRule, parse_selector},
+    },
+};
+use jiff::SignedDuration;
+use kube::{
+    ResourceExt,
+    core::{ParseExpressionError, Selector},
+};
+
+/// A run, parsed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Validated {
+    /// `namespace/name` of the run: the mark that its workloads carry.
+    pub mark: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its plan.
+    pub plan: String,
+    /// The base image.
+    pub base_image: String,
+    /// The candidate that holds the proof.
+    pub candidate: String,
+    /// Production repository of the target.
+    pub repository: Repository,
+    /// The target.
+    pub digest: Digest,
+    /// Its tag, for people.
+    pub tag: String,
+    /// Which workloads.
+    pub scope: Scope,
+    /// In which waves.
+    pub waves: Vec<WaveRule>,
+    /// How long one workload may take.
+    pub rollout_deadline: SignedDuration,
+    /// How many may fail.
+    pub budget: Amount,
+    /// What is done with one that fails.
+    pub action: FailureAction,
+}
+
+/// Which workloads a plan may move.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scope {
+    /// Namespaces that are opted in.
+    pub namespaces: Selector,
+    /// Workloads in them.
+    pub workloads: Selector,
+}
+
+/// Why a spec cannot be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidSpec {
+    /// A selector has an operator that Kubernetes does not know.
+    #[error(
+        "{field} cannot be read ({cause}): use matchLabels, or matchExpressions with In, NotIn, Exists or DoesNotExist"
+    )]
+    Selector {
+        /// Where it is.
+        field: String,
+        /// What is wrong.
+        cause: ParseExpressionError,
+    },
+    /// An empty namespace selector.
+    #[error(
+        "targets.namespaceSelector is empty, which would opt in every namespace: name a label, for example matchLabels: {{repave: auto}}"
+    )]
+    EveryNamespace,
+    /// A number or percentage.
+    #[error("{field}: {cause}")]
+    Amount {
+        /// Where it is.
+        field: String,
+        /// What is wrong.
+        cause: InvalidAmount,
+    },
+    /// A share that is none.
+    #[error("waves[{0}].percent must be between 1 and 100, found {1}")]
+    Percent(String, i32),
+}
+
+impl Classified for InvalidSpec {
+    fn reason(&self) -> &'static str {
+        "InvalidSpec"
+    }
+
+    fn class(&self) -> Class {
+        Class::Stalled
+    }
+}
+
+/// Parses a run.
+pub fn validate(run: &RepaveRun) -> Result<Validated, InvalidSpec> {
+    let spec = &run.spec;
+    let namespace = run.namespace().unwrap_or_default();
+    Ok(Validated {
+        mark: format!("{namespace}/{}", run.name_any()),
+        namespace,
+        plan: spec.plan.clone(),
+        base_image: spec.base_image.clone(),
+        candidate: spec.candidate.clone(),
+        repository: spec.repository.clone(),
+        digest: spec.digest.clone(),
+        tag: spec.tag.clone(),
+        scope: scope(&spec.targets)?,
+        waves: waves(&spec.waves)?,
+        rollout_deadline: spec.health.rollout_deadline.signed(),
+        budget: Amount::try_from(&spec.on_failure.budget).map_err(|cause| InvalidSpec::Amount {
+            field: "onFailure.budget".to_owned(),
+            cause,
+        })?,
+        action: spec.on_failure.action,
+    })
+}
+
+/// Parses which workloads are meant.
+pub fn scope(targets: &Targets) -> Result<Scope, InvalidSpec> {
+    let parse = |field: &str, selector| {
+        parse_selector(selector).map_err(|cause| InvalidSpec::Selector {
+            field: field.to_owned(),
+            cause,
+        })
+    };
+    let namespaces = parse("targets.namespaceSelector", &targets.namespace_selector)?;
+    if namespaces.selects_all() {
+        return Err(InvalidSpec::EveryNamespace);
+    }
+    let workloads = match &targets.selector {
+        Some(selector) => parse("targets.selector", selector)?,
+        None => Selector::default(),
+    };
+    Ok(Scope { namespaces, workloads })
+}
+
+/// Parses the waves.
+pub fn waves(waves: &[Wave]) -> Result<Vec<WaveRule>, InvalidSpec> {
+    waves.iter().map(wave).collect()
+}
+
+fn wave(wave: &Wave) -> Result<WaveRule, InvalidSpec> {
+    let takes = match (&wave.selector, wave.percent) {
+        (Some(selector), _) => Takes::Labelled(parse_selector(selector).map_err(|cause| InvalidSpec::Selector {
+            field: format!("waves[{}].selector", wave.name),
+            cause,
+        })?),
+        (None, Some(percent)) => match u32::try_from(percent) {
+            Ok(share @ 1..=100) => Takes::Percent(share),
+            Ok(_) | Err(_) => return Err(InvalidSpec::Percent(wave.name.clone(), percent)),
+        },
+        (None, None) => Takes::Rest,
+    };
+    Ok(WaveRule {
+        name: wave.name.clone(),
+        takes,
+        max_concurrent: Amount::try_from(&wave.max_concurrent).map_err(|cause| InvalidSpec::Amount {
+            field: format!("waves[{}].maxConcurrent", wave.name),
+            cause,
+        })?,
+        soak: wave.soak.signed(),
+    })
+}

@@ -1,0 +1,327 @@
+//! A workload as a roll-out sees it: its containers, our marks on it, who owns it, and how its own roll-out stands.
+//!
+//! Deployments only: the other kinds have no failure signal of their own or cannot be rolled back safely.
+//! The rules of a finished roll-out are those of `kubectl rollout status`. Must not decide what is done with a workload.
+
+use super::{
+    marks::Marks,
+    ownership::{self, Owner},
+};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus},
+        core::v1::PodSpec,
+    },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+use std::{collections::BTreeMap, fmt};
+
+/// Which Deployment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkloadKey {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for WorkloadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// One container of the pod template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// The image as it is written there.
+    pub image: String,
+    /// Whether it is an init container.
+    pub init: bool,
+    /// Its place in its list.
+    pub index: usize,
+}
+
+/// How a Deployment's own roll-out stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rollout {
+    /// Every replica is updated and available, and no old one is left.
+    Settled,
+    /// On its way.
+    Rolling {
+        /// Whether Kubernetes will say so if it makes no progress; without, nobody but us watches the time.
+        supervised: bool,
+    },
+    /// The roll-out was complete once, and replicas are missing now.
+    Degraded {
+        /// Since when fewer are available than the Deployment tolerates; `None` while it tolerates it.
+        unavailable_since: Option<Timestamp>,
+    },
+    /// Kubernetes gave up waiting for progress.
+    Unhealthy {
+        /// What it says about that.
+        reason: String,
+    },
+    /// A person paused it.
+    Paused,
+}
+
+/// A Deployment, parsed once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workload {
+    /// Namespace and name.
+    pub key: WorkloadKey,
+    /// Its UID.
+    pub uid: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its resource version.
+    pub resource_version: String,
+    /// Its generation.
+    pub generation: i64,
+    /// Whether it has any annotations: a JSON patch must create the map otherwise.
+    pub has_annotations: bool,
+    /// All containers, init containers included.
+    pub containers: Vec<Container>,
+    /// Our annotations.
+    pub marks: Marks,
+    /// The tool that writes it, if there is one.
+    pub owner: Option<Owner>,
+    /// How its roll-out stands.
+    pub rollout: Rollout,
+    /// How its pods are found.
+    pub pod_selector: LabelSelector,
+}
+
+impl Workload {
+    /// Reads a Deployment; `None` when it is being deleted or lacks what every stored one has.
+    pub fn from_deployment(deployment: &Deployment) -> Option<Self> {
+        let meta = &deployment.metadata;
+        let spec = deployment.spec.as_ref()?;
+        if meta.deletion_timestamp.is_some() {
+            return None;
+        }
+        let generation = meta.generation?;
+        let empty = BTreeMap::new();
+        let annotations = meta.annotations.as_ref();
+        Some(Self {
+            key: WorkloadKey {
+                namespace: meta.namespace.clone()?,
+                name: meta.name.clone()?,
+            },
+            uid: meta.uid.clone()?,
+            labels: meta.labels.clone().unwrap_or_default(),
+            resource_version: meta.resource_version.clone()?,
+            generation,
+            has_annotations: annotations.is_some_and(|map| !map.is_empty()),
+            containers: containers(spec.template.spec.as_ref()?),
+            marks: Marks::parse(annotations.unwrap_or(&empty)),
+            owner: ownership::owner(meta),
+            rollout: rollout(spec, deployment.status.as_ref(), generation),
+            pod_selector: spec.selector.clone(),
+        })
+    }
+}
+
+fn containers(spec: &PodSpec) -> Vec<Container> {
+    let init = spec.init_containers.iter().flatten().enumerate();
+    let main = spec.containers.iter().enumerate();
+    init.map(|entry| (entry, true))
+        .chain(main.map(|entry| (entry, false)))
+        .map(|((index, container), init)| Container {
+            name: container.name.clone(),
+            image: container.image.clone().unwrap_or_default(),
+            init,
+            index,
+        })
+        .collect()
+}
+
+fn rollout(spec: &DeploymentSpec, status: Option<&DeploymentStatus>, generation: i64) -> Rollout {
+    if spec.paused == Some(true) {
+        return Rollout::Paused;
+    }
+    let Some(status) = status.filter(|s| s.observed_generation.is_some_and(|seen| seen >= generation)) else {
+        return Rollout::Rolling { supervised: true };
+    };
+    let find = |type_: &str| status.conditions.iter().flatten().find(|c| c.type_ == type_);
+    let progressing = find("Progressing");
+    let says = |reason: &str| progressing.is_some_and(|c| c.reason.as_deref() == Some(reason));
+    if says("ProgressDeadlineExceeded") {
+        return Rollout::Unhealthy {
+            reason: words(progressing),
+        };
+    }
+    let wanted = spec.replicas.unwrap_or(1);
+    let updated = status.updated_replicas.unwrap_or(0);
+    let total = status.replicas.unwrap_or(0);
+    let available = status.available_replicas.unwrap_or(0);
+    if updated >= wanted && total <= updated && available >= updated {
+        return Rollout::Settled;
+    }
+    // Kubernetes keeps this reason until the next change of the template: the roll-out was complete once. While a new
+    // one begins, old replicas are there or none is updated.
+    if says("NewReplicaSetAvailable") && updated > 0 && total == updated {
+        let unavailable = find("Available").filter(|c| c.status == "False");
+        return Rollout::Degraded {
+            unavailable_since: unavailable
+                .and_then(|c| c.last_transition_time.as_ref())
+                .map(|time| time.0),
+        };
+    }
+    Rollout::Rolling {
+        supervised: progressing.is_some(),
+    }
+}
+
+fn words(condition: Option<&DeploymentCondition>) -> String {
+    let message = condition.and_then(|c| c.message.as_deref()).unwrap_or("no progress");
+    message.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn deployment(spec: &Value, status: &Value) -> Deployment {
+        let mut object = json!({
+            "metadata": {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "1", "generation": 3},
+            "spec": {"replicas": 2, "selector": {}, "template": {"spec": {
+                "initContainers": [{"name": "setup", "image": "r.test/setup:1"}],
+                "containers": [{"name": "app", "image": "r.test/app:1"}, {"name": "log", "image": "r.test/log:1"}],
+            }}},
+            "status": status,
+        });
+        for (key, value) in spec.as_object().unwrap() {
+            object["spec"][key] = value.clone();
+        }
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn status(generation: i64, counts: [i32; 3], conditions: &Value) -> Value {
+        json!({"observedGeneration": generation, "replicas": counts[0], "updatedReplicas": counts[1],
+            "availableReplicas": counts[2], "conditions": conditions})
+    }
+
+    fn read(spec: &Value, status: &Value) -> Rollout {
+        Workload::from_deployment(&deployment(spec, status)).unwrap().rollout
+    }
+
+    #[test]
+    fn a_rollout_is_judged_as_kubectl_rollout_status_judges_it() {
+        let progressing = json!([{"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}]);
+        let complete = json!([{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]);
+        let down = json!([
+            {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"},
+            {"type": "Available", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        let late = json!([{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}]);
+        let rolling = |supervised| Rollout::Rolling { supervised };
+        let since = "2026-01-01T00:00:00Z".parse().unwrap();
+        for (name, spec, status, expected) in [
+            ("settled", json!({}), status(3, [2, 2, 2], &complete), Rollout::Settled),
+            (
+                "no replicas wanted",
+                json!({"replicas": 0}),
+                status(3, [0, 0, 0], &complete),
+                Rollout::Settled,
+            ),
+            (
+                "not seen yet",
+                json!({}),
+                status(2, [2, 2, 2], &complete),
+                rolling(true),
+            ),
+            ("no status", json!({}), json!({}), rolling(true)),
+            (
+                "old replica left",
+                json!({}),
+                status(3, [3, 2, 2], &progressing),
+                rolling(true),
+            ),
+            (
+                "one is new",
+                json!({}),
+                status(3, [2, 1, 2], &progressing),
+                rolling(true),
+            ),
+            (
+                "not available",
+                json!({}),
+                status(3, [2, 2, 1], &progressing),
+                rolling(true),
+            ),
+            (
+                "nobody watches",
+                json!({}),
+                status(3, [2, 2, 1], &json!([])),
+                rolling(false),
+            ),
+            (
+                "a new one begins",
+                json!({}),
+                status(3, [2, 0, 2], &complete),
+                rolling(true),
+            ),
+            (
+                "recreate begins",
+                json!({}),
+                status(3, [0, 0, 0], &complete),
+                rolling(true),
+            ),
+            (
+                "lost one",
+                json!({}),
+                status(3, [2, 2, 1], &complete),
+                Rollout::Degraded {
+                    unavailable_since: None,
+                },
+            ),
+            (
+                "lost too many",
+                json!({}),
+                status(3, [2, 2, 0], &down),
+                Rollout::Degraded {
+                    unavailable_since: Some(since),
+                },
+            ),
+            (
+                "gave up",
+                json!({}),
+                status(3, [2, 2, 1], &late),
+                Rollout::Unhealthy {
+                    reason: "timed out".to_owned(),
+                },
+            ),
+            (
+                "paused",
+                json!({"paused": true}),
+                status(3, [2, 2, 2], &complete),
+                Rollout::Paused,
+            ),
+        ] {
+            assert_eq!(read(&spec, &status), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn containers_keep_their_place_in_their_own_list() {
+        let workload = Workload::from_deployment(&deployment(&json!({}), &json!({}))).unwrap();
+        let places: Vec<_> = workload
+            .containers
+            .iter()
+            .map(|c| (c.name.as_str(), c.init, c.index))
+            .collect();
+        assert_eq!(places, [("setup", true, 0), ("app", false, 0), ("log", false, 1)]);
+    }
+
+    #[test]
+    fn a_workload_that_is_being_deleted_is_none() {
+        let mut deployment = deployment(&json!({}), &json!({}));
+        deployment.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+        assert_eq!(Workload::from_deployment(&deployment), None);
+    }
+}
