@@ -14,4 +14,5 @@ pub mod conditions;
 pub mod context;
 pub mod driver;
 pub mod error;
+pub mod inputs;
 pub mod repave_run;

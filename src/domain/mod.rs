@@ -11,5 +11,6 @@ pub mod marks;
 pub mod ownership;
 pub mod pod;
 pub mod report;
+pub mod verdict;
 pub mod wave;
 pub mod workload;

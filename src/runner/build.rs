@@ -137,8 +137,8 @@ fn rebase(containerfile: &str, layout: &Path) -> Result<String, String> {
     if !from.eq_ignore_ascii_case("FROM") || !image.contains("@sha256:") {
         return Err(format!("expected FROM IMAGE@DIGEST, found {first:?}"));
     }
-    let rest: String = rest.iter().map(|word| format!(" {word}")).collect();
-    *first = format!("FROM oci:{}{rest}", layout.display());
+    let layout = format!("oci:{}", layout.display());
+    *first = [&["FROM", &layout], rest].concat().join(" ");
     Ok(lines.join("\n") + "\n")
 }
 

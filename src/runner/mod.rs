@@ -60,3 +60,6 @@ pub async fn run(args: Args) -> ExitCode {
         Step::Build(args) => deliver::termination("build", build::run(&args).await),
     }
 }
+
+#[cfg(test)]
+mod tests;

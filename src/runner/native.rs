@@ -2,10 +2,10 @@
 
 use super::check::{Common, Examined, Known};
 use crate::{
-    checks::ReadError,
-    domain::report::{Report, ToolName},
+    checks::native::{self, Limits, Options},
+    domain::report::ToolName,
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 /// `repave runner native`.
 #[derive(Debug, clap::Args)]
@@ -19,27 +19,16 @@ pub struct Args {
 
 /// Runs the check.
 pub fn run(args: &Args) -> Examined {
+    let Common { check, image, .. } = &args.common;
+    let options: Options = match args.common.options("native") {
+        Ok(options) => options,
+        Err(error) => return args.common.examined(ToolName::Native, Known::default(), Err(error)),
+    };
+    let started = Instant::now();
+    let examination = native::examine(&args.layout, &options, &Limits::default());
+    let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Examined {
-        report: examine(args),
+        report: native::report(check, image, examination, millis),
         ended: None,
     }
-}
-
-// WIRE AT MERGE: replace the body of this function by
-//     let options = match args.common.options::<native::Options>("native") { Ok(o) => o, Err(e) => <as below> };
-//     let started = Instant::now();
-//     let examination = native::examine(&args.layout, &options, &native::Limits::default());
-//     native::report(&args.common.check, &args.common.image, examination, millis(started))
-// Until then every report says that the check is not part of this build, which keeps the gate shut.
-fn examine(args: &Args) -> Report {
-    let missing = ReadError::Crashed {
-        tool: "native",
-        why: format!(
-            "the walker is not part of this build; {} was not examined",
-            args.layout.display()
-        ),
-    };
-    args.common
-        .examined(ToolName::Native, Known::default(), Err(missing))
-        .report
 }

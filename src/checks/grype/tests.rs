@@ -119,7 +119,7 @@ fn packages_that_were_not_judged_are_a_problem() {
 #[test]
 fn what_will_not_be_fixed_says_so_and_has_no_fixed_version() {
     let json = changed(|document| {
-        document["matches"][0]["vulnerability"]["fix"] = json!({"versions": ["1"], "state": "wont-fix"})
+        document["matches"][0]["vulnerability"]["fix"] = json!({"versions": ["1"], "state": "wont-fix"});
     });
     let parsed = read(&json, &inventory(2), &image(), &Options::default()).unwrap();
     assert_eq!(parsed.findings[0].fixed_version, None);
