@@ -38,31 +38,48 @@ impl Default for Options {
     }
 }
 
+/// The files of one scan.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// The OCI layout.
+    pub layout: &'a Path,
+    /// Where the report goes.
+    pub json: &'a Path,
+    /// Where the inventory goes.
+    pub cyclonedx: &'a Path,
+    /// A folder that may be written to.
+    pub home: &'a Path,
+    /// The folder with the database.
+    pub database: &'a Path,
+}
+
 /// How Grype is called: offline, on a layout, writing both documents to files.
-pub fn invocation(layout: &Path, json: &Path, cyclonedx: &Path, home: &Path) -> Invocation {
+pub fn invocation(files: &Files<'_>) -> Invocation {
     let joined = |prefix: &str, path: &Path| {
         let mut text = OsString::from(prefix);
         text.push(path);
         text
     };
+    let home = files.home;
     let env = [
         ("PATH", PATH.into()),
         ("HOME", home.into()),
         ("TMPDIR", home.into()),
         ("XDG_CACHE_HOME", home.join(".cache").into()),
-        ("GRYPE_DB_CACHE_DIR", DATABASE.into()),
+        ("GRYPE_DB_CACHE_DIR", files.database.into()),
         ("GRYPE_DB_AUTO_UPDATE", "false".into()),
         ("GRYPE_CHECK_FOR_APP_UPDATE", "false".into()),
+        // Its age is judged by the operator, against the policy.
         ("GRYPE_DB_VALIDATE_AGE", "false".into()),
     ];
     Invocation {
         program: "grype".into(),
         args: vec![
-            joined("oci-dir:", layout),
+            joined("oci-dir:", files.layout),
             "-o".into(),
-            joined("json=", json),
+            joined("json=", files.json),
             "-o".into(),
-            joined("cyclonedx-json=", cyclonedx),
+            joined("cyclonedx-json=", files.cyclonedx),
         ],
         env: env
             .map(|(name, value): (&str, OsString)| (name.to_owned(), value))

@@ -22,11 +22,31 @@ fn a_bad_root_gives_one_finding_per_failed_test_with_what_the_gossfile_says_abou
     assert_eq!((parsed.evaluated, parsed.passed, parsed.not_applicable), (58, 42, 2));
     assert_eq!(parsed.findings.len(), 16);
     assert_eq!(parsed.problems, Vec::<String>::new());
-    let found = parsed.findings.iter().find(|f| f.id == "command:no-world-writable-files:stdout").unwrap();
-    assert_eq!((found.severity, found.reference.as_deref()), (Severity::High, Some("CIS-7.1.11")));
-    assert!(found.title.starts_with("CIS 7.1.11 no world-writable regular files: Command:"), "{}", found.title);
-    let mode = parsed.findings.iter().find(|f| f.id == "file:/etc/shadow:mode").unwrap();
-    assert_eq!((mode.severity, mode.subject.as_deref()), (Severity::Medium, Some("/etc/shadow")));
+    let found = parsed
+        .findings
+        .iter()
+        .find(|f| f.id == "command:no-world-writable-files:stdout")
+        .unwrap();
+    assert_eq!(
+        (found.severity, found.reference.as_deref()),
+        (Severity::High, Some("CIS-7.1.11"))
+    );
+    assert!(
+        found
+            .title
+            .starts_with("CIS 7.1.11 no world-writable regular files: Command:"),
+        "{}",
+        found.title
+    );
+    let mode = parsed
+        .findings
+        .iter()
+        .find(|f| f.id == "file:/etc/shadow:mode")
+        .unwrap();
+    assert_eq!(
+        (mode.severity, mode.subject.as_deref()),
+        (Severity::Medium, Some("/etc/shadow"))
+    );
 }
 
 #[test]
@@ -41,7 +61,10 @@ fn more_skipped_tests_than_allowed_are_an_error() {
 
 #[test]
 fn a_test_that_could_not_be_carried_out_is_a_problem_and_not_a_finding() {
-    for (json, id) in [(EVIDENCE, "command:timeout-test:exit-status"), (DISTROLESS, "command:c1:exit-status")] {
+    for (json, id) in [
+        (EVIDENCE, "command:timeout-test:exit-status"),
+        (DISTROLESS, "command:c1:exit-status"),
+    ] {
         let parsed = read(json, Some(1), &Options::default()).unwrap();
         assert!(parsed.problems[0].contains(id), "{:?}", parsed.problems);
         assert!(parsed.findings.iter().all(|finding| finding.id != id));
@@ -58,7 +81,10 @@ fn other_formats_are_not_read() {
         b"null",
         b"Error: could not read gossfile",
     ] {
-        assert!(matches!(read(text, Some(0), &Options::default()), Err(ReadError::Malformed { .. })));
+        assert!(matches!(
+            read(text, Some(0), &Options::default()),
+            Err(ReadError::Malformed { .. })
+        ));
     }
     // `structured` always ends with 0 and says successful=false for a skipped test.
     let structured = include_bytes!("../testdata/goss-structured.txt");
@@ -71,7 +97,10 @@ fn torn_and_repeated_documents_are_not_read() {
     // `--retry-timeout` writes one document per attempt.
     assert!(read(&[BAD, BAD].concat(), Some(1), &skipping(2)).is_err());
     let huge = vec![b' '; MAX_JSON + 1];
-    assert!(matches!(read(&huge, Some(0), &Options::default()), Err(ReadError::TooLarge { .. })));
+    assert!(matches!(
+        read(&huge, Some(0), &Options::default()),
+        Err(ReadError::TooLarge { .. })
+    ));
 }
 
 #[test]
@@ -87,7 +116,12 @@ fn a_document_whose_summary_hides_something_is_refused() {
     let mut document: Value = serde_json::from_slice(BAD).unwrap();
     document["summary"]["failed-count"] = json!(0);
     let text = serde_json::to_vec(&document).unwrap();
-    assert!(read(&text, Some(0), &skipping(2)).unwrap_err().to_string().contains("0 failed"));
+    assert!(
+        read(&text, Some(0), &skipping(2))
+            .unwrap_err()
+            .to_string()
+            .contains("0 failed")
+    );
     let mut document: Value = serde_json::from_slice(BAD).unwrap();
     document["results"].as_array_mut().unwrap().truncate(3);
     let text = serde_json::to_vec(&document).unwrap();
@@ -109,7 +143,8 @@ fn zero_tests_or_fewer_than_expected_are_an_error() {
 
 #[test]
 fn a_result_that_nobody_documented_is_a_problem() {
-    let test = json!({"resource-type": "File", "resource-id": "/x", "property": "mode", "result": 3, "successful": true});
+    let test =
+        json!({"resource-type": "File", "resource-id": "/x", "property": "mode", "result": 3, "successful": true});
     let document = json!({"results": [test], "summary": {"test-count": 1, "failed-count": 0, "skipped-count": 0}});
     let parsed = read(&serde_json::to_vec(&document).unwrap(), Some(0), &Options::default()).unwrap();
     assert!(parsed.problems[0].contains("result 3"));
@@ -126,7 +161,11 @@ fn an_unknown_severity_word_is_unknown_and_options_are_strict() {
 
 #[test]
 fn goss_is_called_through_its_own_loader_and_without_a_shell() {
-    let invocation = invocation(Path::new("/t"), Path::new("/g/goss.yaml"), Some(Path::new("/g/vars.yaml")));
+    let invocation = invocation(
+        Path::new("/t"),
+        Path::new("/g/goss.yaml"),
+        Some(Path::new("/g/vars.yaml")),
+    );
     let args: Vec<_> = invocation.args.iter().map(|arg| arg.to_string_lossy()).collect();
     assert_eq!(invocation.program, Path::new("/t/ld-linux-x86-64.so.2"));
     assert_eq!(

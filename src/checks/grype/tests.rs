@@ -9,7 +9,10 @@ const SHAPE: &[u8] = include_bytes!("../testdata/grype-shape.json");
 const IMAGE: &str = "sha256:f2a4feecf8aa1e683e53e1522f23fcb977416ad06401d5c38083c290e8973657";
 
 fn inventory(packages: usize) -> Vec<u8> {
-    let mut components = vec![json!({"type": "operating-system", "name": "debian"}), json!({"type": "file", "name": "x"})];
+    let mut components = vec![
+        json!({"type": "operating-system", "name": "debian"}),
+        json!({"type": "file", "name": "x"}),
+    ];
     components.extend((0..packages).map(|n| json!({"type": "library", "name": format!("p{n}")})));
     serde_json::to_vec(&json!({"bomFormat": "CycloneDX", "components": components})).unwrap()
 }
@@ -25,7 +28,9 @@ fn changed(change: impl FnOnce(&mut Value)) -> Vec<u8> {
 }
 
 fn refused(json: &[u8], cyclonedx: &[u8]) -> String {
-    read(json, cyclonedx, &image(), &Options::default()).unwrap_err().to_string()
+    read(json, cyclonedx, &image(), &Options::default())
+        .unwrap_err()
+        .to_string()
 }
 
 #[test]
@@ -37,7 +42,10 @@ fn a_planted_vulnerability_is_found_with_its_fix_and_the_database_s_age() {
     let [finding] = parsed.findings.as_slice() else {
         panic!("{:?}", parsed.findings)
     };
-    assert_eq!((finding.id.as_str(), finding.severity), ("CVE-2099-0001", Severity::High));
+    assert_eq!(
+        (finding.id.as_str(), finding.severity),
+        ("CVE-2099-0001", Severity::High)
+    );
     assert_eq!(finding.subject.as_deref(), Some("bash@5.2.15-2+b13"));
     assert_eq!(finding.fixed_version.as_deref(), Some("99"));
     assert_eq!(finding.title, "bash 5.2.15-2+b13 (deb): fixed in 99");
@@ -53,14 +61,20 @@ fn exploited_ignored_and_outlived_are_told_apart() {
     let ids: Vec<&str> = parsed.findings.iter().map(|finding| finding.id.as_str()).collect();
     assert_eq!(ids, ["distro-eol", "CVE-2099-0001"]);
     assert_eq!(parsed.findings[1].severity, Severity::Critical);
-    assert!(parsed.findings[1].title.ends_with("fixed in 99.0-1, known to be exploited"));
+    assert!(
+        parsed.findings[1]
+            .title
+            .ends_with("fixed in 99.0-1, known to be exploited")
+    );
     assert_eq!(parsed.problems, Vec::<String>::new());
 }
 
 #[test]
 fn a_scan_of_another_image_is_refused() {
     let other = Digest::of(b"other");
-    let error = read(ONE, &inventory(1), &other, &Options::default()).unwrap_err().to_string();
+    let error = read(ONE, &inventory(1), &other, &Options::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("expected a scan of"), "{error}");
     let none = changed(|document| document["source"]["target"]["manifestDigest"] = json!(""));
     assert!(refused(&none, &inventory(1)).contains("expected a scan of"));
@@ -84,7 +98,10 @@ fn an_invalid_or_undated_database_is_refused() {
     assert!(refused(&old, &inventory(1)).contains("v5.0.0"));
     for missing in ["built", "valid", "schemaVersion"] {
         let undated = changed(|document| {
-            document["descriptor"]["db"]["status"].as_object_mut().unwrap().remove(missing);
+            document["descriptor"]["db"]["status"]
+                .as_object_mut()
+                .unwrap()
+                .remove(missing);
         });
         assert!(refused(&undated, &inventory(1)).contains(missing));
     }
@@ -92,7 +109,8 @@ fn an_invalid_or_undated_database_is_refused() {
 
 #[test]
 fn packages_that_were_not_judged_are_a_problem() {
-    let alerts = json!([{"package": {"name": "a", "version": "1"}, "alerts": [{"type": "distro-unknown", "message": "m"}]}]);
+    let alerts =
+        json!([{"package": {"name": "a", "version": "1"}, "alerts": [{"type": "distro-unknown", "message": "m"}]}]);
     let json = changed(|document| document["alertsByPackage"] = alerts);
     let parsed = read(&json, &inventory(2), &image(), &Options::default()).unwrap();
     assert!(parsed.problems[0].contains("a 1 was not judged (distro-unknown)"));
@@ -100,7 +118,9 @@ fn packages_that_were_not_judged_are_a_problem() {
 
 #[test]
 fn what_will_not_be_fixed_says_so_and_has_no_fixed_version() {
-    let json = changed(|document| document["matches"][0]["vulnerability"]["fix"] = json!({"versions": ["1"], "state": "wont-fix"}));
+    let json = changed(|document| {
+        document["matches"][0]["vulnerability"]["fix"] = json!({"versions": ["1"], "state": "wont-fix"});
+    });
     let parsed = read(&json, &inventory(2), &image(), &Options::default()).unwrap();
     assert_eq!(parsed.findings[0].fixed_version, None);
     assert!(parsed.findings[0].title.ends_with("the distribution will not fix it"));
@@ -133,8 +153,17 @@ fn torn_and_foreign_documents_are_not_read() {
 
 #[test]
 fn grype_is_called_offline() {
-    let call = invocation(Path::new("/oci"), Path::new("/w/a"), Path::new("/w/b"), Path::new("/w"));
-    assert_eq!(call.args, ["oci-dir:/oci", "-o", "json=/w/a", "-o", "cyclonedx-json=/w/b"]);
+    let call = invocation(&Files {
+        layout: Path::new("/oci"),
+        json: Path::new("/w/a"),
+        cyclonedx: Path::new("/w/b"),
+        home: Path::new("/w"),
+        database: Path::new("/db"),
+    });
+    assert_eq!(
+        call.args,
+        ["oci-dir:/oci", "-o", "json=/w/a", "-o", "cyclonedx-json=/w/b"]
+    );
     let off = |name: &str| call.env.iter().any(|(key, value)| key == name && value == "false");
     assert!(off("GRYPE_DB_AUTO_UPDATE") && off("GRYPE_CHECK_FOR_APP_UPDATE") && off("GRYPE_DB_VALIDATE_AGE"));
 }

@@ -61,13 +61,18 @@ impl OsRelease {
     pub fn content(&self) -> Option<Content> {
         let major = self.major();
         let (file, platform) = match (self.id.as_str(), major, self.version.as_str()) {
-            ("debian", "11" | "12" | "13", _) => (format!("debian{major}"), format!("cpe:/o:debian:debian_linux:{major}")),
+            ("debian", "11" | "12" | "13", _) => {
+                (format!("debian{major}"), format!("cpe:/o:debian:debian_linux:{major}"))
+            }
             ("ubuntu", _, version @ ("22.04" | "24.04")) => (
                 format!("ubuntu{}", version.replace('.', "")),
                 format!("cpe:/o:canonical:ubuntu_linux:{version}"),
             ),
             // UBI has no stream of its own: its os-release says rhel.
-            ("rhel", "8" | "9" | "10", _) => (format!("rhel{major}"), format!("cpe:/o:redhat:enterprise_linux:{major}")),
+            ("rhel", "8" | "9" | "10", _) => (
+                format!("rhel{major}"),
+                format!("cpe:/o:redhat:enterprise_linux:{major}"),
+            ),
             ("almalinux", "9", _) => ("almalinux9".into(), "cpe:/o:almalinux:almalinux:9".into()),
             ("ol", "8" | "9" | "10", _) => (format!("ol{major}"), format!("cpe:/o:oracle:linux:{major}")),
             ("amzn", "2023", _) => ("al2023".into(), "cpe:/o:amazon:amazon_linux:2023".into()),
@@ -138,28 +143,53 @@ fn reversed(path: &Path) -> Vec<PathBuf> {
 }
 
 /// Folders whose files are read by rules.
-const READ_BY_RULES: &[&str] = &["etc", "etc/pam.d", "etc/security", "etc/ssh", "etc/profile.d", "etc/default", "etc/skel", "etc/sudoers.d"];
+const READ_BY_RULES: &[&str] = &[
+    "etc",
+    "etc/pam.d",
+    "etc/security",
+    "etc/ssh",
+    "etc/profile.d",
+    "etc/default",
+    "etc/skel",
+    "etc/sudoers.d",
+];
 
 /// Absolute links there that every distribution ships and no rule reads through.
-const HARMLESS: &[&str] = &["etc/localtime", "etc/mtab", "etc/rmt", "etc/resolv.conf", "etc/hostname", "etc/hosts"];
+const HARMLESS: &[&str] = &[
+    "etc/localtime",
+    "etc/mtab",
+    "etc/rmt",
+    "etc/resolv.conf",
+    "etc/hostname",
+    "etc/hosts",
+];
 
 /// Refuses a root in which a rule would read a file of the scanner instead of one of the candidate.
 pub fn refuse_escaping_links(root: &Path) -> Result<(), ReadError> {
     let untrusted = |why| ReadError::Untrusted { tool: TOOL, why };
     if !fs::symlink_metadata(root.join("etc")).is_ok_and(|meta| meta.is_dir()) {
-        return Err(untrusted(format!("expected a root with a folder etc at {}, found none", root.display())));
+        return Err(untrusted(format!(
+            "expected a root with a folder etc at {}, found none",
+            root.display()
+        )));
     }
     let mut seen = 0;
     for folder in READ_BY_RULES {
         let Ok(meta) = fs::symlink_metadata(root.join(folder)) else {
             continue;
         };
-        let entries = if meta.is_dir() { fs::read_dir(root.join(folder)) } else { continue };
+        let entries = if meta.is_dir() {
+            fs::read_dir(root.join(folder))
+        } else {
+            continue;
+        };
         let entries = entries.map_err(|error| untrusted(format!("/{folder} cannot be listed: {error}")))?;
         for entry in entries {
             seen += 1;
             if seen > MAX_ENTRIES {
-                return Err(untrusted(format!("more than {MAX_ENTRIES} files in the folders that rules read")));
+                return Err(untrusted(format!(
+                    "more than {MAX_ENTRIES} files in the folders that rules read"
+                )));
             }
             let entry = entry.map_err(|error| untrusted(format!("/{folder} cannot be listed: {error}")))?;
             let path = Path::new(folder).join(entry.file_name());
@@ -212,14 +242,32 @@ mod tests {
     #[test]
     fn the_content_follows_the_os_and_an_unknown_os_has_none() {
         for (text, file, platform) in [
-            ("ID=debian\nVERSION_ID=\"12\"\n", "ssg-debian12-ds.xml", "cpe:/o:debian:debian_linux:12"),
-            ("ID=\"rhel\"\nVERSION_ID=\"9.4\"", "ssg-rhel9-ds.xml", "cpe:/o:redhat:enterprise_linux:9"),
-            ("VERSION_ID='24.04'\nID=ubuntu", "ssg-ubuntu2404-ds.xml", "cpe:/o:canonical:ubuntu_linux:24.04"),
+            (
+                "ID=debian\nVERSION_ID=\"12\"\n",
+                "ssg-debian12-ds.xml",
+                "cpe:/o:debian:debian_linux:12",
+            ),
+            (
+                "ID=\"rhel\"\nVERSION_ID=\"9.4\"",
+                "ssg-rhel9-ds.xml",
+                "cpe:/o:redhat:enterprise_linux:9",
+            ),
+            (
+                "VERSION_ID='24.04'\nID=ubuntu",
+                "ssg-ubuntu2404-ds.xml",
+                "cpe:/o:canonical:ubuntu_linux:24.04",
+            ),
         ] {
             let content = OsRelease::parse(text).content().unwrap();
             assert_eq!((content.file.as_str(), content.platform.as_str()), (file, platform));
         }
-        for text in ["", "ID=alpine\nVERSION_ID=3.20", "ID=rocky\nVERSION_ID=9.4", "ID=debian\nVERSION_ID=../../x", "ID=debian"] {
+        for text in [
+            "",
+            "ID=alpine\nVERSION_ID=3.20",
+            "ID=rocky\nVERSION_ID=9.4",
+            "ID=debian\nVERSION_ID=../../x",
+            "ID=debian",
+        ] {
             assert_eq!(OsRelease::parse(text).content(), None, "{text}");
         }
     }
@@ -235,7 +283,11 @@ mod tests {
     #[test]
     fn os_release_is_read_through_links_that_stay_inside_whatever_they_say() {
         let root = root(&[("usr/lib/os-release", "ID=debian\nVERSION_ID=12\n"), ("etc/x", "")]);
-        for target in ["../usr/lib/os-release", "/usr/lib/os-release", "../../../../usr/lib/os-release"] {
+        for target in [
+            "../usr/lib/os-release",
+            "/usr/lib/os-release",
+            "../../../../usr/lib/os-release",
+        ] {
             let link = root.path().join("etc/os-release");
             symlink(target, &link).unwrap();
             assert_eq!(of(root.path()).unwrap().file, "ssg-debian12-ds.xml");
@@ -253,16 +305,27 @@ mod tests {
         symlink("/usr/share/zoneinfo/UTC", root.path().join("etc/localtime")).unwrap();
         symlink("../usr/share/zoneinfo/UTC", root.path().join("etc/zone")).unwrap();
         refuse_escaping_links(root.path()).unwrap();
-        for (link, target) in [("etc/profile", "/etc/profile"), ("etc/pam.d/login", "../../../etc/shadow")] {
+        for (link, target) in [
+            ("etc/profile", "/etc/profile"),
+            ("etc/pam.d/login", "../../../etc/shadow"),
+        ] {
             let link = root.path().join(link);
             symlink(target, &link).unwrap();
-            assert!(refuse_escaping_links(root.path()).unwrap_err().to_string().contains("absolute link"));
+            assert!(
+                refuse_escaping_links(root.path())
+                    .unwrap_err()
+                    .to_string()
+                    .contains("absolute link")
+            );
             fs::remove_file(link).unwrap();
         }
     }
 
     #[test]
     fn a_missing_root_is_refused() {
-        assert!(matches!(refuse_escaping_links(Path::new("/nonexistent")), Err(ReadError::Untrusted { .. })));
+        assert!(matches!(
+            refuse_escaping_links(Path::new("/nonexistent")),
+            Err(ReadError::Untrusted { .. })
+        ));
     }
 }

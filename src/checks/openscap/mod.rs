@@ -74,7 +74,12 @@ pub fn invocation(files: &Files<'_>, options: &Options) -> Invocation {
     args.extend(["--tailoring-file".into(), files.tailoring.into()]);
     args.extend(["--results".into(), files.results.into(), files.datastream.into()]);
     // A line end would start a variable of its own.
-    let vars: Vec<&str> = options.env.iter().map(String::as_str).filter(|var| !var.contains('\n')).collect();
+    let vars: Vec<&str> = options
+        .env
+        .iter()
+        .map(String::as_str)
+        .filter(|var| !var.contains('\n'))
+        .collect();
     let env = [
         ("PATH", super::PATH.into()),
         ("HOME", files.work.into()),
@@ -87,7 +92,9 @@ pub fn invocation(files: &Files<'_>, options: &Options) -> Invocation {
     Invocation {
         program: "oscap".into(),
         args,
-        env: env.map(|(name, value): (&str, OsString)| (name.to_owned(), value)).into(),
+        env: env
+            .map(|(name, value): (&str, OsString)| (name.to_owned(), value))
+            .into(),
     }
 }
 

@@ -85,7 +85,12 @@ pub fn read(file: impl BufRead, expected: &Expected<'_>) -> Result<Parsed, ReadE
     xml::read(file, "results file", &mut reading)?;
     reading.trusted(expected)?;
     let mut parsed = Parsed {
-        version: reading.scanner.rsplit(':').next().filter(|v| !v.is_empty()).map(str::to_owned),
+        version: reading
+            .scanner
+            .rsplit(':')
+            .next()
+            .filter(|v| !v.is_empty())
+            .map(str::to_owned),
         content: Some(format!(
             "{} {}, profile {}",
             reading.benchmark.rsplit('_').next().unwrap_or_default(),
@@ -167,12 +172,16 @@ impl Reading {
             }
             "unknown" => {
                 *unknown += 1;
-                parsed.findings.push(self.finding(result, Some("could not be evaluated")));
+                parsed
+                    .findings
+                    .push(self.finding(result, Some("could not be evaluated")));
             }
             "notapplicable" | "notchecked" | "informational" | "notselected" => parsed.not_applicable += 1,
             "error" => parsed.problems.push(format!("the rule {name} ended in an error")),
             // `fixed` means that something was changed, and nothing may be.
-            other => parsed.problems.push(format!("the rule {name} has the unexpected result {other:?}")),
+            other => parsed
+                .problems
+                .push(format!("the rule {name} has the unexpected result {other:?}")),
         }
     }
 
@@ -223,7 +232,10 @@ impl Reading {
             (Field::Reference, Some((_, rule)), _) => {
                 let known = self.reference_prefix.take().filter(|_| rule.reference.is_none());
                 let is_item = text.contains(|c: char| c.is_ascii_digit());
-                rule.reference = rule.reference.take().or(known.filter(|_| is_item).map(|prefix| format!("{prefix} {text}")));
+                rule.reference = rule
+                    .reference
+                    .take()
+                    .or(known.filter(|_| is_item).map(|prefix| format!("{prefix} {text}")));
             }
             (Field::Result, _, Some(result)) => result.result = shortened(&text, MAX_TITLE),
             (Field::Title | Field::Description | Field::Reference | Field::Result, _, _) => {}

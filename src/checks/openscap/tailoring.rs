@@ -111,13 +111,15 @@ impl Walk {
             }
             ("Rule", Some(id)) => {
                 self.grow()?;
-                self.rule = Some(Rule {
-                    id,
-                    ..Rule::default()
-                });
+                self.rule = Some(Rule { id, ..Rule::default() });
             }
             // A platform binds the rule or group that it stands in; the benchmark's own is about the whole.
-            ("platform", _) if self.open.last().is_some_and(|parent| matches!(parent.name.as_str(), "Rule" | "Group")) => {
+            ("platform", _)
+                if self
+                    .open
+                    .last()
+                    .is_some_and(|parent| matches!(parent.name.as_str(), "Rule" | "Group")) =>
+            {
                 self.grow()?;
                 self.platforms.extend(attribute(start, "idref"));
             }
@@ -135,7 +137,11 @@ impl Walk {
     fn refer(&mut self, from: &str, to: &str) -> Result<(), ReadError> {
         if to.starts_with("oval:") && to != from {
             self.grow()?;
-            self.analysis.edges.entry(from.to_owned()).or_default().push(to.to_owned());
+            self.analysis
+                .edges
+                .entry(from.to_owned())
+                .or_default()
+                .push(to.to_owned());
         }
         Ok(())
     }
@@ -200,7 +206,10 @@ impl Analysis {
 
     /// The short names of all its profiles.
     pub fn profiles(&self) -> Vec<&str> {
-        self.profiles.iter().filter_map(|id| id.strip_prefix(PROFILE_PREFIX)).collect()
+        self.profiles
+            .iter()
+            .filter_map(|id| id.strip_prefix(PROFILE_PREFIX))
+            .collect()
     }
 
     /// The rules that an image cannot answer, and those that the policy leaves out.
@@ -219,7 +228,9 @@ impl Analysis {
     fn reason(&self, rule: &Rule) -> Option<&'static str> {
         let any = |wanted: fn(&str) -> bool| rule.platforms.iter().any(|platform| wanted(platform));
         let probes = self.probes(&rule.definitions);
-        if any(|p| (p.contains("machine") && !p.contains("not_machine")) || p.contains("not_container") || p.contains("bootc")) {
+        if any(|p| {
+            (p.contains("machine") && !p.contains("not_machine")) || p.contains("not_container") || p.contains("bootc")
+        }) {
             Some("only for machines")
         } else if any(|p| p.contains("system_with_kernel") || p.contains("grub2") || p.contains("uefi")) {
             Some("about the kernel or the boot loader")
@@ -269,7 +280,11 @@ pub fn document(profile: &str, excluded: &Excluded) -> String {
     );
     for (rule, reason) in excluded {
         // Writing to a String cannot fail.
-        let _ = writeln!(xml, "    <!-- {reason} -->\n    <select idref=\"{}\" selected=\"false\"/>", escape(rule));
+        let _ = writeln!(
+            xml,
+            "    <!-- {reason} -->\n    <select idref=\"{}\" selected=\"false\"/>",
+            escape(rule)
+        );
     }
     xml.push_str("  </Profile>\n</Tailoring>\n");
     xml

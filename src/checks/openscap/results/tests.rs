@@ -48,13 +48,33 @@ fn failed_rules_become_findings_with_title_severity_reference_and_remedy() {
     let parsed = read_with(DEBIAN, &debian()).unwrap();
     assert_eq!(parsed.problems, Vec::<String>::new());
     assert_eq!(parsed.version.as_deref(), Some("1.4.2"));
-    assert_eq!(parsed.content.as_deref(), Some("DEBIAN-12 0.1.82, profile cis_level2_server"));
+    assert_eq!(
+        parsed.content.as_deref(),
+        Some("DEBIAN-12 0.1.82, profile cis_level2_server")
+    );
     assert_eq!(parsed.evaluated, parsed.passed + parsed.findings.len() as u64);
-    let pwquality = parsed.findings.iter().find(|f| f.id == "package_pam_pwquality_installed").unwrap();
+    let pwquality = parsed
+        .findings
+        .iter()
+        .find(|f| f.id == "package_pam_pwquality_installed")
+        .unwrap();
     assert_eq!(pwquality.title, "Install pam_pwquality Package");
-    assert_eq!((pwquality.severity, pwquality.reference.as_deref()), (Severity::Medium, Some("CIS 5.3.1.3")));
-    assert!(pwquality.remedy.as_deref().unwrap().starts_with("The libpam-pwquality package can be installed"));
-    let ypserv = parsed.findings.iter().find(|f| f.id == "package_ypserv_removed").unwrap();
+    assert_eq!(
+        (pwquality.severity, pwquality.reference.as_deref()),
+        (Severity::Medium, Some("CIS 5.3.1.3"))
+    );
+    assert!(
+        pwquality
+            .remedy
+            .as_deref()
+            .unwrap()
+            .starts_with("The libpam-pwquality package can be installed")
+    );
+    let ypserv = parsed
+        .findings
+        .iter()
+        .find(|f| f.id == "package_ypserv_removed")
+        .unwrap();
     assert_eq!(ypserv.severity, Severity::High);
 }
 
@@ -71,7 +91,10 @@ fn every_result_of_every_sample_is_counted() {
         assert_eq!(parsed.passed, count("pass"));
         assert_eq!(parsed.evaluated, count("pass") + count("fail"));
         assert_eq!(parsed.findings.len() as u64, count("fail") + count("unknown"));
-        assert_eq!(parsed.not_applicable, count("notapplicable") + count("notselected") + count("notchecked"));
+        assert_eq!(
+            parsed.not_applicable,
+            count("notapplicable") + count("notselected") + count("notchecked")
+        );
         assert!(parsed.evaluated > 10, "{}", parsed.evaluated);
     }
 }
@@ -82,9 +105,15 @@ fn wrong_content_that_ends_with_exit_code_0_is_refused() {
     assert!(error.to_string().contains("expected platform"), "{error}");
     // A missing root looks the same: no platform, everything not applicable.
     let missing = DEBIAN
-        .replace(&format!("<platform idref=\"{DEBIAN_12}\" />\n    <set-value"), "<set-value")
+        .replace(
+            &format!("<platform idref=\"{DEBIAN_12}\" />\n    <set-value"),
+            "<set-value",
+        )
         .replace("<result>pass<", "<result>notapplicable<");
-    assert!(matches!(read_with(&missing, &debian()), Err(ReadError::Untrusted { .. })));
+    assert!(matches!(
+        read_with(&missing, &debian()),
+        Err(ReadError::Untrusted { .. })
+    ));
 }
 
 #[test]
@@ -99,7 +128,12 @@ fn results_of_the_untailored_profile_are_refused() {
         profile: tailoring::PROFILE.into(),
         ..debian()
     };
-    assert!(read_with(DEBIAN, &tailored).unwrap_err().to_string().contains("tailoring was not applied"));
+    assert!(
+        read_with(DEBIAN, &tailored)
+            .unwrap_err()
+            .to_string()
+            .contains("tailoring was not applied")
+    );
 }
 
 #[test]
@@ -112,7 +146,9 @@ fn too_few_evaluated_rules_are_a_problem_whatever_the_score() {
         ..debian()
     };
     assert!(read_with(DEBIAN, &all).unwrap().problems[0].contains("at least 1000 evaluated rules"));
-    let none = DEBIAN.replace("<result>pass<", "<result>notapplicable<").replace("<result>fail<", "<result>notapplicable<");
+    let none = DEBIAN
+        .replace("<result>pass<", "<result>notapplicable<")
+        .replace("<result>fail<", "<result>notapplicable<");
     let zero = Setup {
         options: Options {
             min_evaluated: 0,
@@ -120,20 +156,29 @@ fn too_few_evaluated_rules_are_a_problem_whatever_the_score() {
         },
         ..debian()
     };
-    assert!(read_with(&none, &zero).unwrap().problems[0].contains("at least 1 evaluated"), "0 is never enough");
+    assert!(
+        read_with(&none, &zero).unwrap().problems[0].contains("at least 1 evaluated"),
+        "0 is never enough"
+    );
 }
 
 #[test]
 fn a_vacuous_pass_is_excluded_even_when_the_tailoring_did_not_deselect_it() {
     let before = read_with(DEBIAN, &debian()).unwrap();
-    let passed = DEBIAN.split("<rule-result ").find(|part| part.contains("<result>pass<")).unwrap();
+    let passed = DEBIAN
+        .split("<rule-result ")
+        .find(|part| part.contains("<result>pass<"))
+        .unwrap();
     let rule = passed.split('"').nth(1).unwrap().to_owned();
     let after = Setup {
         excluded: [(rule, "partition probe")].into(),
         ..debian()
     };
     let after = read_with(DEBIAN, &after).unwrap();
-    assert_eq!((after.passed, after.not_applicable), (before.passed - 1, before.not_applicable + 1));
+    assert_eq!(
+        (after.passed, after.not_applicable),
+        (before.passed - 1, before.not_applicable + 1)
+    );
 }
 
 #[test]
@@ -152,7 +197,11 @@ fn unknown_results_are_findings_and_bounded() {
     let one = DEBIAN.replacen("<result>pass<", "<result>unknown<", 1);
     let parsed = read_with(&one, &debian()).unwrap();
     assert_eq!(parsed.problems, Vec::<String>::new());
-    let unknown = parsed.findings.iter().find(|f| f.title.ends_with("could not be evaluated")).unwrap();
+    let unknown = parsed
+        .findings
+        .iter()
+        .find(|f| f.title.ends_with("could not be evaluated"))
+        .unwrap();
     assert_eq!(unknown.severity, Severity::Unknown);
     let two = DEBIAN.replacen("<result>pass<", "<result>unknown<", 2);
     assert!(read_with(&two, &debian()).unwrap().problems[0].contains("2 rules could not be evaluated"));
@@ -194,8 +243,13 @@ fn a_results_file_without_end_stops_at_the_bound() {
 #[test]
 fn results_inside_of_an_asset_report_are_read_too() {
     let body = &DEBIAN[DEBIAN.find("<Benchmark").unwrap()..];
-    let arf = format!("<arf:asset-report-collection xmlns:arf=\"a\"><arf:content>{body}</arf:content></arf:asset-report-collection>");
-    assert_eq!(read_with(&arf, &debian()).unwrap(), read_with(DEBIAN, &debian()).unwrap());
+    let arf = format!(
+        "<arf:asset-report-collection xmlns:arf=\"a\"><arf:content>{body}</arf:content></arf:asset-report-collection>"
+    );
+    assert_eq!(
+        read_with(&arf, &debian()).unwrap(),
+        read_with(DEBIAN, &debian()).unwrap()
+    );
 }
 
 proptest! {

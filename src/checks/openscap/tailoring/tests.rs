@@ -25,7 +25,10 @@ fn rules_that_an_image_cannot_answer_are_left_out_with_the_reason() {
         ("sysctl", Some("reads the running system")),
         ("live_by_extension", Some("reads the running system")),
         ("world_writable", Some("partition probe: passes whatever is there")),
-        ("partition_by_variable", Some("partition probe: passes whatever is there")),
+        (
+            "partition_by_variable",
+            Some("partition probe: passes whatever is there"),
+        ),
         ("partition_by_set", Some("partition probe: passes whatever is there")),
     ] {
         assert_eq!(reason(rule), expected, "{rule}");
@@ -61,7 +64,10 @@ fn the_document_deselects_every_excluded_rule_and_escapes_what_it_is_told() {
 #[test]
 fn what_is_no_data_stream_is_refused() {
     for xml in ["", "<a/>", "<a>", "<!DOCTYPE a><Rule id=\"x\"/>"] {
-        assert!(matches!(analyse(xml.as_bytes()), Err(ReadError::Malformed { .. })), "{xml}");
+        assert!(
+            matches!(analyse(xml.as_bytes()), Err(ReadError::Malformed { .. })),
+            "{xml}"
+        );
     }
 }
 
