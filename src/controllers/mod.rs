@@ -12,4 +12,5 @@ pub mod conditions;
 pub mod context;
 pub mod driver;
 pub mod error;
+pub mod repave_plan;
 pub mod repave_run;
