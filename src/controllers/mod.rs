@@ -15,4 +15,5 @@ pub mod context;
 pub mod driver;
 pub mod error;
 pub mod inputs;
+pub mod repave_plan;
 pub mod repave_run;

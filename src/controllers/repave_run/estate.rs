@@ -199,7 +199,8 @@ fn unknown_images(found: &[(Workload, Vec<Pod>)], releases: &ReleaseIndex) -> BT
     wanted
 }
 
-fn assemble(found: Vec<(Workload, Vec<Pod>)>, query: Query<'_>, layers: &dyn Fn(&Digest) -> Layers) -> Estate {
+/// Puts together what was read. Pure.
+pub fn assemble(found: Vec<(Workload, Vec<Pod>)>, query: Query<'_>, layers: &dyn Fn(&Digest) -> Layers) -> Estate {
     let mut estate = Estate::default();
     for (workload, pods) in found {
         let mut images = Vec::with_capacity(workload.containers.len());
