@@ -153,7 +153,11 @@ fn is_label(text: &str) -> bool {
 fn duration_between(text: &str, min: u64, max: u64) -> Result<Span, String> {
     let span = text.parse::<Span>().map_err(|error| error.to_string())?;
     let (min, max) = (Span::seconds(min), Span::seconds(max));
-    if (min..=max).contains(&span) { Ok(span) } else { Err(format!("expected a span from {min} to {max}, found {span}")) }
+    if (min..=max).contains(&span) {
+        Ok(span)
+    } else {
+        Err(format!("expected a span from {min} to {max}, found {span}"))
+    }
 }
 
 fn lease_duration(text: &str) -> Result<Span, String> {
