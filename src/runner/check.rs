@@ -72,10 +72,13 @@ impl Common {
                 .unwrap_or_else(|_| "{}".into())
                 .into_bytes(),
         };
-        serde_json::from_slice(&text).map_err(|error| ReadError::Crashed {
-            tool,
-            why: format!("its options are not understood: {error}"),
-        })
+        // An object first: serde would also take a list for a struct, and an empty one for all its defaults.
+        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&text)
+            .and_then(|object| serde_json::from_value(object.into()))
+            .map_err(|error| ReadError::Crashed {
+                tool,
+                why: format!("its options are not understood: {error}"),
+            })
     }
 
     /// Runs the tool and notes how it ended.
