@@ -5,7 +5,7 @@
 
 use super::{
     capture::{self, Bounds, Captured, Ended, Keep},
-    check::read_file,
+    check::{read_file, version},
     deliver::Failure,
     frame::Termination,
     repack,
@@ -91,9 +91,10 @@ pub async fn run(args: &Args) -> Result<Termination, Failure> {
     let digest = packed
         .map_err(|error| format!("packing the image was interrupted: {error}"))?
         .map_err(|error| format!("the built image cannot be packed: {error}"))?;
+    let version = version(&ask_version(args)).await.unwrap_or_default();
     Ok(Termination::Built {
         digest,
-        tool: format!("{} ({})", super::check::version(&version(args)).await, driver.as_str()),
+        tool: format!("{TOOL} {version} ({})", driver.as_str()),
         millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
 }
@@ -198,7 +199,7 @@ fn environment(args: &Args) -> Vec<(String, OsString)> {
         .into()
 }
 
-fn version(args: &Args) -> Invocation {
+fn ask_version(args: &Args) -> Invocation {
     Invocation {
         program: args.program.clone(),
         args: vec!["--version".into()],

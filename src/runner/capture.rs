@@ -121,9 +121,14 @@ pub struct Captured {
 }
 
 impl Captured {
-    /// The last lines of stderr, cleaned.
+    /// The last lines of stderr, cleaned; of stdout, where a tool complains there (Goss does).
     pub fn last_lines(&self, most: usize) -> Vec<String> {
-        let text = String::from_utf8_lossy(&self.stderr);
+        let said = if self.stderr.iter().all(u8::is_ascii_whitespace) {
+            &self.stdout
+        } else {
+            &self.stderr
+        };
+        let text = String::from_utf8_lossy(&said[said.len().saturating_sub(STDERR)..]);
         let lines: Vec<&str> = text
             .lines()
             .map(str::trim_end)

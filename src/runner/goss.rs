@@ -10,6 +10,7 @@ use crate::{
 use std::path::PathBuf;
 
 const TOOL: &str = "Goss";
+const MAX_PROGRAM: u64 = 128 * 1024 * 1024;
 const MAX_GOSSFILE: u64 = 4 * 1024 * 1024;
 
 /// `repave runner goss`.
@@ -39,12 +40,23 @@ async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
     let options: goss::Options = args.common.options(TOOL)?;
     let gossfile = read_file(&args.gossfile, MAX_GOSSFILE, TOOL, "gossfile")?;
     known.content = Some(format!("gossfile {}", Digest::of(&gossfile)));
-    known.version = version(&goss::version(&args.goss)).await;
+    known.version = goss_version(args).await?;
     let invocation = goss::invocation(&args.goss, &args.gossfile, args.vars.as_deref());
     let done = args.common.capture(TOOL, &invocation, goss::MAX_JSON, known).await?;
     match done.ended.exit_code() {
         Some(code @ (0 | 1)) => goss::read(&done.stdout, Some(code), &options),
         // 78 is what Goss makes of a gossfile that it cannot read, or that has no tests.
         Some(_) | None => Err(done.crashed(TOOL)),
+    }
+}
+
+/// What Goss says, or which build it is: distributions build it without a version.
+async fn goss_version(args: &Args) -> Result<String, ReadError> {
+    match version(&goss::version(&args.goss)).await {
+        Some(version) => Ok(version),
+        None => {
+            let program = read_file(&args.goss.join("goss"), MAX_PROGRAM, TOOL, "program")?;
+            Ok(format!("build {}", Digest::of(&program).short()))
+        }
     }
 }
