@@ -16,6 +16,7 @@ use super::super::{
 };
 use crate::{
     api::{RepaveRun, RepaveRunStatus},
+    controllers::driver::Next,
     domain::{
         digest::Digest,
         image_ref::Repository,
@@ -335,6 +336,14 @@ impl World {
             serde_json::to_string(&outcome.status).unwrap().len() < 8192,
             "a status stays small"
         );
+        if outcome.status.finished.is_some() {
+            assert_eq!(actions, [], "a finished run has nothing to do");
+            assert!(
+                targets.iter().all(target::Target::ended),
+                "finished before everything came to its end"
+            );
+            assert_eq!(outcome.next, Next::AwaitChange);
+        }
         self.status = outcome.status;
         self.note_activity();
         actions
@@ -396,7 +405,11 @@ impl World {
         );
         match action {
             Action::Move { .. } => {
-                assert_eq!(self.gate, Gate::Open, "{key} was started though the gate is shut");
+                // A suspension that came after a second process had looked is seen by it the next time.
+                assert!(
+                    self.second_leader || self.gate == Gate::Open,
+                    "{key} was started though the gate is shut"
+                );
                 assert_eq!(
                     parse(before).rollout,
                     Rollout::Settled,
