@@ -94,6 +94,14 @@ impl Conditions {
         self.clear("Stalled");
     }
 
+    /// What was wished for holds, and something newer is on its way.
+    pub fn progressing(&mut self, reason: &'static str, message: impl Into<String>) {
+        let message = message.into();
+        self.set("Ready", Truth::True, reason, message.clone());
+        self.set("Reconciling", Truth::True, reason, message);
+        self.clear("Stalled");
+    }
+
     /// A person must act: nothing goes on by itself.
     pub fn stalled(&mut self, reason: &'static str, message: impl Into<String>) {
         let message = message.into();

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a client, a clock or the environment; `now` is always a parameter.
 
+pub mod containerfile;
 pub mod digest;
 pub mod duration;
 pub mod image_ref;
@@ -10,5 +11,6 @@ pub mod marks;
 pub mod ownership;
 pub mod pod;
 pub mod report;
+pub mod verdict;
 pub mod wave;
 pub mod workload;

@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`signing`] | the promotion key (ECDSA P-256), the envelope that is signed (DSSE) |
-//! | [`cosign`] | signatures that `cosign verify` accepts, and the verification of such signatures |
+//! | [`cosign`] | signatures that `cosign verify` accepts; `verify` checks such signatures |
 //! | [`vsa`] | the SLSA verification summary |
 //!
 //! Must not sign anything but a pass: cosign accepts any statement of the key about a digest as its signature, so
@@ -11,6 +11,7 @@
 
 pub mod cosign;
 pub mod signing;
+mod verify;
 pub mod vsa;
 
 #[cfg(test)]
@@ -18,7 +19,7 @@ mod tests;
 
 use crate::{
     domain::{digest::Digest, image_ref::Repository},
-    registry::{Artifact, Auth, Client, Descriptor, Error},
+    registry::{Artifact, Auth, Client, Content, Descriptor, Error},
 };
 use bytes::Bytes;
 use cosign::{Signed, VerifyError};
@@ -30,6 +31,8 @@ use vsa::{ResourceRef, VerificationSummary};
 pub const REPORT_ARTIFACT_TYPE: &str = "application/vnd.repave.report.v1+json";
 /// Which report it is: the name of the check, `sbom`, `summary`.
 pub const REPORT_KIND: &str = "dev.repave.report.kind";
+/// Largest report that is read back: what the runner's frame may carry when unpacked.
+pub const MAX_REPORT: u64 = 64 << 20;
 
 /// One report of a candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +106,23 @@ pub async fn attach_report(
     client.attach(repository, subject, &artifact, auth).await
 }
 
+/// The JSON of a report that [`attach_report`] kept, by the digest of its manifest; at most [`MAX_REPORT`] bytes.
+pub async fn fetch_report(
+    client: &Client,
+    repository: &Repository,
+    artifact: &Digest,
+    auth: &Auth,
+) -> Result<Bytes, Error> {
+    let manifest = client.get_manifest(&repository.at(artifact), auth).await?;
+    let layer = match manifest.content(repository.host())? {
+        Content::Image(image) => image.layers.into_iter().next(),
+        Content::Index(_) => None,
+    };
+    let expected = "one layer with the report";
+    let layer = layer.ok_or_else(|| Error::malformed(repository.host(), "a report artifact", expected, "none"))?;
+    client.get_blob(repository, &layer.digest, MAX_REPORT, auth).await
+}
+
 /// Publishes all evidence of a digest that passed, and reads the signature back. Doing it again changes nothing.
 pub async fn publish(
     client: &Client,
@@ -112,7 +132,7 @@ pub async fn publish(
     key: &PromotionKey,
     auth: &Auth,
 ) -> Result<Published, PublishError> {
-    let signed = cosign::sign(client, repository, subject, key, auth).await?;
+    let signed = cosign::sign_with_children(client, repository, subject, key, auth).await?;
     let mut summary = evidence.summary.clone();
     let mut reports = Vec::new();
     for report in &evidence.reports {

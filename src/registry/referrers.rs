@@ -6,8 +6,9 @@
 use super::{
     auth::Auth,
     client::{Access, Client},
+    descriptor::Descriptor,
     error::Error,
-    manifest::{Descriptor, ImageIndex, ImageManifest, OCI_INDEX, OCI_MANIFEST, Reference, content_type},
+    manifest::{Content, ImageIndex, ImageManifest, OCI_INDEX, OCI_MANIFEST, Reference, content_type},
     tags::next_page,
 };
 use crate::domain::{digest::Digest, image_ref::Repository};
@@ -25,6 +26,8 @@ pub const EMPTY_MEDIA_TYPE: &str = "application/vnd.oci.empty.v1+json";
 const EMPTY: &[u8] = b"{}";
 const MAX_PAGES: usize = 20;
 const MAX_REFERRERS: usize = 1000;
+/// Artifacts that are asked for their type, one by one.
+const MAX_UNTOLD: usize = 100;
 const MAX_PAGE: u64 = 4 << 20;
 const ATTEMPTS: u32 = 5;
 
@@ -104,10 +107,19 @@ pub fn fallback_tag(subject: &Digest) -> String {
     format!("sha256-{}", subject.hex())
 }
 
+fn unserialisable(host: &str, error: &serde_json::Error) -> Error {
+    Error::malformed(
+        host,
+        "our own document",
+        "something that JSON can say",
+        &error.to_string(),
+    )
+}
+
 fn serialised(host: &str, value: &impl serde::Serialize) -> Result<Bytes, Error> {
-    let bytes = serde_json::to_vec(value)
-        .map_err(|e| Error::malformed(host, "our own manifest", "something that JSON can say", &e.to_string()))?;
-    Ok(Bytes::from(bytes))
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .map_err(|e| unserialisable(host, &e))
 }
 
 impl Client {
@@ -123,8 +135,35 @@ impl Client {
             Some(found) => found,
             None => self.fallback_index(repository, subject, auth).await?.0,
         };
+        if artifact_type.is_some() {
+            self.learn_types(repository, &mut found, auth).await?;
+        }
         found.retain(|entry| artifact_type.is_none() || entry.artifact_type.as_deref() == artifact_type);
         Ok(found)
+    }
+
+    /// Some writers and registries leave the type of an artifact out of the list, or put the type of its (empty)
+    /// configuration there: then the artifact itself is asked.
+    async fn learn_types(&self, repository: &Repository, found: &mut [Descriptor], auth: &Auth) -> Result<(), Error> {
+        let untold = found
+            .iter_mut()
+            .filter(|entry| matches!(entry.artifact_type.as_deref(), None | Some(EMPTY_MEDIA_TYPE)));
+        for (count, entry) in untold.enumerate() {
+            if count >= MAX_UNTOLD {
+                return Err(too_many(repository.host()));
+            }
+            let manifest = match self.get_manifest(&repository.at(&entry.digest), auth).await {
+                Ok(manifest) => manifest,
+                // Listed and deleted: it is not attached any more.
+                Err(Error::ManifestNotFound { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            if let Content::Image(image) = manifest.content(repository.host())? {
+                entry.artifact_type = image.artifact_type.or(Some(image.config.media_type));
+                entry.annotations = image.annotations;
+            }
+        }
+        Ok(())
     }
 
     /// `None` when the registry has no referrers API.
@@ -242,7 +281,13 @@ impl Client {
                 auth,
             )
             .await?;
-        if !put.subject_processed {
+        // A registry may have the API without saying so in its answer to the push.
+        let native = self.native_referrers(repository, &subject.digest, None, auth);
+        let linked = put.subject_processed
+            || native
+                .await?
+                .is_some_and(|list| list.iter().any(|entry| entry.digest == digest));
+        if !linked {
             let entry = Descriptor {
                 media_type: OCI_MANIFEST.to_owned(),
                 digest: digest.clone(),
@@ -268,24 +313,13 @@ impl Client {
         let tag = fallback_tag(subject);
         // Whatever was ever seen in the list while we wrote it: a lost update of another writer is repaired too.
         let mut wanted: BTreeMap<Digest, Value> = BTreeMap::new();
-        let ours = serde_json::to_value(entry).map_err(|e| {
-            Error::malformed(
-                host,
-                "our own descriptor",
-                "something that JSON can say",
-                &e.to_string(),
-            )
-        })?;
+        let ours = serde_json::to_value(entry).map_err(|e| unserialisable(host, &e))?;
         wanted.insert(entry.digest.clone(), ours);
         for _ in 0..ATTEMPTS {
             let (listed, mut document) = self.fallback_index(repository, subject, auth).await?;
             let Some(Value::Array(rows)) = document.get_mut("manifests") else {
-                return Err(Error::malformed(
-                    host,
-                    "the list of referrers",
-                    "a list of manifests",
-                    "none",
-                ));
+                let what = "the list of referrers";
+                return Err(Error::malformed(host, what, "a list of manifests", "none"));
             };
             let missing: Vec<Value> = wanted
                 .iter()

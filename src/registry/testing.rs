@@ -13,6 +13,9 @@ use std::{
     time::Duration,
 };
 
+/// Signs the certificate of [`TestRegistry::secured`].
+pub const CA: &str = include_str!("testdata/ca.crt");
+
 /// A registry that ends with the test.
 pub struct TestRegistry {
     host: String,
@@ -30,12 +33,24 @@ impl Drop for TestRegistry {
 impl TestRegistry {
     /// Debian's `docker-registry` (distribution 2.8): no referrers API.
     pub async fn docker() -> Self {
+        Self::configured("", "").await
+    }
+
+    /// The same with TLS (by the CA of [`CA`]) and a password (`robot`, `hunter2`).
+    pub async fn secured() -> Self {
+        let data = concat!(env!("CARGO_MANIFEST_DIR"), "/src/registry/testdata");
+        let tls = format!(", tls: {{certificate: {data}/server.crt, key: {data}/server.key}}");
+        let auth = format!("auth: {{htpasswd: {{realm: test, path: {data}/htpasswd}}}}\n");
+        Self::configured(&tls, &auth).await
+    }
+
+    async fn configured(http: &str, more: &str) -> Self {
         Self::start(|port, storage| {
             let config = storage.join("config.yml");
             let data = storage.join("data");
             let text = format!(
                 "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
-                 http: {{addr: \"127.0.0.1:{port}\", secret: test}}\n",
+                 http: {{addr: \"127.0.0.1:{port}\", secret: test{http}}}\n{more}",
                 data.display()
             );
             std::fs::write(&config, text).expect("the configuration of the registry");
@@ -47,18 +62,29 @@ impl TestRegistry {
         .expect("these tests need a real registry: apt-get install docker-registry")
     }
 
-    /// `crane registry serve`, which has the referrers API; `None` (and a line of output) where crane is not built.
+    /// `crane registry serve`, or `None` (and a line of output) where crane is not built.
     pub async fn crane() -> Option<Self> {
-        let Some(crane) = tool("crane") else {
-            println!("skipped: set REPAVE_TOOLS to the folder with the crane binary");
+        Self::from_tool("crane", &["registry", "serve"]).await
+    }
+
+    /// The same registry with its referrers API switched on.
+    pub async fn with_referrers() -> Option<Self> {
+        Self::from_tool("referrers-registry", &[]).await
+    }
+
+    async fn from_tool(name: &str, arguments: &[&str]) -> Option<Self> {
+        let Some(path) = tool(name) else {
+            println!("skipped: set REPAVE_TOOLS to the folder with the {name} binary");
             return None;
         };
         let started = Self::start(|port, _| {
-            let mut command = Command::new(&crane);
-            command.args(["registry", "serve", "--address", &format!("127.0.0.1:{port}")]);
+            let mut command = Command::new(&path);
+            command
+                .args(arguments)
+                .args(["--address", &format!("127.0.0.1:{port}")]);
             command
         });
-        Some(started.await.expect("crane registry serve"))
+        Some(started.await.expect("the registry"))
     }
 
     async fn start(command: impl Fn(u16, &std::path::Path) -> Command) -> std::io::Result<Self> {

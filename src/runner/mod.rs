@@ -1,1 +1,65 @@
-//! (see lib.rs)
+//! What runs inside Job pods: one subcommand per step. `repave runner <subcommand>`.
+//!
+//! Must not hold an opinion about the image: it delivers what a tool found, or says why it could not. Exit code 0
+//! means "delivered", whatever the report says; anything else means that there is nothing to read.
+
+mod build;
+mod capture;
+mod check;
+mod deliver;
+pub mod frame;
+mod goss;
+mod grype;
+mod install;
+mod native;
+mod openscap;
+mod repack;
+mod termination;
+mod transfer;
+
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// `repave runner`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    step: Step,
+}
+
+#[derive(Debug, Subcommand)]
+enum Step {
+    /// Copy this program and the Goss bundle to where the candidate's container finds them.
+    Install(install::Args),
+    /// Examine the layers of an OCI layout with our own rules.
+    Native(native::Args),
+    /// Run Goss inside the candidate.
+    Goss(goss::Args),
+    /// Run OpenSCAP over the candidate's files.
+    Openscap(openscap::Args),
+    /// Run Grype over an OCI layout.
+    Grype(grype::Args),
+    /// Copy an image from a registry into an OCI layout.
+    Pull(transfer::PullArgs),
+    /// Copy an OCI layout to a registry.
+    Push(transfer::PushArgs),
+    /// Build an image from an OCI layout into an OCI layout.
+    Build(build::Args),
+}
+
+/// Runs one step and delivers its result.
+pub async fn run(args: Args) -> ExitCode {
+    match args.step {
+        Step::Install(args) => deliver::termination("install", install::run(&args)),
+        Step::Native(args) => deliver::report(native::run(&args)),
+        Step::Goss(args) => deliver::report(goss::run(&args).await),
+        Step::Openscap(args) => deliver::report(openscap::run(&args).await),
+        Step::Grype(args) => deliver::report(grype::run(&args).await),
+        Step::Pull(args) => deliver::termination("pull", Box::pin(transfer::pull(&args)).await),
+        Step::Push(args) => deliver::termination("push", Box::pin(transfer::push(&args)).await),
+        Step::Build(args) => deliver::termination("build", build::run(&args).await),
+    }
+}
+
+#[cfg(test)]
+mod tests;

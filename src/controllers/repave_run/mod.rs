@@ -74,7 +74,7 @@ struct Shared {
 
 /// Runs the controller until `shutdown` is done; reconciles that have begun are finished.
 pub async fn run(ctx: Context, images: Images, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let client = ctx.client.clone();
+    let client = ctx.watches.clone();
     let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
     let (plans, bases) = (controller.store(), controller.store());
     controller

@@ -1,1 +1,7 @@
-//! The client against real registries (`real`) and against hostile ones (`hostile`).
+//! The client against real registries ([`real`]), against hostile ones ([`hostile`], [`elsewhere`]) and against token
+//! servers ([`tokens`]).
+
+mod elsewhere;
+mod hostile;
+mod real;
+mod tokens;

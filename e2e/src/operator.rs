@@ -1,0 +1,115 @@
+//! The operator as the cluster runs it: installed from the chart, and killed without mercy.
+
+use crate::{
+    command,
+    wait::{self, Look},
+    world::World,
+};
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
+use std::time::Duration;
+
+/// Namespace of the operator.
+pub const NAMESPACE: &str = "repave-system";
+const SELECTOR: &str = "app.kubernetes.io/name=repave";
+
+/// Installs the operator from the chart with the images that were pushed, and waits until it is ready.
+pub async fn install(world: &World) -> Result<()> {
+    let operator = image(world, "operator").await?;
+    let (tools, builder) = (image(world, "tools").await?, image(world, "builder").await?);
+    let charts = world.root.join("charts");
+    let namespace = ["--namespace", NAMESPACE, "--create-namespace"];
+    let crds = charts.join("repave-crds").to_string_lossy().into_owned();
+    command::run(
+        "helm",
+        &[&["upgrade", "--install", "repave-crds", &crds][..], &namespace].concat(),
+        None,
+    )
+    .await?;
+    let chart = charts.join("repave").to_string_lossy().into_owned();
+    let values = serde_json::json!({
+        "image": operator, "toolsImage": tools, "builderImage": builder,
+        "insecureRegistries": [world.registry], "leaseDuration": "6s",
+    });
+    let file = world.root.join("target/e2e/values.json");
+    tokio::fs::create_dir_all(world.root.join("target/e2e")).await?;
+    tokio::fs::write(&file, values.to_string()).await?;
+    let file = file.to_string_lossy().into_owned();
+    let arguments = ["upgrade", "--install", "repave", &chart, "--values", &file];
+    command::run("helm", &[&arguments[..], &namespace].concat(), None).await?;
+    ready(world, Duration::from_secs(120)).await?;
+    Ok(())
+}
+
+/// An image of ours, by digest.
+async fn image(world: &World, name: &str) -> Result<String> {
+    let push = world.root.join("e2e/images/push").to_string_lossy().into_owned();
+    let printed = command::run(&push, &[&world.registry, name], None).await?;
+    let digest = printed
+        .split_whitespace()
+        .nth(1)
+        .context("e2e/images/push prints NAME DIGEST")?;
+    Ok(format!("{}/repave/{name}@{digest}", world.registry))
+}
+
+/// Waits until one pod of the operator is ready; gives its name.
+pub async fn ready(world: &World, limit: Duration) -> Result<String> {
+    let pods = Api::<Pod>::namespaced(world.kube.clone(), NAMESPACE);
+    wait::until("the operator is ready", limit, || async {
+        let list = pods.list(&ListParams::default().labels(SELECTOR)).await?.items;
+        let ready = list
+            .iter()
+            .find(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none());
+        Ok(match ready {
+            Some(pod) => Look::Here(pod.name_any()),
+            None => Look::NotYet(format!(
+                "{:?}",
+                list.iter().map(|p| p.status.clone()).collect::<Vec<_>>()
+            )),
+        })
+    })
+    .await
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+}
+
+/// SIGKILL to the process itself, then the pod is removed at once: its replacement starts without the kubelet's
+/// crash back-off, as it would on another node.
+pub async fn kill(world: &World) -> Result<()> {
+    let pods = Api::<Pod>::namespaced(world.kube.clone(), NAMESPACE);
+    let list = pods.list(&ListParams::default().labels(SELECTOR)).await?.items;
+    let killed = kill_processes().await?;
+    if killed == 0 {
+        bail!("no process of the operator was found to be killed");
+    }
+    let at_once = DeleteParams::default().grace_period(0);
+    for pod in list {
+        pods.delete(&pod.name_any(), &at_once).await?;
+    }
+    Ok(())
+}
+
+/// Kills every `/repave controller` process of this machine's cluster; the count says that it was there.
+async fn kill_processes() -> Result<usize> {
+    let mut killed = 0;
+    let mut entries = tokio::fs::read_dir("/proc").await?;
+    while let Some(entry) = entries.next_entry().await? {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().filter(|pid| pid.bytes().all(|b| b.is_ascii_digit())) else {
+            continue;
+        };
+        let line = tokio::fs::read(entry.path().join("cmdline")).await.unwrap_or_default();
+        if line.starts_with(b"/repave\0controller\0") {
+            command::run("kill", &["-9", pid], None).await?;
+            killed += 1;
+        }
+    }
+    Ok(killed)
+}

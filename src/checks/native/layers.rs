@@ -1,0 +1,242 @@
+//! Streams the layers of an image, in order, into the merged tree.
+//!
+//! Every byte is hashed twice (as stored and as unpacked) and both digests must match, or there is no tree at all.
+//! A second pass reads contents that only turn out to matter after the merge, such as the target of a hard link.
+
+use super::blob::{Budget, Decoder, Hashing, Metered};
+use super::content::{self, Interest, KEPT, capture};
+use super::error::{LayerFault, NativeError};
+use super::layout::{Image, Layer, check};
+use super::limits::Limits;
+use super::tar_stream::{Header, Kind, TarStream};
+use super::tree::{Id, Tree, components};
+use crate::domain::digest::Digest;
+use std::collections::BTreeMap;
+use std::io::{BufReader, Read};
+
+type Wanted = BTreeMap<(u16, u32), (Id, Interest)>;
+
+/// The merged tree of the image, with the contents that rules read.
+pub(super) fn merge(image: &Image, limits: &Limits) -> Result<Tree, NativeError> {
+    let mut tree = Tree::new(limits);
+    let mut budget = Budget::new(limits);
+    let mut entries = 0_u64;
+    let mut kept = 0_u64;
+    for index in 0..image.layers.len() {
+        stream(image, index, &mut budget, limits, &mut |header, origin, tar| {
+            entries += 1;
+            if entries > limits.entries {
+                return Err(LayerFault::limit("entries of the image", limits.entries));
+            }
+            apply(&mut tree, header, origin, tar, &mut kept, limits)
+        })?;
+    }
+    complete(image, &mut tree, &mut kept, limits)?;
+    Ok(tree)
+}
+
+fn apply(
+    tree: &mut Tree,
+    header: &Header,
+    origin: (u16, u32),
+    tar: &mut dyn LayerTar,
+    kept: &mut u64,
+    limits: &Limits,
+) -> Result<(), LayerFault> {
+    let parts = components(&header.name, limits)?;
+    if let Some((last, parents)) = parts.split_last()
+        && let Some(hidden) = last.strip_prefix(b".wh.")
+    {
+        let hidden = (*last != b".wh..wh..opq").then_some(hidden);
+        return tree.whiteout(parents, hidden, origin.0);
+    }
+    let path = [&b"/"[..], &parts.join(&b'/')].concat();
+    let id = tree.apply(&parts, header, origin)?;
+    let interest = Interest::of(&path, header.mode);
+    if header.kind == Kind::File && interest.any() {
+        tar.capture(interest, header, tree, id, kept, limits)?;
+    }
+    Ok(())
+}
+
+/// Finds the files whose content is needed and was not read in the first pass, and reads the layers they are in again.
+fn complete(image: &Image, tree: &mut Tree, kept: &mut u64, limits: &Limits) -> Result<(), NativeError> {
+    let wanted = wanted(tree).map_err(|fault| outside(&fault))?;
+    let mut budget = Budget::new(limits);
+    for index in 0..image.layers.len() {
+        if !wanted.keys().any(|(layer, _)| usize::from(*layer) == index) {
+            continue;
+        }
+        stream(
+            image,
+            index,
+            &mut budget,
+            limits,
+            &mut |header, origin, tar| match wanted.get(&origin) {
+                Some((id, interest)) => tar.capture(*interest, header, tree, *id, kept, limits),
+                None => Ok(()),
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn wanted(tree: &Tree) -> Result<Wanted, LayerFault> {
+    let mut needs: BTreeMap<Id, Interest> = BTreeMap::new();
+    let mut need = |id: Id, interest: Interest| {
+        let missing = interest.missing(tree.inode(id));
+        if missing.any() {
+            let entry = needs.entry(id).or_default();
+            entry.keep |= missing.keep;
+            entry.key |= missing.key;
+            entry.hash |= missing.hash;
+        }
+    };
+    tree.walk(&mut |path, id, inode| need(id, Interest::of(path, inode.mode)));
+    let keep = Interest {
+        keep: true,
+        ..Interest::default()
+    };
+    for path in kept_paths(tree)? {
+        if let Some(id) = tree.resolve(&path, true)? {
+            need(id, keep);
+        }
+    }
+    Ok(needs
+        .into_iter()
+        .map(|(id, i)| (tree.inode(id).origin, (id, i)))
+        .collect())
+}
+
+/// The paths of all files that rules read.
+pub(super) fn kept_paths(tree: &Tree) -> Result<Vec<Vec<u8>>, LayerFault> {
+    let mut paths: Vec<Vec<u8>> = KEPT.iter().map(|p| p.as_bytes().to_vec()).collect();
+    for name in tree.list(b"/etc/profile.d")? {
+        if name.ends_with(b".sh") {
+            paths.push([b"/etc/profile.d/", &name[..]].concat());
+        }
+    }
+    Ok(paths)
+}
+
+/// A fault that belongs to the merged tree and to no single layer.
+pub(super) fn outside(fault: &LayerFault) -> NativeError {
+    match fault {
+        LayerFault::Malformed(why) => NativeError::malformed("the merged image", why.clone()),
+        LayerFault::Limit { what, allowed } => NativeError::Limit {
+            what: what.clone(),
+            allowed: *allowed,
+        },
+    }
+}
+
+/// What a visitor may do with the data of an entry.
+trait LayerTar {
+    fn capture(
+        &mut self,
+        interest: Interest,
+        header: &Header,
+        tree: &mut Tree,
+        id: Id,
+        kept: &mut u64,
+        limits: &Limits,
+    ) -> Result<(), LayerFault>;
+}
+
+impl<R: Read> LayerTar for TarStream<R> {
+    fn capture(
+        &mut self,
+        interest: Interest,
+        header: &Header,
+        tree: &mut Tree,
+        id: Id,
+        kept: &mut u64,
+        limits: &Limits,
+    ) -> Result<(), LayerFault> {
+        capture(interest, header, self, tree.inode_mut(id), kept, limits)
+    }
+}
+
+type Visit<'a> = dyn FnMut(&Header, (u16, u32), &mut dyn LayerTar) -> Result<(), LayerFault> + 'a;
+
+/// Reads one layer to its end and verifies both its digests.
+fn stream(
+    image: &Image,
+    index: usize,
+    budget: &mut Budget,
+    limits: &Limits,
+    visit: &mut Visit<'_>,
+) -> Result<(), NativeError> {
+    let layer = &image.layers[index];
+    let mut stored = Hashing::new(image.open_layer(index, layer)?);
+    let unpacked = unpack(&mut stored, layer, index, budget, limits, visit);
+    if let Err(limit @ LayerFault::Limit { .. }) = unpacked {
+        return Err(limit.at(index, &layer.blob.digest));
+    }
+    // A damaged copy often cannot be read as an archive either: say that the copy is damaged, not that the image is.
+    check(&format!("layer {index}"), &layer.blob.digest, stored)?;
+    let found = unpacked.map_err(|fault| fault.at(index, &layer.blob.digest))?;
+    if found == layer.diff_id {
+        return Ok(());
+    }
+    Err(NativeError::DigestMismatch {
+        what: format!("layer {index}, unpacked"),
+        expected: layer.diff_id.clone(),
+        found,
+    })
+}
+
+/// Reads the archive in a blob and what follows it; gives the digest of the unpacked bytes.
+fn unpack(
+    stored: impl Read,
+    layer: &Layer,
+    index: usize,
+    budget: &mut Budget,
+    limits: &Limits,
+    visit: &mut Visit<'_>,
+) -> Result<Digest, LayerFault> {
+    let decoder = Decoder::new(BufReader::with_capacity(64 * 1024, stored))?;
+    let mut unpacked = Hashing::new(Metered::new(decoder, budget, layer.blob.size, limits));
+    entries(&mut unpacked, index, limits, visit)?;
+    Ok(unpacked.finish()?)
+}
+
+fn entries<R: Read>(unpacked: R, index: usize, limits: &Limits, visit: &mut Visit<'_>) -> Result<(), LayerFault> {
+    let layer = u16::try_from(index).map_err(|_| LayerFault::limit("layers", u16::MAX.into()))?;
+    let mut tar = TarStream::new(unpacked);
+    let mut ordinal = 0_u32;
+    let mut sparse = 0_u64;
+    while let Some(header) = tar.next()? {
+        ordinal = ordinal.saturating_add(1);
+        if header.sparse {
+            // A hole costs no byte here, but the node that unpacks the image may pay for it.
+            sparse = sparse.saturating_add(header.size);
+            if sparse > limits.decompressed_bytes {
+                return Err(LayerFault::limit("bytes of sparse files", limits.decompressed_bytes));
+            }
+        }
+        visit(&header, (layer, ordinal), &mut tar)?;
+    }
+    Ok(())
+}
+
+/// The content of a file that rules read: `None` if the image has no such file.
+pub(super) fn text<'a>(tree: &'a Tree, path: &[u8]) -> Result<Option<&'a [u8]>, LayerFault> {
+    let Some(id) = tree.resolve(path, true)? else {
+        return Ok(None);
+    };
+    let inode = tree.inode(id);
+    if inode.kind != Kind::File {
+        return Ok(None);
+    }
+    let kept = inode.extra().and_then(|e| e.content.as_deref());
+    match kept {
+        Some(content) => Ok(Some(content)),
+        None if inode.size == 0 => Ok(Some(&[])),
+        None => Err(LayerFault::Malformed(format!(
+            "the content of {} was not read ({} bytes)",
+            content::basename(path).escape_ascii(),
+            inode.size
+        ))),
+    }
+}

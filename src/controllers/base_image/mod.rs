@@ -1,0 +1,127 @@
+//! `BaseImage`: notices a new upstream digest and makes an `ImageCandidate` of it. Never builds or copies anything itself.
+
+mod apply;
+mod observe;
+mod plan;
+mod status;
+mod validate;
+
+use super::{
+    context::Context,
+    driver::{self, DriverError, Next, Outcome},
+    error::{Class, Classified},
+};
+use crate::api::{BaseImage, BaseImageStatus, ImageCandidate};
+use futures::StreamExt as _;
+use kube::{
+    Api,
+    runtime::{
+        Controller,
+        controller::{Action, Config},
+        watcher,
+    },
+};
+use std::{future::Future, sync::Arc, time::Duration};
+
+/// What this controller needs besides the context.
+struct State {
+    ctx: Context,
+    polls: observe::Polls,
+}
+
+/// Why a step ended early.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Validate(#[from] validate::Error),
+    #[error(transparent)]
+    Observe(#[from] observe::Error),
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+}
+
+impl Classified for Error {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Validate(error) => error.reason(),
+            Self::Observe(error) => error.reason(),
+            Self::Apply(error) => error.reason(),
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Validate(error) => error.class(),
+            Self::Observe(error) => error.class(),
+            Self::Apply(error) => error.class(),
+        }
+    }
+}
+
+/// Runs until `shutdown` resolves.
+pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
+    let client = ctx.watches.clone();
+    let state = Arc::new(State {
+        ctx,
+        polls: observe::Polls::default(),
+    });
+    Controller::new(Api::<BaseImage>::all(client.clone()), watcher::Config::default())
+        .owns(Api::<ImageCandidate>::all(client), watcher::Config::default())
+        .with_config(Config::default().concurrency(4))
+        .graceful_shutdown_on(shutdown)
+        .run(
+            reconcile,
+            |object, error, state| driver::on_error(&*object, error, &state.ctx),
+            state,
+        )
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+async fn reconcile(seen: Arc<BaseImage>, state: Arc<State>) -> Result<Action, DriverError> {
+    let Some(base) = driver::read(&state.ctx, &*seen).await? else {
+        return Ok(Action::await_change());
+    };
+    let outcome = match steps(&base, &state).await {
+        Ok(outcome) => outcome,
+        Err(error) => failure(&base, &error, &state.ctx),
+    };
+    driver::finish(&state.ctx, &base, outcome).await
+}
+
+/// One screen: what a reconcile of a BaseImage does.
+async fn steps(base: &BaseImage, state: &State) -> Result<Outcome<BaseImageStatus>, Error> {
+    let wish = validate::validate(base)?; // pure
+    let observed = observe::observe(base, &wish, state).await?; // IO, read only
+    let actions = plan::plan(base, &wish, &observed); // pure
+    let applied = apply::apply(actions, &state.ctx).await?; // IO, writes
+    let now = state.ctx.now();
+    let (status, notices) = status::summarize(base, &wish, &observed, &applied, now); // pure
+    Ok(Outcome {
+        status,
+        next: Next::After(with_jitter(wish.interval, base)),
+        notices,
+    })
+}
+
+/// Spreads the polls of many objects: up to a tenth later, always the same for one object.
+fn with_jitter(interval: Duration, base: &BaseImage) -> Duration {
+    let seed = base
+        .metadata
+        .uid
+        .as_deref()
+        .unwrap_or_default()
+        .bytes()
+        .fold(0_u32, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
+    interval + interval.mul_f64(f64::from(seed % 100) / 1000.0)
+}
+
+fn failure(base: &BaseImage, error: &Error, ctx: &Context) -> Outcome<BaseImageStatus> {
+    let (status, notices) = status::failed(base, error, ctx.now());
+    let next = match error.class() {
+        Class::Waiting(wait) => Next::After(wait),
+        Class::Stalled => Next::AwaitChange,
+        Class::Transient => Next::Backoff,
+    };
+    Outcome { status, next, notices }
+}

@@ -1,0 +1,121 @@
+//! Decides whether a new candidate is needed. Pure: data in, actions out.
+
+use super::{observe::Observed, validate::Wish};
+use crate::{
+    api::{BaseImage, ImageCandidate, ImageCandidateSpec, refs::LABEL_BASE_IMAGE},
+    domain::digest::Digest,
+};
+use kube::{Resource, ResourceExt};
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Make this candidate; its name says all that decides about it, so making it twice is making it once.
+    CreateCandidate(Box<ImageCandidate>),
+}
+
+/// The actions for this BaseImage.
+pub fn plan(base: &BaseImage, wish: &Wish, observed: &Observed) -> Vec<Action> {
+    let wanted = candidate(base, wish, observed);
+    let exists = observed.candidates.iter().any(|c| c.name_any() == wanted.name_any());
+    if exists || base.spec.suspend {
+        Vec::new()
+    } else {
+        vec![Action::CreateCandidate(Box::new(wanted))]
+    }
+}
+
+/// The candidate that the world as observed asks for.
+pub fn candidate(base: &BaseImage, wish: &Wish, observed: &Observed) -> ImageCandidate {
+    let mut spec = ImageCandidateSpec {
+        base_image: base.name_any(),
+        source: wish.source.clone(),
+        source_tag: wish.tag.clone(),
+        source_digest: observed.upstream.clone(),
+        inputs_hash: Digest::of(b""),
+        staging: wish.staging.clone(),
+        pull_secret_ref: base.spec.source.pull_secret_ref.clone(),
+        verify: base.spec.verify.clone(),
+        build: observed.build.clone(),
+        policies: observed.policies.clone(),
+        promote: base.spec.promote.clone(),
+    };
+    spec.inputs_hash = inputs_hash(&spec);
+    let name = format!("{}-{}", base.name_any(), spec.inputs_hash.short());
+    let mut candidate = ImageCandidate::new(&name, spec);
+    candidate.metadata.namespace = Some(wish.namespace.clone());
+    candidate.metadata.labels = Some([(LABEL_BASE_IMAGE.to_owned(), base.name_any())].into());
+    candidate.metadata.owner_references = base.controller_owner_ref(&()).map(|owner| vec![owner]);
+    candidate
+}
+
+/// Over everything that decides the outcome. Field order is that of the type, so the hash is stable.
+fn inputs_hash(spec: &ImageCandidateSpec) -> Digest {
+    // `inputs_hash` itself is still the constant of an empty text here.
+    Digest::of(&serde_json::to_vec(spec).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::image_candidate::BuildInputs;
+    use serde_json::json;
+
+    fn base() -> BaseImage {
+        serde_json::from_value(json!({
+            "apiVersion": "repave.dev/v1alpha1", "kind": "BaseImage",
+            "metadata": {"name": "debian-12", "namespace": "platform", "uid": "u"},
+            "spec": {
+                "source": {"image": "up.example.com/debian", "track": {"tag": "12"}},
+                "policyRefs": [{"name": "hardened"}],
+                "promote": {"repository": "prod.example.com/debian", "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}
+            }
+        }))
+        .unwrap()
+    }
+
+    fn observed(upstream: &[u8]) -> Observed {
+        Observed {
+            upstream: Digest::of(upstream),
+            policies: Vec::new(),
+            build: BuildInputs::default(),
+            candidates: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_same_world_always_asks_for_the_same_candidate_and_only_once() {
+        let base = base();
+        let wish = super::super::validate::validate(&base).unwrap();
+        let mut observed = observed(b"v1");
+        let first = plan(&base, &wish, &observed);
+        assert_eq!(first, plan(&base, &wish, &observed));
+        let [Action::CreateCandidate(candidate)] = first.as_slice() else {
+            panic!("{first:?}")
+        };
+        assert_eq!(candidate.spec.staging.to_string(), "prod.example.com/debian-staging");
+        observed.candidates.push((**candidate).clone());
+        assert_eq!(plan(&base, &wish, &observed), []);
+    }
+
+    #[test]
+    fn another_digest_or_another_customisation_is_another_candidate() {
+        let base = base();
+        let wish = super::super::validate::validate(&base).unwrap();
+        let (one, two) = (observed(b"v1"), observed(b"v2"));
+        let mut three = observed(b"v1");
+        three.build.containerfile = "USER 1".into();
+        let names: std::collections::BTreeSet<_> = [&one, &two, &three]
+            .map(|o| candidate(&base, &wish, o).name_any())
+            .into();
+        assert_eq!(names.len(), 3);
+    }
+
+    #[test]
+    fn a_suspended_base_image_starts_nothing() {
+        let mut base = base();
+        base.spec.suspend = true;
+        let wish = super::super::validate::validate(&base).unwrap();
+        assert_eq!(plan(&base, &wish, &observed(b"v1")), []);
+    }
+}

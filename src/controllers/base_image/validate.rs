@@ -1,0 +1,67 @@
+//! Parses a BaseImage's texts once. Pure: must not look at anything but the object.
+
+use crate::{
+    api::BaseImage,
+    controllers::error::{Class, Classified},
+    domain::image_ref::{InvalidImageRef, Repository},
+};
+use kube::ResourceExt;
+use std::time::Duration;
+
+/// A BaseImage with everything parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Namespace of the object and of all that it refers to.
+    pub namespace: String,
+    /// Upstream repository.
+    pub source: Repository,
+    /// Upstream tag.
+    pub tag: String,
+    /// Where unproven images go.
+    pub staging: Repository,
+    /// Where proven images go.
+    pub production: Repository,
+    /// How often upstream is asked.
+    pub interval: Duration,
+}
+
+/// A text that the schema let through and that is still wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A repository is malformed.
+    #[error("spec.{field}: {source}")]
+    Repository {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong.
+        source: InvalidImageRef,
+    },
+}
+
+impl Classified for Error {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Repository { .. } => "InvalidReference",
+        }
+    }
+
+    fn class(&self) -> Class {
+        Class::Stalled
+    }
+}
+
+/// Parses the spec.
+pub fn validate(base: &BaseImage) -> Result<Wish, Error> {
+    let repository = |field, text: &str| text.parse().map_err(|source| Error::Repository { field, source });
+    let spec = &base.spec;
+    let default_staging = format!("{}-staging", spec.promote.repository);
+    let staging = spec.promote.staging_repository.as_ref().unwrap_or(&default_staging);
+    Ok(Wish {
+        namespace: base.namespace().unwrap_or_default(),
+        source: repository("source.image", &spec.source.image)?,
+        tag: spec.source.track.tag.clone(),
+        staging: repository("promote.stagingRepository", staging)?,
+        production: repository("promote.repository", &spec.promote.repository)?,
+        interval: spec.source.interval.get(),
+    })
+}

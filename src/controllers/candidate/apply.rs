@@ -1,0 +1,288 @@
+//! Carries out the plan of a candidate. The only file of this controller that writes; everything in it may be done twice.
+
+use super::{plan::Action, validate::Wish};
+use crate::{
+    api::{ImageCandidate, image_candidate::Promoted},
+    controllers::{
+        context::Context,
+        error::{Class, Classified},
+        inputs,
+    },
+    domain::{
+        digest::Digest,
+        image_ref::InvalidImageRef,
+        lineage,
+        report::{Report, ToolName},
+    },
+    evidence::{self, Evidence, ReportArtifact, signing, vsa},
+    registry::{self, Auth, Platform},
+};
+use bytes::Bytes;
+use jiff::Timestamp;
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Time};
+use kube::{Api, ResourceExt, api::PostParams};
+use serde::{Serialize, de::DeserializeOwned};
+use std::fmt::Debug;
+
+/// What was done.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Applied {
+    /// The upstream image is in the staging repository.
+    pub copied: bool,
+    /// Jobs that were created.
+    pub jobs: Vec<String>,
+    /// Reports that are kept, with the digest of the artifact.
+    pub reports: Vec<(Box<Report>, Digest)>,
+    /// What was promoted.
+    pub promoted: Option<Promoted>,
+}
+
+/// Something could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A Secret or its key.
+    #[error(transparent)]
+    Input(#[from] inputs::Error),
+    /// The registry.
+    #[error("registry: {0}")]
+    Registry(#[from] registry::Error),
+    /// The image is not in staging any more.
+    #[error("{0} is not in the staging repository any more: delete this candidate to build it again")]
+    Lost(String),
+    /// The signing key.
+    #[error("signing key (Secret {secret:?}): {error}")]
+    Key {
+        /// The Secret.
+        secret: String,
+        /// What is wrong.
+        error: signing::KeyError,
+    },
+    /// The evidence could not be published.
+    #[error("evidence: {0}")]
+    Evidence(#[from] evidence::PublishError),
+    /// The immutable tag is malformed.
+    #[error("promote.channelTag: {0}")]
+    Tag(#[from] InvalidImageRef),
+    /// A report could not be written as JSON.
+    #[error("report is not serialisable: {0}")]
+    Serialize(#[from] serde_json::Error),
+    /// The Kubernetes API.
+    #[error("Kubernetes API: {0}")]
+    Api(#[from] kube::Error),
+}
+
+impl Classified for Error {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Input(error) => error.reason(),
+            Self::Registry(error) => error.reason(),
+            Self::Lost(_) => "StagedImageLost",
+            Self::Key { .. } => "SigningKeyUnusable",
+            Self::Evidence(error) => error.reason(),
+            Self::Tag(_) => "InvalidReference",
+            Self::Serialize(_) => "InternalError",
+            Self::Api(_) => "ApiError",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Input(error) => error.class(),
+            Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
+            Self::Key { .. } => Class::Waiting(crate::controllers::error::WAIT),
+            Self::Lost(_) | Self::Tag(_) => Class::Stalled,
+            Self::Evidence(_) | Self::Serialize(_) | Self::Api(_) => Class::Transient,
+        }
+    }
+}
+
+/// Carries out the actions, in order.
+pub async fn apply(
+    actions: Vec<Action>,
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    ctx: &Context,
+) -> Result<Applied, Error> {
+    let mut applied = Applied::default();
+    for action in actions {
+        match action {
+            Action::CopyToStaging => {
+                copy_to_staging(candidate, wish, ctx).await?;
+                applied.copied = true;
+            }
+            Action::CreateJob { inputs, job } => {
+                create_once(ctx, &wish.namespace, &*inputs).await?;
+                if create_once(ctx, &wish.namespace, &*job).await? {
+                    applied.jobs.push(job.name_any());
+                }
+            }
+            Action::StoreReport { image, report } => {
+                let stored = store_report(candidate, wish, ctx, &image, &report).await?;
+                applied.reports.push((report, stored));
+            }
+            Action::Promote { image } => applied.promoted = Some(promote(candidate, wish, ctx, &image).await?),
+        }
+    }
+    Ok(applied)
+}
+
+async fn copy_to_staging(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<(), Error> {
+    let pull = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.pull_secret_ref.as_ref()).await?;
+    let push = push_auth(candidate, wish, ctx).await?;
+    let stats = ctx
+        .registry
+        .copy_image(&wish.source, &wish.staging, &pull, &push)
+        .await?;
+    tracing::info!(candidate = wish.name, image = %wish.source, staging = %wish.staging, ?stats, "copied to staging");
+    Ok(())
+}
+
+async fn push_auth(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Auth, Error> {
+    let secret = candidate.spec.promote.push_secret_ref.as_ref();
+    Ok(inputs::registry_auth(ctx, &wish.namespace, secret).await?)
+}
+
+/// Creates an object whose name says all about it; `false` if it was there already.
+async fn create_once<K>(ctx: &Context, namespace: &str, object: &K) -> Result<bool, Error>
+where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize,
+{
+    match Api::<K>::namespaced(ctx.client.clone(), namespace)
+        .create(&PostParams::default(), object)
+        .await
+    {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn store_report(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    ctx: &Context,
+    image: &Digest,
+    report: &Report,
+) -> Result<Digest, Error> {
+    let auth = push_auth(candidate, wish, ctx).await?;
+    let staged = wish.staging.at(image);
+    let subject = ctx
+        .registry
+        .head(&staged, &auth)
+        .await?
+        .ok_or_else(|| Error::Lost(staged.to_string()))?;
+    let json = Bytes::from(serde_json::to_vec(report)?);
+    Ok(evidence::attach_report(&ctx.registry, &wish.staging, &subject, &report.check, json, &auth).await?)
+}
+
+/// The order is what makes a crash harmless: nothing points to the image before its evidence is there, and the status
+/// says so last. `docs/architecture.md` has the reasons.
+async fn promote(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, image: &Digest) -> Result<Promoted, Error> {
+    let auth = push_auth(candidate, wish, ctx).await?;
+    let key = signing_key(candidate, wish, ctx).await?;
+    let staged = wish.staging.at(image);
+    ctx.registry.copy_image(&staged, &wish.production, &auth, &auth).await?;
+    let tag = immutable_tag(candidate, image);
+    ctx.registry.tag(&wish.production, image, &tag, &auth).await?;
+    let produced = wish.production.at(image);
+    let subject = ctx
+        .registry
+        .head(&produced, &auth)
+        .await?
+        .ok_or_else(|| Error::Lost(produced.to_string()))?;
+    let evidence = Evidence {
+        reports: stored_reports(candidate, wish, ctx, &auth).await?,
+        summary: summary(candidate, wish),
+    };
+    evidence::publish(&ctx.registry, &wish.production, &subject, &evidence, &key, &auth).await?;
+    let config = ctx
+        .registry
+        .image_config(&produced, &Platform::linux_amd64(), &auth)
+        .await?;
+    ctx.registry
+        .tag(&wish.production, image, &candidate.spec.promote.channel_tag, &auth)
+        .await?;
+    Ok(Promoted {
+        repository: wish.production.clone(),
+        digest: image.clone(),
+        tag,
+        chain_id: lineage::chain_ids(&config.diff_ids)
+            .pop()
+            .ok_or_else(|| Error::Lost(produced.to_string()))?,
+        layers: u32::try_from(config.diff_ids.len()).unwrap_or(u32::MAX),
+        at: Time(ctx.now()),
+    })
+}
+
+async fn signing_key(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<signing::PromotionKey, Error> {
+    let reference = &candidate.spec.promote.signing.key_ref;
+    let pem = inputs::secret_key(ctx, &wish.namespace, reference, "cosign.key").await?;
+    signing::PromotionKey::from_pem(&pem).map_err(|error| Error::Key {
+        secret: reference.name.clone(),
+        error,
+    })
+}
+
+/// `<channel>-<day of the candidate>-<digest>`: the same on every try.
+fn immutable_tag(candidate: &ImageCandidate, image: &Digest) -> String {
+    let day = created(candidate).strftime("%Y%m%d").to_string();
+    format!("{}-{day}-{}", candidate.spec.promote.channel_tag, image.short())
+}
+
+fn created(candidate: &ImageCandidate) -> Timestamp {
+    candidate
+        .creation_timestamp()
+        .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
+/// The reports that were kept in staging when each check was judged.
+async fn stored_reports(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    ctx: &Context,
+    auth: &Auth,
+) -> Result<Vec<ReportArtifact>, Error> {
+    let mut reports = Vec::new();
+    for check in candidate.status.iter().flat_map(|status| &status.checks) {
+        let lost = || Error::Lost(format!("the report of check {}", check.name));
+        let digest = check.report.as_ref().ok_or_else(lost)?;
+        let json = evidence::fetch_report(&ctx.registry, &wish.staging, digest, auth).await?;
+        reports.push(ReportArtifact {
+            kind: check.name.clone(),
+            json,
+        });
+    }
+    Ok(reports)
+}
+
+/// What the promotion attests: this verifier, these policies, passed. Its time is the candidate's, so that a second try
+/// writes the same bytes.
+fn summary(candidate: &ImageCandidate, wish: &Wish) -> vsa::VerificationSummary {
+    let policies = serde_json::to_vec(&candidate.spec.policies).unwrap_or_default();
+    let names: Vec<_> = candidate
+        .spec
+        .policies
+        .iter()
+        .map(|policy| policy.name.as_str())
+        .collect();
+    let mut levels = vec!["REPAVE_POLICY_PASSED".to_owned()];
+    for (tool, level) in [
+        (ToolName::Openscap, "REPAVE_OPENSCAP_PASSED"),
+        (ToolName::Grype, "REPAVE_VULNERABILITIES_PASSED"),
+    ] {
+        if wish.checks.iter().any(|check| check.tool == tool) {
+            levels.push(level.to_owned());
+        }
+    }
+    vsa::VerificationSummary {
+        verifier_id: "https://repave.dev/operator".to_owned(),
+        verifier_version: env!("CARGO_PKG_VERSION").to_owned(),
+        time_verified: created(candidate),
+        policy: vsa::ResourceRef {
+            uri: format!("k8s://{}/validationpolicies/{}", wish.namespace, names.join("+")),
+            digest: Digest::of(&policies),
+        },
+        input_attestations: Vec::new(),
+        verified_levels: levels,
+    }
+}

@@ -1,0 +1,114 @@
+//! `ImageCandidate`: brings one candidate step by step to production, or keeps it out for good.
+//!
+//! The steps are those of the pipeline: Pulled, Verified, Built, Validated and Scanned (in parallel), Promoted. One
+//! reconcile makes one step; the status that it writes wakes the next.
+
+mod apply;
+mod jobs;
+mod observe;
+mod plan;
+mod status;
+mod validate;
+
+use super::{
+    context::Context,
+    driver::{self, DriverError, Next, Outcome},
+    error::{Class, Classified},
+};
+use crate::api::{ImageCandidate, ImageCandidateStatus};
+use futures::StreamExt as _;
+use k8s_openapi::api::batch::v1::Job;
+use kube::{
+    Api,
+    runtime::{
+        Controller,
+        controller::{Action, Config},
+        watcher,
+    },
+};
+use std::{future::Future, sync::Arc, time::Duration};
+
+/// Jobs wake us; this is the safety net for an event that never came.
+const SAFETY_NET: Duration = Duration::from_secs(20);
+
+/// Why a step ended early.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Validate(#[from] validate::Error),
+    #[error(transparent)]
+    Observe(#[from] observe::Error),
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+}
+
+impl Classified for Error {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Validate(error) => error.reason(),
+            Self::Observe(error) => error.reason(),
+            Self::Apply(error) => error.reason(),
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Validate(error) => error.class(),
+            Self::Observe(error) => error.class(),
+            Self::Apply(error) => error.class(),
+        }
+    }
+}
+
+/// Runs until `shutdown` resolves.
+pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
+    let client = ctx.watches.clone();
+    let ours = watcher::Config::default().labels(crate::api::refs::LABEL_CANDIDATE);
+    Controller::new(Api::<ImageCandidate>::all(client.clone()), watcher::Config::default())
+        .owns(Api::<Job>::all(client), ours)
+        .with_config(Config::default().concurrency(8))
+        .graceful_shutdown_on(shutdown)
+        .run(
+            reconcile,
+            |object, error, ctx| driver::on_error(&*object, error, &ctx),
+            Arc::new(ctx),
+        )
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+async fn reconcile(seen: Arc<ImageCandidate>, ctx: Arc<Context>) -> Result<Action, DriverError> {
+    let Some(candidate) = driver::read(&ctx, &*seen).await? else {
+        return Ok(Action::await_change());
+    };
+    let outcome = match steps(&candidate, &ctx).await {
+        Ok(outcome) => outcome,
+        Err(error) => failure(&candidate, &error, &ctx),
+    };
+    driver::finish(&ctx, &candidate, outcome).await
+}
+
+/// One screen: what a reconcile of a candidate does.
+async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<ImageCandidateStatus>, Error> {
+    let wish = validate::validate(candidate)?; // pure
+    let observed = observe::observe(candidate, &wish, ctx).await?; // IO, read only
+    let actions = plan::plan(candidate, &wish, &observed, &ctx.settings); // pure
+    let applied = apply::apply(actions, candidate, &wish, ctx).await?; // IO, writes
+    let (status, notices) = status::summarize(candidate, &wish, &observed, &applied, ctx.now()); // pure
+    let next = if matches!(observed.stage, observe::Stage::Finished) {
+        Next::AwaitChange
+    } else {
+        Next::After(SAFETY_NET)
+    };
+    Ok(Outcome { status, next, notices })
+}
+
+fn failure(candidate: &ImageCandidate, error: &Error, ctx: &Context) -> Outcome<ImageCandidateStatus> {
+    let (status, notices) = status::failed(candidate, error, ctx.now());
+    let next = match error.class() {
+        Class::Waiting(wait) => Next::After(wait),
+        Class::Stalled => Next::AwaitChange,
+        Class::Transient => Next::Backoff,
+    };
+    Outcome { status, next, notices }
+}

@@ -1,0 +1,444 @@
+//! Looks at where a candidate stands: the staging repository, upstream's signature, its Jobs and their reports. Reads only.
+//!
+//! Only what the next step needs is read: a step whose condition is true is never looked at again.
+
+use super::validate::{PlannedCheck, Wish};
+use crate::{
+    api::{
+        ImageCandidate, ImageCandidateStatus,
+        image_candidate::{CandidateResult, Step},
+    },
+    controllers::{
+        conditions,
+        context::Context,
+        error::{Class, Classified},
+        inputs,
+    },
+    domain::{
+        digest::Digest,
+        report::{Report, ToolName},
+    },
+    evidence::{cosign, signing::PublicKey},
+    registry::{self, Auth, Platform},
+    runner::frame::{self, Termination},
+};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::{
+    Api,
+    api::{ListParams, LogParams},
+};
+
+/// Most attempts at one Job: the first and two more after failures that are not the candidate's fault.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+/// Where a candidate stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// The stage that is next.
+    pub stage: Stage,
+}
+
+/// The stage that is next, with what is known about it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stage {
+    /// Nothing is left to do, for good or for bad.
+    Finished,
+    /// The upstream image must be copied.
+    Pull,
+    /// Upstream must be verified.
+    Verify(Verification),
+    /// The customised image must be built.
+    Build(JobState<Digest>),
+    /// The checks must run.
+    Check {
+        /// The built image.
+        image: Digest,
+        /// Its environment, which some checks judge.
+        env: Vec<String>,
+        /// Each check, in the order of the policy.
+        checks: Vec<(PlannedCheck, CheckState)>,
+    },
+    /// Everything passed: it must be promoted.
+    Promote(Digest),
+}
+
+/// Whether upstream is genuine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verification {
+    /// Every declared way agrees.
+    Genuine(String),
+    /// One does not, for good.
+    Refused(String),
+    /// No signature is there yet: upstreams push it after the image.
+    NotSignedYet(String),
+    /// No way is declared.
+    NothingDeclared,
+}
+
+/// How a Job stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobState<T> {
+    /// It must be created as this attempt.
+    Absent(u32),
+    /// It runs; the text says what its pod does.
+    Running(String),
+    /// It delivered.
+    Delivered(T),
+    /// It ended without delivering.
+    Broken {
+        /// Which attempt.
+        attempt: u32,
+        /// Why.
+        message: String,
+    },
+}
+
+/// How a check stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CheckState {
+    /// Its verdict is in the status already.
+    Judged,
+    /// Its Job.
+    Job(JobState<Box<Report>>),
+}
+
+/// Something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A Secret or its key.
+    #[error(transparent)]
+    Input(#[from] inputs::Error),
+    /// The registry.
+    #[error("registry: {0}")]
+    Registry(#[from] registry::Error),
+    /// A signature could not be looked at.
+    #[error("upstream's signature: {0}")]
+    Signature(#[from] cosign::VerifyError),
+    /// The Kubernetes API.
+    #[error("Kubernetes API: {0}")]
+    Api(#[from] kube::Error),
+}
+
+impl Classified for Error {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Input(error) => error.reason(),
+            Self::Registry(error) => error.reason(),
+            Self::Signature(error) => error.reason(),
+            Self::Api(_) => "ApiError",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Input(error) => error.class(),
+            Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
+            Self::Signature(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
+            Self::Api(_) => Class::Transient,
+        }
+    }
+}
+
+/// Reads what the next step needs.
+pub async fn observe(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Observed, Error> {
+    let status = candidate.status.clone().unwrap_or_default();
+    let done = |step: Step| conditions::is_true(&status.conditions, step.as_str());
+    let stage = if matches!(
+        status.result,
+        Some(CandidateResult::Passed | CandidateResult::Rejected | CandidateResult::Error)
+    ) {
+        Stage::Finished
+    } else if !done(Step::Pulled) {
+        Stage::Pull
+    } else if !done(Step::Verified) {
+        Stage::Verify(verification(candidate, wish, ctx).await?)
+    } else {
+        match status.built_digest.clone().filter(|_| done(Step::Built)) {
+            None => Stage::Build(build(wish, ctx).await?),
+            Some(image) if done(Step::Validated) && done(Step::Scanned) => Stage::Promote(image),
+            Some(image) => checks(candidate, wish, &status, image, ctx).await?,
+        }
+    };
+    Ok(Observed { stage })
+}
+
+async fn verification(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Verification, Error> {
+    let mut proofs = Vec::new();
+    for (n, way) in candidate.spec.verify.iter().enumerate() {
+        if let Some(digests) = &way.digests {
+            let digest = candidate.spec.source_digest.as_str();
+            if !digests.iter().any(|allowed| allowed == digest) {
+                let message = format!(
+                    "{digest} is not in spec.verify[{n}].digests: look at what upstream published, and add it there if it is genuine"
+                );
+                return Ok(Verification::Refused(message));
+            }
+            proofs.push("its digest is on the allow list".to_owned());
+        }
+        if let Some(cosign) = &way.cosign {
+            let pem = inputs::secret_key(ctx, &wish.namespace, &cosign.key_ref, "cosign.pub").await?;
+            match signature(candidate, wish, ctx, &pem).await? {
+                Verification::Genuine(proof) => proofs.push(proof),
+                other => return Ok(other),
+            }
+        }
+    }
+    if proofs.is_empty() {
+        Ok(Verification::NothingDeclared)
+    } else {
+        Ok(Verification::Genuine(proofs.join("; ")))
+    }
+}
+
+async fn signature(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, pem: &str) -> Result<Verification, Error> {
+    let key = match PublicKey::from_pem(pem) {
+        Ok(key) => key,
+        Err(error) => return Ok(Verification::Refused(format!("the public key cannot be used: {error}"))),
+    };
+    let auth = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.pull_secret_ref.as_ref()).await?;
+    match cosign::verify(
+        &ctx.registry,
+        &candidate.spec.source,
+        &candidate.spec.source_digest,
+        &key,
+        &auth,
+    )
+    .await
+    {
+        Ok(verified) => Ok(Verification::Genuine(format!(
+            "cosign signature ({:?}) by the declared key",
+            verified.form
+        ))),
+        Err(error @ cosign::VerifyError::NoSignature { .. }) => Ok(Verification::NotSignedYet(error.to_string())),
+        Err(error @ (cosign::VerifyError::NotByThisKey { .. } | cosign::VerifyError::SignedOther { .. })) => {
+            Ok(Verification::Refused(error.to_string()))
+        }
+        Err(error @ cosign::VerifyError::Registry(_)) => Err(error.into()),
+    }
+}
+
+async fn build(wish: &Wish, ctx: &Context) -> Result<JobState<Digest>, Error> {
+    let name = super::jobs::build_name(&wish.name);
+    job(ctx, wish, &name, "push", |_, termination| match termination {
+        Termination::Pushed { digest, .. } => Ok(digest),
+        other => Err(format!("expected the digest of the pushed image, found {other:?}")),
+    })
+    .await
+}
+
+async fn checks(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    status: &ImageCandidateStatus,
+    image: Digest,
+    ctx: &Context,
+) -> Result<Stage, Error> {
+    let secret = candidate.spec.promote.push_secret_ref.as_ref();
+    let auth: Auth = inputs::registry_auth(ctx, &wish.namespace, secret).await?;
+    let config = ctx
+        .registry
+        .image_config(&wish.staging.at(&image), &Platform::linux_amd64(), &auth)
+        .await?;
+    let mut states = Vec::new();
+    for check in &wish.checks {
+        let judged = status.checks.iter().any(|summary| summary.name == check.name);
+        let state = if judged {
+            CheckState::Judged
+        } else {
+            CheckState::Job(check_job(ctx, wish, check, &image).await?)
+        };
+        states.push((check.clone(), state));
+    }
+    Ok(Stage::Check {
+        image,
+        env: config.env,
+        checks: states,
+    })
+}
+
+async fn check_job(
+    ctx: &Context,
+    wish: &Wish,
+    check: &PlannedCheck,
+    image: &Digest,
+) -> Result<JobState<Box<Report>>, Error> {
+    let name = super::jobs::check_name(&check.key(image, &ctx.settings.tools_image));
+    let (name_of_check, tool) = (check.name.clone(), check.tool);
+    job(ctx, wish, &name, "check", move |log, termination| {
+        read_report(&name_of_check, tool, image, log, termination)
+    })
+    .await
+}
+
+/// From the log and the termination message to a report that is believed, or why not.
+fn read_report(
+    check: &str,
+    tool: ToolName,
+    image: &Digest,
+    log: &[u8],
+    termination: Termination,
+) -> Result<Box<Report>, String> {
+    let Termination::Reported(reported) = termination else {
+        return Err(format!("expected a report, found {termination:?}"));
+    };
+    let report = frame::decode(log, &reported.sha256).map_err(|error| error.to_string())?;
+    report
+        .validate(check, image, tool)
+        .map(Box::new)
+        .map_err(|error| error.to_string())
+}
+
+/// Follows the attempts at one Job to the newest and reads what its main container delivered.
+async fn job<T>(
+    ctx: &Context,
+    wish: &Wish,
+    name: &str,
+    container: &str,
+    read: impl Fn(&[u8], Termination) -> Result<T, String>,
+) -> Result<JobState<T>, Error> {
+    let jobs = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace);
+    let mut newest = None;
+    for attempt in 1..=MAX_ATTEMPTS {
+        match jobs.get_opt(&super::jobs::attempt_name(name, attempt)).await? {
+            Some(job) => newest = Some((attempt, job)),
+            None => break,
+        }
+    }
+    let Some((attempt, job)) = newest else {
+        return Ok(JobState::Absent(1));
+    };
+    let pod = pod_of(ctx, wish, &super::jobs::attempt_name(name, attempt)).await?;
+    if !is_finished(&job) {
+        return Ok(JobState::Running(
+            pod.as_ref().map_or_else(|| "waiting for its pod".into(), describe_pod),
+        ));
+    }
+    match delivered(ctx, wish, pod.as_ref(), container, read).await? {
+        Ok(delivery) => Ok(JobState::Delivered(delivery)),
+        // The next attempt is created by the plan; here it is only said that this one is over.
+        Err(message) => Ok(JobState::Broken { attempt, message }),
+    }
+}
+
+fn is_finished(job: &Job) -> bool {
+    let conditions = job.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions.is_some_and(|all| {
+        all.iter()
+            .any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True")
+    })
+}
+
+async fn pod_of(ctx: &Context, wish: &Wish, job: &str) -> Result<Option<Pod>, Error> {
+    let params = ListParams::default()
+        .labels(&format!("batch.kubernetes.io/job-name={job}"))
+        .limit(5);
+    Ok(Api::<Pod>::namespaced(ctx.client.clone(), &wish.namespace)
+        .list(&params)
+        .await?
+        .items
+        .into_iter()
+        .next())
+}
+
+async fn delivered<T>(
+    ctx: &Context,
+    wish: &Wish,
+    pod: Option<&Pod>,
+    container: &str,
+    read: impl Fn(&[u8], Termination) -> Result<T, String>,
+) -> Result<Result<T, String>, Error> {
+    let Some(pod) = pod else {
+        return Ok(Err("the Job has ended and its pod is gone".into()));
+    };
+    let Some(message) = termination_message(pod, container) else {
+        return Ok(Err(describe_pod(pod)));
+    };
+    let termination = match Termination::decode(&message) {
+        Ok(termination) => termination,
+        Err(error) => return Ok(Err(format!("{error}; {}", describe_pod(pod)))),
+    };
+    if let Termination::Failed(failed) = &termination {
+        return Ok(Err(format!(
+            "{}: {} {}",
+            failed.step,
+            failed.message,
+            failed.log.join(" | ")
+        )));
+    }
+    let log = match &termination {
+        Termination::Reported(_) => log_of(ctx, wish, pod, container).await?,
+        Termination::Pulled { .. } | Termination::Pushed { .. } | Termination::Built { .. } => Vec::new(),
+        Termination::Installed { .. } | Termination::Failed(_) => Vec::new(),
+    };
+    Ok(read(&log, termination))
+}
+
+async fn log_of(ctx: &Context, wish: &Wish, pod: &Pod, container: &str) -> Result<Vec<u8>, Error> {
+    let limit = i64::try_from(frame::MAX_LOG).unwrap_or(i64::MAX);
+    let params = LogParams {
+        container: Some(container.to_owned()),
+        limit_bytes: Some(limit),
+        ..LogParams::default()
+    };
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let api = Api::<Pod>::namespaced(ctx.client.clone(), &wish.namespace);
+    // A log that was rotated away or collected reads as empty: the report is then torn, never passed.
+    Ok(api
+        .logs(&name, &params)
+        .await
+        .map(String::into_bytes)
+        .unwrap_or_default())
+}
+
+fn termination_message(pod: &Pod, container: &str) -> Option<String> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let status = statuses.iter().find(|status| status.name == container)?;
+    status
+        .state
+        .as_ref()?
+        .terminated
+        .as_ref()?
+        .message
+        .clone()
+        .filter(|message| !message.is_empty())
+}
+
+/// What a pod does or what became of it, in one line: the first container that is not fine speaks.
+fn describe_pod(pod: &Pod) -> String {
+    let status = pod.status.clone().unwrap_or_default();
+    let containers = status
+        .init_container_statuses
+        .into_iter()
+        .flatten()
+        .chain(status.container_statuses.into_iter().flatten());
+    for container in containers {
+        let name = &container.name;
+        let state = container.state.unwrap_or_default();
+        if let Some(ended) = state.terminated.filter(|ended| ended.exit_code != 0) {
+            let message = ended.message.and_then(|text| Termination::decode(&text).ok());
+            let failed = match message {
+                Some(Termination::Failed(failed)) => format!(": {}", failed.message),
+                _ => String::new(),
+            };
+            let reason = ended.reason.unwrap_or_default();
+            return format!(
+                "container {name} ended with exit code {} {reason}{failed}",
+                ended.exit_code
+            );
+        }
+        if let Some(waiting) = state.waiting.filter(|w| w.reason.as_deref() != Some("PodInitializing")) {
+            let reason = waiting.reason.unwrap_or_default();
+            return format!(
+                "container {name} waits: {reason} {}",
+                waiting.message.unwrap_or_default()
+            );
+        }
+        if state.running.is_some() {
+            return format!("container {name} runs");
+        }
+    }
+    match (status.reason, status.message) {
+        (Some(reason), Some(message)) => format!("pod {reason}: {message}"),
+        _ => format!("pod is {}", status.phase.unwrap_or_else(|| "unknown".into())),
+    }
+}

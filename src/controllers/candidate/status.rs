@@ -1,0 +1,420 @@
+//! What a candidate's status says after a step. Pure.
+
+use super::{
+    apply::Applied,
+    observe::{CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, Verification},
+    validate::{PlannedCheck, Wish},
+};
+use crate::{
+    api::{
+        ImageCandidate, ImageCandidateStatus,
+        image_candidate::{CandidateResult, CheckSummary, Step, TimelineEntry},
+    },
+    controllers::{
+        conditions::{self, Conditions, Truth},
+        driver::Notice,
+        error::{Class, Classified, one_line},
+    },
+    domain::{
+        digest::Digest,
+        report::Report,
+        verdict::{self, Verdict},
+    },
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// Longest line for one finding, in characters: five findings of each check keep the status under 8 KiB.
+const FINDING_LINE: usize = 150;
+
+/// A status in the making.
+struct Draft<'a> {
+    wish: &'a Wish,
+    status: ImageCandidateStatus,
+    conditions: Conditions,
+    now: Timestamp,
+    notices: Vec<Notice>,
+}
+
+/// The status after steps that succeeded.
+pub fn summarize(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    observed: &Observed,
+    applied: &Applied,
+    now: Timestamp,
+) -> (ImageCandidateStatus, Vec<Notice>) {
+    let mut draft = Draft::new(candidate, wish, now);
+    match &observed.stage {
+        Stage::Finished => {}
+        Stage::Pull => draft.pulled(candidate, applied),
+        Stage::Verify(verification) => draft.verified(verification),
+        Stage::Build(state) => draft.built(state),
+        Stage::Check { image, checks, .. } => draft.checked(image, checks, applied),
+        Stage::Promote(_) => draft.promoted(applied),
+    }
+    draft.finish()
+}
+
+/// The status after a step that failed outside of the candidate: the step's condition says why, nothing is decided.
+pub fn failed(candidate: &ImageCandidate, error: &super::Error, now: Timestamp) -> (ImageCandidateStatus, Vec<Notice>) {
+    let mut status = candidate.status.clone().unwrap_or_default();
+    let mut conditions = Conditions::from(&status.conditions, candidate.metadata.generation.unwrap_or(0), now);
+    let next = Step::ALL
+        .into_iter()
+        .find(|step| !conditions::is_true(&status.conditions, step.as_str()));
+    let (step, message) = (next.unwrap_or(Step::Pulled), one_line(error));
+    conditions.set(step.as_str(), Truth::False, error.reason(), message.clone());
+    match error.class() {
+        Class::Stalled => conditions.stalled(error.reason(), message.clone()),
+        Class::Waiting(_) | Class::Transient => conditions.reconciling(error.reason(), message.clone()),
+    }
+    status.step = Some(step);
+    status.result = Some(CandidateResult::Waiting);
+    status.observed_generation = candidate.metadata.generation;
+    status.conditions = conditions.into_list();
+    let changed = candidate
+        .status
+        .as_ref()
+        .is_none_or(|old| old.conditions != status.conditions);
+    let notices = changed.then(|| Notice {
+        warning: true,
+        reason: error.reason(),
+        message,
+    });
+    (status, notices.into_iter().collect())
+}
+
+impl<'a> Draft<'a> {
+    fn new(candidate: &ImageCandidate, wish: &'a Wish, now: Timestamp) -> Self {
+        let mut status = candidate.status.clone().unwrap_or_default();
+        let generation = candidate.metadata.generation;
+        let conditions = Conditions::from(&status.conditions, generation.unwrap_or(0), now);
+        status.observed_generation = generation;
+        Self {
+            wish,
+            status,
+            conditions,
+            now,
+            notices: Vec::new(),
+        }
+    }
+
+    fn finish(mut self) -> (ImageCandidateStatus, Vec<Notice>) {
+        self.status.conditions = self.conditions.into_list();
+        (self.status, self.notices)
+    }
+
+    /// A step is done.
+    fn done(&mut self, step: Step, reason: &'static str, message: impl Into<String>) {
+        self.conditions.set(step.as_str(), Truth::True, reason, message);
+        self.begin(step);
+        if let Some(entry) = self.status.timeline.iter_mut().find(|entry| entry.step == step) {
+            entry.finished.get_or_insert(Time(self.now));
+        }
+        self.status.step = Some(step);
+        self.status.result = Some(CandidateResult::Running);
+        self.conditions
+            .reconciling(reason, format!("{} is done", step.as_str()));
+    }
+
+    /// A step is on its way.
+    fn running(&mut self, step: Step, reason: &'static str, message: impl Into<String>) {
+        let message = message.into();
+        self.conditions
+            .set(step.as_str(), Truth::Unknown, reason, message.clone());
+        self.begin(step);
+        self.status.step = Some(step);
+        self.status.result = Some(CandidateResult::Running);
+        self.conditions.reconciling(reason, message);
+    }
+
+    /// A step waits for something that a person or upstream provides.
+    fn waiting(&mut self, step: Step, reason: &'static str, message: String) {
+        self.running(step, reason, message);
+        self.status.result = Some(CandidateResult::Waiting);
+    }
+
+    /// The candidate is out, for good.
+    fn shut(&mut self, step: Step, result: CandidateResult, reason: &'static str, message: String) {
+        self.conditions
+            .set(step.as_str(), Truth::False, reason, message.clone());
+        self.begin(step);
+        self.status.step = Some(step);
+        self.status.result = Some(result);
+        self.conditions.stalled(reason, message.clone());
+        self.notices.push(Notice {
+            warning: true,
+            reason,
+            message,
+        });
+    }
+
+    fn begin(&mut self, step: Step) {
+        if !self.status.timeline.iter().any(|entry| entry.step == step) {
+            self.status.timeline.push(TimelineEntry {
+                step,
+                started: Time(self.now),
+                finished: None,
+            });
+        }
+    }
+
+    fn pulled(&mut self, candidate: &ImageCandidate, applied: &Applied) {
+        if applied.copied {
+            let spec = &candidate.spec;
+            let message = format!(
+                "{} (tag {}) is in {}",
+                self.wish.source, spec.source_tag, self.wish.staging
+            );
+            self.done(Step::Pulled, "Copied", message);
+        }
+    }
+
+    fn verified(&mut self, verification: &Verification) {
+        let step = Step::Verified;
+        match verification {
+            Verification::Genuine(proof) => self.done(step, "Genuine", proof.clone()),
+            Verification::Refused(why) => self.shut(step, CandidateResult::Rejected, "NotGenuine", why.clone()),
+            Verification::NotSignedYet(why) => self.waiting(step, "NotSignedYet", why.clone()),
+            Verification::NothingDeclared => {
+                let message = "nothing says how to tell that upstream is genuine: declare it in the BaseImage, either spec.verify: [{cosign: {keyRef: {name: <Secret with cosign.pub>}}}] or [{digests: [sha256:…]}]";
+                self.shut(step, CandidateResult::Waiting, "NothingDeclared", message.to_owned());
+            }
+        }
+    }
+
+    fn built(&mut self, state: &JobState<Digest>) {
+        let step = Step::Built;
+        if !self.wish.violations.is_empty() {
+            let broken: Vec<_> = self
+                .wish
+                .violations
+                .iter()
+                .map(|v| format!("{} ({})", v.message, v.rule))
+                .collect();
+            let message = format!(
+                "spec.customize.containerfile: {}. Nothing was built.",
+                broken.join("; ")
+            );
+            self.shut(step, CandidateResult::Rejected, "BuildConfigRejected", message);
+            return;
+        }
+        match state {
+            JobState::Delivered(digest) => {
+                let message = format!("{} is in staging", self.wish.staging.at(digest));
+                self.status.built_digest = Some(digest.clone());
+                self.done(step, "Built", message);
+            }
+            JobState::Absent(_) => self.running(step, "BuildStarted", "the build Job is created"),
+            JobState::Running(what) => self.running(step, "Building", what.clone()),
+            JobState::Broken { attempt, message } if *attempt < MAX_ATTEMPTS => {
+                self.running(
+                    step,
+                    "BuildRetried",
+                    format!("attempt {attempt} of {MAX_ATTEMPTS} failed: {message}"),
+                );
+            }
+            JobState::Broken { message, .. } => {
+                let job = super::jobs::build_name(&self.wish.name);
+                let message = format!(
+                    "the build failed {MAX_ATTEMPTS} times: {message}. Nothing was promoted. See: kubectl logs job/{job} --all-containers"
+                );
+                self.shut(step, CandidateResult::Error, "BuildFailed", message);
+            }
+        }
+    }
+
+    fn checked(&mut self, image: &Digest, checks: &[(PlannedCheck, CheckState)], applied: &Applied) {
+        for (check, state) in checks {
+            if let CheckState::Job(JobState::Broken { attempt, message }) = state
+                && *attempt >= MAX_ATTEMPTS
+            {
+                self.judge_missing(check, message);
+            }
+        }
+        for (report, stored) in &applied.reports {
+            if let Some((check, _)) = checks.iter().find(|(check, _)| check.name == report.check) {
+                self.judge_report(check, report, stored);
+            }
+        }
+        self.gate(Step::Validated, image, checks, false);
+        self.gate(Step::Scanned, image, checks, true);
+        self.headline();
+    }
+
+    fn judge_report(&mut self, check: &PlannedCheck, report: &Report, stored: &Digest) {
+        let judgement = verdict::judge(report, &check.gate, self.now);
+        self.status.checks.push(CheckSummary {
+            name: check.name.clone(),
+            verdict: judgement.verdict.as_str().to_owned(),
+            message: judgement.message.chars().take(300).collect(),
+            counts: judgement.counts,
+            evaluated: report.evaluated,
+            top: judgement
+                .worst
+                .iter()
+                .map(|finding| verdict::describe_finding(finding, FINDING_LINE))
+                .collect(),
+            report: Some(stored.clone()),
+            tool_millis: report.tool_millis,
+        });
+    }
+
+    fn judge_missing(&mut self, check: &PlannedCheck, message: &str) {
+        self.status.checks.push(CheckSummary {
+            name: check.name.clone(),
+            verdict: Verdict::Error.as_str().to_owned(),
+            message: format!("no report after {MAX_ATTEMPTS} attempts: {message}")
+                .chars()
+                .take(300)
+                .collect(),
+            counts: std::collections::BTreeMap::new(),
+            evaluated: 0,
+            top: Vec::new(),
+            report: None,
+            tool_millis: 0,
+        });
+    }
+
+    /// Sets the condition of one of the two gates from the checks that belong to it.
+    fn gate(&mut self, step: Step, image: &Digest, checks: &[(PlannedCheck, CheckState)], scans: bool) {
+        let names: Vec<_> = checks
+            .iter()
+            .filter(|(check, _)| check.is_scan() == scans)
+            .map(|(c, _)| &c.name)
+            .collect();
+        let judged: Vec<_> = self
+            .status
+            .checks
+            .iter()
+            .filter(|summary| names.contains(&&summary.name))
+            .cloned()
+            .collect();
+        if judged.len() < names.len() {
+            let open: Vec<_> = names
+                .iter()
+                .filter(|name| !judged.iter().any(|s| s.name == ***name))
+                .map(|n| n.as_str())
+                .collect();
+            self.running(
+                step,
+                "ChecksRunning",
+                format!("running on {}: {}", image.short(), open.join(", ")),
+            );
+            return;
+        }
+        if let Some((reason, message)) = refusal(&judged) {
+            let message = format!("{message} Full report: kubectl repave report {}", self.wish.name);
+            self.conditions.set(step.as_str(), Truth::False, reason, message);
+            self.begin(step);
+        } else {
+            let passed: Vec<_> = judged.iter().map(|s| format!("{}: {}", s.name, s.message)).collect();
+            let message = if passed.is_empty() {
+                "no check of this kind is demanded".to_owned()
+            } else {
+                passed.join("; ")
+            };
+            self.done(step, "ChecksPassed", message);
+        }
+        if let Some(entry) = self.status.timeline.iter_mut().find(|entry| entry.step == step) {
+            entry.finished.get_or_insert(Time(self.now));
+        }
+    }
+
+    /// What the table and the kstatus trio say while and after the checks.
+    fn headline(&mut self) {
+        let failed: Vec<_> = self
+            .status
+            .checks
+            .iter()
+            .filter(|s| s.verdict != Verdict::Passed.as_str())
+            .collect();
+        self.status.failed_checks =
+            (!failed.is_empty()).then(|| failed.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", "));
+        if self.status.checks.len() < self.wish.checks.len() {
+            return;
+        }
+        let step = if failed.iter().all(|s| self.is_scan(&s.name)) {
+            Step::Scanned
+        } else {
+            Step::Validated
+        };
+        let only_findings = failed.iter().all(|s| s.verdict == Verdict::Failed.as_str());
+        let owned: Vec<CheckSummary> = failed.into_iter().cloned().collect();
+        if let Some((reason, message)) = refusal(&owned) {
+            let result = if only_findings {
+                CandidateResult::Rejected
+            } else {
+                CandidateResult::Error
+            };
+            self.status.step = Some(step);
+            self.status.result = Some(result);
+            self.conditions.stalled(reason, message.clone());
+            self.notices.push(Notice {
+                warning: true,
+                reason: "Rejected",
+                message,
+            });
+        }
+    }
+
+    fn is_scan(&self, name: &str) -> bool {
+        self.wish
+            .checks
+            .iter()
+            .any(|check| check.name == name && check.is_scan())
+    }
+
+    fn promoted(&mut self, applied: &Applied) {
+        let Some(promoted) = &applied.promoted else {
+            self.running(Step::Promoted, "Promoting", "being copied to production");
+            return;
+        };
+        let message = format!(
+            "{}@{} is signed and released as {}",
+            promoted.repository, promoted.digest, promoted.tag
+        );
+        self.status.promoted = Some(promoted.clone());
+        self.done(Step::Promoted, "Promoted", message.clone());
+        self.status.result = Some(CandidateResult::Passed);
+        self.conditions.ready("Promoted", message.clone());
+        self.notices.push(Notice {
+            warning: false,
+            reason: "Promoted",
+            message,
+        });
+    }
+}
+
+/// Why a gate stays shut: what failed, then what could not be judged, then the worst findings.
+fn refusal(judged: &[CheckSummary]) -> Option<(&'static str, String)> {
+    let shut: Vec<_> = judged
+        .iter()
+        .filter(|s| s.verdict != Verdict::Passed.as_str())
+        .collect();
+    if shut.is_empty() {
+        return None;
+    }
+    let reason = if shut.iter().any(|s| s.verdict == Verdict::Failed.as_str()) {
+        "ChecksFailed"
+    } else {
+        "ChecksNotTrusted"
+    };
+    let lines: Vec<_> = shut.iter().map(|s| describe_check(s)).collect();
+    let top: Vec<_> = shut.iter().flat_map(|s| s.top.iter().map(String::as_str)).collect();
+    let top = if top.is_empty() {
+        String::new()
+    } else {
+        format!(" Top: {}.", top.join("; "))
+    };
+    Some((reason, format!("{}. Nothing was promoted.{top}", lines.join("; "))))
+}
+
+fn describe_check(summary: &CheckSummary) -> String {
+    if summary.verdict == Verdict::Failed.as_str() {
+        format!("{}: {}", summary.name, summary.message)
+    } else {
+        format!("{}: {} ({})", summary.name, summary.verdict, summary.message)
+    }
+}

@@ -1,0 +1,170 @@
+//! Parses a candidate once: its checks with their gates, the build's inputs. Pure.
+
+use crate::{
+    api::{ImageCandidate, validation_policy::Check},
+    controllers::error::{Class, Classified},
+    domain::{
+        containerfile,
+        digest::Digest,
+        image_ref::{ImageRef, InvalidImageRef, Repository},
+        report::ToolName,
+        verdict::Gate,
+    },
+};
+use kube::ResourceExt;
+use std::collections::BTreeMap;
+
+/// A candidate with everything parsed.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Namespace of the candidate, its Jobs and all that it refers to.
+    pub namespace: String,
+    /// The candidate's name.
+    pub name: String,
+    /// The upstream image, by digest.
+    pub source: ImageRef,
+    /// Where it is copied and built.
+    pub staging: Repository,
+    /// Where it goes.
+    pub production: Repository,
+    /// Secret with the credentials for staging and production.
+    pub registry_secret: Option<String>,
+    /// The whole Containerfile.
+    pub containerfile: String,
+    /// Broken rules of the build configuration.
+    pub violations: Vec<containerfile::Violation>,
+    /// The checks of all policies.
+    pub checks: Vec<PlannedCheck>,
+}
+
+/// One check with everything that its Job and its gate need.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedCheck {
+    /// Name, unique within the candidate: with several policies it carries the policy's name.
+    pub name: String,
+    /// What the policy says.
+    pub spec: Check,
+    /// The tool.
+    pub tool: ToolName,
+    /// What opens its gate.
+    pub gate: Gate,
+    /// The gossfile, for Goss.
+    pub gossfile: Option<String>,
+}
+
+impl PlannedCheck {
+    /// Whether it belongs to the step Scanned (and not Validated).
+    pub fn is_scan(&self) -> bool {
+        self.tool == ToolName::Grype
+    }
+
+    /// A hash over the image and all that decides the outcome: names the check's Job.
+    pub fn key(&self, image: &Digest, tools: &ImageRef) -> Digest {
+        let spec = serde_json::to_string(&self.spec).unwrap_or_default();
+        let gossfile = self.gossfile.as_deref().unwrap_or_default();
+        Digest::of(format!("{image}\n{tools}\n{}\n{spec}\n{gossfile}", self.name).as_bytes())
+    }
+}
+
+/// Something in the spec that the schema let through and that is still wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The production repository is malformed.
+    #[error("spec.promote.repository: {0}")]
+    Repository(#[from] InvalidImageRef),
+    /// A check has no tool or several.
+    #[error("policy {policy:?}, check {check:?}: expected exactly one of native, goss, openscap, vulnerabilities")]
+    CheckTool {
+        /// The policy.
+        policy: String,
+        /// The check.
+        check: String,
+    },
+}
+
+impl Classified for Error {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Repository(_) => "InvalidReference",
+            Self::CheckTool { .. } => "InvalidPolicy",
+        }
+    }
+
+    fn class(&self) -> Class {
+        Class::Stalled
+    }
+}
+
+/// Parses the spec.
+pub fn validate(candidate: &ImageCandidate) -> Result<Wish, Error> {
+    let spec = &candidate.spec;
+    let from = spec.staging.at(&spec.source_digest);
+    let containerfile = containerfile::render(&containerfile::Inputs {
+        from: &from,
+        ca_certificates: spec.build.ca_certificates.len(),
+        remove_users: &spec.build.remove_users,
+        instructions: &spec.build.containerfile,
+    });
+    Ok(Wish {
+        namespace: candidate.namespace().unwrap_or_default(),
+        name: candidate.name_any(),
+        source: spec.source.at(&spec.source_digest),
+        staging: spec.staging.clone(),
+        production: spec.promote.repository.parse()?,
+        registry_secret: spec.promote.push_secret_ref.as_ref().map(|secret| secret.name.clone()),
+        containerfile,
+        violations: containerfile::violations(&spec.build.containerfile),
+        checks: checks(candidate)?,
+    })
+}
+
+fn checks(candidate: &ImageCandidate) -> Result<Vec<PlannedCheck>, Error> {
+    let policies = &candidate.spec.policies;
+    let mut checks = Vec::new();
+    for policy in policies {
+        for check in &policy.spec.checks {
+            let tool_error = || Error::CheckTool {
+                policy: policy.name.clone(),
+                check: check.name.clone(),
+            };
+            let name = if policies.len() == 1 {
+                check.name.clone()
+            } else {
+                format!("{}.{}", policy.name, check.name)
+            };
+            let tool = tool_of(check).ok_or_else(tool_error)?;
+            let gossfile = policy.gossfiles.get(&check.name).cloned();
+            checks.push(PlannedCheck {
+                name,
+                spec: check.clone(),
+                tool,
+                gate: gate_of(check),
+                gossfile,
+            });
+        }
+    }
+    Ok(checks)
+}
+
+fn tool_of(check: &Check) -> Option<ToolName> {
+    match (&check.native, &check.goss, &check.openscap, &check.vulnerabilities) {
+        (Some(_), None, None, None) => Some(ToolName::Native),
+        (None, Some(_), None, None) => Some(ToolName::Goss),
+        (None, None, Some(_), None) => Some(ToolName::Openscap),
+        (None, None, None, Some(_)) => Some(ToolName::Grype),
+        _ => None,
+    }
+}
+
+fn gate_of(check: &Check) -> Gate {
+    let minimum = check.goss.as_ref().map(|goss| goss.minimum_tests);
+    let minimum = minimum.or(check.openscap.as_ref().map(|openscap| openscap.minimum_rules));
+    let scan = check.vulnerabilities.as_ref();
+    let allow: BTreeMap<_, _> = check.allow.clone();
+    Gate {
+        allow,
+        minimum_evaluated: u64::from(minimum.unwrap_or(1)),
+        only_fixable: scan.is_some_and(|scan| scan.only_fixable),
+        database_max_age: scan.map(|scan| scan.database_max_age.signed()),
+    }
+}

@@ -1,1 +1,0 @@
-//! Evidence against real registries.

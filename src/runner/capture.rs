@@ -1,0 +1,348 @@
+//! Runs one tool: no shell, an explicit environment, a deadline, and bounded output.
+//!
+//! Must not wait for anything but the tool itself: a process that the tool left behind may keep its pipes open. Must
+//! not decide what an exit code means; that is the business of each check.
+
+use crate::{
+    checks::{Invocation, ReadError},
+    domain::report::bounded,
+};
+use std::{
+    fmt, io,
+    os::unix::process::ExitStatusExt as _,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    process::{Child, Command},
+    sync::oneshot,
+    time::{sleep_until, timeout},
+};
+
+/// How much of stderr is kept: its end.
+const STDERR: usize = 64 * 1024;
+
+/// How long the pipes may stay open after the tool ended.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What a run may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Until it is killed.
+    pub timeout: Duration,
+    /// What is kept of stdout.
+    pub stdout: Keep,
+}
+
+/// What is kept of a tool's stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// All of it; a tool that writes more than so many bytes is killed.
+    Whole(usize),
+    /// The end, for people.
+    End,
+}
+
+/// How a tool ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself.
+    Exited(i32),
+    /// By a signal that was not ours.
+    Signalled(i32),
+    /// By us, at the deadline.
+    TimedOut(Duration),
+    /// By us, because it wrote too much.
+    WroteTooMuch,
+}
+
+impl Ended {
+    fn of(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Exited(code),
+            (None, signal) => Self::Signalled(signal.unwrap_or_default()),
+        }
+    }
+
+    /// The exit code, if it ended by itself.
+    pub fn exit_code(self) -> Option<i32> {
+        match self {
+            Self::Exited(code) => Some(code),
+            Self::Signalled(_) | Self::TimedOut(_) | Self::WroteTooMuch => None,
+        }
+    }
+
+    /// The signal that ended it.
+    pub fn signal(self) -> Option<i32> {
+        match self {
+            Self::Signalled(signal) => Some(signal),
+            Self::TimedOut(_) | Self::WroteTooMuch => Some(9),
+            Self::Exited(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // A shell in between turns a signal into 128 + its number.
+            Self::Exited(code @ 129..=192) => write!(f, "exit code {code}: {}", meaning(code - 128)),
+            Self::Exited(code) => write!(f, "exit code {code}"),
+            Self::Signalled(signal) => f.write_str(&meaning(*signal)),
+            Self::TimedOut(after) => write!(f, "killed after {} s: raise the check's timeout", after.as_secs()),
+            Self::WroteTooMuch => f.write_str("killed because it wrote more than is read: narrow what it looks at"),
+        }
+    }
+}
+
+fn meaning(signal: i32) -> String {
+    match signal {
+        6 => "aborted (signal 6): a failed assertion, or a capability that it needs and does not have".to_owned(),
+        9 => "killed (signal 9): most likely out of memory; raise the memory limit".to_owned(),
+        11 => "segmentation fault (signal 11): a bug in the tool, or too little memory".to_owned(),
+        15 => "terminated (signal 15): the pod was stopped".to_owned(),
+        other => format!("ended by signal {other}"),
+    }
+}
+
+/// What a tool did.
+#[derive(Debug)]
+pub struct Captured {
+    /// How it ended.
+    pub ended: Ended,
+    /// Its stdout: whole, or its start when it wrote too much, or its end.
+    pub stdout: Vec<u8>,
+    /// The end of its stderr.
+    pub stderr: Vec<u8>,
+    /// How long it ran.
+    pub took: Duration,
+}
+
+impl Captured {
+    /// The last lines of stderr, cleaned.
+    pub fn last_lines(&self, most: usize) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.stderr);
+        let lines: Vec<&str> = text
+            .lines()
+            .map(str::trim_end)
+            .filter(|line| !line.is_empty())
+            .collect();
+        lines[lines.len().saturating_sub(most)..]
+            .iter()
+            .map(|line| bounded(line))
+            .collect()
+    }
+
+    /// The error of a tool that did not end as it should.
+    pub fn crashed(&self, tool: &'static str) -> ReadError {
+        let said = self.last_lines(3).join(" | ");
+        let why = if said.is_empty() {
+            self.ended.to_string()
+        } else {
+            format!("{}; it said last: {said}", self.ended)
+        };
+        ReadError::Crashed { tool, why }
+    }
+}
+
+/// Bytes that a pipe delivered, shared with the task that reads it.
+#[derive(Default)]
+struct Pipe {
+    bytes: Vec<u8>,
+    overflown: bool,
+}
+
+type Shared = Arc<Mutex<Pipe>>;
+
+fn taken(shared: &Shared) -> Pipe {
+    std::mem::take(&mut *shared.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Runs the tool to its end, or to one of the bounds. An error means that it could not be started.
+pub async fn run(invocation: &Invocation, bounds: Bounds) -> io::Result<Captured> {
+    let started = Instant::now();
+    let mut child = Command::new(&invocation.program)
+        .args(&invocation.args)
+        .env_clear()
+        .envs(invocation.env.iter().map(|(name, value)| (name, value)))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()?;
+    let (stdout, stderr) = (Shared::default(), Shared::default());
+    let (too_much, overflow) = oneshot::channel();
+    let reading = match bounds.stdout {
+        Keep::Whole(limit) => tokio::spawn(head(child.stdout.take(), stdout.clone(), limit, too_much)),
+        Keep::End => tokio::spawn(tail(child.stdout.take(), stdout.clone())),
+    };
+    let draining = tokio::spawn(tail(child.stderr.take(), stderr.clone()));
+    let ended = wait(&mut child, bounds.timeout, overflow).await?;
+    let took = started.elapsed();
+    for task in [reading, draining] {
+        let abort = task.abort_handle();
+        if timeout(GRACE, task).await.is_err() {
+            abort.abort();
+        }
+    }
+    let stdout = taken(&stdout);
+    Ok(Captured {
+        ended: if stdout.overflown { Ended::WroteTooMuch } else { ended },
+        stdout: stdout.bytes,
+        stderr: taken(&stderr).bytes,
+        took,
+    })
+}
+
+async fn wait(child: &mut Child, limit: Duration, overflow: oneshot::Receiver<()>) -> io::Result<Ended> {
+    let deadline = tokio::time::Instant::now() + limit;
+    let ended = tokio::select! {
+        status = child.wait() => return status.map(Ended::of),
+        // The sender is dropped when the pipe closes in good order: that branch is then disabled.
+        Ok(()) = overflow => Ended::WroteTooMuch,
+        () = sleep_until(deadline) => Ended::TimedOut(limit),
+    };
+    child.kill().await?;
+    Ok(ended)
+}
+
+/// Keeps the first bytes; the first one too many ends the reading.
+async fn head(pipe: Option<impl AsyncRead + Unpin>, shared: Shared, limit: usize, too_much: oneshot::Sender<()>) {
+    let Some(mut pipe) = pipe else { return };
+    let mut chunk = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
+        let mut kept = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = limit - kept.bytes.len();
+        kept.bytes.extend_from_slice(&chunk[..read.min(room)]);
+        if read > room {
+            kept.overflown = true;
+            // Nobody listens any more when the tool has ended meanwhile.
+            let _ = too_much.send(());
+            return;
+        }
+    }
+}
+
+/// Keeps the last bytes.
+async fn tail(pipe: Option<impl AsyncRead + Unpin>, shared: Shared) {
+    let Some(mut pipe) = pipe else { return };
+    let mut chunk = vec![0; 8 * 1024];
+    while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
+        let mut kept = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.bytes.extend_from_slice(&chunk[..read]);
+        if kept.bytes.len() > 2 * STDERR {
+            let old = kept.bytes.len() - STDERR;
+            kept.bytes.drain(..old);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+
+    fn shell(script: &str) -> Invocation {
+        Invocation {
+            program: "sh".into(),
+            args: vec!["-c".into(), script.into()],
+            env: vec![("PATH".into(), OsString::from("/usr/bin:/bin"))],
+        }
+    }
+
+    async fn captured(script: &str) -> Captured {
+        let bounds = Bounds {
+            timeout: Duration::from_secs(30),
+            stdout: Keep::Whole(1000),
+        };
+        run(&shell(script), bounds).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn output_exit_code_and_environment_are_exactly_what_was_asked_for() {
+        let done = captured("echo out; echo err >&2; env | grep -cv '^\\(PWD\\|SHLVL\\|_\\|PATH\\)='; exit 3").await;
+        assert_eq!(
+            (done.ended, done.stdout.as_slice()),
+            (Ended::Exited(3), b"out\n0\n".as_slice())
+        );
+        assert_eq!(done.last_lines(5), ["err"]);
+    }
+
+    #[tokio::test]
+    async fn every_way_to_crash_is_named() {
+        for (script, words) in [
+            ("kill -ABRT $$", "aborted (signal 6)"),
+            ("kill -KILL $$", "out of memory"),
+            ("kill -SEGV $$", "segmentation fault"),
+            ("exit 134", "exit code 134: aborted"),
+            ("exit 137", "exit code 137: killed"),
+            ("exit 139", "exit code 139: segmentation"),
+            (
+                "echo 'no\tsuch profile' >&2; exit 1",
+                "exit code 1; it said last: no\u{fffd}such profile",
+            ),
+        ] {
+            let error = captured(script).await.crashed("T").to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_hangs_is_killed_at_its_deadline() {
+        let bounds = Bounds {
+            timeout: Duration::from_millis(50),
+            stdout: Keep::Whole(1000),
+        };
+        let done = run(&shell("exec tail -f /dev/null"), bounds).await.unwrap();
+        assert_eq!(
+            (done.ended, done.ended.exit_code()),
+            (Ended::TimedOut(bounds.timeout), None)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_writes_without_end_is_killed_and_its_start_is_kept() {
+        let done = captured("exec yes").await;
+        assert_eq!((done.ended, done.stdout.len()), (Ended::WroteTooMuch, 1000));
+        let just_fits = captured("head -c 1000 /dev/zero").await;
+        assert_eq!((just_fits.ended, just_fits.stdout.len()), (Ended::Exited(0), 1000));
+    }
+
+    #[tokio::test]
+    async fn of_a_long_stderr_the_end_is_kept() {
+        let done = captured("i=0; while [ $i -lt 40000 ]; do echo line $i; i=$((i+1)); done >&2").await;
+        assert!(done.stderr.len() <= 2 * STDERR);
+        assert_eq!(done.last_lines(2), ["line 39998", "line 39999"]);
+    }
+
+    #[tokio::test]
+    async fn a_process_left_behind_does_not_hold_the_run_up() {
+        let done = captured("tail -f /dev/null & echo $!").await;
+        assert_eq!(done.ended, Ended::Exited(0));
+        let left: u32 = String::from_utf8(done.stdout).unwrap().trim().parse().unwrap();
+        assert!(
+            std::process::Command::new("kill")
+                .arg(left.to_string())
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_missing_tool_is_an_error_and_not_a_result() {
+        let missing = Invocation {
+            program: "/nonexistent/tool".into(),
+            ..shell("")
+        };
+        let bounds = Bounds {
+            timeout: Duration::from_secs(1),
+            stdout: Keep::End,
+        };
+        assert_eq!(run(&missing, bounds).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

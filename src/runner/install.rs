@@ -1,0 +1,96 @@
+//! `runner install`: copies this program and the Goss bundle into a folder that the candidate's container mounts.
+//!
+//! Must not link or move: the folder is another file system, and the candidate must not be able to write what it runs.
+
+use super::{deliver::Failure, frame::Termination};
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+/// More files than a bundle has.
+const MAX_FILES: usize = 100;
+
+/// `repave runner install`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where to.
+    directory: PathBuf,
+    /// The Goss bundle: goss, its loader and its libraries.
+    #[arg(long, default_value = "/opt/goss")]
+    bundle: PathBuf,
+}
+
+/// Copies everything.
+pub fn run(args: &Args) -> Result<Termination, Failure> {
+    let started = Instant::now();
+    copy(Path::new("/proc/self/exe"), &args.directory.join("repave"))?;
+    let goss = args.directory.join("goss");
+    fs::create_dir_all(&goss).map_err(|error| format!("{} cannot be made: {error}", goss.display()))?;
+    let mut copied = 0;
+    let cannot_list = |error: io::Error| format!("the bundle {} cannot be listed: {error}", args.bundle.display());
+    for entry in fs::read_dir(&args.bundle).map_err(cannot_list)?.take(MAX_FILES) {
+        let entry = entry.map_err(cannot_list)?;
+        if fs::metadata(entry.path()).is_ok_and(|meta| meta.is_file()) {
+            copy(&entry.path(), &goss.join(entry.file_name()))?;
+            copied += 1;
+        }
+    }
+    if copied < 2 {
+        return Err(format!(
+            "expected goss and its loader in {}, found {copied} files",
+            args.bundle.display()
+        )
+        .into());
+    }
+    Ok(Termination::Installed {
+        millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+    fs::copy(from, to)
+        .and_then(|_| fs::set_permissions(to, fs::Permissions::from_mode(0o555)))
+        .map_err(|error| format!("{} cannot be copied to {}: {error}", from.display(), to.display()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_and_the_bundle_are_copied_as_executable_files_that_nobody_may_write() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for name in ["goss", "ld-linux-x86-64.so.2"] {
+            fs::write(from.path().join(name), name).unwrap();
+        }
+        let args = Args {
+            directory: to.path().into(),
+            bundle: from.path().into(),
+        };
+        assert!(matches!(run(&args).unwrap(), Termination::Installed { .. }));
+        for name in ["repave", "goss/goss", "goss/ld-linux-x86-64.so.2"] {
+            assert_eq!(
+                fs::metadata(to.path().join(name)).unwrap().permissions().mode() & 0o777,
+                0o555
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_or_missing_bundle_is_a_failure() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for bundle in [from.path().to_owned(), from.path().join("none")] {
+            let args = Args {
+                directory: to.path().into(),
+                bundle,
+            };
+            assert!(
+                run(&args).unwrap_err().message.contains("bundle")
+                    || run(&args).unwrap_err().message.contains("expected goss")
+            );
+        }
+    }
+}

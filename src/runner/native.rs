@@ -1,0 +1,34 @@
+//! `runner native`: examines the layers of an OCI layout with our own rules. No tool, no candidate code.
+
+use super::check::{Common, Examined, Known};
+use crate::{
+    checks::native::{self, Limits, Options},
+    domain::report::ToolName,
+};
+use std::{path::PathBuf, time::Instant};
+
+/// `repave runner native`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// The OCI layout.
+    #[arg(long)]
+    layout: PathBuf,
+}
+
+/// Runs the check.
+pub fn run(args: &Args) -> Examined {
+    let Common { check, image, .. } = &args.common;
+    let options: Options = match args.common.options("native") {
+        Ok(options) => options,
+        Err(error) => return args.common.examined(ToolName::Native, Known::default(), Err(error)),
+    };
+    let started = Instant::now();
+    let examination = native::examine(&args.layout, &options, &Limits::default());
+    let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Examined {
+        report: native::report(check, image, examination, millis),
+        ended: None,
+    }
+}
