@@ -77,7 +77,7 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     }
     let (elector, leader) = if args.no_leader_election {
         readiness.open(runtime::readiness::Gate::Lease);
-        (None, runtime::lease::Leader::always())
+        (None, runtime::lease::Leader::always(&args.pod_name))
     } else {
         let (elector, leader) = runtime::lease::Elector::new(clients.lease.clone(), args.lease_params(), clock.clone());
         (Some(elector), leader)

@@ -4,11 +4,7 @@ use super::backoff::Backoff;
 use crate::{
     domain::image_ref::ImageRef,
     registry,
-    runtime::{
-        args::ControllerArgs,
-        client::Clients,
-        metrics::{HttpVerb, Metrics},
-    },
+    runtime::{args::ControllerArgs, client::Clients, metrics::Metrics},
 };
 use jiff::Timestamp;
 use kube::runtime::events::{Recorder, Reporter};
@@ -51,8 +47,7 @@ struct CountRequests(Metrics);
 
 impl registry::Observer for CountRequests {
     fn request(&self, host: &str, verb: &'static str, code: u16) {
-        self.0
-            .registry_request(host, HttpVerb::from_word(verb), (code > 0).then_some(code));
+        self.0.registry_request(host, verb, (code > 0).then_some(code));
     }
 }
 

@@ -6,7 +6,7 @@
 mod labels;
 mod process;
 
-pub use labels::{ApiVerb, CandidateState, HttpVerb, Kind, ReconcileResult, Step, StepResult, WorkloadState};
+pub use labels::{ApiVerb, CandidateState, Kind, ReconcileResult, Step, StepResult, WorkloadState};
 
 use super::lease::Leader;
 use labels::{
@@ -265,7 +265,7 @@ impl Metrics {
     }
 
     /// A registry answered with that status; `None` when it did not answer.
-    pub fn registry_request(&self, host: &str, verb: HttpVerb, code: Option<u16>) {
+    pub fn registry_request(&self, host: &str, verb: &'static str, code: Option<u16>) {
         let known = is_known(&self.0.hosts, host, HOSTS);
         let labels = RegistryLabels {
             host: if known { host.to_owned() } else { "other".to_owned() },

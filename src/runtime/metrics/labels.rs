@@ -144,24 +144,6 @@ label! {
 }
 
 label! {
-    /// A method of HTTP that registries are asked with.
-    HttpVerb {
-        /// GET.
-        Get => "GET",
-        /// HEAD.
-        Head => "HEAD",
-        /// POST.
-        Post => "POST",
-        /// PUT.
-        Put => "PUT",
-        /// PATCH.
-        Patch => "PATCH",
-        /// DELETE.
-        Delete => "DELETE",
-    }
-}
-
-label! {
     /// A write to the Kubernetes API.
     ApiVerb {
         /// create.
@@ -200,7 +182,7 @@ pub(super) struct BaseLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RegistryLabels {
     pub host: String,
-    pub verb: HttpVerb,
+    pub verb: &'static str,
     pub code: String,
 }
 
