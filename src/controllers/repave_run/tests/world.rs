@@ -70,15 +70,14 @@ pub struct Sim {
     pub object: Value,
     pub forward: u32,
     pub back: u32,
-    /// A person's hold: `Some(None)` has no end.
-    pub hold: Option<Option<Timestamp>>,
+    /// Until when a person holds it.
+    pub hold: Option<Timestamp>,
     pub reverted: bool,
     settled_once: bool,
 }
 
 #[derive(Debug, Clone)]
 pub struct World {
-    pub run: RepaveRun,
     pub v: Validated,
     pub status: RepaveRunStatus,
     pub workloads: BTreeMap<WorkloadKey, Sim>,
@@ -146,7 +145,6 @@ impl World {
         let v = validate(&run).unwrap();
         let mut world = Self {
             active_at: vec![None; v.waves.len()],
-            run,
             v,
             status: RepaveRunStatus::default(),
             workloads: BTreeMap::new(),
@@ -189,9 +187,12 @@ impl World {
             releases: &releases,
             supervised: Some((&self.v.mark, &image)),
         };
-        let layers = |digest: &Digest| match *digest == Digest::of(b"derived") {
-            true => Layers::Known(layers(&[1, 9]).into()),
-            false => Layers::Unreadable,
+        let layers = |digest: &Digest| {
+            if *digest == Digest::of(b"derived") {
+                Layers::Known(layers(&[1, 9]).into())
+            } else {
+                Layers::Unreadable
+            }
         };
         Observed {
             gate: self.gate.clone(),
@@ -234,7 +235,7 @@ impl World {
             (_, Behaviour::CrashesLater, true) if sim.settled_once => (0, "NewReplicaSetAvailable"),
             _ => (2, "NewReplicaSetAvailable"),
         };
-        sim.settled_once = on_target && available == 2 || (sim.settled_once && on_target);
+        sim.settled_once = on_target && (available == 2 || sim.settled_once);
         let since = sim.object.pointer("/status/conditions/1/lastTransitionTime").cloned();
         let up = available > 0;
         let status = json!({
@@ -265,7 +266,7 @@ impl World {
             hold["until"] = json!(until.to_string());
         }
         sim.object["metadata"]["annotations"]["repave.dev/hold"] = json!(hold.to_string());
-        sim.hold = Some(until);
+        sim.hold = Some(until.unwrap_or(Timestamp::MAX));
         bump(&mut sim.object, "resourceVersion");
     }
 
@@ -313,7 +314,7 @@ impl World {
             return actions;
         }
         overlay(&mut targets, &actions, &applied);
-        let outcome = status::summarize(Summary {
+        let outcome = status::summarize(&Summary {
             v: &seen.v,
             old: seen.status.clone(),
             generation: 1,
@@ -396,7 +397,7 @@ impl World {
     fn check_patch(&self, key: &WorkloadKey, action: &Action, before: &Value, after: &Value) {
         let sim = &self.workloads[key];
         assert!(sim.kind.movable(), "{key} ({:?}) must never be touched", sim.kind);
-        let held = sim.hold.is_some_and(|until| until.is_none_or(|until| until > self.now));
+        let held = sim.hold.is_some_and(|until| until > self.now);
         assert!(!held, "{key} is held and was touched");
         assert_eq!(
             without_ours(before),
@@ -441,7 +442,7 @@ impl World {
     }
 
     fn in_flight(&self, sim: &Sim) -> bool {
-        let held = sim.hold.is_some_and(|until| until.is_none_or(|until| until > self.now));
+        let held = sim.hold.is_some_and(|until| until > self.now);
         sim.forward > 0 && !held && !sim.reverted && parse(&sim.object).rollout != Rollout::Settled
     }
 
@@ -461,7 +462,7 @@ impl World {
 
     fn active(&self, at: usize) -> bool {
         self.workloads.iter().any(|(key, sim)| {
-            let held = sim.hold.is_some_and(|until| until.is_none_or(|until| until > self.now));
+            let held = sim.hold.is_some_and(|until| until > self.now);
             let waits = sim.kind.movable() && sim.forward == 0 && !held;
             self.wave_of(key) == at && (waits || self.in_flight(sim))
         })
