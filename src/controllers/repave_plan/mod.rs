@@ -101,6 +101,8 @@ async fn reconcile(seen: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, Dr
     driver::finish(&shared.ctx, &plan, outcome).await
 }
 
+// kube's Controller hands both over by value.
+#[allow(clippy::needless_pass_by_value)]
 fn on_error(seen: Arc<Guarded>, error: &DriverError, shared: Arc<Shared>) -> Action {
     match &seen.0 {
         Ok(plan) => driver::on_error(plan, error, &shared.ctx),

@@ -16,6 +16,7 @@ use super::super::{
 };
 use crate::{
     api::{RepaveRun, RepaveRunStatus},
+    controllers::driver::Next,
     domain::{
         digest::Digest,
         image_ref::Repository,
@@ -69,15 +70,14 @@ pub struct Sim {
     pub object: Value,
     pub forward: u32,
     pub back: u32,
-    /// A person's hold: `Some(None)` has no end.
-    pub hold: Option<Option<Timestamp>>,
+    /// Until when a person holds it.
+    pub hold: Option<Timestamp>,
     pub reverted: bool,
     settled_once: bool,
 }
 
 #[derive(Debug, Clone)]
 pub struct World {
-    pub run: RepaveRun,
     pub v: Validated,
     pub status: RepaveRunStatus,
     pub workloads: BTreeMap<WorkloadKey, Sim>,
@@ -145,7 +145,6 @@ impl World {
         let v = validate(&run).unwrap();
         let mut world = Self {
             active_at: vec![None; v.waves.len()],
-            run,
             v,
             status: RepaveRunStatus::default(),
             workloads: BTreeMap::new(),
@@ -188,9 +187,12 @@ impl World {
             releases: &releases,
             supervised: Some((&self.v.mark, &image)),
         };
-        let layers = |digest: &Digest| match *digest == Digest::of(b"derived") {
-            true => Layers::Known(layers(&[1, 9]).into()),
-            false => Layers::Unreadable,
+        let layers = |digest: &Digest| {
+            if *digest == Digest::of(b"derived") {
+                Layers::Known(layers(&[1, 9]).into())
+            } else {
+                Layers::Unreadable
+            }
         };
         Observed {
             gate: self.gate.clone(),
@@ -233,7 +235,7 @@ impl World {
             (_, Behaviour::CrashesLater, true) if sim.settled_once => (0, "NewReplicaSetAvailable"),
             _ => (2, "NewReplicaSetAvailable"),
         };
-        sim.settled_once = on_target && available == 2 || (sim.settled_once && on_target);
+        sim.settled_once = on_target && (available == 2 || sim.settled_once);
         let since = sim.object.pointer("/status/conditions/1/lastTransitionTime").cloned();
         let up = available > 0;
         let status = json!({
@@ -264,7 +266,7 @@ impl World {
             hold["until"] = json!(until.to_string());
         }
         sim.object["metadata"]["annotations"]["repave.dev/hold"] = json!(hold.to_string());
-        sim.hold = Some(until);
+        sim.hold = Some(until.unwrap_or(Timestamp::MAX));
         bump(&mut sim.object, "resourceVersion");
     }
 
@@ -312,7 +314,7 @@ impl World {
             return actions;
         }
         overlay(&mut targets, &actions, &applied);
-        let outcome = status::summarize(Summary {
+        let outcome = status::summarize(&Summary {
             v: &seen.v,
             old: seen.status.clone(),
             generation: 1,
@@ -335,6 +337,14 @@ impl World {
             serde_json::to_string(&outcome.status).unwrap().len() < 8192,
             "a status stays small"
         );
+        if outcome.status.finished.is_some() {
+            assert_eq!(actions, [], "a finished run has nothing to do");
+            assert!(
+                targets.iter().all(target::Target::ended),
+                "finished before everything came to its end"
+            );
+            assert_eq!(outcome.next, Next::AwaitChange);
+        }
         self.status = outcome.status;
         self.note_activity();
         actions
@@ -387,7 +397,7 @@ impl World {
     fn check_patch(&self, key: &WorkloadKey, action: &Action, before: &Value, after: &Value) {
         let sim = &self.workloads[key];
         assert!(sim.kind.movable(), "{key} ({:?}) must never be touched", sim.kind);
-        let held = sim.hold.is_some_and(|until| until.is_none_or(|until| until > self.now));
+        let held = sim.hold.is_some_and(|until| until > self.now);
         assert!(!held, "{key} is held and was touched");
         assert_eq!(
             without_ours(before),
@@ -396,7 +406,11 @@ impl World {
         );
         match action {
             Action::Move { .. } => {
-                assert_eq!(self.gate, Gate::Open, "{key} was started though the gate is shut");
+                // A suspension that came after a second process had looked is seen by it the next time.
+                assert!(
+                    self.second_leader || self.gate == Gate::Open,
+                    "{key} was started though the gate is shut"
+                );
                 assert_eq!(
                     parse(before).rollout,
                     Rollout::Settled,
@@ -428,7 +442,7 @@ impl World {
     }
 
     fn in_flight(&self, sim: &Sim) -> bool {
-        let held = sim.hold.is_some_and(|until| until.is_none_or(|until| until > self.now));
+        let held = sim.hold.is_some_and(|until| until > self.now);
         sim.forward > 0 && !held && !sim.reverted && parse(&sim.object).rollout != Rollout::Settled
     }
 
@@ -448,7 +462,7 @@ impl World {
 
     fn active(&self, at: usize) -> bool {
         self.workloads.iter().any(|(key, sim)| {
-            let held = sim.hold.is_some_and(|until| until.is_none_or(|until| until > self.now));
+            let held = sim.hold.is_some_and(|until| until > self.now);
             let waits = sim.kind.movable() && sim.forward == 0 && !held;
             self.wave_of(key) == at && (waits || self.in_flight(sim))
         })
