@@ -46,7 +46,17 @@ pub async fn install(world: &World) -> Result<()> {
     let file = file.to_string_lossy().into_owned();
     let arguments = ["upgrade", "--install", "repave", &chart, "--values", &file];
     command::run("helm", &[&arguments[..], &namespace].concat(), None).await?;
-    ready(world, Duration::from_secs(120)).await?;
+    // Not only "some pod is ready": after an upgrade that would be the old one.
+    let deployment = [
+        "rollout",
+        "status",
+        "deployment/repave",
+        "--namespace",
+        NAMESPACE,
+        "--timeout=120s",
+    ];
+    command::kubectl(&deployment).await?;
+    ready(world, Duration::from_secs(60)).await?;
     Ok(())
 }
 

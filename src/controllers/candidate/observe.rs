@@ -417,7 +417,7 @@ fn describe_pod(pod: &Pod) -> String {
         if let Some(ended) = state.terminated.filter(|ended| ended.exit_code != 0) {
             let message = ended.message.and_then(|text| Termination::decode(&text).ok());
             let failed = match message {
-                Some(Termination::Failed(failed)) => format!(": {}", failed.message),
+                Some(Termination::Failed(failed)) => format!(": {} {}", failed.message, failed.log.join(" | ")),
                 _ => String::new(),
             };
             let reason = ended.reason.unwrap_or_default();
