@@ -15,4 +15,32 @@ pub mod context;
 pub mod driver;
 pub mod error;
 pub mod inputs;
+pub mod repave_plan;
 pub mod repave_run;
+
+use context::Context;
+use repave_run::Images;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Runs all controllers until `stop` is cancelled. One that ends or panics on its own ends the process: it would
+/// otherwise do nothing for ever and nobody would know.
+pub async fn run(ctx: Context, stop: CancellationToken) -> Result<(), String> {
+    let images = Images::default();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(base_image::run(ctx.clone(), stop.clone().cancelled_owned()));
+    tasks.spawn(candidate::run(ctx.clone(), stop.clone().cancelled_owned()));
+    tasks.spawn(repave_plan::run(
+        ctx.clone(),
+        images.clone(),
+        stop.clone().cancelled_owned(),
+    ));
+    tasks.spawn(repave_run::run(ctx, images, stop.clone().cancelled_owned()));
+    while let Some(ended) = tasks.join_next().await {
+        ended.map_err(|error| error.to_string())?;
+        if !stop.is_cancelled() {
+            return Err("a controller ended on its own".to_owned());
+        }
+    }
+    Ok(())
+}

@@ -138,7 +138,7 @@ mod tests {
         for text in [
             "",
             "yes",
-            "[]",
+            "7",
             r#"{"until": "soon"}"#,
             r#"{"until": 5}"#,
             r#"{"digest": "x"}"#,

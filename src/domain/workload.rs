@@ -80,8 +80,6 @@ pub struct Workload {
     pub labels: BTreeMap<String, String>,
     /// Its resource version.
     pub resource_version: String,
-    /// Its generation.
-    pub generation: i64,
     /// Whether it has any annotations: a JSON patch must create the map otherwise.
     pub has_annotations: bool,
     /// All containers, init containers included.
@@ -115,7 +113,6 @@ impl Workload {
             uid: meta.uid.clone()?,
             labels: meta.labels.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone()?,
-            generation,
             has_annotations: annotations.is_some_and(|map| !map.is_empty()),
             containers: containers(spec.template.spec.as_ref()?),
             marks: Marks::parse(annotations.unwrap_or(&empty)),

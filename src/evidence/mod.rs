@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`signing`] | the promotion key (ECDSA P-256), the envelope that is signed (DSSE) |
-//! | [`cosign`] | signatures that `cosign verify` accepts, and the verification of such signatures |
+//! | [`cosign`] | signatures that `cosign verify` accepts; `verify` checks such signatures |
 //! | [`vsa`] | the SLSA verification summary |
 //!
 //! Must not sign anything but a pass: cosign accepts any statement of the key about a digest as its signature, so
@@ -11,6 +11,7 @@
 
 pub mod cosign;
 pub mod signing;
+mod verify;
 pub mod vsa;
 
 #[cfg(test)]
@@ -131,7 +132,7 @@ pub async fn publish(
     key: &PromotionKey,
     auth: &Auth,
 ) -> Result<Published, PublishError> {
-    let signed = cosign::sign(client, repository, subject, key, auth).await?;
+    let signed = cosign::sign_with_children(client, repository, subject, key, auth).await?;
     let mut summary = evidence.summary.clone();
     let mut reports = Vec::new();
     for report in &evidence.reports {

@@ -60,9 +60,14 @@ pub(crate) fn check(url: &Url, trusted: bool) -> Result<(), &'static str> {
     if url.scheme() != "https" && !(trusted && url.scheme() == "http") {
         return Err("only https is followed, unless the registry is listed as insecure");
     }
+    if trusted { Ok(()) } else { check_host(url) }
+}
+
+/// Checks only the host of a URL, as far as its text tells; names are checked again when they are resolved.
+pub(crate) fn check_host(url: &Url) -> Result<(), &'static str> {
     let host = url.host_str().ok_or("a URL without a host is never followed")?;
     let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    if !trusted && (literal.is_ok_and(is_forbidden) || is_local_name(host)) {
+    if literal.is_ok_and(is_forbidden) || is_local_name(host) {
         return Err("loopback, link-local and metadata addresses are never followed");
     }
     Ok(())

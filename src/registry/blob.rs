@@ -7,8 +7,8 @@ use super::{
     answer::{location, status_error, unreachable},
     auth::Auth,
     client::{Access, Call, Client, scope},
+    descriptor::Descriptor,
     error::Error,
-    manifest::Descriptor,
 };
 use crate::domain::{digest::Digest, image_ref::Repository};
 use bytes::{Bytes, BytesMut};

@@ -8,6 +8,7 @@ use super::{
     answer::{location, setup, status_error, unreachable, unsafe_target},
     auth::{Auth, Credential, api_host},
     error::Error,
+    options::{ClientOptions, forbidden},
     token::{self, Challenge, Key, TokenCache},
 };
 use crate::domain::image_ref::Repository;
@@ -17,7 +18,7 @@ use reqwest::{
     header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE},
 };
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     hash::{BuildHasher as _, RandomState},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -29,57 +30,15 @@ const MAX_HOSTS: usize = 256;
 const QUICK_RETRIES: u32 = 2;
 const MAX_REDIRECTS: u32 = 5;
 
-/// Hears about every request; must be quick and must not fail.
-pub trait Observer: Send + Sync {
-    /// One request ended: `code` is the HTTP status, 0 when there was no answer.
-    fn request(&self, host: &str, verb: &'static str, code: u16);
-}
-
-/// How the client behaves; the same for all registries.
-#[derive(Clone)]
-pub struct ClientOptions {
-    /// Registries (host with port as in a reference) that are spoken to by plain http. They count as local.
-    pub insecure_hosts: BTreeSet<String>,
-    /// For TCP and TLS.
-    pub connect_timeout: Duration,
-    /// Longest silence within a blob.
-    pub read_timeout: Duration,
-    /// For a whole call with a small body.
-    pub call_timeout: Duration,
-    /// For sending one blob.
-    pub transfer_timeout: Duration,
-    /// Sent as `User-Agent`.
-    pub user_agent: String,
-    /// More root certificates (PEM), added to those of the system.
-    pub ca_bundle_pem: Vec<u8>,
-    /// Told about every request.
-    pub observer: Option<Arc<dyn Observer>>,
-}
-
-impl Default for ClientOptions {
-    fn default() -> Self {
-        Self {
-            insecure_hosts: BTreeSet::new(),
-            connect_timeout: Duration::from_secs(10),
-            read_timeout: Duration::from_secs(30),
-            call_timeout: Duration::from_secs(60),
-            transfer_timeout: Duration::from_secs(1800),
-            user_agent: concat!("repave/", env!("CARGO_PKG_VERSION")).to_owned(),
-            ca_bundle_pem: Vec::new(),
-            observer: None,
-        }
-    }
-}
-
 /// The client. Cheap to clone; all clones share connections, tokens and the budget per host.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
 struct Inner {
     options: ClientOptions,
-    /// For the registries that the user named.
+    /// For the registries that the operator's configuration names.
     plain: reqwest::Client,
-    /// For targets that a registry named: resolves to allowed addresses only.
+    /// For everything else, named by a user or by a registry: resolves to allowed addresses only.
     guarded: reqwest::Client,
     tokens: TokenCache,
     budgets: Mutex<HashMap<String, Arc<Semaphore>>>,
@@ -188,7 +147,7 @@ impl Client {
     }
 
     pub(crate) fn is_insecure(&self, host: &str) -> bool {
-        self.0.options.insecure_hosts.contains(host)
+        self.options().insecure_hosts.contains(host)
     }
 
     pub(crate) fn http(&self, trusted: bool) -> &reqwest::Client {
@@ -203,6 +162,7 @@ impl Client {
         tail: &str,
         auth: &'a Auth,
     ) -> Result<Call<'a>, Error> {
+        self.options().allow(repository.host())?;
         let scheme = if self.is_insecure(repository.host()) {
             "http"
         } else {
@@ -215,6 +175,9 @@ impl Client {
         );
         let url = Url::parse(&text)
             .map_err(|_| Error::malformed(repository.host(), "the registry host", "a host name with a port", &text))?;
+        if !self.options().is_local(repository.host()) {
+            address::check_host(&url).map_err(|why| forbidden(repository.host(), why))?;
+        }
         Ok(Call {
             verb,
             method,
@@ -298,7 +261,9 @@ impl Client {
         let mut url = call.url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let at_home = call.is_home(&url);
-            let mut request = self.http(trusted || at_home).request(call.method.clone(), url.clone());
+            let mut request = self
+                .http(trusted || at_home && self.options().is_local(call.host()))
+                .request(call.method.clone(), url.clone());
             request = request.headers(call.headers.clone());
             if let (true, Some(header)) = (at_home, &authorization) {
                 request = request.header(AUTHORIZATION, header.clone());
@@ -370,7 +335,7 @@ impl Client {
         let permit = self.permit(call.host()).await?;
         let at_home = call.is_home(&call.url);
         let mut request = self
-            .http(at_home || self.is_insecure(call.host()))
+            .http(self.is_insecure(call.host()) || at_home && self.options().is_local(call.host()))
             .request(call.method.clone(), call.url.clone())
             .headers(call.headers.clone())
             .timeout(self.options().transfer_timeout)

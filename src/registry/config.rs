@@ -6,8 +6,9 @@ use super::{
     auth::Auth,
     client::Client,
     copy::as_described,
+    descriptor::{Descriptor, Platform, null_is_empty},
     error::Error,
-    manifest::{Content, Descriptor, ImageManifest, Manifest, Platform, null_is_empty},
+    manifest::{Content, ImageManifest, Manifest},
 };
 use crate::domain::{digest::Digest, image_ref::ImageRef};
 use bytes::Bytes;

@@ -7,8 +7,9 @@ use super::{
     auth::Auth,
     blob::BlobMove,
     client::Client,
+    descriptor::Descriptor,
     error::Error,
-    manifest::{Content, Descriptor, Manifest, Reference},
+    manifest::{Content, Manifest, Reference},
 };
 use crate::domain::image_ref::{ImageRef, Repository};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -92,14 +93,7 @@ impl Client {
         }
         match manifest.content(route.from.host())? {
             Content::Index(index) => {
-                if depth >= MAX_DEPTH {
-                    let (host, limit) = (route.from.host().to_owned(), u64::from(MAX_DEPTH));
-                    return Err(Error::TooLarge {
-                        host,
-                        what: "the image index (levels)",
-                        limit,
-                    });
-                }
+                within_depth(route.from.host(), depth)?;
                 for child in &index.manifests {
                     let image = route.from.at(&child.digest);
                     Box::pin(self.copy_manifest(route, &image, Some(child), depth + 1, stats)).await?;
@@ -152,6 +146,17 @@ impl Client {
         }
         Ok(())
     }
+}
+
+fn within_depth(host: &str, depth: u32) -> Result<(), Error> {
+    if depth < MAX_DEPTH {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        host: host.to_owned(),
+        what: "the image index (levels)",
+        limit: u64::from(MAX_DEPTH),
+    })
 }
 
 /// A child must be what its index says: the digest was compared already, the rest could still lie.

@@ -156,6 +156,14 @@ pub enum Error {
         /// The rule.
         why: &'static str,
     },
+    /// The operator's configuration does not let us talk to this registry.
+    #[error("registry {host} is not used: {why}; whoever runs the operator can allow the host in its configuration")]
+    HostNotAllowed {
+        /// The registry.
+        host: String,
+        /// The rule.
+        why: &'static str,
+    },
     /// The image has no variant for the platform.
     #[error("{image} has no variant for {wanted}, it has {found}: choose another platform or image")]
     NoSuchPlatform {
@@ -250,6 +258,7 @@ impl Error {
             Self::Malformed { .. } => "RegistryAnswerMalformed",
             Self::Refused { .. } => "RegistryRefused",
             Self::UnsafeTarget { .. } => "RegistryRedirectRefused",
+            Self::HostNotAllowed { .. } => "RegistryNotAllowed",
             Self::NoSuchPlatform { .. } => "PlatformNotFound",
             Self::IncompleteReference { .. } => "ReferenceIncomplete",
             Self::Contended { .. } => "ReferrersContended",

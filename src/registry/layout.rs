@@ -8,8 +8,9 @@ use super::{
     blob::{BlobStream, Upload, checked_local},
     client::Client,
     config::ResolvedImage,
+    descriptor::{Descriptor, Platform},
     error::Error,
-    manifest::{Content, Descriptor, ImageIndex, ImageManifest, Manifest, Platform, Reference},
+    manifest::{Content, ImageIndex, ImageManifest, Manifest, Reference},
 };
 use crate::domain::{
     digest::Digest,

@@ -6,6 +6,7 @@ use super::{
     answer::status_error,
     auth::Auth,
     client::{Access, Client},
+    descriptor::{Descriptor, null_is_empty},
     error::Error,
 };
 use crate::domain::{
@@ -18,7 +19,7 @@ use reqwest::{
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::collections::BTreeMap;
 
 /// An image index.
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -33,118 +34,6 @@ const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 const MAX_MANIFEST: u64 = 4 << 20;
 const MAX_ENTRIES: usize = 500;
-
-/// A platform of an image index.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Platform {
-    /// E.g. `linux`.
-    pub os: String,
-    /// E.g. `amd64`.
-    pub architecture: String,
-    /// E.g. `v8`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
-}
-
-impl Platform {
-    /// The platform that is used when none is named.
-    pub fn linux_amd64() -> Self {
-        Self {
-            os: "linux".to_owned(),
-            architecture: "amd64".to_owned(),
-            variant: None,
-        }
-    }
-
-    /// Whether an image for `self` satisfies a wish for `wanted`: a wish without a variant takes any.
-    pub fn satisfies(&self, wanted: &Self) -> bool {
-        self.os == wanted.os
-            && self.architecture == wanted.architecture
-            && (wanted.variant.is_none() || wanted.variant == self.variant)
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
-    }
-}
-
-/// A text that is not a platform.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected a platform like linux/amd64 or linux/arm64/v8, found {found:?}")]
-pub struct InvalidPlatform {
-    /// The text as found, cut to 100 characters.
-    pub found: String,
-}
-
-impl FromStr for Platform {
-    type Err = InvalidPlatform;
-
-    fn from_str(text: &str) -> Result<Self, InvalidPlatform> {
-        let word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        let parts: Vec<&str> = text.split('/').collect();
-        if !(2..=3).contains(&parts.len()) || !parts.iter().all(word) {
-            return Err(InvalidPlatform {
-                found: text.chars().take(100).collect(),
-            });
-        }
-        Ok(Self {
-            os: parts[0].to_owned(),
-            architecture: parts[1].to_owned(),
-            variant: parts.get(2).map(|&variant| variant.to_owned()),
-        })
-    }
-}
-
-/// What something is, and how it is named and checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Descriptor {
-    /// The media type.
-    pub media_type: String,
-    /// The digest.
-    pub digest: Digest,
-    /// The size in bytes.
-    pub size: u64,
-    /// For an attached artifact: what it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifact_type: Option<String>,
-    /// For a child of an index.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
-    /// Free text.
-    #[serde(
-        default,
-        skip_serializing_if = "BTreeMap::is_empty",
-        deserialize_with = "null_is_empty"
-    )]
-    pub annotations: BTreeMap<String, String>,
-}
-
-/// Several writers put `null` where the specification wants the field left out.
-pub(crate) fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-impl Descriptor {
-    /// A descriptor for these bytes.
-    pub fn of(media_type: &str, bytes: &[u8]) -> Self {
-        Self {
-            media_type: media_type.to_owned(),
-            digest: Digest::of(bytes),
-            size: bytes.len() as u64,
-            artifact_type: None,
-            platform: None,
-            annotations: BTreeMap::new(),
-        }
-    }
-}
 
 /// An image manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,8 +150,8 @@ impl Manifest {
         if own.is_some_and(|own| own != media_type) {
             return Err(bad("a mediaType equal to the Content-Type", own.unwrap_or_default()));
         }
-        let is_index = matches!(media_type, OCI_INDEX | DOCKER_LIST);
-        if is_index && (shape.config.is_some() || shape.layers.is_some()) || !is_index && shape.manifests.is_some() {
+        let index = is_index(media_type);
+        if index && (shape.config.is_some() || shape.layers.is_some()) || !index && shape.manifests.is_some() {
             return Err(bad("either an image or an index", "a document with the fields of both"));
         }
         Ok(Self {
@@ -275,7 +164,7 @@ impl Manifest {
     /// What is in it.
     pub fn content(&self, host: &str) -> Result<Content, Error> {
         let bad = |e: &serde_json::Error| Error::malformed(host, "the manifest", "valid descriptors", &e.to_string());
-        let (content, entries) = if matches!(self.media_type.as_str(), OCI_INDEX | DOCKER_LIST) {
+        let (content, entries) = if is_index(&self.media_type) {
             let index: ImageIndex = serde_json::from_slice(&self.bytes).map_err(|e| bad(&e))?;
             let entries = index.manifests.len();
             (Content::Index(index), entries)
@@ -298,6 +187,11 @@ impl Manifest {
     pub fn descriptor(&self) -> Descriptor {
         Descriptor::of(&self.media_type, &self.bytes)
     }
+}
+
+/// Whether a media type is that of an index of images.
+pub(crate) fn is_index(media_type: &str) -> bool {
+    matches!(media_type, OCI_INDEX | DOCKER_LIST)
 }
 
 fn is_known(media_type: &str) -> bool {
@@ -490,19 +384,5 @@ mod tests {
         let json = r#"{"schemaVersion":2,"manifests":[{"mediaType":"a","digest":"sha256:../../etc/passwd","size":1}]}"#;
         let error = parse(json, OCI_INDEX).unwrap().content("r.io").unwrap_err();
         assert_eq!(error.reason(), "RegistryAnswerMalformed");
-    }
-
-    #[test]
-    fn platforms_are_words_between_slashes() {
-        assert_eq!(
-            "linux/arm64/v8".parse::<Platform>().unwrap().to_string(),
-            "linux/arm64/v8"
-        );
-        for text in ["linux", "linux/", "linux/amd64/v1/x", "linux/../amd64", "Linux/amd64"] {
-            assert!(text.parse::<Platform>().is_err(), "{text}");
-        }
-        let arm: Platform = "linux/arm64/v8".parse().unwrap();
-        assert!(arm.satisfies(&"linux/arm64".parse().unwrap()));
-        assert!(!arm.satisfies(&"linux/arm64/v9".parse().unwrap()));
     }
 }

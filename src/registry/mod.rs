@@ -3,9 +3,11 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`client`] | one HTTP call: budget per host, credentials, quick retries, redirects |
+//! | [`options`] | how it behaves, which hosts are allowed, who observes |
 //! | `answer` | bounded bodies, redirect targets, errors by status |
 //! | [`auth`] | credentials bound to a host; `token` fetches and caches bearer tokens |
 //! | [`address`] | where a registry may send us (SSRF rules) |
+//! | [`descriptor`] | how things are named and checked; platforms |
 //! | [`manifest`] | manifests and indexes: read, checked, written |
 //! | [`blob`] | blobs: read and written with their digest checked |
 //! | [`copy`] | an image from one repository to another |
@@ -22,23 +24,27 @@ pub mod blob;
 pub mod client;
 pub mod config;
 pub mod copy;
+pub mod descriptor;
 pub mod error;
 pub mod layout;
 pub mod manifest;
+pub mod options;
 pub mod referrers;
 mod tags;
 #[cfg(test)]
-pub mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod token;
 
 pub use auth::{Auth, Credentials, InvalidCredentials};
 pub use blob::{BlobMove, BlobStream};
-pub use client::{Client, ClientOptions, Observer};
+pub use client::Client;
 pub use config::ResolvedImage;
 pub use copy::CopyStats;
+pub use descriptor::{Descriptor, InvalidPlatform, Platform};
 pub use error::Error;
 pub use layout::LayoutLimits;
-pub use manifest::{Content, Descriptor, ImageIndex, ImageManifest, Manifest, Platform, PutManifest, Reference};
+pub use manifest::{Content, ImageIndex, ImageManifest, Manifest, PutManifest, Reference};
+pub use options::{ClientOptions, Observer};
 pub use referrers::{Artifact, ArtifactLayer};

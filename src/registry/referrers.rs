@@ -6,8 +6,9 @@
 use super::{
     auth::Auth,
     client::{Access, Client},
+    descriptor::Descriptor,
     error::Error,
-    manifest::{Content, Descriptor, ImageIndex, ImageManifest, OCI_INDEX, OCI_MANIFEST, Reference, content_type},
+    manifest::{Content, ImageIndex, ImageManifest, OCI_INDEX, OCI_MANIFEST, Reference, content_type},
     tags::next_page,
 };
 use crate::domain::{digest::Digest, image_ref::Repository};
@@ -106,10 +107,19 @@ pub fn fallback_tag(subject: &Digest) -> String {
     format!("sha256-{}", subject.hex())
 }
 
+fn unserialisable(host: &str, error: &serde_json::Error) -> Error {
+    Error::malformed(
+        host,
+        "our own document",
+        "something that JSON can say",
+        &error.to_string(),
+    )
+}
+
 fn serialised(host: &str, value: &impl serde::Serialize) -> Result<Bytes, Error> {
-    let bytes = serde_json::to_vec(value)
-        .map_err(|e| Error::malformed(host, "our own manifest", "something that JSON can say", &e.to_string()))?;
-    Ok(Bytes::from(bytes))
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .map_err(|e| unserialisable(host, &e))
 }
 
 impl Client {
@@ -303,24 +313,13 @@ impl Client {
         let tag = fallback_tag(subject);
         // Whatever was ever seen in the list while we wrote it: a lost update of another writer is repaired too.
         let mut wanted: BTreeMap<Digest, Value> = BTreeMap::new();
-        let ours = serde_json::to_value(entry).map_err(|e| {
-            Error::malformed(
-                host,
-                "our own descriptor",
-                "something that JSON can say",
-                &e.to_string(),
-            )
-        })?;
+        let ours = serde_json::to_value(entry).map_err(|e| unserialisable(host, &e))?;
         wanted.insert(entry.digest.clone(), ours);
         for _ in 0..ATTEMPTS {
             let (listed, mut document) = self.fallback_index(repository, subject, auth).await?;
             let Some(Value::Array(rows)) = document.get_mut("manifests") else {
-                return Err(Error::malformed(
-                    host,
-                    "the list of referrers",
-                    "a list of manifests",
-                    "none",
-                ));
+                let what = "the list of referrers";
+                return Err(Error::malformed(host, what, "a list of manifests", "none"));
             };
             let missing: Vec<Value> = wanted
                 .iter()

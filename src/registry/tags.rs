@@ -7,8 +7,9 @@ use super::{
     answer::unsafe_target,
     auth::Auth,
     client::{Access, Call, Client},
+    descriptor::null_is_empty,
     error::Error,
-    manifest::{Reference, null_is_empty},
+    manifest::Reference,
 };
 use crate::domain::{digest::Digest, image_ref::Repository};
 use reqwest::{Method, Response, Url, header::LINK};

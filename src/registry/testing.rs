@@ -13,6 +13,9 @@ use std::{
     time::Duration,
 };
 
+/// Signs the certificate of [`TestRegistry::secured`].
+pub const CA: &str = include_str!("testdata/ca.crt");
+
 /// A registry that ends with the test.
 pub struct TestRegistry {
     host: String,
@@ -30,12 +33,24 @@ impl Drop for TestRegistry {
 impl TestRegistry {
     /// Debian's `docker-registry` (distribution 2.8): no referrers API.
     pub async fn docker() -> Self {
+        Self::configured("", "").await
+    }
+
+    /// The same with TLS (by the CA of [`CA`]) and a password (`robot`, `hunter2`).
+    pub async fn secured() -> Self {
+        let data = concat!(env!("CARGO_MANIFEST_DIR"), "/src/registry/testdata");
+        let tls = format!(", tls: {{certificate: {data}/server.crt, key: {data}/server.key}}");
+        let auth = format!("auth: {{htpasswd: {{realm: test, path: {data}/htpasswd}}}}\n");
+        Self::configured(&tls, &auth).await
+    }
+
+    async fn configured(http: &str, more: &str) -> Self {
         Self::start(|port, storage| {
             let config = storage.join("config.yml");
             let data = storage.join("data");
             let text = format!(
                 "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
-                 http: {{addr: \"127.0.0.1:{port}\", secret: test}}\n",
+                 http: {{addr: \"127.0.0.1:{port}\", secret: test{http}}}\n{more}",
                 data.display()
             );
             std::fs::write(&config, text).expect("the configuration of the registry");

@@ -208,53 +208,51 @@ async fn bearer(
     Ok((secret_header(call, &format!("Bearer {token}"))?, lifetime))
 }
 
+/// The question to the realm: a refresh token is posted, so that it never stands in a URL.
+fn question(http: &reqwest::Client, call: &Call<'_>, mut url: Url, service: Option<&str>) -> reqwest::RequestBuilder {
+    let service = service.map(|service| ("service", service));
+    if let Some(Credential::IdentityToken(token)) = call.credential() {
+        let scope = call.scopes.join(" ");
+        // The query encoder of a URL is the encoder of a form.
+        let mut form = url.clone();
+        form.query_pairs_mut()
+            .clear()
+            .extend_pairs([("grant_type", "refresh_token"), ("client_id", "repave")])
+            .append_pair("scope", &scope)
+            .append_pair("refresh_token", token)
+            .extend_pairs(service);
+        return http
+            .post(url)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form.query().unwrap_or_default().to_owned());
+    }
+    url.query_pairs_mut()
+        .extend_pairs(service)
+        .extend_pairs(call.scopes.iter().map(|scope| ("scope", scope.as_str())));
+    let request = http.get(url);
+    if let Some(Credential::Basic { username, password }) = call.credential() {
+        request.basic_auth(username, Some(password))
+    } else {
+        request
+    }
+}
+
 async fn ask_realm(
     client: &Client,
     call: &Call<'_>,
-    mut url: Url,
+    url: Url,
     service: Option<&str>,
     trusted: bool,
 ) -> Result<TokenAnswer, Error> {
-    let http = client.http(trusted);
-    let scopes = call.scopes.iter().map(|scope| ("scope", scope.as_str()));
-    let request = match call.credential() {
-        Some(Credential::IdentityToken(token)) => {
-            let scope = call.scopes.join(" ");
-            // The query encoder of a URL is the encoder of a form.
-            let mut form = url.clone();
-            form.query_pairs_mut()
-                .clear()
-                .extend_pairs([
-                    ("grant_type", "refresh_token"),
-                    ("client_id", "repave"),
-                    ("scope", &scope),
-                ])
-                .append_pair("refresh_token", token)
-                .extend_pairs(service.map(|service| ("service", service)));
-            http.post(url)
-                .header("content-type", "application/x-www-form-urlencoded")
-                .body(form.query().unwrap_or_default().to_owned())
-        }
-        Some(Credential::Basic { username, password }) => {
-            url.query_pairs_mut()
-                .extend_pairs(service.map(|s| ("service", s)))
-                .extend_pairs(scopes);
-            http.get(url).basic_auth(username, Some(password))
-        }
-        None => {
-            url.query_pairs_mut()
-                .extend_pairs(service.map(|s| ("service", s)))
-                .extend_pairs(scopes);
-            http.get(url)
-        }
-    };
+    let request = question(client.http(trusted), call, url, service);
     let sent = request.timeout(client.options().call_timeout).send().await;
     observe(client, call.host(), "token", &sent);
     let response = sent.map_err(|error| unreachable(call.host(), "token", &error))?;
     match response.status().as_u16() {
         200 => {
+            let what = "the token answer (bytes)";
             let body = client
-                .bounded_body(response, call.host(), "the token answer (bytes)", MAX_TOKEN_ANSWER)
+                .bounded_body(response, call.host(), what, MAX_TOKEN_ANSWER)
                 .await?;
             serde_json::from_slice(&body)
                 .map_err(|_| Error::malformed(call.host(), "the token answer", "JSON with a token", "something else"))

@@ -60,7 +60,7 @@ impl Classified for Error {
 
 /// Runs until `shutdown` resolves.
 pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let client = ctx.client.clone();
+    let client = ctx.watches.clone();
     let state = Arc::new(State {
         ctx,
         polls: observe::Polls::default(),

@@ -9,6 +9,7 @@ use crate::{
         ImageCandidate,
         refs::{LABEL_BASE_IMAGE, LABEL_CANDIDATE, LABEL_CHECK},
     },
+    checks::native,
     controllers::context::Settings,
     domain::{digest::Digest, report::ToolName},
 };
@@ -154,8 +155,15 @@ pub fn check(
 fn options(check: &PlannedCheck, env: &[String]) -> Value {
     match check.tool {
         ToolName::Native => {
-            let allowed = check.spec.native.as_ref().map(|native| &native.suid_allowed);
-            json!({"suidAllowedInAddition": allowed})
+            let mut allowed = native::Options::default().suid_allowed;
+            allowed.extend(
+                check
+                    .spec
+                    .native
+                    .iter()
+                    .flat_map(|native| native.suid_allowed.iter().cloned()),
+            );
+            json!({"suidAllowed": allowed})
         }
         ToolName::Goss => json!({"minTests": check.gate.minimum_evaluated}),
         ToolName::Openscap => json!({"minEvaluated": check.gate.minimum_evaluated, "env": env}),

@@ -62,7 +62,7 @@ impl Classified for Error {
 
 /// Runs until `shutdown` resolves.
 pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let client = ctx.client.clone();
+    let client = ctx.watches.clone();
     let ours = watcher::Config::default().labels(crate::api::refs::LABEL_CANDIDATE);
     Controller::new(Api::<ImageCandidate>::all(client.clone()), watcher::Config::default())
         .owns(Api::<Job>::all(client), ours)

@@ -94,9 +94,10 @@ pub async fn read(ctx: &Context, images: &Images, query: Query<'_>) -> Result<Es
     let workloads = workloads(ctx, query.scope).await?;
     let mut found: Vec<(Workload, Vec<Pod>)> = stream::iter(workloads)
         .map(|workload| async move {
-            let pods = match needs_pods(&workload, query) {
-                true => pods(ctx, &workload).await?,
-                false => Vec::new(),
+            let pods = if needs_pods(&workload, query) {
+                pods(ctx, &workload).await?
+            } else {
+                Vec::new()
             };
             Ok::<_, EstateError>((workload, pods))
         })
@@ -199,7 +200,8 @@ fn unknown_images(found: &[(Workload, Vec<Pod>)], releases: &ReleaseIndex) -> BT
     wanted
 }
 
-fn assemble(found: Vec<(Workload, Vec<Pod>)>, query: Query<'_>, layers: &dyn Fn(&Digest) -> Layers) -> Estate {
+/// Puts together what was read. Pure.
+pub fn assemble(found: Vec<(Workload, Vec<Pod>)>, query: Query<'_>, layers: &dyn Fn(&Digest) -> Layers) -> Estate {
     let mut estate = Estate::default();
     for (workload, pods) in found {
         let mut images = Vec::with_capacity(workload.containers.len());

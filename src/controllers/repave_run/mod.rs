@@ -74,7 +74,7 @@ struct Shared {
 
 /// Runs the controller until `shutdown` is done; reconciles that have begun are finished.
 pub async fn run(ctx: Context, images: Images, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let client = ctx.client.clone();
+    let client = ctx.watches.clone();
     let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
     let (plans, bases) = (controller.store(), controller.store());
     controller
@@ -150,6 +150,8 @@ async fn reconcile(seen: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, Dr
     driver::finish(&shared.ctx, &run, outcome).await
 }
 
+// kube's Controller hands both over by value.
+#[allow(clippy::needless_pass_by_value)]
 fn on_error(seen: Arc<Guarded>, error: &DriverError, shared: Arc<Shared>) -> Action {
     match &seen.0 {
         Ok(run) => driver::on_error(run, error, &shared.ctx),
@@ -179,7 +181,7 @@ async fn step(ctx: &Context, images: &Images, run: &RepaveRun) -> Outcome<Repave
         Applied::Refused(why) => Some(format!("{workload}: {why}")),
         Applied::Written | Applied::LostRace => None,
     });
-    status::summarize(Summary {
+    status::summarize(&Summary {
         v: &v,
         generation,
         observed: &observed,

@@ -61,6 +61,16 @@ fn annotate(key: &str, value: impl Into<Value>) -> Op {
     }
 }
 
+/// Tests that nothing at all has changed since the read: a hold, a pause or a new owner in between must win, and the image
+/// alone proves nothing, because a rolled-back workload has its old one again. A status that changes meanwhile costs one
+/// more reconcile, which sees the newer state.
+fn unchanged(workload: &Workload) -> Vec<Op> {
+    vec![
+        test("/metadata/uid", workload.uid.as_str()),
+        test("/metadata/resourceVersion", workload.resource_version.as_str()),
+    ]
+}
+
 /// Tests that the container is the one that was seen, and gives it another image.
 fn change_image(container: &Container, image: &ImageRef) -> [Op; 3] {
     let list = if container.init { "initContainers" } else { "containers" };
@@ -87,12 +97,7 @@ pub fn move_to(
         .iter()
         .map(|(c, before)| (c.name.as_str(), before.to_string()))
         .collect();
-    // The whole version is tested and not only the image: a hold, a pause or a new owner since the read must win, and a
-    // settled workload's version rests. A rolled-back workload has its old image again, so the image alone proves nothing.
-    let mut ops = vec![
-        test("/metadata/uid", workload.uid.as_str()),
-        test("/metadata/resourceVersion", workload.resource_version.as_str()),
-    ];
+    let mut ops = unchanged(workload);
     ops.extend(changes.iter().flat_map(|(container, _)| change_image(container, image)));
     if !workload.has_annotations {
         ops.push(Op::Add {
@@ -108,13 +113,8 @@ pub fn move_to(
 
 /// Gives containers their old images back and holds the workload.
 pub fn roll_back(workload: &Workload, changes: &[(&Container, &ImageRef)], mark: &str, hold: &Hold) -> Vec<Op> {
-    // Not the whole version: the status of a failing workload changes all the time. The generation changes with every
-    // edit of the spec, and the mark proves that it is still this run's workload.
-    let mut ops = vec![
-        test("/metadata/uid", workload.uid.as_str()),
-        test("/metadata/generation", workload.generation),
-        test(annotation(ANNOTATION_RUN), mark),
-    ];
+    let mut ops = unchanged(workload);
+    ops.push(test(annotation(ANNOTATION_RUN), mark));
     ops.extend(
         changes
             .iter()

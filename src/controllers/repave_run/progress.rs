@@ -1,10 +1,11 @@
 //! How far the waves are. Pure.
 //!
 //! A wave is over when every target in it has come to an end and has stayed so for the soak. Anything that gets into
-//! motion again in it starts its soak anew, and holds back the waves behind it.
+//! motion again in it starts its soak anew, and holds back the waves behind it. While a target is left failed nothing
+//! soaks: if it recovers, it has to stay healthy for the whole soak.
 
 use super::{
-    target::{Target, later},
+    target::{State, Target, later},
     validate::Validated,
 };
 use crate::api::repave_run::WaveStatus;
@@ -45,7 +46,7 @@ pub fn progress(v: &Validated, targets: &[Target<'_>], recorded: &[WaveStatus], 
             let (mut size, mut ended) = (0, true);
             for target in members {
                 size += usize::from(target.direct);
-                ended &= target.ended();
+                ended &= target.ended() && !matches!(target.state, State::Failed { .. });
             }
             let since = recorded
                 .iter()

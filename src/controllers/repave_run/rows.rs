@@ -62,8 +62,6 @@ fn rows_of(target: &Target<'_>, v: &Validated) -> Vec<(u8, NotableWorkload)> {
             "Held",
             format!("{reason}. Remove the annotation repave.dev/hold to release it"),
         )),
-        // The row about the derived image says it.
-        State::Skipped(Skip::Derived(_)) => None,
         State::Skipped(skip) => skipped(skip, v).map(|reason| row(4, "Skipped", reason)),
         State::Pending { .. } | State::Rolling | State::Done => None,
     };
@@ -82,6 +80,7 @@ fn rows_of(target: &Target<'_>, v: &Validated) -> Vec<(u8, NotableWorkload)> {
 
 fn skipped(skip: &Skip, v: &Validated) -> Option<String> {
     match skip {
+        // The row about the derived image says it; a newer run says the rest.
         Skip::Derived(_) | Skip::Superseded => None,
         Skip::Owned(owner) => Some(format!(
             "owned by {owner}, which would undo a patch: set its image to {}@{} there",
@@ -119,7 +118,10 @@ pub fn done_message(targets: &[Target<'_>], unknown: usize) -> String {
     ];
     let mut message = format!("done: {} on the target", count(&|s| *s == State::Done));
     for (number, what) in parts.into_iter().filter(|(number, _)| *number > 0) {
-        message.push_str(&format!(", {number} {what}"));
+        message.push_str(", ");
+        message.push_str(&number.to_string());
+        message.push(' ');
+        message.push_str(what);
     }
     message
 }

@@ -71,7 +71,7 @@ enum Kind {
 }
 
 /// The new status, and when to look again.
-pub fn summarize(summary: Summary<'_>) -> Outcome<RepaveRunStatus> {
+pub fn summarize(summary: &Summary<'_>) -> Outcome<RepaveRunStatus> {
     let verdict = summary.verdict();
     let finished = matches!(verdict.kind, Kind::Finished { .. });
     let old = &summary.old;

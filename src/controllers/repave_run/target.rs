@@ -229,15 +229,16 @@ impl Judge<'_> {
         if on_target && seen.workload.rollout == Rollout::Settled {
             return State::Done;
         }
-        if !found.outdated.is_empty() || on_target {
-            if let Some(mark) = seen.workload.marks.hold_now(self.now) {
-                return self.held(seen, mark);
-            }
+        if (on_target || !found.outdated.is_empty())
+            && let Some(mark) = seen.workload.marks.hold_now(self.now)
+        {
+            return self.held(seen, mark);
         }
         if on_target {
-            return match self.ours(seen) {
-                true => self.after_the_move(seen),
-                false => self.moved_by_others(seen),
+            return if self.ours(seen) {
+                self.after_the_move(seen)
+            } else {
+                self.moved_by_others(seen)
             };
         }
         if found.outdated.is_empty() {

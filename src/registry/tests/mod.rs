@@ -1,6 +1,7 @@
-//! The client against real registries ([`real`]), against hostile ones ([`hostile`]) and against token servers
-//! ([`tokens`]).
+//! The client against real registries ([`real`]), against hostile ones ([`hostile`], [`elsewhere`]) and against token
+//! servers ([`tokens`]).
 
+mod elsewhere;
 mod hostile;
 mod real;
 mod tokens;

@@ -3,8 +3,8 @@
 use crate::{
     domain::{digest::Digest, image_ref::Repository},
     registry::{
-        Artifact, Auth, Client, CopyStats, Descriptor, LayoutLimits, Platform,
-        testing::{TestRegistry, client_for, push_image, push_index, push_platform_image},
+        Artifact, Auth, Client, ClientOptions, CopyStats, Credentials, Descriptor, LayoutLimits, Platform,
+        testing::{CA, TestRegistry, client_for, push_image, push_index, push_platform_image},
     },
 };
 use bytes::Bytes;
@@ -355,4 +355,50 @@ async fn a_layout_with_a_forged_blob_or_a_link_is_not_pushed() {
     assert_eq!(link.reason(), "LayoutInvalid", "{link}");
     assert_eq!(client.head(&target.at(&image.digest), &FREE()).await.unwrap(), None);
     assert!(!client.blob_exists(&target, &Digest::of(b"two"), &FREE()).await.unwrap());
+}
+
+#[tokio::test]
+async fn tls_is_verified_and_a_password_opens_the_registry() {
+    let registry = TestRegistry::secured().await;
+    let (host, repository) = (registry.host().to_owned(), registry.repository("a/b"));
+    let client = |ca: &str| {
+        Client::new(ClientOptions {
+            allowed_hosts: [host.clone()].into(),
+            ca_bundle_pem: ca.as_bytes().to_vec(),
+            ..ClientOptions::default()
+        })
+        .unwrap()
+    };
+    let auth = |password: &str| {
+        let json = format!(r#"{{"auths":{{"{host}":{{"username":"robot","password":"{password}"}}}}}}"#);
+        Auth::new(Credentials::from_dockerconfigjson(json.as_bytes()).unwrap())
+    };
+    let absent = repository.tagged("v2").unwrap();
+    let unknown = client("").head(&absent, &auth("hunter2")).await.unwrap_err();
+    assert!(
+        unknown.reason() == "RegistryUnreachable" && unknown.to_string().contains("certificate"),
+        "{unknown}"
+    );
+    let client = client(CA);
+    for (auth, words) in [
+        (auth("wrong"), "with the configured credential"),
+        (FREE(), "without a credential"),
+    ] {
+        let denied = client.head(&absent, &auth).await.unwrap_err();
+        assert!(
+            denied.is_unauthorized() && denied.to_string().contains(words),
+            "{denied}"
+        );
+    }
+    assert_eq!(client.head(&absent, &auth("hunter2")).await.unwrap(), None);
+    let blob = client
+        .put_blob(&repository, Bytes::from_static(b"x"), &auth("hunter2"))
+        .await
+        .unwrap();
+    assert!(
+        client
+            .blob_exists(&repository, &blob.digest, &auth("hunter2"))
+            .await
+            .unwrap()
+    );
 }

@@ -1,1 +1,5 @@
-//! placeholder
+//! Tests of a run: `plans` for single decisions, `walk` for random estates on the way to their end, both over `world`.
+
+mod plans;
+mod walk;
+mod world;

@@ -1,0 +1,85 @@
+//! Makes the runs of a plan. A run that is there already is no failure: its name depends on plan and digest only.
+
+use super::plan::Action;
+use crate::{
+    api::RepaveRun,
+    controllers::{
+        context::Context,
+        error::{Class, Classified},
+    },
+};
+use kube::{Api, ResourceExt, api::PostParams};
+
+/// Field manager of the runs.
+const CHILDREN_MANAGER: &str = "repave/children";
+
+/// Why a run could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The API refused or did not answer.
+    #[error("RepaveRun {name} could not be created: {cause}")]
+    Api {
+        /// Its name.
+        name: String,
+        /// What the API said.
+        cause: kube::Error,
+    },
+    /// Its name is taken.
+    #[error("RepaveRun {0} exists and does not belong to this plan: delete it, or rename the plan")]
+    NameTaken(String),
+}
+
+impl Classified for ApplyError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Api { .. } => "RunNotCreated",
+            Self::NameTaken(_) => "RunNameTaken",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Api { .. } => Class::Transient,
+            Self::NameTaken(_) => Class::Stalled,
+        }
+    }
+}
+
+/// Carries out the actions; gives back the runs that are there now because of them.
+pub async fn apply(ctx: &Context, actions: &[Action]) -> Result<Vec<RepaveRun>, ApplyError> {
+    let mut made = Vec::with_capacity(actions.len());
+    for action in actions {
+        match action {
+            Action::CreateRun(run) => made.push(create(ctx, run).await?),
+        }
+    }
+    Ok(made)
+}
+
+async fn create(ctx: &Context, run: &RepaveRun) -> Result<RepaveRun, ApplyError> {
+    let api: Api<RepaveRun> = Api::namespaced(ctx.client.clone(), &run.namespace().unwrap_or_default());
+    let params = PostParams {
+        field_manager: Some(CHILDREN_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    let failed = |cause| ApplyError::Api {
+        name: run.name_any(),
+        cause,
+    };
+    match api.create(&params, run).await {
+        Ok(made) => {
+            tracing::info!(name = %run.name_any(), "run created");
+            Ok(made)
+        }
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            let there = api.get(&run.name_any()).await.map_err(failed)?;
+            let same = there.spec.digest == run.spec.digest && there.owner_references() == run.owner_references();
+            if same {
+                Ok(there)
+            } else {
+                Err(ApplyError::NameTaken(run.name_any()))
+            }
+        }
+        Err(cause) => Err(failed(cause)),
+    }
+}

@@ -1,0 +1,80 @@
+//! Which runs are made. Pure: a proven release that something outdated waits for, and that has no run yet.
+//!
+//! A newer release gets its own run even while an older one is at work: the older one sees that it is superseded.
+
+use super::observe::{Observed, Released};
+use crate::{
+    api::{
+        GROUP, RepavePlan, RepaveRun, RepaveRunSpec,
+        refs::{LABEL_BASE_IMAGE, LABEL_PLAN},
+    },
+    domain::lineage::Release,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::ResourceExt;
+use std::collections::BTreeMap;
+
+/// One step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Makes a run.
+    CreateRun(Box<RepaveRun>),
+}
+
+/// What is done next.
+pub fn plan(plan: &RepavePlan, observed: &Observed) -> Vec<Action> {
+    if plan.spec.suspend {
+        return Vec::new();
+    }
+    let mut actions = Vec::new();
+    for base in &observed.bases {
+        if let (Released::Proven(release), Some(1..)) = (&base.release, base.outdated)
+            && let Some(run) = run(plan, release)
+        {
+            actions.push(Action::CreateRun(Box::new(run)));
+        }
+    }
+    actions
+}
+
+/// The run for a release; its name depends on the plan and the digest only, so that there is never a second one.
+pub fn run(plan: &RepavePlan, release: &Release) -> Option<RepaveRun> {
+    let spec = RepaveRunSpec {
+        plan: plan.name_any(),
+        base_image: release.base_image.clone(),
+        candidate: release.candidate.clone(),
+        repository: release.repository.clone(),
+        digest: release.digest.clone(),
+        tag: release.tag.clone(),
+        targets: plan.spec.targets.clone(),
+        waves: plan.spec.waves.clone(),
+        health: plan.spec.health.clone(),
+        on_failure: plan.spec.on_failure.clone(),
+    };
+    Some(RepaveRun {
+        metadata: ObjectMeta {
+            name: Some(run_name(plan, release)),
+            namespace: plan.namespace(),
+            labels: Some(BTreeMap::from([
+                (LABEL_PLAN.to_owned(), plan.name_any()),
+                (LABEL_BASE_IMAGE.to_owned(), release.base_image.clone()),
+            ])),
+            owner_references: Some(vec![OwnerReference {
+                api_version: format!("{GROUP}/v1alpha1"),
+                kind: "RepavePlan".to_owned(),
+                name: plan.name_any(),
+                uid: plan.uid()?,
+                controller: Some(true),
+                block_owner_deletion: Some(true),
+            }]),
+            ..ObjectMeta::default()
+        },
+        spec,
+        status: None,
+    })
+}
+
+/// The name of the run of a plan for a release.
+pub fn run_name(plan: &RepavePlan, release: &Release) -> String {
+    format!("{}-{}", plan.name_any(), release.digest.short())
+}

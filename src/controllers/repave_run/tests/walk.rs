@@ -1,0 +1,173 @@
+//! Random estates on their way to the end, with everything that can go wrong on it. The promises themselves are asserted
+//! in `world` at each patch and each status.
+
+use super::{
+    super::{gate::Gate, plan, target},
+    world::{Behaviour, Fault, Kind, World, image_of},
+};
+use jiff::SignedDuration;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+#[derive(Debug, Clone)]
+enum Event {
+    Reconcile(Fault),
+    /// Remembers the world as another process sees it.
+    Snapshot,
+    /// That other process reconciles on what it remembers.
+    Stale,
+    Tick(usize),
+    Wait(i64),
+    Hold(usize, Option<i64>),
+    Revert(usize),
+    Suspend,
+    Resume,
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        4 => Just(Fault::None),
+        2 => (0_usize..3).prop_map(Fault::CrashAfter),
+        1 => Just(Fault::LostResponses),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => fault().prop_map(Event::Reconcile),
+        6 => (0_usize..12).prop_map(Event::Tick),
+        4 => (1_i64..15).prop_map(Event::Wait),
+        1 => ((0_usize..12), proptest::option::of(1_i64..40)).prop_map(|(at, until)| Event::Hold(at, until)),
+        1 => (0_usize..12).prop_map(Event::Revert),
+        1 => Just(Event::Suspend),
+        2 => Just(Event::Resume),
+    ]
+}
+
+fn event_with_a_second_leader() -> impl Strategy<Value = Event> {
+    prop_oneof![6 => event(), 1 => Just(Event::Snapshot), 2 => Just(Event::Stale)]
+}
+
+fn workload() -> impl Strategy<Value = (Kind, Behaviour, bool)> {
+    let kind = prop_oneof![
+        8 => Just(Kind::Direct),
+        2 => Just(Kind::TwoContainers),
+        2 => Just(Kind::BusyBefore),
+        1 => Just(Kind::OnTarget),
+        1 => Just(Kind::Derived),
+        1 => Just(Kind::Unrelated),
+        1 => Just(Kind::Flux),
+        1 => Just(Kind::Mirror),
+        1 => Just(Kind::Paused),
+        1 => Just(Kind::UnhealthyBefore),
+    ];
+    let behaviour = prop_oneof![
+        8 => Just(Behaviour::Healthy),
+        1 => Just(Behaviour::Crashes),
+        1 => Just(Behaviour::NeverReady),
+        1 => Just(Behaviour::CrashesLater),
+    ];
+    (kind, behaviour, prop::bool::weighted(0.3))
+}
+
+fn spec() -> impl Strategy<Value = Value> {
+    let limit = prop_oneof![Just(json!(1)), Just(json!(2)), Just(json!(3)), Just(json!("30%"))];
+    let budget = prop_oneof![Just(json!(0)), Just(json!(1)), Just(json!(3)), Just(json!("50%"))];
+    let action = prop_oneof![3 => Just("RollbackWorkload"), 1 => Just("Pause")];
+    (limit, budget, action, 0_u32..25, any::<bool>()).prop_map(|(limit, budget, action, soak, half)| {
+        let mut waves = vec![
+            json!({"name": "canary", "selector": {"matchLabels": {"tier": "canary"}}, "maxConcurrent": 1, "soak": format!("{soak}s")}),
+        ];
+        if half {
+            waves.push(json!({"name": "half", "percent": 50, "maxConcurrent": limit, "soak": "5s"}));
+        }
+        waves.push(json!({"name": "rest", "maxConcurrent": limit, "soak": "0s"}));
+        json!({"waves": waves, "onFailure": {"budget": budget, "action": action}})
+    })
+}
+
+fn play(world: &mut World, events: &[Event]) {
+    let mut remembered = world.clone();
+    for event in events {
+        match event {
+            Event::Reconcile(fault) => {
+                let seen = world.clone();
+                world.reconcile(&seen, *fault);
+            }
+            Event::Snapshot => remembered = world.clone(),
+            Event::Stale => {
+                world.second_leader = true;
+                world.reconcile(&remembered, Fault::None);
+            }
+            Event::Tick(at) => world.tick(&world.key(*at)),
+            Event::Wait(seconds) => world.now += SignedDuration::from_secs(*seconds),
+            Event::Hold(at, until) => {
+                let until = until.map(|seconds| world.now + SignedDuration::from_secs(seconds));
+                world.hold(&world.key(*at), until);
+            }
+            Event::Revert(at) => world.revert(&world.key(*at)),
+            Event::Suspend => world.gate = Gate::Suspended,
+            Event::Resume => world.gate = Gate::Open,
+        }
+    }
+}
+
+/// What must be so when nothing happens any more.
+fn check_the_end(world: &mut World) {
+    world.gate = Gate::Open;
+    let finished = world.walk_to_the_end();
+    let observed = world.observed();
+    let started = world.status.started.as_ref().unwrap().0;
+    let targets = target::targets(&world.v, &observed, started, world.now);
+    let stopped = plan::stop(&world.v, &targets).is_some();
+    assert!(finished || stopped, "neither finished nor stopped: {:?}", world.status);
+    let target = world.target();
+    for (key, sim) in &world.workloads {
+        let touched_by_people = sim.hold.is_some() || sim.reverted;
+        let too_slow = sim.back == 1;
+        if !sim.kind.movable() {
+            assert_eq!((sim.forward, sim.back), (0, 0), "{key}");
+        } else if finished && sim.behaviour == Behaviour::Healthy && !touched_by_people && !too_slow {
+            assert_eq!(image_of(&sim.object), target, "{key} was forgotten");
+        } else if sim.back == 1 {
+            assert_ne!(image_of(&sim.object), target, "{key}");
+            assert!(
+                sim.object["metadata"]["annotations"]["repave.dev/hold"].is_string(),
+                "{key} is not held"
+            );
+        }
+    }
+    let before = world.status.clone();
+    if !finished {
+        world.step();
+        world.now += SignedDuration::from_secs(7);
+        world.step();
+        assert_eq!(world.status, before, "nothing changed, but the status would be written");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_promise_is_broken_on_the_way_through_any_estate(
+        spec in spec(),
+        workloads in proptest::collection::vec(workload(), 1..12),
+        events in proptest::collection::vec(event(), 0..60),
+    ) {
+        let mut world = World::new(&spec, &workloads);
+        play(&mut world, &events);
+        check_the_end(&mut world);
+    }
+
+    #[test]
+    fn a_second_leader_with_stale_eyes_moves_nothing_twice_and_touches_nothing_held(
+        spec in spec(),
+        workloads in proptest::collection::vec(workload(), 1..12),
+        events in proptest::collection::vec(event_with_a_second_leader(), 0..80),
+    ) {
+        let mut world = World::new(&spec, &workloads);
+        play(&mut world, &events);
+        check_the_end(&mut world);
+    }
+}
