@@ -4,10 +4,10 @@
 
 use super::check::{Common, Examined, Known, read_file, version};
 use crate::{
-    checks::{Parsed, ReadError, goss},
+    checks::{PATH, Parsed, ReadError, goss},
     domain::{digest::Digest, report::ToolName},
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const TOOL: &str = "Goss";
 const MAX_PROGRAM: u64 = 128 * 1024 * 1024;
@@ -44,7 +44,7 @@ async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
     let invocation = goss::invocation(&args.goss, &args.gossfile, args.vars.as_deref());
     let done = args.common.capture(TOOL, &invocation, goss::MAX_JSON, known).await?;
     match done.ended.exit_code() {
-        Some(code @ (0 | 1)) => goss::read(&done.stdout, Some(code), &options),
+        Some(code @ (0 | 1)) => goss::read(&done.stdout, Some(code), &options, has_package_manager()),
         // 78 is what Goss makes of a gossfile that it cannot read, or that has no tests.
         Some(_) | None => Err(done.crashed(TOOL)),
     }
@@ -52,11 +52,16 @@ async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
 
 /// What Goss says, or which build it is: distributions build it without a version.
 async fn goss_version(args: &Args) -> Result<String, ReadError> {
-    match version(&goss::version(&args.goss)).await {
-        Some(version) => Ok(version),
-        None => {
-            let program = read_file(&args.goss.join("goss"), MAX_PROGRAM, TOOL, "program")?;
-            Ok(format!("build {}", Digest::of(&program).short()))
-        }
+    if let Some(version) = version(&goss::version(&args.goss)).await {
+        return Ok(version);
     }
+    let program = read_file(&args.goss.join("goss"), MAX_PROGRAM, TOOL, "program")?;
+    Ok(format!("build {}", Digest::of(&program).short()))
+}
+
+/// We run inside the candidate, so its programs are where ours would be.
+fn has_package_manager() -> bool {
+    PATH.split(':')
+        .flat_map(|folder| goss::PACKAGE_MANAGERS.map(|program| Path::new(folder).join(program)))
+        .any(|program| program.is_file())
 }
