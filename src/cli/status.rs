@@ -41,7 +41,7 @@ pub async fn run(client: &Client, args: &Args) -> anyhow::Result<()> {
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&rows)?),
         Output::Table if rows.is_empty() => {
-            println!("No BaseImage in this cluster. Start with: kubectl explain baseimage.spec")
+            println!("No BaseImage in this cluster. Start with: kubectl explain baseimage.spec");
         }
         Output::Table => println!("{}", text(&rows)),
     }

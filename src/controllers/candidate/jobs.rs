@@ -89,7 +89,7 @@ pub fn build(candidate: &ImageCandidate, wish: &Wish, settings: &Settings, attem
         "--work",
         "/storage",
         "--network",
-        "host",
+        "none",
     ];
     let build: Vec<&str> = build.into_iter().chain(dirs).collect();
     let work = json!({"name": "work", "mountPath": "/work"});

@@ -367,8 +367,11 @@ async fn delivered<T>(
     }
     let log = match &termination {
         Termination::Reported(_) => log_of(ctx, wish, pod, container).await?,
-        Termination::Pulled { .. } | Termination::Pushed { .. } | Termination::Built { .. } => Vec::new(),
-        Termination::Installed { .. } | Termination::Failed(_) => Vec::new(),
+        Termination::Pulled { .. }
+        | Termination::Pushed { .. }
+        | Termination::Built { .. }
+        | Termination::Installed { .. }
+        | Termination::Failed(_) => Vec::new(),
     };
     Ok(read(&log, termination))
 }
