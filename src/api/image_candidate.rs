@@ -43,7 +43,7 @@ pub struct ImageCandidateSpec {
     /// The digest that it was resolved to.
     #[schemars(with = "String")]
     pub source_digest: Digest,
-    /// SHA-256 over everything that decides the outcome: source digest, customisation, policies, verification.
+    /// SHA-256 over the rest of this spec: what decides the outcome and where it goes.
     #[schemars(with = "String")]
     pub inputs_hash: Digest,
     /// Where it is copied and built.
@@ -205,7 +205,7 @@ pub struct CheckSummary {
     pub counts: BTreeMap<Severity, u32>,
     /// How many rules, tests or packages were evaluated.
     pub evaluated: u64,
-    /// The worst findings, at most 10.
+    /// The worst findings, at most 5, of each rule one first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top: Vec<String>,
     /// Digest of the full report's manifest in the staging repository.

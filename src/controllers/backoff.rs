@@ -1,6 +1,6 @@
 //! How long an object waits after failures: doubling from one second to five minutes, kept per object.
 //!
-//! kube-runtime has no per-object backoff (kube-rs/kube#1916). Must not grow for ever: the oldest entries go first.
+//! kube-runtime has no per-object backoff (kube-rs/kube#1916). Must not grow for ever: at the bound all is forgotten, and everybody starts again at one second.
 
 use std::{
     collections::HashMap,

@@ -10,7 +10,7 @@ use k8s_openapi::{
 };
 
 /// Longest message that is kept, in characters: a status stays under 8 KiB with all its conditions.
-const MAX_MESSAGE: usize = 1000;
+const MAX_MESSAGE: usize = 800;
 
 /// The value of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

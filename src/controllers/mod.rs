@@ -1,7 +1,7 @@
 //! The controllers: one folder per kind, each with the same files in the same order.
 //!
 //! ```text
-//! observe (IO, read only) -> validate (pure) -> plan (pure) -> apply (IO, writes) -> summarize (pure) -> one status patch
+//! validate (pure) -> observe (IO, read only) -> plan (pure) -> apply (IO, writes) -> summarize (pure) -> one status patch
 //! ```
 //!
 //! `plan` never sees a client, a clock or the environment. Only `apply` writes, and only the driver in `driver.rs` writes

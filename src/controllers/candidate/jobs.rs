@@ -109,7 +109,7 @@ pub fn build(candidate: &ImageCandidate, wish: &Wish, settings: &Settings, attem
             builder,
         ],
         "containers": [with_registry(runner(settings, "push", &push, &work), settings, wish.registry_secret.as_deref())],
-        "volumes": volumes(&name, &["work", "storage", "tmp"], wish),
+        "volumes": volumes(&name, &["work", "storage", "tmp"], wish.registry_secret.as_deref()),
         "hostUsers": false,
     });
     let labels = [(LABEL_CANDIDATE, wish.name.as_str())];
@@ -228,7 +228,7 @@ fn layout_pod(
     json!({
         "initContainers": [with_registry(runner(settings, "pull", &pull, &work), settings, wish.registry_secret.as_deref())],
         "containers": [container],
-        "volumes": volumes(name, &["work", "tmp"], wish),
+        "volumes": volumes(name, &["work", "tmp"], wish.registry_secret.as_deref()),
     })
 }
 
@@ -241,7 +241,7 @@ fn openscap_pod(wish: &Wish, settings: &Settings, check: &PlannedCheck, image: &
         .map_or("", |openscap| openscap.profile.as_str());
     let mut command = check_command(RUNNER, "openscap", check, image);
     command.extend(["--root", "/candidate", "--datastream", "auto", "--profile", profile].map(String::from));
-    let mut volumes = volumes(name, &["tmp"], wish);
+    let mut volumes = volumes(name, &["tmp"], None);
     if let Some(list) = volumes.as_array_mut() {
         let reference = wish.staging.at(image).to_string();
         list.push(json!({"name": "candidate", "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}));
@@ -296,7 +296,7 @@ fn goss_pod(wish: &Wish, settings: &Settings, check: &PlannedCheck, image: &Dige
                 {"name": "tmp", "mountPath": "/tmp"},
             ],
         }],
-        "volumes": volumes(name, &["tools", "tmp"], wish),
+        "volumes": volumes(name, &["tools", "tmp"], None),
         "hostUsers": false,
     })
 }
@@ -339,15 +339,15 @@ fn with_registry(mut container: Value, settings: &Settings, secret: Option<&str>
     container
 }
 
-/// The pod's volumes: its inputs, empty folders, and the credentials if there are any.
-fn volumes(inputs: &str, empty: &[&str], wish: &Wish) -> Value {
+/// The pod's volumes: its inputs, empty folders, and the credentials where our runner needs them.
+fn volumes(inputs: &str, empty: &[&str], secret: Option<&str>) -> Value {
     let mut volumes = vec![json!({"name": "inputs", "configMap": {"name": inputs}})];
     volumes.extend(
         empty
             .iter()
             .map(|name| json!({"name": name, "emptyDir": {"sizeLimit": "4Gi"}})),
     );
-    if let Some(secret) = &wish.registry_secret {
+    if let Some(secret) = secret {
         volumes.push(json!({"name": "registry", "secret": {"secretName": secret, "defaultMode": 0o440}}));
     }
     Value::Array(volumes)

@@ -307,6 +307,10 @@ async fn job<T>(
     let Some((attempt, job)) = newest else {
         return Ok(JobState::Absent(1));
     };
+    if !is_owned(&job, wish) {
+        // A candidate of the same name was deleted: its Jobs say nothing about this one and are collected soon.
+        return Ok(JobState::Running("an earlier candidate's Job is being removed".into()));
+    }
     let pod = pod_of(ctx, wish, &super::jobs::attempt_name(name, attempt)).await?;
     if !is_finished(&job) {
         return Ok(JobState::Running(
@@ -318,6 +322,14 @@ async fn job<T>(
         // The next attempt is created by the plan; here it is only said that this one is over.
         Err(message) => Ok(JobState::Broken { attempt, message }),
     }
+}
+
+fn is_owned(job: &Job, wish: &Wish) -> bool {
+    job.metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .any(|owner| owner.uid == wish.uid)
 }
 
 fn is_finished(job: &Job) -> bool {
@@ -385,12 +397,12 @@ async fn log_of(ctx: &Context, wish: &Wish, pod: &Pod, container: &str) -> Resul
     };
     let name = pod.metadata.name.clone().unwrap_or_default();
     let api = Api::<Pod>::namespaced(ctx.client.clone(), &wish.namespace);
-    // A log that was rotated away or collected reads as empty: the report is then torn, never passed.
-    Ok(api
-        .logs(&name, &params)
-        .await
-        .map(String::into_bytes)
-        .unwrap_or_default())
+    match api.logs(&name, &params).await {
+        Ok(log) => Ok(log.into_bytes()),
+        // A log that was collected with its pod reads as empty: the report is then torn, never passed.
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn termination_message(pod: &Pod, container: &str) -> Option<String> {

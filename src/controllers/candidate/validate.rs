@@ -21,6 +21,8 @@ pub struct Wish {
     pub namespace: String,
     /// The candidate's name.
     pub name: String,
+    /// Its UID: a new candidate may have the name of a deleted one.
+    pub uid: String,
     /// The upstream image, by digest.
     pub source: ImageRef,
     /// Where it is copied and built.
@@ -108,6 +110,7 @@ pub fn validate(candidate: &ImageCandidate) -> Result<Wish, Error> {
     Ok(Wish {
         namespace: candidate.namespace().unwrap_or_default(),
         name: candidate.name_any(),
+        uid: candidate.uid().unwrap_or_default(),
         source: spec.source.at(&spec.source_digest),
         staging: spec.staging.clone(),
         production: spec.promote.repository.parse()?,
