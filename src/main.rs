@@ -22,7 +22,7 @@ enum Command {
     /// The operator: watches, decides, promotes and rolls
     Controller(Box<ControllerArgs>),
     /// One step inside a Job pod; started by the operator, not by people
-    Runner(runner::Args),
+    Runner(Box<runner::Args>),
     /// Writes the CustomResourceDefinitions, one file each
     Crds {
         /// The folder
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     let result = match (tokio, Cli::parse().command) {
         (Err(error), _) => Err(error.into()),
         (Ok(tokio), Command::Controller(args)) => tokio.block_on(Box::pin(controller(*args))),
-        (Ok(tokio), Command::Runner(args)) => return tokio.block_on(Box::pin(runner::run(args))),
+        (Ok(tokio), Command::Runner(args)) => return tokio.block_on(Box::pin(runner::run(*args))),
         (Ok(_), Command::Crds { out }) => api::definitions_into(&out).map_err(Into::into),
     };
     match result {

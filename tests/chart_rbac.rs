@@ -20,7 +20,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 type Right = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
 const CRDS: &str = "baseimages.repave.dev imagecandidates.repave.dev repaveplans.repave.dev repaveruns.repave.dev \
-                    validationpolicies.repave.dev waivers.repave.dev";
+                    validationpolicies.repave.dev";
 
 /// Everything that anybody gets. One line per resource, in any order.
 const RIGHTS: &[Right] = &[
@@ -32,7 +32,6 @@ const RIGHTS: &[Right] = &[
         "",
         "get list watch",
     ),
-    ("repave-controller", "repave.dev", "waivers", "", "get list watch"),
     ("repave-controller", "repave.dev", "repaveplans", "", "get list watch"),
     (
         "repave-controller",
@@ -100,7 +99,6 @@ const RIGHTS: &[Right] = &[
         "",
         "get list watch",
     ),
-    ("repave-viewer", "repave.dev", "waivers", "", "get list watch"),
     ("repave-viewer", "repave.dev", "repaveplans", "", "get list watch"),
     ("repave-viewer", "repave.dev", "repaveruns", "", "get list watch"),
     (
@@ -121,13 +119,6 @@ const RIGHTS: &[Right] = &[
         "repave-editor",
         "repave.dev",
         "repaveplans",
-        "",
-        "create delete patch update",
-    ),
-    (
-        "repave-waiver-editor",
-        "repave.dev",
-        "waivers",
         "",
         "create delete patch update",
     ),

@@ -4,6 +4,7 @@
 //! know how the cluster was made, and must not use anything of the operator that a user could not see.
 
 pub mod command;
+pub mod missing;
 pub mod operator;
 pub mod platform;
 pub mod shop;

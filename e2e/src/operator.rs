@@ -31,9 +31,14 @@ pub async fn install(world: &World) -> Result<()> {
     )
     .await?;
     let chart = charts.join("repave").to_string_lossy().into_owned();
+    let (repository, digest) = operator.split_once('@').context("the operator's image has a digest")?;
     let values = serde_json::json!({
-        "image": operator, "toolsImage": tools, "builderImage": builder,
-        "insecureRegistries": [world.registry], "leaseDuration": "6s",
+        "image": {"repository": repository, "digest": digest},
+        "toolsImage": tools, "builderImage": builder,
+        "insecureRegistries": [world.registry],
+        // A successor waits for the lease of a killed predecessor to run out: short, because the story kills often.
+        "leaderElection": {"leaseDuration": "5s"},
+        "controller": {"logFormat": "text"},
     });
     let file = world.root.join("target/e2e/values.json");
     tokio::fs::create_dir_all(world.root.join("target/e2e")).await?;
@@ -41,7 +46,17 @@ pub async fn install(world: &World) -> Result<()> {
     let file = file.to_string_lossy().into_owned();
     let arguments = ["upgrade", "--install", "repave", &chart, "--values", &file];
     command::run("helm", &[&arguments[..], &namespace].concat(), None).await?;
-    ready(world, Duration::from_secs(120)).await?;
+    // Not only "some pod is ready": after an upgrade that would be the old one.
+    let deployment = [
+        "rollout",
+        "status",
+        "deployment/repave",
+        "--namespace",
+        NAMESPACE,
+        "--timeout=120s",
+    ];
+    command::kubectl(&deployment).await?;
+    ready(world, Duration::from_secs(60)).await?;
     Ok(())
 }
 

@@ -89,7 +89,7 @@ pub struct Track {
 pub struct Verification {
     /// Digests that are known to be good; every other one is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 32), inner(length(max = 71)))]
     #[x_kube(validation = ("self.all(d, d.matches('^sha256:[0-9a-f]{64}$'))", "verify.digests: each one is sha256: and 64 lower-case hex digits"))]
     pub digests: Option<Vec<String>>,
     /// A cosign signature by this key.
@@ -137,7 +137,7 @@ pub struct CaCertificate {
 pub struct Users {
     /// Accounts to remove; one that is not there is no error.
     #[serde(default)]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 32), inner(length(max = 32)))]
     #[x_kube(validation = ("self.all(u, u.matches('^[a-z_][a-z0-9_-]{0,31}$') && u != 'root')", "customize.users.remove: each one is an account name such as games, and never root"))]
     pub remove: Vec<String>,
 }

@@ -60,7 +60,9 @@ pub fn definitions_into(folder: &Path) -> Result<(), WriteError> {
         let yaml = serde_saphyr::to_string(&definition).map_err(|error| WriteError::Yaml(error.to_string()))?;
         let file = format!("{GROUP}_{}.yaml", definition.spec.names.plural);
         write(&file, format!("# Written by `make generate`.\n{yaml}"))?;
-        list.push_str(&format!("  - {file}\n"));
+        list.push_str("  - ");
+        list.push_str(&file);
+        list.push('\n');
     }
     write("kustomization.yaml", list)
 }

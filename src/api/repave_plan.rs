@@ -79,11 +79,17 @@ pub struct Wave {
     pub percent: Option<i32>,
     /// How many workloads roll at the same time: a number, or a percentage of the wave (rounded up). The default is 10%.
     #[serde(default = "default_concurrent")]
+    #[schemars(schema_with = "amount_schema")]
     #[x_kube(validation = ("type(self) == int ? self >= 1 : self.matches('^([1-9][0-9]?|100)%$')", "maxConcurrent is a number of at least 1, or a percentage from 1% to 100%"))]
     pub max_concurrent: IntOrString,
     /// How long the wave must stay healthy before the next one begins.
     #[serde(default = "default_soak")]
     pub soak: Span,
+}
+
+/// A number, or a percentage as text; bounded, so that the cost of its rule is.
+fn amount_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"x-kubernetes-int-or-string": true, "maxLength": 4})
 }
 
 fn default_concurrent() -> IntOrString {
@@ -132,6 +138,7 @@ impl Default for Health {
 pub struct OnFailure {
     /// How many workloads may fail before the run stops: a number, or a percentage of all targets (rounded down).
     #[serde(default = "default_budget")]
+    #[schemars(schema_with = "amount_schema")]
     #[x_kube(validation = ("type(self) == int ? self >= 0 : self.matches('^([0-9]|[1-9][0-9]|100)%$')", "onFailure.budget is a number of at least 0, or a percentage from 0% to 100%"))]
     pub budget: IntOrString,
     /// What is done with the workload.

@@ -50,13 +50,22 @@ pub struct Check {
     pub vulnerabilities: Option<VulnerabilityCheck>,
     /// How many findings of each severity are tolerated. What is not named is 0.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(with = "BTreeMap<String, u32>")]
-    #[x_kube(validation = ("self.all(k, k in ['critical', 'high', 'medium', 'low', 'unknown'])", "allow: the keys are critical, high, medium, low and unknown"))]
+    #[schemars(schema_with = "allow_schema")]
     pub allow: BTreeMap<Severity, u32>,
     /// How long the check may take. At most 1h.
     #[serde(default = "default_timeout")]
     #[x_kube(validation = ("duration(self) <= duration('1h') && duration(self) >= duration('1s')", "timeout is between 1s and 1h; the default is 10m"))]
     pub timeout: Span,
+}
+
+/// One number a severity: a closed set of keys, so that a misspelt one is refused by name.
+fn allow_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let number = serde_json::json!({"type": "integer", "format": "int32", "minimum": 0, "maximum": 100_000});
+    let keys: serde_json::Map<_, _> = Severity::ALL
+        .into_iter()
+        .map(|severity| (severity.as_str().to_owned(), number.clone()))
+        .collect();
+    schemars::json_schema!({"type": "object", "properties": keys})
 }
 
 fn default_timeout() -> Span {

@@ -161,8 +161,17 @@ fn severity(word: &str) -> Severity {
         .unwrap_or(Severity::Unknown)
 }
 
-/// Reads the one JSON document that Goss wrote; `exit_code` must agree with it.
-pub fn read(json: &[u8], exit_code: Option<i32>, options: &Options) -> Result<Parsed, ReadError> {
+/// Programs that Goss asks about packages. Without any, "not installed" is what it always finds.
+pub const PACKAGE_MANAGERS: [&str; 4] = ["dpkg-query", "rpm", "apk", "pacman"];
+
+/// Reads the one JSON document that Goss wrote; `exit_code` must agree with it, and tests of packages count only where
+/// the image has a package manager to ask.
+pub fn read(
+    json: &[u8],
+    exit_code: Option<i32>,
+    options: &Options,
+    has_package_manager: bool,
+) -> Result<Parsed, ReadError> {
     if json.len() > MAX_JSON {
         return Err(ReadError::TooLarge {
             tool: TOOL,
@@ -178,6 +187,14 @@ pub fn read(json: &[u8], exit_code: Option<i32>, options: &Options) -> Result<Pa
     let mut failed = 0;
     for test in &document.results {
         count(test, options, &mut parsed, &mut failed);
+    }
+    if let Some(test) = document.results.iter().find(|test| test.resource_type == "Package")
+        && !has_package_manager
+    {
+        parsed.problems.push(format!(
+            "the test {} asks a package manager, and the image has none: test the files instead",
+            test.id()
+        ));
     }
     agree(&document, failed, parsed.not_applicable, exit_code)?;
     bounds(&document, options, &mut parsed);

@@ -1,1 +1,45 @@
-//! (see lib.rs)
+//! The kubectl plugin: one file per command. Reads only; what it prints is what the objects say.
+
+mod render;
+pub mod report;
+pub mod status;
+
+use clap::{Parser, Subcommand};
+
+/// Who runs which base image, what is released, and why.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl repave",
+    version,
+    after_help = "Examples:\n  kubectl repave status\n  kubectl repave status -o json\n  kubectl repave report debian-12-77d0aa3be1c4 -n platform"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The estate: releases, and how many workloads run on them
+    Status(status::Args),
+    /// What the checks found in one candidate
+    Report(report::Args),
+}
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// A table for people.
+    Table,
+    /// JSON for machines.
+    Json,
+}
+
+/// Runs one command.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    let client = crate::runtime::client::Clients::connect().await?.requests;
+    match cli.command {
+        Command::Status(args) => status::run(&client, &args).await,
+        Command::Report(args) => report::run(&client, &args).await,
+    }
+}

@@ -6,7 +6,10 @@
 
 use super::report::{Finding, Outcome, Report, Severity};
 use jiff::{SignedDuration, Timestamp};
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 /// What a check came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,13 +83,20 @@ pub fn judge(report: &Report, gate: &Gate, now: Timestamp) -> Judgement {
         *counts.entry(finding.severity).or_insert(0_u32) += 1;
     }
     let (verdict, message) = shut(report, gate, now).unwrap_or_else(|| by_thresholds(report, gate, &counts));
-    let worst = counted.into_iter().take(WORST).cloned().collect();
     Judgement {
         verdict,
         counts,
         message,
-        worst,
+        worst: worst(&counted),
     }
+}
+
+/// The findings that are named: the worst of each rule first, so that one rule with many hits hides no other.
+fn worst(counted: &[&Finding]) -> Vec<Finding> {
+    let mut rules = BTreeSet::new();
+    let (first_of_rule, further): (Vec<&Finding>, Vec<&Finding>) =
+        counted.iter().partition(|finding| rules.insert(finding.id.as_str()));
+    first_of_rule.into_iter().chain(further).take(WORST).cloned().collect()
 }
 
 /// Every reason to keep the gate shut that is not a finding.
@@ -303,6 +313,18 @@ mod tests {
             ..one_each
         };
         assert_eq!(judge(&findings, &fixable, at(0)).verdict, Verdict::Passed);
+    }
+
+    #[test]
+    fn a_rule_with_many_hits_hides_no_other_rule() {
+        let mut many = report(&[(Severity::High, false); 7]);
+        many.findings.push(Finding {
+            id: "other".into(),
+            severity: Severity::Low,
+            ..many.findings[0].clone()
+        });
+        let worst = judge(&many, &gate(), at(0)).worst;
+        assert_eq!((worst.len(), worst[1].id.as_str()), (WORST, "other"));
     }
 
     proptest! {

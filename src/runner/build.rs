@@ -5,10 +5,10 @@
 
 use super::{
     capture::{self, Bounds, Captured, Ended, Keep},
-    check::read_file,
+    check::{read_file, version},
     deliver::Failure,
     frame::Termination,
-    repack,
+    isolate, repack,
     termination::MAX_LOG_LINES,
 };
 use crate::checks::{Invocation, PATH};
@@ -49,6 +49,9 @@ pub struct Args {
     /// The program.
     #[arg(long, default_value = TOOL)]
     program: PathBuf,
+    /// Busybox, which enters the namespaces without a network.
+    #[arg(long, default_value = "busybox")]
+    busybox: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -91,9 +94,10 @@ pub async fn run(args: &Args) -> Result<Termination, Failure> {
     let digest = packed
         .map_err(|error| format!("packing the image was interrupted: {error}"))?
         .map_err(|error| format!("the built image cannot be packed: {error}"))?;
+    let version = version(&ask_version(args)).await.unwrap_or_default();
     Ok(Termination::Built {
         digest,
-        tool: format!("{} ({})", super::check::version(&version(args)).await, driver.as_str()),
+        tool: format!("{TOOL} {version} ({})", driver.as_str()),
         millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
 }
@@ -154,9 +158,14 @@ async fn build(args: &Args, driver: Driver) -> Result<Captured, Failure> {
         stdout: Keep::End,
     };
     let invocation = invocation(args, driver);
-    capture::run(&invocation, bounds)
-        .await
-        .map_err(|error| format!("{} cannot be started: {error}", invocation.program.display()).into())
+    let done = match args.network {
+        Network::Host => capture::run(&invocation, bounds).await,
+        Network::None => {
+            let isolated = isolate::without_network(&args.busybox, &invocation);
+            capture::run_prepared(&isolated, bounds, isolate::map_all_ids).await
+        }
+    };
+    done.map_err(|error| format!("{} cannot be started: {error}", invocation.program.display()).into())
 }
 
 fn invocation(args: &Args, driver: Driver) -> Invocation {
@@ -166,10 +175,8 @@ fn invocation(args: &Args, driver: Driver) -> Invocation {
     tag.push(":built");
     let mut words: Vec<OsString> = vec!["--root".into(), work("storage"), "--runroot".into(), work("run")];
     words.extend(["--storage-driver", driver.as_str(), "build", "--isolation", "chroot"].map(Into::into));
-    let network = match args.network {
-        Network::None => "--network=none",
-        Network::Host => "--network=host",
-    };
+    // Chroot isolation knows no other network than the one that buildah has itself; see `isolate`.
+    let network = "--network=host";
     // `never`: what is not in the layout must fail, not be looked up somewhere.
     words.extend([network, "--pull=never", "--format", "oci", "--timestamp", "0"].map(Into::into));
     words.extend([
@@ -198,7 +205,7 @@ fn environment(args: &Args) -> Vec<(String, OsString)> {
         .into()
 }
 
-fn version(args: &Args) -> Invocation {
+fn ask_version(args: &Args) -> Invocation {
     Invocation {
         program: args.program.clone(),
         args: vec!["--version".into()],
@@ -229,8 +236,8 @@ mod tests {
         let digest = "a".repeat(64);
         let text = format!("# syntax\n\nfrom r.local:5000/a/b@sha256:{digest} AS x\nUSER 0\nRUN echo \\\n  FROM y\n");
         assert_eq!(
-            rebase(&text, Path::new("/work/in")).unwrap(),
-            "# syntax\n\nFROM oci:/work/in AS x\nUSER 0\nRUN echo \\\n  FROM y\n"
+            rebase(&text, Path::new("/layout")).unwrap(),
+            "# syntax\n\nFROM oci:/layout AS x\nUSER 0\nRUN echo \\\n  FROM y\n"
         );
     }
 
@@ -265,9 +272,10 @@ mod tests {
             layout_in: dir.join("in"),
             layout_out: dir.join("out"),
             work: dir.join("work"),
-            network: Network::None,
+            network: Network::Host,
             timeout: 30,
             program,
+            busybox: "busybox".into(),
         }
     }
 
@@ -310,6 +318,18 @@ mod tests {
             fs::read_to_string(dir.path().join("buildah.drivers")).unwrap(),
             "overlay\nvfs\n"
         );
+    }
+
+    #[tokio::test]
+    async fn without_busybox_a_build_without_a_network_fails_and_does_not_get_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = Args {
+            network: Network::None,
+            busybox: "/nonexistent/busybox".into(),
+            ..args(dir.path(), "touch \"$0.ran\"")
+        };
+        assert!(run(&args).await.unwrap_err().message.contains("cannot be started"));
+        assert!(!dir.path().join("buildah.ran").exists());
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, Command},
     sync::oneshot,
     time::{sleep_until, timeout},
@@ -121,9 +121,14 @@ pub struct Captured {
 }
 
 impl Captured {
-    /// The last lines of stderr, cleaned.
+    /// The last lines of stderr, cleaned; of stdout, where a tool complains there (Goss does).
     pub fn last_lines(&self, most: usize) -> Vec<String> {
-        let text = String::from_utf8_lossy(&self.stderr);
+        let said = if self.stderr.iter().all(u8::is_ascii_whitespace) {
+            &self.stdout
+        } else {
+            &self.stderr
+        };
+        let text = String::from_utf8_lossy(&said[said.len().saturating_sub(STDERR)..]);
         let lines: Vec<&str> = text
             .lines()
             .map(str::trim_end)
@@ -162,18 +167,43 @@ fn taken(shared: &Shared) -> Pipe {
 
 /// Runs the tool to its end, or to one of the bounds. An error means that it could not be started.
 pub async fn run(invocation: &Invocation, bounds: Bounds) -> io::Result<Captured> {
-    let started = Instant::now();
-    let mut child = Command::new(&invocation.program)
+    finish(start(invocation, Stdio::null())?, bounds).await
+}
+
+/// The same for a tool that waits for a line on its stdin until `prepare` has been done to its process.
+pub async fn run_prepared(
+    invocation: &Invocation,
+    bounds: Bounds,
+    prepare: impl AsyncFnOnce(u32) -> io::Result<()>,
+) -> io::Result<Captured> {
+    let mut child = start(invocation, Stdio::piped())?;
+    let (pid, stdin) = (child.id(), child.stdin.take());
+    let (Some(pid), Some(mut stdin)) = (pid, stdin) else {
+        return Err(io::Error::other("it ended at once"));
+    };
+    // An error drops the child, which kills it.
+    prepare(pid).await?;
+    stdin.write_all(b"\n").await?;
+    drop(stdin);
+    finish(child, bounds).await
+}
+
+fn start(invocation: &Invocation, stdin: Stdio) -> io::Result<Child> {
+    Command::new(&invocation.program)
         .args(&invocation.args)
         .env_clear()
         .envs(invocation.env.iter().map(|(name, value)| (name, value)))
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true)
-        .spawn()?;
+        .spawn()
+}
+
+async fn finish(mut child: Child, bounds: Bounds) -> io::Result<Captured> {
+    let started = Instant::now();
     let (stdout, stderr) = (Shared::default(), Shared::default());
     let (too_much, overflow) = oneshot::channel();
     let reading = match bounds.stdout {

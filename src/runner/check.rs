@@ -72,10 +72,13 @@ impl Common {
                 .unwrap_or_else(|_| "{}".into())
                 .into_bytes(),
         };
-        serde_json::from_slice(&text).map_err(|error| ReadError::Crashed {
-            tool,
-            why: format!("its options are not understood: {error}"),
-        })
+        // An object first: serde would also take a list for a struct, and an empty one for all its defaults.
+        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&text)
+            .and_then(|object| serde_json::from_value(object.into()))
+            .map_err(|error| ReadError::Crashed {
+                tool,
+                why: format!("its options are not understood: {error}"),
+            })
     }
 
     /// Runs the tool and notes how it ended.
@@ -132,21 +135,17 @@ impl Common {
     }
 }
 
-/// The last word of what a tool prints for its version, or "unknown": it is for people, no verdict depends on it.
-pub async fn version(invocation: &Invocation) -> String {
+/// The number in what a tool prints for its version, if it does: it is for people, no verdict depends on it.
+pub async fn version(invocation: &Invocation) -> Option<String> {
     let bounds = Bounds {
         timeout: Duration::from_secs(20),
         stdout: Keep::Whole(64 * 1024),
     };
-    let printed = capture::run(invocation, bounds)
-        .await
-        .ok()
-        .filter(|done| done.ended == Ended::Exited(0));
-    let printed = printed.map(|done| String::from_utf8_lossy(&done.stdout).into_owned());
-    let word = printed
-        .as_deref()
-        .and_then(|text| text.lines().next()?.split_whitespace().last());
-    word.unwrap_or("unknown").to_owned()
+    let printed = capture::run(invocation, bounds).await.ok()?;
+    let text = String::from_utf8_lossy(&printed.stdout);
+    let is_number = |word: &&str| word.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit());
+    let word = text.lines().next()?.split_whitespace().find(is_number)?;
+    (printed.ended == Ended::Exited(0)).then(|| word.to_owned())
 }
 
 /// A folder that is removed when it is dropped.

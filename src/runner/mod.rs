@@ -11,6 +11,7 @@ pub mod frame;
 mod goss;
 mod grype;
 mod install;
+mod isolate;
 mod native;
 mod openscap;
 mod repack;

@@ -59,8 +59,8 @@ async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
     known.content = Some(format!("{}, profile {}", datastream.display(), args.profile));
     let mut ask = openscap::version();
     ask.program.clone_from(&args.program);
-    known.version = version(&ask).await;
-    let excluded = excluded(&datastream, &args.profile, &options)?;
+    known.version = version(&ask).await.unwrap_or_default();
+    let (excluded, left_out) = excluded(&datastream, &args.profile, &options)?;
     let scratch = args.common.scratch(TOOL)?;
     let files = Files {
         root: &args.root,
@@ -85,6 +85,7 @@ async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
         profile: tailoring::PROFILE,
         base_profile: &args.profile,
         excluded: &excluded,
+        left_out,
         options: &options,
     };
     openscap::read(BufReader::new(opened(files.results, "results")?), &expected)
@@ -114,10 +115,12 @@ fn datastream(args: &Args, content: &Content) -> Result<PathBuf, ReadError> {
     })
 }
 
-fn excluded(datastream: &Path, profile: &str, options: &Options) -> Result<Excluded, ReadError> {
+fn excluded(datastream: &Path, profile: &str, options: &Options) -> Result<(Excluded, u64), ReadError> {
     let analysis = tailoring::analyse(BufReader::new(opened(datastream, "data stream")?))?;
     if analysis.has_profile(profile) {
-        return Ok(analysis.excluded(&options.exclude_rules));
+        let excluded = analysis.excluded(&options.exclude_rules);
+        let left_out = analysis.left_out(profile, &excluded);
+        return Ok((excluded, left_out));
     }
     Err(ReadError::Crashed {
         tool: TOOL,

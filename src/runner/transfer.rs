@@ -153,3 +153,82 @@ pub async fn push(args: &PushArgs) -> Result<Termination, Failure> {
         millis: millis(started),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::digest::Digest,
+        registry::testing::{TestRegistry, push_image},
+    };
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli<T: clap::Args> {
+        #[command(flatten)]
+        args: T,
+    }
+
+    fn parsed<T: clap::Args>(words: &[&str]) -> T {
+        Cli::parse_from([&["x"], words].concat()).args
+    }
+
+    #[tokio::test]
+    async fn what_was_pulled_is_pushed_under_the_same_digest() {
+        let registry = TestRegistry::docker().await;
+        let host = registry.host();
+        let from: Repository = format!("{host}/a/base").parse().unwrap();
+        let pushed = push_image(&registry.client(), &from, "1", &[b"one", b"two"]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let layout = dir.path().join("layout");
+        let layout = layout.to_str().unwrap();
+        let image = from.at(&pushed.digest).to_string();
+        let words = [
+            "--insecure-host",
+            host,
+            "--image",
+            &image,
+            "--out",
+            layout,
+            "--platform",
+            "linux/amd64",
+        ];
+        let done = pull(&parsed(&words)).await.unwrap();
+        assert!(matches!(done, Termination::Pulled { digest, .. } if digest == pushed.digest));
+        let to = format!("{host}/b/staging");
+        let words = ["--insecure-host", host, "--layout", layout, "--repository", &to];
+        let done = push(&parsed(&words)).await.unwrap();
+        assert!(matches!(done, Termination::Pushed { digest, .. } if digest == pushed.digest));
+        let copy = to.parse::<Repository>().unwrap().at(&pushed.digest);
+        assert!(
+            registry
+                .client()
+                .head(&copy, &Auth::anonymous())
+                .await
+                .unwrap()
+                .is_some()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_tag_an_unknown_digest_and_bad_credentials_are_failures() {
+        let registry = TestRegistry::docker().await;
+        let host = registry.host();
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("layout");
+        let out = out.to_str().unwrap();
+        let tag = pull(&parsed(&["--image", &format!("{host}/a:1"), "--out", out]))
+            .await
+            .unwrap_err();
+        assert!(tag.message.contains("by digest"), "{}", tag.message);
+        let unknown = format!("{host}/a@{}", Digest::of(b"unknown"));
+        let words = ["--insecure-host", host, "--image", &unknown, "--out", out];
+        assert!(pull(&parsed(&words)).await.is_err());
+        let auth = dir.path().join("auth");
+        std::fs::write(&auth, "{\"auths\":{\"x\":{\"auth\":\"c2VjcmV0\"}}").unwrap();
+        let words = [&words[..], &["--auth", auth.to_str().unwrap()]].concat();
+        let refused = pull(&parsed(&words)).await.unwrap_err().message;
+        assert!(!refused.contains("c2VjcmV0"), "{refused}");
+        assert!(!dir.path().join("layout/oci-layout").exists());
+    }
+}

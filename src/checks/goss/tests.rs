@@ -16,6 +16,31 @@ fn skipping(max_skipped: u64) -> Options {
     }
 }
 
+fn read(json: &[u8], exit_code: Option<i32>, options: &Options) -> Result<Parsed, ReadError> {
+    super::read(json, exit_code, options, true)
+}
+
+#[test]
+fn a_package_test_without_a_package_manager_is_a_problem_because_it_would_always_pass() {
+    let test = json!({"resource-type": "Package", "resource-id": "telnet", "property": "installed", "result": 0, "successful": true});
+    let document = json!({"results": [test], "summary": {"test-count": 1, "failed-count": 0, "skipped-count": 0}});
+    let text = serde_json::to_vec(&document).unwrap();
+    assert_eq!(
+        read(&text, Some(0), &Options::default()).unwrap().problems,
+        Vec::<String>::new()
+    );
+    let parsed = super::read(&text, Some(0), &Options::default(), false).unwrap();
+    assert!(parsed.problems[0].contains("package:telnet:installed asks a package manager"));
+    // The same in what Goss really said about an image without one.
+    let distroless = super::read(DISTROLESS, Some(1), &Options::default(), false).unwrap();
+    assert!(
+        distroless
+            .problems
+            .iter()
+            .any(|problem| problem.contains("asks a package manager"))
+    );
+}
+
 #[test]
 fn a_bad_root_gives_one_finding_per_failed_test_with_what_the_gossfile_says_about_it() {
     let parsed = read(BAD, Some(1), &skipping(2)).unwrap();

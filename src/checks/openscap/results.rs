@@ -32,6 +32,8 @@ pub struct Expected<'a> {
     pub base_profile: &'a str,
     /// Rules whose result must not count, whatever it is.
     pub excluded: &'a Excluded,
+    /// How many of them the profile had selected.
+    pub left_out: u64,
     /// The policy's bounds.
     pub options: &'a Options,
 }
@@ -97,6 +99,7 @@ pub fn read(file: impl BufRead, expected: &Expected<'_>) -> Result<Parsed, ReadE
             reading.version,
             expected.base_profile
         )),
+        not_applicable: expected.left_out,
         ..Parsed::default()
     };
     let mut unknown = 0;
@@ -157,8 +160,8 @@ impl Reading {
     fn count(&self, result: &RuleResult, expected: &Expected<'_>, parsed: &mut Parsed, unknown: &mut u64) {
         let name = short(&result.rule);
         if expected.excluded.contains_key(&result.rule) {
-            // It should have been deselected; a vacuous pass must not count even if it was not.
-            parsed.not_applicable += 1;
+            // It should have been deselected, and is counted in `left_out`; a vacuous pass must not count even if it
+            // was not.
             return;
         }
         match result.result.as_str() {
@@ -176,7 +179,9 @@ impl Reading {
                     .findings
                     .push(self.finding(result, Some("could not be evaluated")));
             }
-            "notapplicable" | "notchecked" | "informational" | "notselected" => parsed.not_applicable += 1,
+            "notapplicable" | "notchecked" | "informational" => parsed.not_applicable += 1,
+            // Not in the profile at all.
+            "notselected" => {}
             "error" => parsed.problems.push(format!("the rule {name} ended in an error")),
             // `fixed` means that something was changed, and nothing may be.
             other => parsed

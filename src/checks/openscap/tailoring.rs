@@ -11,7 +11,7 @@ use super::{
 use crate::checks::ReadError;
 use quick_xml::events::BytesStart;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt::Write as _,
     io::BufRead,
 };
@@ -43,11 +43,18 @@ const MAX_NODES: usize = 200_000;
 #[derive(Debug, Default)]
 pub struct Analysis {
     rules: Vec<Rule>,
-    profiles: BTreeSet<String>,
+    profiles: BTreeMap<String, Profile>,
     /// Which OVAL items an item refers to.
     edges: HashMap<String, Vec<String>>,
     /// The probe of an OVAL object.
     probes: HashMap<String, String>,
+}
+
+#[derive(Debug, Default)]
+struct Profile {
+    extends: Option<String>,
+    /// Rule and whether it is selected, in the order of the document.
+    selects: Vec<(String, bool)>,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +87,7 @@ struct Walk {
     open: Vec<Open>,
     platforms: Vec<String>,
     rule: Option<Rule>,
+    profile: Option<(String, Profile)>,
     oval_check: bool,
     nodes: usize,
 }
@@ -107,7 +115,19 @@ impl Walk {
     fn rule_part(&mut self, name: &str, id: Option<String>, start: &BytesStart<'_>) -> Result<(), ReadError> {
         match (name, id) {
             ("Profile", Some(id)) => {
-                self.analysis.profiles.insert(id);
+                self.grow()?;
+                let profile = Profile {
+                    extends: attribute(start, "extends"),
+                    ..Profile::default()
+                };
+                self.profile = Some((id, profile));
+            }
+            ("select", _) => {
+                self.grow()?;
+                if let (Some((_, profile)), Some(rule)) = (&mut self.profile, attribute(start, "idref")) {
+                    let selected = matches!(attribute(start, "selected").as_deref(), Some("true" | "1"));
+                    profile.selects.push((rule, selected));
+                }
             }
             ("Rule", Some(id)) => {
                 self.grow()?;
@@ -190,6 +210,7 @@ impl Sink for Walk {
                 }
                 self.platforms.truncate(open.platforms);
             }
+            "Profile" => self.analysis.profiles.extend(self.profile.take()),
             "Group" => self.platforms.truncate(open.platforms),
             "check" => self.oval_check = false,
             _ => {}
@@ -201,15 +222,33 @@ impl Sink for Walk {
 impl Analysis {
     /// Whether the data stream has this profile.
     pub fn has_profile(&self, profile: &str) -> bool {
-        self.profiles.contains(&full_profile(profile))
+        self.profiles.contains_key(&full_profile(profile))
     }
 
     /// The short names of all its profiles.
     pub fn profiles(&self) -> Vec<&str> {
         self.profiles
-            .iter()
+            .keys()
             .filter_map(|id| id.strip_prefix(PROFILE_PREFIX))
             .collect()
+    }
+
+    /// How many of the excluded rules the profile has selected: so many questions stay unanswered.
+    pub fn left_out(&self, profile: &str, excluded: &Excluded) -> u64 {
+        let mut chain = Vec::new();
+        let mut next = self.profiles.get(&full_profile(profile));
+        while let Some(profile) = next.filter(|_| chain.len() < self.profiles.len()) {
+            chain.push(profile);
+            next = profile.extends.as_ref().and_then(|id| self.profiles.get(id));
+        }
+        let mut selected: BTreeMap<&str, bool> = BTreeMap::new();
+        for profile in chain.into_iter().rev() {
+            selected.extend(profile.selects.iter().map(|(rule, on)| (rule.as_str(), *on)));
+        }
+        excluded
+            .keys()
+            .filter(|rule| selected.get(rule.as_str()) == Some(&true))
+            .count() as u64
     }
 
     /// The rules that an image cannot answer, and those that the policy leaves out.

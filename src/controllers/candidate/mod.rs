@@ -8,6 +8,8 @@ mod jobs;
 mod observe;
 mod plan;
 mod status;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use super::{

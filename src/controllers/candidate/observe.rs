@@ -367,8 +367,11 @@ async fn delivered<T>(
     }
     let log = match &termination {
         Termination::Reported(_) => log_of(ctx, wish, pod, container).await?,
-        Termination::Pulled { .. } | Termination::Pushed { .. } | Termination::Built { .. } => Vec::new(),
-        Termination::Installed { .. } | Termination::Failed(_) => Vec::new(),
+        Termination::Pulled { .. }
+        | Termination::Pushed { .. }
+        | Termination::Built { .. }
+        | Termination::Installed { .. }
+        | Termination::Failed(_) => Vec::new(),
     };
     Ok(read(&log, termination))
 }
@@ -417,7 +420,7 @@ fn describe_pod(pod: &Pod) -> String {
         if let Some(ended) = state.terminated.filter(|ended| ended.exit_code != 0) {
             let message = ended.message.and_then(|text| Termination::decode(&text).ok());
             let failed = match message {
-                Some(Termination::Failed(failed)) => format!(": {}", failed.message),
+                Some(Termination::Failed(failed)) => format!(": {} {}", failed.message, failed.log.join(" | ")),
                 _ => String::new(),
             };
             let reason = ended.reason.unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use super::{
     jobs,
-    observe::{CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, Verification},
+    observe::{CheckState, JobState, MAX_ATTEMPTS, Observed, Stage},
     validate::Wish,
 };
 use crate::{
@@ -41,14 +41,9 @@ pub enum Action {
 /// The actions for the stage that is next.
 pub fn plan(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, settings: &Settings) -> Vec<Action> {
     match &observed.stage {
-        Stage::Finished => Vec::new(),
         Stage::Pull => vec![Action::CopyToStaging],
-        Stage::Verify(
-            Verification::Genuine(_)
-            | Verification::Refused(_)
-            | Verification::NotSignedYet(_)
-            | Verification::NothingDeclared,
-        ) => Vec::new(),
+        // What was verified is only said in the status; nothing is done.
+        Stage::Finished | Stage::Verify(_) => Vec::new(),
         Stage::Build(_) if !wish.violations.is_empty() => Vec::new(),
         Stage::Build(state) => next_attempt(state)
             .map(|attempt| {

@@ -304,8 +304,7 @@ impl<'a> Draft<'a> {
             );
             return;
         }
-        if let Some((reason, message)) = refusal(&judged) {
-            let message = format!("{message} Full report: kubectl repave report {}", self.wish.name);
+        if let Some((reason, message)) = refusal(&self.wish.name, &judged) {
             self.conditions.set(step.as_str(), Truth::False, reason, message);
             self.begin(step);
         } else {
@@ -342,7 +341,7 @@ impl<'a> Draft<'a> {
         };
         let only_findings = failed.iter().all(|s| s.verdict == Verdict::Failed.as_str());
         let owned: Vec<CheckSummary> = failed.into_iter().cloned().collect();
-        if let Some((reason, message)) = refusal(&owned) {
+        if let Some((reason, message)) = refusal(&self.wish.name, &owned) {
             let result = if only_findings {
                 CandidateResult::Rejected
             } else {
@@ -388,7 +387,7 @@ impl<'a> Draft<'a> {
 }
 
 /// Why a gate stays shut: what failed, then what could not be judged, then the worst findings.
-fn refusal(judged: &[CheckSummary]) -> Option<(&'static str, String)> {
+fn refusal(candidate: &str, judged: &[CheckSummary]) -> Option<(&'static str, String)> {
     let shut: Vec<_> = judged
         .iter()
         .filter(|s| s.verdict != Verdict::Passed.as_str())
@@ -408,7 +407,13 @@ fn refusal(judged: &[CheckSummary]) -> Option<(&'static str, String)> {
     } else {
         format!(" Top: {}.", top.join("; "))
     };
-    Some((reason, format!("{}. Nothing was promoted.{top}", lines.join("; "))))
+    Some((
+        reason,
+        format!(
+            "{}. Nothing was promoted. Report: kubectl repave report {candidate}.{top}",
+            lines.join("; ")
+        ),
+    ))
 }
 
 fn describe_check(summary: &CheckSummary) -> String {

@@ -42,9 +42,19 @@ fn what_the_policy_leaves_out_is_left_out_too() {
 }
 
 #[test]
+fn rules_that_the_profile_had_selected_are_counted_through_its_ancestors() {
+    let analysis = analyse(STREAM.as_bytes()).unwrap();
+    let excluded = analysis.excluded(&[]);
+    // Level 1 selects sysctl, world_writable and plain_file; level 2 adds kernel and takes sysctl out.
+    assert_eq!(analysis.left_out("cis_level1_server", &excluded), 2);
+    assert_eq!(analysis.left_out("cis_level2_server", &excluded), 2);
+    assert_eq!(analysis.left_out("none", &excluded), 0);
+}
+
+#[test]
 fn profiles_are_known_by_their_short_and_full_names() {
     let analysis = analyse(STREAM.as_bytes()).unwrap();
-    assert_eq!(analysis.profiles(), ["cis_level1_server"]);
+    assert_eq!(analysis.profiles(), ["cis_level1_server", "cis_level2_server", "loop"]);
     assert!(analysis.has_profile("cis_level1_server"));
     assert!(analysis.has_profile("xccdf_org.ssgproject.content_profile_cis_level1_server"));
     assert!(!analysis.has_profile("stig"));

@@ -1,0 +1,70 @@
+# Everything that a person or CI does with this project. `make help` lists it.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+CLUSTER := e2e/cluster/cluster
+TARGET := x86_64-unknown-linux-gnu
+export RUST_BACKTRACE ?= 0
+
+.PHONY: help prepare build binaries tools images generate verify lint fmt test test-fast test-docs e2e demo demo-clean cluster cluster-down deny
+
+help: ## Show this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+demo: binaries cluster images ## Play the whole story on a local cluster; leaves it up
+	@cargo build --quiet --package repave-e2e --bin demo
+	@$(CLUSTER) run target/debug/demo
+
+demo-clean: cluster-down ## Remove the demo's cluster and all that it made
+	@rm -rf target/e2e
+
+cluster: tools ## Start the local cluster (kubeconfig: target/cluster/kubeconfig)
+	@$(CLUSTER) up
+
+cluster-down: ## Remove the local cluster; the built tools stay
+	@$(CLUSTER) down
+
+test: prepare lint verify test-fast e2e ## Every test; installs what it needs
+
+test-fast: ## What needs no cluster
+	@cargo test --workspace --lib --bins
+
+e2e: binaries cluster images ## The tests on a real cluster
+	@cargo test --package repave --test chart_rbac
+	@$(CLUSTER) run cargo test --package repave-e2e --tests -- --test-threads=1
+	@$(CLUSTER) down
+
+build: ## Build everything for this machine
+	@cargo build --workspace --all-targets
+
+binaries: prepare ## The static binary that goes into the images
+	@echo "binary       repave, static"
+	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --profile e2e --target $(TARGET) --bin repave --bin kubectl-repave
+	@mkdir -p target/e2e-bin target/tools/bin
+	@cmp -s target/$(TARGET)/e2e/repave target/e2e-bin/repave || cp target/$(TARGET)/e2e/repave target/e2e-bin/repave
+	@cp target/$(TARGET)/e2e/kubectl-repave target/tools/bin/kubectl-repave
+
+tools: prepare ## The programs of the cluster and the checks, from their Go modules
+	@e2e/tools/build cluster checks helm
+
+images: tools ## The images of the story, from Debian packages
+	@e2e/images/build
+
+prepare: ## Install what is missing on this machine (needs root)
+	@e2e/prepare
+
+generate: ## Write crds/ and the chart's copy from the types
+	@cargo run --quiet --bin repave -- crds --out crds
+	@cp crds/repave.dev_*.yaml charts/repave-crds/files/
+
+verify: generate ## Fail if generated files are not committed
+	@git diff --exit-code -- crds charts/repave-crds/files || { echo "generated files differ: commit what make generate wrote"; exit 1; }
+
+lint: ## Formatting and lints
+	@cargo fmt --all --check
+	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+
+fmt: ## Format
+	@cargo fmt --all
+
+deny: ## Licences, bans and advisories (needs cargo-deny)
+	@cargo deny check
