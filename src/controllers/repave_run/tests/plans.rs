@@ -220,7 +220,10 @@ fn the_annotation_map_is_made_where_there_is_none() {
 #[test]
 fn a_rollback_takes_its_place_in_the_limit_even_when_its_hold_is_replaced_and_expires() {
     let waves = json!({"waves": [{"name": "all", "maxConcurrent": 1}]});
-    let workloads = [(Kind::Direct, Behaviour::Crashes, false), (Kind::Direct, Behaviour::Healthy, false)];
+    let workloads = [
+        (Kind::Direct, Behaviour::Crashes, false),
+        (Kind::Direct, Behaviour::Healthy, false),
+    ];
     let mut world = World::new(&waves, &workloads);
     assert_eq!(world.step().len(), 1);
     world.tick_all();
