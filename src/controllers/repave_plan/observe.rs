@@ -8,11 +8,10 @@ use crate::{
     controllers::{
         context::Context,
         repave_run::{
-            Images,
+            Images, consumption,
             estate::{self, Query},
             gate,
             observe::{ObserveError, candidates},
-            target,
         },
     },
     domain::lineage::{Release, ReleaseIndex},
@@ -97,7 +96,7 @@ pub async fn observe(
                 estate
                     .workloads
                     .iter()
-                    .filter(|seen| target::is_outdated(seen, release))
+                    .filter(|seen| consumption::is_outdated(seen, release))
                     .count(),
             );
             base.incomplete = estate.not_yet > 0;

@@ -36,10 +36,10 @@ pub fn summarize(
     let newest = runs.iter().max_by_key(|run| (run.creation_timestamp(), run.name_any()));
     let mut conditions = Conditions::from(&old.conditions, generation, now);
     let said: Vec<Says> = observed.bases.iter().map(|base| says(plan, base, runs)).collect();
-    let waiting = observed
-        .bases
-        .iter()
-        .any(|base| base.incomplete || base.outdated.is_some_and(|n| n > 0));
+    // A candidate is not watched from here: its proof may come a moment after the release.
+    let waiting = observed.bases.iter().any(|base| {
+        base.incomplete || base.outdated.is_some_and(|n| n > 0) || matches!(base.release, Released::Unproven { .. })
+    });
     match said.into_iter().min() {
         Some(Says::Stalled(reason, message)) => conditions.stalled(reason, message),
         Some(Says::Working(reason, message)) => conditions.reconciling(reason, message),

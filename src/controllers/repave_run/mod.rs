@@ -4,7 +4,7 @@
 //! |---|---|
 //! | validate (pure) | `validate` |
 //! | observe (reads only) | `observe`, with `estate` (workloads), `images` (layers), `gate` (may it start anything?) |
-//! | plan (pure) | `target` (one state per target), `progress` (waves), `plan` (actions), `patch` (the one write) |
+//! | plan (pure) | `consumption` and `target` (one state per target), `progress` (waves), `plan` (actions), `patch` (the one write) |
 //! | apply (writes) | `apply` |
 //! | summarize (pure) | `status`, `rows` |
 //!
@@ -12,6 +12,7 @@
 //! about a roll-out. A finished run is never touched again.
 
 pub mod apply;
+pub mod consumption;
 pub mod estate;
 pub mod gate;
 pub mod images;

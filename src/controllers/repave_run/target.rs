@@ -3,12 +3,18 @@
 //! The states are derived anew from the live objects in every reconcile and are stored nowhere, so that a restart or a
 //! lost status changes nothing. Must not decide what is done next: that is `plan.rs`.
 
-use super::{estate::Seen, gate::Gate, observe::Observed, validate::Validated};
+use super::{
+    consumption::{Consumption, consumption},
+    estate::Seen,
+    gate::Gate,
+    observe::Observed,
+    validate::Validated,
+};
 use crate::{
     api::repave_plan::FailureAction,
     domain::{
         image_ref::{ImageRef, Repository},
-        lineage::{Lineage, Release},
+        lineage::Release,
         marks::{HELD_BY_REPAVE, Hold, HoldMark},
         ownership::Owner,
         wave,
@@ -115,49 +121,6 @@ impl Target<'_> {
     }
 }
 
-/// What the images of a workload are to the base image and the target.
-#[derive(Debug, Default)]
-struct Consumption {
-    outdated: Vec<usize>,
-    current: bool,
-    newer: Option<Release>,
-    elsewhere: Option<Repository>,
-    derived: Option<Release>,
-}
-
-/// Whether a release comes before the target.
-fn is_older(release: &Release, target: &Release) -> bool {
-    release.digest != target.digest && release.promoted_at <= target.promoted_at
-}
-
-fn consumption(seen: &Seen, target: &Release) -> Consumption {
-    let mut found = Consumption::default();
-    for (at, image) in seen.images.iter().enumerate() {
-        match &image.lineage {
-            Lineage::Direct(release) if release.base_image != target.base_image => {}
-            Lineage::Direct(release) if release.digest == target.digest => found.current = true,
-            Lineage::Direct(release) if !is_older(release, target) => found.newer = Some(release.clone()),
-            Lineage::Direct(_) if image.repository.as_ref() != Some(&target.repository) => {
-                found.elsewhere.clone_from(&image.repository);
-            }
-            Lineage::Direct(_) => found.outdated.push(at),
-            Lineage::Derived { release, .. }
-                if release.base_image == target.base_image && is_older(release, target) =>
-            {
-                found.derived = Some(release.clone());
-            }
-            Lineage::Derived { .. } | Lineage::Unknown => {}
-        }
-    }
-    found
-}
-
-/// Whether a workload runs, or is built on, a release that is older than the target.
-pub fn is_outdated(seen: &Seen, target: &Release) -> bool {
-    let found = consumption(seen, target);
-    !found.outdated.is_empty() || found.elsewhere.is_some() || found.derived.is_some()
-}
-
 /// The state of every target. Workloads that have nothing to do with the base image are none.
 pub fn targets<'a>(v: &Validated, observed: &'a Observed, started: Timestamp, now: Timestamp) -> Vec<Target<'a>> {
     let Some(release) = &observed.target else {
@@ -203,11 +166,11 @@ impl Judge<'_> {
         let state = self.state(seen, &found, wave);
         let in_flight = match &state {
             State::Rolling | State::Failing { .. } => true,
-            // The rollback itself replaces pods too.
-            State::Held { rolled_back, .. } => {
-                *rolled_back && workload.rollout == (Rollout::Rolling { supervised: true })
+            // A rollback replaces pods too, and so does a move that somebody held or took back in the middle.
+            State::Held { .. } | State::Failed { .. } | State::Skipped(_) => {
+                self.ours(seen) && workload.rollout == (Rollout::Rolling { supervised: true })
             }
-            State::Pending { .. } | State::Done | State::Failed { .. } | State::Skipped(_) => false,
+            State::Pending { .. } | State::Done => false,
         };
         Some(Target {
             seen,
@@ -393,6 +356,11 @@ impl Judge<'_> {
     }
 }
 
+/// A moment plus a span; the end of time when that is beyond it.
+pub fn later(at: Timestamp, span: SignedDuration) -> Timestamp {
+    at.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
 fn reported_only(found: &Consumption) -> Skip {
     if let Some(repository) = &found.elsewhere {
         return Skip::OtherRepository(repository.clone());
@@ -402,9 +370,4 @@ fn reported_only(found: &Consumption) -> Skip {
         (Some(release), None) => Skip::Newer(release.clone()),
         (None, None) => Skip::NoWave,
     }
-}
-
-/// A moment plus a span; the end of time when that is beyond it.
-pub fn later(at: Timestamp, span: SignedDuration) -> Timestamp {
-    at.checked_add(span).unwrap_or(Timestamp::MAX)
 }

@@ -2,7 +2,8 @@
 
 use super::{
     super::{gate::Gate, plan::Action},
-    world::{Behaviour, Fault, Kind, World, image_of, patched},
+    objects::{image_of, patched},
+    world::{Behaviour, Fault, Kind, World},
 };
 use crate::{api::repave_run::Counts, controllers::conditions, domain::digest::Digest};
 use jiff::SignedDuration;
@@ -214,4 +215,24 @@ fn the_annotation_map_is_made_where_there_is_none() {
     bare["metadata"].as_object_mut().unwrap().remove("annotations");
     let after = patched(&bare, &patch).unwrap();
     assert_eq!(after["metadata"]["annotations"].as_object().unwrap().len(), 3);
+}
+
+#[test]
+fn a_rollback_takes_its_place_in_the_limit_even_when_its_hold_is_replaced_and_expires() {
+    let waves = json!({"waves": [{"name": "all", "maxConcurrent": 1}]});
+    let workloads = [
+        (Kind::Direct, Behaviour::Crashes, false),
+        (Kind::Direct, Behaviour::Healthy, false),
+    ];
+    let mut world = World::new(&waves, &workloads);
+    assert_eq!(world.step().len(), 1);
+    world.tick_all();
+    assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
+    let key = world.key(0);
+    let soon = world.now + SignedDuration::from_secs(1);
+    world.hold(&key, Some(soon));
+    world.now += SignedDuration::from_secs(2);
+    assert_eq!(world.step(), [], "the pods of the rollback are still being replaced");
+    world.tick(&key);
+    assert!(matches!(world.step().as_slice(), [Action::Move { .. }]));
 }

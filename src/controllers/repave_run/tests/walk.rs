@@ -3,7 +3,8 @@
 
 use super::{
     super::{gate::Gate, plan, target},
-    world::{Behaviour, Fault, Kind, World, image_of},
+    objects::image_of,
+    world::{Behaviour, Fault, Kind, World},
 };
 use jiff::SignedDuration;
 use proptest::prelude::*;
@@ -147,8 +148,6 @@ fn check_the_end(world: &mut World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     #[test]
     fn no_promise_is_broken_on_the_way_through_any_estate(
         spec in spec(),

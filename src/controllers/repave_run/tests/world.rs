@@ -1,28 +1,30 @@
 //! A small cluster in memory: Deployments as the API server stores them, JSON patches as it applies them, and a
 //! deployment controller that a test drives step by step. Every patch is checked against the promises of a run.
 
-use super::super::{
-    apply::Applied,
-    estate::{self, Query},
-    gate::Gate,
-    images::Layers,
-    observe::Observed,
-    overlay,
-    plan::{self, Action},
-    progress,
-    status::{self, Summary},
-    target,
-    validate::{Validated, validate},
+use super::{
+    super::{
+        apply::Applied,
+        estate::{self, Query},
+        gate::Gate,
+        images::Layers,
+        observe::Observed,
+        overlay,
+        plan::{self, Action},
+        progress,
+        status::{self, Summary},
+        target,
+        validate::{Validated, validate},
+    },
+    objects::{bump, bump_generation, image_of, new_workload, observed, parse, patched, without_ours},
 };
 use crate::{
     api::{RepaveRun, RepaveRunStatus},
     controllers::driver::Next,
     domain::{
         digest::Digest,
-        image_ref::Repository,
         lineage::{Release, ReleaseIndex, chain_ids},
         wave,
-        workload::{Rollout, Workload, WorkloadKey},
+        workload::{Rollout, WorkloadKey},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -73,7 +75,9 @@ pub struct Sim {
     /// Until when a person holds it.
     pub hold: Option<Timestamp>,
     pub reverted: bool,
-    settled_once: bool,
+    pub settled_once: bool,
+    /// Since when it makes no progress, and in which generation.
+    pub stuck: Option<(Value, Timestamp)>,
 }
 
 #[derive(Debug, Clone)]
@@ -231,7 +235,25 @@ impl World {
         let (available, reason) = match (sim.kind, sim.behaviour, on_target) {
             (Kind::UnhealthyBefore, _, _) => (1, "ProgressDeadlineExceeded"),
             (Kind::BusyBefore, _, false) if first => (1, "ReplicaSetUpdated"),
-            (_, Behaviour::Crashes | Behaviour::NeverReady, true) => (1, "ReplicaSetUpdated"),
+            (_, Behaviour::Crashes | Behaviour::NeverReady, true) => {
+                let generation = sim.object["metadata"]["generation"].clone();
+                let since = sim
+                    .stuck
+                    .take()
+                    .filter(|(of, _)| *of == generation)
+                    .map_or(now, |(_, since)| since);
+                sim.stuck = Some((generation, since));
+                // spec.progressDeadlineSeconds
+                let gave_up = now.duration_since(since) >= SignedDuration::from_secs(60);
+                (
+                    1,
+                    if gave_up {
+                        "ProgressDeadlineExceeded"
+                    } else {
+                        "ReplicaSetUpdated"
+                    },
+                )
+            }
             (_, Behaviour::CrashesLater, true) if sim.settled_once => (0, "NewReplicaSetAvailable"),
             _ => (2, "NewReplicaSetAvailable"),
         };
@@ -485,98 +507,4 @@ impl World {
             }
         }
     }
-}
-
-fn new_workload(name: &str, kind: Kind, behaviour: Behaviour, canary: bool) -> Sim {
-    let repository: Repository = REPOSITORY.parse().unwrap();
-    let v1 = repository.at(&release("v1", 1).digest).to_string();
-    let image = match kind {
-        Kind::OnTarget => repository.at(&release("v3", 3).digest).to_string(),
-        Kind::Derived => format!("registry.test/shop/app@{}", Digest::of(b"derived")),
-        Kind::Unrelated => format!("registry.test/other/app@{}", Digest::of(b"other")),
-        Kind::Mirror => format!("mirror.test/base/debian@{}", release("v1", 1).digest),
-        Kind::Direct | Kind::TwoContainers | Kind::Flux | Kind::Paused | Kind::UnhealthyBefore | Kind::BusyBefore => v1,
-    };
-    let mut labels = json!({"app": name});
-    if canary {
-        labels["tier"] = json!("canary");
-    }
-    if kind == Kind::Flux {
-        labels["kustomize.toolkit.fluxcd.io/name"] = json!("apps");
-    }
-    let mut containers = vec![json!({"name": "app", "image": image, "command": ["run"]})];
-    if kind == Kind::TwoContainers {
-        containers.push(json!({"name": "log", "image": format!("registry.test/log@{}", Digest::of(b"log"))}));
-    }
-    Sim {
-        kind,
-        behaviour,
-        object: json!({
-            "metadata": {"name": name, "namespace": "shop", "uid": format!("uid-{name}"), "resourceVersion": "1",
-                "generation": 1, "labels": labels, "annotations": {"deployment.kubernetes.io/revision": "1"}},
-            "spec": {"replicas": 2, "paused": kind == Kind::Paused, "selector": {"matchLabels": {"app": name}},
-                "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": containers}}},
-        }),
-        forward: 0,
-        back: 0,
-        hold: None,
-        reverted: false,
-        settled_once: false,
-    }
-}
-
-fn parse(object: &Value) -> Workload {
-    Workload::from_deployment(&serde_json::from_value(object.clone()).unwrap()).unwrap()
-}
-
-pub fn image_of(object: &Value) -> String {
-    object["spec"]["template"]["spec"]["containers"][0]["image"]
-        .as_str()
-        .unwrap()
-        .to_owned()
-}
-
-fn observed(object: &Value) -> bool {
-    object["status"]["observedGeneration"] == object["metadata"]["generation"]
-}
-
-fn bump(object: &mut Value, field: &str) {
-    let old: u64 = object["metadata"][field].as_str().unwrap().parse().unwrap();
-    object["metadata"][field] = json!((old + 1).to_string());
-}
-
-fn bump_generation(object: &mut Value) {
-    object["metadata"]["generation"] = json!(object["metadata"]["generation"].as_i64().unwrap() + 1);
-}
-
-/// The object without the fields that a run may write.
-fn without_ours(object: &Value) -> Value {
-    let mut object = object.clone();
-    object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(null);
-    let annotations = object["metadata"]["annotations"].as_object_mut().unwrap();
-    annotations.retain(|key, _| !key.starts_with("repave.dev/"));
-    object
-}
-
-/// A JSON patch as the API server applies it; `None` when a test fails.
-pub fn patched(object: &Value, patch: &Value) -> Option<Value> {
-    let mut object = object.clone();
-    for op in patch.as_array().unwrap() {
-        let (path, value) = (op["path"].as_str().unwrap(), &op["value"]);
-        match op["op"].as_str().unwrap() {
-            "test" => {
-                if object.pointer(path) != Some(value) {
-                    return None;
-                }
-            }
-            "replace" => *object.pointer_mut(path)? = value.clone(),
-            "add" => {
-                let (parent, key) = path.rsplit_once('/').unwrap();
-                let parent = object.pointer_mut(parent)?.as_object_mut()?;
-                parent.insert(key.replace("~1", "/").replace("~0", "~"), value.clone());
-            }
-            other => panic!("no such operation: {other}"),
-        }
-    }
-    Some(object)
 }
