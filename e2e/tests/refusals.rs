@@ -327,9 +327,9 @@ fn repave_plan_refusals() -> Vec<Refusal> {
     let waves = "waves is empty: leave it out for one wave with everything, or name at least one";
     let one_of = "a wave names selector or percent, not both; with neither it takes all that is left";
     let percent =
-        "a wave of 0 percent takes nothing: percent is between 1 and 100, or leave it out to take all that is left";
-    let concurrent = "maxConcurrent is a number of at least 1, or a percentage from 1% to 100%";
-    let budget = "onFailure.budget is a number of at least 0, or a percentage from 0% to 100%";
+        "percent is between 1 and 100: a wave of 0 percent would take nothing; leave it out to take all that is left";
+    let concurrent = "maxConcurrent is a number from 1 to 100000, or a percentage from 1% to 100%";
+    let budget = "onFailure.budget is a number from 0 to 100000, or a percentage from 0% to 100%";
     let deadline = "health.rolloutDeadline is shorter than 5s: no workload rolls that fast; the default is 10m";
     vec![
         refusal("/metadata/name", long_name(), name),
@@ -344,6 +344,8 @@ fn repave_plan_refusals() -> Vec<Refusal> {
         refusal("/spec/waves/0/percent", 10.into(), one_of),
         refusal("/spec/waves/1/percent", 0.into(), percent),
         refusal("/spec/waves/1/percent", 101.into(), percent),
+        refusal("/spec/waves/1/maxConcurrent", 5_000_000_000_i64.into(), concurrent),
+        refusal("/spec/onFailure/budget", 5_000_000_000_i64.into(), budget),
         refusal("/spec/waves/2/maxConcurrent", 0.into(), concurrent),
         refusal("/spec/waves/2/maxConcurrent", "0%".into(), concurrent),
         refusal("/spec/waves/2/maxConcurrent", "101%".into(), concurrent),

@@ -75,12 +75,12 @@ pub struct Wave {
     pub selector: Option<LabelSelector>,
     /// This share of all targets, chosen by a stable hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = ("self >= 1 && self <= 100", "a wave of 0 percent takes nothing: percent is between 1 and 100, or leave it out to take all that is left"))]
+    #[x_kube(validation = ("self >= 1 && self <= 100", "percent is between 1 and 100: a wave of 0 percent would take nothing; leave it out to take all that is left"))]
     pub percent: Option<i32>,
     /// How many workloads roll at the same time: a number, or a percentage of the wave (rounded up). The default is 10%.
     #[serde(default = "default_concurrent")]
     #[schemars(schema_with = "amount_schema")]
-    #[x_kube(validation = ("type(self) == int ? self >= 1 : self.matches('^([1-9][0-9]?|100)%$')", "maxConcurrent is a number of at least 1, or a percentage from 1% to 100%"))]
+    #[x_kube(validation = ("type(self) == int ? self >= 1 && self <= 100000 : self.matches('^([1-9][0-9]?|100)%$')", "maxConcurrent is a number from 1 to 100000, or a percentage from 1% to 100%"))]
     pub max_concurrent: IntOrString,
     /// How long the wave must stay healthy before the next one begins.
     #[serde(default = "default_soak")]
@@ -139,7 +139,7 @@ pub struct OnFailure {
     /// How many workloads may fail before the run stops: a number, or a percentage of all targets (rounded down).
     #[serde(default = "default_budget")]
     #[schemars(schema_with = "amount_schema")]
-    #[x_kube(validation = ("type(self) == int ? self >= 0 : self.matches('^([0-9]|[1-9][0-9]|100)%$')", "onFailure.budget is a number of at least 0, or a percentage from 0% to 100%"))]
+    #[x_kube(validation = ("type(self) == int ? self >= 0 && self <= 100000 : self.matches('^([0-9]|[1-9][0-9]|100)%$')", "onFailure.budget is a number from 0 to 100000, or a percentage from 0% to 100%"))]
     pub budget: IntOrString,
     /// What is done with the workload.
     #[serde(default)]

@@ -6,8 +6,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
-/// Longest span that a manifest may name: 366 days.
-const MAX: Duration = Duration::from_secs(366 * 86_400);
+/// Longest span that a manifest may name: more than the schema's pattern can write, so that whatever the API server
+/// accepts can be read.
+const MAX: Duration = Duration::from_secs(200_000_000);
 
 /// A span of whole seconds, written with the units `h`, `m` and `s`, greatest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,7 +17,7 @@ pub struct Span(Duration);
 
 /// Why a text is not a span of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected a span of time such as 30s, 10m or 1h30m of at most 8784h, found {0:?}")]
+#[error("expected a span of time such as 30s, 10m or 1h30m (at most 4 digits of h, 6 of m, 8 of s), found {0:?}")]
 pub struct InvalidSpan(String);
 
 impl Span {
@@ -38,11 +39,11 @@ impl Span {
 
 fn parse(text: &str) -> Option<Duration> {
     let (mut rest, mut seconds) = (text, 0_u64);
-    for (unit, factor) in [('h', 3600), ('m', 60), ('s', 1)] {
+    for (unit, factor, digits) in [('h', 3600, 4), ('m', 60, 6), ('s', 1, 8)] {
         let Some((number, tail)) = rest.split_once(unit) else {
             continue;
         };
-        if number.is_empty() || number.len() > 8 || !number.bytes().all(|b| b.is_ascii_digit()) {
+        if number.is_empty() || number.len() > digits || !number.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
         seconds = seconds.checked_add(number.parse::<u64>().ok()?.checked_mul(factor)?)?;
@@ -105,7 +106,7 @@ impl JsonSchema for Span {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "maxLength": 16, "pattern": "^([0-9]{1,8}h)?([0-9]{1,8}m)?([0-9]{1,8}s)?$", "minLength": 2})
+        json_schema!({"type": "string", "maxLength": 21, "pattern": "^([0-9]{1,4}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$", "minLength": 2})
     }
 }
 
@@ -116,10 +117,30 @@ mod tests {
 
     #[test]
     fn what_is_not_a_span_is_refused() {
-        for text in ["", "5", "m", "-5m", "5m1h", "5d", "1h 2m", "99999999h", "1.5h", "５m"] {
+        for text in [
+            "",
+            "10000h",
+            "1000000m",
+            "100000000s",
+            "5",
+            "m",
+            "-5m",
+            "5m1h",
+            "5d",
+            "1h 2m",
+            "99999999h",
+            "1.5h",
+            "５m",
+        ] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
         assert_eq!("90m".parse::<Span>().unwrap().to_string(), "1h30m");
+    }
+
+    #[test]
+    fn the_longest_text_that_the_schema_lets_through_can_be_read() {
+        let longest = "9999h999999m99999999s".parse::<Span>().unwrap();
+        assert!(longest.get() <= MAX);
     }
 
     proptest! {

@@ -97,10 +97,14 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
     let actions = plan::plan(candidate, &wish, &observed, &ctx.settings); // pure
     let applied = apply::apply(actions, candidate, &wish, ctx).await?; // IO, writes
     let (status, notices) = status::summarize(candidate, &wish, &observed, &applied, ctx.now()); // pure
-    let next = if matches!(observed.stage, observe::Stage::Finished) {
-        Next::AwaitChange
-    } else {
-        Next::After(SAFETY_NET)
+    let next = match observed.stage {
+        // Nothing that could appear would change it: only another BaseImage, and that is another candidate.
+        observe::Stage::Finished | observe::Stage::Verify(observe::Verification::NothingDeclared) => Next::AwaitChange,
+        observe::Stage::Pull
+        | observe::Stage::Verify(_)
+        | observe::Stage::Build(_)
+        | observe::Stage::Check { .. }
+        | observe::Stage::Promote(_) => Next::After(SAFETY_NET),
     };
     Ok(Outcome { status, next, notices })
 }
