@@ -147,7 +147,18 @@ fn check_the_end(world: &mut World) {
     }
 }
 
+/// Few by default, because one walk is long; `PROPTEST_CASES=3000` walks through many more.
+fn cases() -> ProptestConfig {
+    let mut config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 64;
+    }
+    config
+}
+
 proptest! {
+    #![proptest_config(cases())]
+
     #[test]
     fn no_promise_is_broken_on_the_way_through_any_estate(
         spec in spec(),
