@@ -5,7 +5,7 @@ CLUSTER := e2e/cluster/cluster
 TARGET := x86_64-unknown-linux-gnu
 export RUST_BACKTRACE ?= 0
 
-.PHONY: help prepare build binaries tools images generate verify lint fmt test test-fast test-docs e2e demo demo-clean cluster cluster-down deny
+.PHONY: bench help prepare build binaries tools images generate verify lint fmt test test-fast test-docs e2e demo demo-clean cluster cluster-down deny
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ e2e: binaries cluster images ## The tests on a real cluster
 	@cargo test --package repave --test chart_rbac
 	@$(CLUSTER) run cargo test --package repave-e2e --tests -- --test-threads=1
 	@$(CLUSTER) down
+
+bench: ## Figures of the demo that was just played, and of an idle minute after it
+	@cargo build --quiet --package repave-e2e --bin bench
+	@$(CLUSTER) run target/debug/bench
 
 build: ## Build everything for this machine
 	@cargo build --workspace --all-targets

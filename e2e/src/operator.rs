@@ -100,7 +100,8 @@ fn is_ready(pod: &Pod) -> bool {
 pub async fn kill(world: &World) -> Result<()> {
     let pods = Api::<Pod>::namespaced(world.kube.clone(), NAMESPACE);
     let list = pods.list(&ListParams::default().labels(SELECTOR)).await?.items;
-    let killed = kill_processes().await?;
+    let uids: Vec<String> = list.iter().filter_map(ResourceExt::uid).collect();
+    let killed = kill_processes(&uids).await?;
     if killed == 0 {
         bail!("no process of the operator was found to be killed");
     }
@@ -111,8 +112,9 @@ pub async fn kill(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Kills every `/repave controller` process of this machine's cluster; the count says that it was there.
-async fn kill_processes() -> Result<usize> {
+/// Kills the `/repave controller` processes of these pods (another cluster of this machine has its own); the count says
+/// that they were there.
+async fn kill_processes(pods: &[String]) -> Result<usize> {
     let mut killed = 0;
     let mut entries = tokio::fs::read_dir("/proc").await?;
     while let Some(entry) = entries.next_entry().await? {
@@ -121,7 +123,13 @@ async fn kill_processes() -> Result<usize> {
             continue;
         };
         let line = tokio::fs::read(entry.path().join("cmdline")).await.unwrap_or_default();
-        if line.starts_with(b"/repave\0controller\0") {
+        let groups = tokio::fs::read_to_string(entry.path().join("cgroup"))
+            .await
+            .unwrap_or_default();
+        let ours = pods
+            .iter()
+            .any(|uid| groups.contains(uid) || groups.contains(&uid.replace('-', "_")));
+        if ours && line.starts_with(b"/repave\0controller\0") {
             command::run("kill", &["-9", pid], None).await?;
             killed += 1;
         }

@@ -7,7 +7,7 @@ use super::{context::Context, error::one_line};
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
-    core::NamespaceResourceScope,
+    core::{DeserializeGuard, NamespaceResourceScope},
     runtime::{
         controller::Action,
         events::{Event, EventType},
@@ -138,6 +138,24 @@ async fn publish<K: Owned>(ctx: &Context, object: &K, notice: Notice) {
     if let Err(error) = ctx.recorder.publish(&event, &object.object_ref(&())).await {
         tracing::warn!(object = %object.name_any(), reason = notice.reason, error = one_line(&error), "event not published");
     }
+}
+
+/// The object, if it can be read. One that cannot is logged and waits for its next change: it must not stop the watch of
+/// all others (kube-runtime ends a list at the first object that it cannot decode).
+pub fn readable<K: Owned>(guarded: &DeserializeGuard<K>) -> Option<&K> {
+    match &guarded.0 {
+        Ok(object) => Some(object),
+        Err(invalid) => {
+            let (kind, error) = (K::kind(&()), one_line(invalid));
+            tracing::warn!(%kind, name = ?invalid.metadata.name, error, "object cannot be read");
+            None
+        }
+    }
+}
+
+/// As [`on_error`], for an object that may be unreadable.
+pub fn on_guarded_error<K: Owned>(guarded: &DeserializeGuard<K>, error: &DriverError, ctx: &Context) -> Action {
+    readable(guarded).map_or_else(Action::await_change, |object| on_error(object, error, ctx))
 }
 
 /// The answer to a reconcile that failed in the driver itself: log, and try again with backoff.

@@ -15,6 +15,7 @@ use crate::api::{BaseImage, BaseImageStatus, ImageCandidate};
 use futures::StreamExt as _;
 use kube::{
     Api,
+    core::DeserializeGuard,
     runtime::{
         Controller,
         controller::{Action, Config},
@@ -58,6 +59,8 @@ impl Classified for Error {
     }
 }
 
+type Guarded = DeserializeGuard<BaseImage>;
+
 /// Runs until `shutdown` resolves.
 pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let client = ctx.watches.clone();
@@ -65,21 +68,24 @@ pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync 
         ctx,
         polls: observe::Polls::default(),
     });
-    Controller::new(Api::<BaseImage>::all(client.clone()), watcher::Config::default())
+    Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default())
         .owns(Api::<ImageCandidate>::all(client), watcher::Config::default())
         .with_config(Config::default().concurrency(4))
         .graceful_shutdown_on(shutdown)
         .run(
             reconcile,
-            |object, error, state| driver::on_error(&*object, error, &state.ctx),
+            |seen, error, state| driver::on_guarded_error(&seen, error, &state.ctx),
             state,
         )
         .for_each(|_| std::future::ready(()))
         .await;
 }
 
-async fn reconcile(seen: Arc<BaseImage>, state: Arc<State>) -> Result<Action, DriverError> {
-    let Some(base) = driver::read(&state.ctx, &*seen).await? else {
+async fn reconcile(seen: Arc<Guarded>, state: Arc<State>) -> Result<Action, DriverError> {
+    let Some(seen) = driver::readable(&seen) else {
+        return Ok(Action::await_change());
+    };
+    let Some(base) = driver::read(&state.ctx, seen).await? else {
         return Ok(Action::await_change());
     };
     let outcome = match steps(&base, &state).await {

@@ -22,6 +22,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
     Api,
+    core::DeserializeGuard,
     runtime::{
         Controller,
         controller::{Action, Config},
@@ -62,25 +63,30 @@ impl Classified for Error {
     }
 }
 
+type Guarded = DeserializeGuard<ImageCandidate>;
+
 /// Runs until `shutdown` resolves.
 pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let client = ctx.watches.clone();
     let ours = watcher::Config::default().labels(crate::api::refs::LABEL_CANDIDATE);
-    Controller::new(Api::<ImageCandidate>::all(client.clone()), watcher::Config::default())
+    Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default())
         .owns(Api::<Job>::all(client), ours)
         .with_config(Config::default().concurrency(8))
         .graceful_shutdown_on(shutdown)
         .run(
             reconcile,
-            |object, error, ctx| driver::on_error(&*object, error, &ctx),
+            |seen, error, ctx| driver::on_guarded_error(&seen, error, &ctx),
             Arc::new(ctx),
         )
         .for_each(|_| std::future::ready(()))
         .await;
 }
 
-async fn reconcile(seen: Arc<ImageCandidate>, ctx: Arc<Context>) -> Result<Action, DriverError> {
-    let Some(candidate) = driver::read(&ctx, &*seen).await? else {
+async fn reconcile(seen: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action, DriverError> {
+    let Some(seen) = driver::readable(&seen) else {
+        return Ok(Action::await_change());
+    };
+    let Some(candidate) = driver::read(&ctx, seen).await? else {
         return Ok(Action::await_change());
     };
     let outcome = match steps(&candidate, &ctx).await {

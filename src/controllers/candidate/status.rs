@@ -304,7 +304,7 @@ impl<'a> Draft<'a> {
             );
             return;
         }
-        if let Some((reason, message)) = refusal(&self.wish.name, &judged) {
+        if let Some((reason, message)) = refusal(self.wish, &judged) {
             self.conditions.set(step.as_str(), Truth::False, reason, message);
             self.begin(step);
         } else {
@@ -341,7 +341,7 @@ impl<'a> Draft<'a> {
         };
         let only_findings = failed.iter().all(|s| s.verdict == Verdict::Failed.as_str());
         let owned: Vec<CheckSummary> = failed.into_iter().cloned().collect();
-        if let Some((reason, message)) = refusal(&self.wish.name, &owned) {
+        if let Some((reason, message)) = refusal(self.wish, &owned) {
             let result = if only_findings {
                 CandidateResult::Rejected
             } else {
@@ -387,7 +387,7 @@ impl<'a> Draft<'a> {
 }
 
 /// Why a gate stays shut: what failed, then what could not be judged, then the worst findings.
-fn refusal(candidate: &str, judged: &[CheckSummary]) -> Option<(&'static str, String)> {
+fn refusal(wish: &Wish, judged: &[CheckSummary]) -> Option<(&'static str, String)> {
     let shut: Vec<_> = judged
         .iter()
         .filter(|s| s.verdict != Verdict::Passed.as_str())
@@ -410,8 +410,10 @@ fn refusal(candidate: &str, judged: &[CheckSummary]) -> Option<(&'static str, St
     Some((
         reason,
         format!(
-            "{}. Nothing was promoted. Report: kubectl repave report {candidate}.{top}",
-            lines.join("; ")
+            "{}. Nothing was promoted. Report: kubectl repave report {} -n {}.{top}",
+            lines.join("; "),
+            wish.name,
+            wish.namespace,
         ),
     ))
 }

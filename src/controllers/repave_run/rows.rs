@@ -45,7 +45,7 @@ fn rows_of(target: &Target<'_>, v: &Validated) -> Vec<(u8, NotableWorkload)> {
             0,
             "RolledBack",
             format!(
-                "{reason}. It has its old image and is held; to try again remove the annotations repave.dev/hold and repave.dev/run"
+                "{reason}. It has its old image and is held; to try again remove its annotations repave.dev/hold and repave.dev/run, then delete this run (it is made anew)"
             ),
         )),
         State::Failed { reason } => Some(row(
