@@ -9,7 +9,7 @@
 //! | [`checks`] | one file per tool: how to run it and how to read its report | no (the runner runs it) |
 //! | [`registry`] | our OCI distribution client | registries |
 //! | [`evidence`] | signatures, attestations, report artifacts | through `registry` |
-//! | [`controllers`] | one folder per kind: observe, validate, plan, apply, status | the Kubernetes API |
+//! | [`controllers`] | one folder per kind: validate, observe, plan, apply, status | the Kubernetes API |
 //! | [`runner`] | what runs inside Job pods: pull, run a tool, frame its report | the pod it runs in |
 //! | [`runtime`] | arguments, telemetry, metrics, health endpoints, lease, shutdown | the process |
 //! | [`cli`] | the kubectl plugin, one file per command | the Kubernetes API, read only |

@@ -80,6 +80,14 @@ pub struct NativeCheck {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(with = "Vec<String>", length(max = 64))]
     pub suid_allowed: BTreeSet<String>,
+    /// Files that may carry file capabilities, as absolute paths.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(with = "Vec<String>", length(max = 64))]
+    pub file_capabilities_allowed: BTreeSet<String>,
+    /// Application accounts that may have a login shell.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(with = "Vec<String>", length(max = 64))]
+    pub application_shells_allowed: BTreeSet<String>,
 }
 
 /// Goss tests.

@@ -4,6 +4,7 @@
 //! Must not know any kind.
 
 use super::{context::Context, error::one_line};
+use crate::runtime::metrics::{ApiVerb, Kind};
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -73,6 +74,8 @@ pub trait Owned:
 {
     /// The status.
     type Status: Clone + Debug + Default + PartialEq + Serialize + Send;
+    /// The label of its metrics.
+    const METRIC: Kind;
     /// The status as it was read.
     fn status(&self) -> Option<&Self::Status>;
 }
@@ -90,6 +93,7 @@ pub async fn read<K: Owned>(ctx: &Context, seen: &K) -> Result<Option<K>, Driver
 pub async fn finish<K: Owned>(ctx: &Context, object: &K, outcome: Outcome<K::Status>) -> Result<Action, DriverError> {
     if object.status() != Some(&outcome.status) {
         patch_status(ctx, object, &outcome.status).await?;
+        ctx.metrics.api_write(K::METRIC, ApiVerb::PatchStatus);
     }
     for notice in outcome.notices {
         publish(ctx, object, notice).await;
@@ -171,8 +175,9 @@ pub fn on_error<K: Owned>(object: &K, error: &DriverError, ctx: &Context) -> Act
 }
 
 macro_rules! owned {
-    ($($kind:ty => $status:ty),* $(,)?) => {
+    ($($kind:ty => $status:ty, $metric:ident);* $(;)?) => {
         $(impl Owned for $kind {
+            const METRIC: Kind = Kind::$metric;
             type Status = $status;
 
             fn status(&self) -> Option<&Self::Status> {
@@ -182,8 +187,8 @@ macro_rules! owned {
     };
 }
 owned!(
-    crate::api::BaseImage => crate::api::BaseImageStatus,
-    crate::api::ImageCandidate => crate::api::ImageCandidateStatus,
-    crate::api::RepavePlan => crate::api::RepavePlanStatus,
-    crate::api::RepaveRun => crate::api::RepaveRunStatus,
+    crate::api::BaseImage => crate::api::BaseImageStatus, BaseImage;
+    crate::api::ImageCandidate => crate::api::ImageCandidateStatus, ImageCandidate;
+    crate::api::RepavePlan => crate::api::RepavePlanStatus, RepavePlan;
+    crate::api::RepaveRun => crate::api::RepaveRunStatus, RepaveRun;
 );

@@ -16,6 +16,7 @@ use crate::{
     },
     evidence::{self, Evidence, ReportArtifact, signing, vsa},
     registry::{self, Auth, Platform},
+    runtime::metrics::{ApiVerb, Kind},
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -111,8 +112,11 @@ pub async fn apply(
                 applied.copied = true;
             }
             Action::CreateJob { inputs, job } => {
-                create_once(ctx, &wish.namespace, &*inputs).await?;
+                if create_once(ctx, &wish.namespace, &*inputs).await? {
+                    ctx.metrics.api_write(Kind::ConfigMap, ApiVerb::Create);
+                }
                 if create_once(ctx, &wish.namespace, &*job).await? {
+                    ctx.metrics.api_write(Kind::Job, ApiVerb::Create);
                     applied.jobs.push(job.name_any());
                 }
             }

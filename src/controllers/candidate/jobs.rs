@@ -16,7 +16,7 @@ use crate::{
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use kube::Resource;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long the build may take, in seconds.
 const BUILD_SECONDS: u64 = 1800;
@@ -155,15 +155,14 @@ pub fn check(
 fn options(check: &PlannedCheck, env: &[String]) -> Value {
     match check.tool {
         ToolName::Native => {
-            let mut allowed = native::Options::default().suid_allowed;
-            allowed.extend(
-                check
-                    .spec
-                    .native
-                    .iter()
-                    .flat_map(|native| native.suid_allowed.iter().cloned()),
-            );
-            json!({"suidAllowed": allowed})
+            let ours = check.spec.native.clone().unwrap_or_default();
+            let standard = native::Options::default();
+            json!({
+                // In addition to Debian's standard programs, not instead of them.
+                "suidAllowed": standard.suid_allowed.union(&ours.suid_allowed).collect::<BTreeSet<_>>(),
+                "fileCapabilitiesAllowed": ours.file_capabilities_allowed,
+                "applicationShellsAllowed": ours.application_shells_allowed,
+            })
         }
         ToolName::Goss => json!({"minTests": check.gate.minimum_evaluated}),
         ToolName::Openscap => json!({"minEvaluated": check.gate.minimum_evaluated, "env": env}),

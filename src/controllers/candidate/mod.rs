@@ -13,11 +13,15 @@ mod tests;
 mod validate;
 
 use super::{
+    conditions,
     context::Context,
     driver::{self, DriverError, Next, Outcome},
     error::{Class, Classified},
 };
-use crate::api::{ImageCandidate, ImageCandidateStatus};
+use crate::{
+    api::{ImageCandidate, ImageCandidateStatus, image_candidate::Step},
+    runtime::metrics,
+};
 use futures::StreamExt as _;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
@@ -93,7 +97,44 @@ async fn reconcile(seen: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action, Driv
         Ok(outcome) => outcome,
         Err(error) => failure(&candidate, &error, &ctx),
     };
+    measure(&candidate, &outcome.status, &ctx);
     driver::finish(&ctx, &candidate, outcome).await
+}
+
+/// Counts each step that this reconcile brought to its end, with the time since it began.
+fn measure(candidate: &ImageCandidate, new: &ImageCandidateStatus, ctx: &Context) {
+    let old = candidate.status.clone().unwrap_or_default();
+    let ended = |status: &ImageCandidateStatus, step| {
+        status
+            .timeline
+            .iter()
+            .find(|entry| entry.step == step)
+            .and_then(|entry| entry.finished.clone())
+    };
+    for entry in &new.timeline {
+        let (Some(finished), None) = (&entry.finished, ended(&old, entry.step)) else {
+            continue;
+        };
+        let took = finished.0.duration_since(entry.started.0).unsigned_abs();
+        let passed = conditions::is_true(&new.conditions, entry.step.as_str());
+        let result = if passed {
+            metrics::StepResult::Passed
+        } else {
+            metrics::StepResult::Failed
+        };
+        ctx.metrics.step(metric_step(entry.step), result, took);
+    }
+}
+
+fn metric_step(step: Step) -> metrics::Step {
+    match step {
+        Step::Pulled => metrics::Step::Pull,
+        Step::Verified => metrics::Step::Verify,
+        Step::Built => metrics::Step::Build,
+        Step::Validated => metrics::Step::Validate,
+        Step::Scanned => metrics::Step::Scan,
+        Step::Promoted => metrics::Step::Promote,
+    }
 }
 
 /// One screen: what a reconcile of a candidate does.
