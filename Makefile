@@ -29,6 +29,7 @@ test-fast: ## What needs no cluster
 	@cargo test --workspace --lib --bins
 
 e2e: binaries cluster images ## The tests on a real cluster
+	@e2e/tools/build cosign
 	@cargo test --package repave --test chart_rbac
 	@$(CLUSTER) run cargo test --package repave-e2e --tests -- --test-threads=1
 	@$(CLUSTER) down
@@ -48,7 +49,7 @@ binaries: prepare ## The static binary that goes into the images
 	@cp target/$(TARGET)/e2e/kubectl-repave target/tools/bin/kubectl-repave
 
 tools: prepare ## The programs of the cluster and the checks, from their Go modules
-	@e2e/tools/build cluster checks helm
+	@e2e/tools/build cluster grype helm
 
 images: tools ## The images of the story, from Debian packages
 	@e2e/images/build
