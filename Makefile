@@ -30,6 +30,7 @@ test-fast: ## What needs no cluster
 
 e2e: binaries cluster images ## The tests on a real cluster
 	@e2e/tools/build cosign
+	@REPAVE_TOOLS="$(CURDIR)/target/tools/bin" REPAVE_COSIGN="$(CURDIR)/target/tools/bin/cosign" cargo test --package repave --lib -- registry evidence
 	@cargo test --package repave --test chart_rbac
 	@$(CLUSTER) run cargo test --package repave-e2e --tests -- --test-threads=1
 	@$(CLUSTER) down
