@@ -4,6 +4,7 @@
 //! kind: a controller says which conditions it has.
 //! Rules: kstatus <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>.
 
+use super::error::{Class, Classified};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
@@ -108,6 +109,14 @@ impl Conditions {
         self.set("Ready", Truth::False, reason, message.clone());
         self.set("Stalled", Truth::True, reason, message);
         self.clear("Reconciling");
+    }
+
+    /// A step failed: a person must act, or it goes on by itself, as the error knows.
+    pub fn failed(&mut self, error: &impl Classified, message: impl Into<String>) {
+        match error.class() {
+            Class::Stalled => self.stalled(error.reason(), message),
+            Class::Waiting(_) | Class::Transient => self.reconciling(error.reason(), message),
+        }
     }
 
     /// The finished list.

@@ -3,7 +3,10 @@
 //! The read is live and not from the cache, because a stale cache must never lead to a second roll or a lost status.
 //! Must not know any kind.
 
-use super::{context::Context, error::one_line};
+use super::{
+    context::Context,
+    error::{Class, one_line},
+};
 use crate::runtime::metrics::{ApiVerb, Kind};
 use kube::{
     Api, Resource, ResourceExt,
@@ -30,6 +33,16 @@ pub enum Next {
     After(Duration),
     /// A step failed outside: after the object's own backoff.
     Backoff,
+}
+
+impl From<Class> for Next {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Waiting(wait) => Self::After(wait),
+            Class::Stalled => Self::AwaitChange,
+            Class::Transient => Self::Backoff,
+        }
+    }
 }
 
 /// One event that a person would want to know of.

@@ -124,10 +124,9 @@ fn with_jitter(interval: Duration, base: &BaseImage) -> Duration {
 
 fn failure(base: &BaseImage, error: &Error, ctx: &Context) -> Outcome<BaseImageStatus> {
     let (status, notices) = status::failed(base, error, ctx.now());
-    let next = match error.class() {
-        Class::Waiting(wait) => Next::After(wait),
-        Class::Stalled => Next::AwaitChange,
-        Class::Transient => Next::Backoff,
-    };
-    Outcome { status, next, notices }
+    Outcome {
+        status,
+        next: error.class().into(),
+        notices,
+    }
 }

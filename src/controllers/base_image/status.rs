@@ -10,7 +10,7 @@ use crate::{
     controllers::{
         conditions::{Conditions, Truth},
         driver::Notice,
-        error::{Class, Classified, one_line},
+        error::{Classified, one_line},
     },
 };
 use jiff::Timestamp;
@@ -153,10 +153,7 @@ pub fn failed(base: &BaseImage, error: &super::Error, now: Timestamp) -> (BaseIm
     let mut conditions = Conditions::from(&status.conditions, base.metadata.generation.unwrap_or(0), now);
     let message = one_line(error);
     conditions.set("UpstreamResolved", Truth::False, error.reason(), message.clone());
-    match error.class() {
-        Class::Stalled => conditions.stalled(error.reason(), message.clone()),
-        Class::Waiting(_) | Class::Transient => conditions.reconciling(error.reason(), message.clone()),
-    }
+    conditions.failed(error, message.clone());
     status.observed_generation = base.metadata.generation;
     status.source = Some(format!("{}:{}", base.spec.source.image, base.spec.source.track.tag));
     status.conditions = conditions.into_list();

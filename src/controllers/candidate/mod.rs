@@ -158,10 +158,9 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
 
 fn failure(candidate: &ImageCandidate, error: &Error, ctx: &Context) -> Outcome<ImageCandidateStatus> {
     let (status, notices) = status::failed(candidate, error, ctx.now());
-    let next = match error.class() {
-        Class::Waiting(wait) => Next::After(wait),
-        Class::Stalled => Next::AwaitChange,
-        Class::Transient => Next::Backoff,
-    };
-    Outcome { status, next, notices }
+    Outcome {
+        status,
+        next: error.class().into(),
+        notices,
+    }
 }

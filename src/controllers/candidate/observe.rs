@@ -53,7 +53,7 @@ pub enum Stage {
     Check {
         /// The built image.
         image: Digest,
-        /// Its environment, which some checks judge.
+        /// Its environment, which some checks judge; read only where a Job is to be created, else empty.
         env: Vec<String>,
         /// Each check, in the order of the policy.
         checks: Vec<(PlannedCheck, CheckState)>,
@@ -233,12 +233,6 @@ async fn checks(
     image: Digest,
     ctx: &Context,
 ) -> Result<Stage, Error> {
-    let secret = candidate.spec.promote.push_secret_ref.as_ref();
-    let auth: Auth = inputs::registry_auth(ctx, &wish.namespace, secret).await?;
-    let config = ctx
-        .registry
-        .image_config(&wish.staging.at(&image), &Platform::linux_amd64(), &auth)
-        .await?;
     let mut states = Vec::new();
     for check in &wish.checks {
         let judged = status.checks.iter().any(|summary| summary.name == check.name);
@@ -249,11 +243,35 @@ async fn checks(
         };
         states.push((check.clone(), state));
     }
+    // Only a Job that is still to be created needs it: what runs or is judged must not cost registry requests.
+    let starts = |state: &CheckState| matches!(state, CheckState::Job(JobState::Absent(_) | JobState::Broken { .. }));
+    let env = if states.iter().any(|(_, state)| starts(state)) {
+        environment(candidate, wish, &image, ctx).await?
+    } else {
+        Vec::new()
+    };
     Ok(Stage::Check {
         image,
-        env: config.env,
+        env,
         checks: states,
     })
+}
+
+/// The environment in the built image's config.
+async fn environment(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    image: &Digest,
+    ctx: &Context,
+) -> Result<Vec<String>, Error> {
+    let secret = candidate.spec.promote.push_secret_ref.as_ref();
+    let auth: Auth = inputs::registry_auth(ctx, &wish.namespace, secret).await?;
+    let staged = wish.staging.at(image);
+    Ok(ctx
+        .registry
+        .image_config(&staged, &Platform::linux_amd64(), &auth)
+        .await?
+        .env)
 }
 
 async fn check_job(

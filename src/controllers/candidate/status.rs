@@ -13,7 +13,7 @@ use crate::{
     controllers::{
         conditions::{self, Conditions, Truth},
         driver::Notice,
-        error::{Class, Classified, one_line},
+        error::{Classified, one_line},
     },
     domain::{
         digest::Digest,
@@ -65,10 +65,7 @@ pub fn failed(candidate: &ImageCandidate, error: &super::Error, now: Timestamp) 
         .find(|step| !conditions::is_true(&status.conditions, step.as_str()));
     let (step, message) = (next.unwrap_or(Step::Pulled), one_line(error));
     conditions.set(step.as_str(), Truth::False, error.reason(), message.clone());
-    match error.class() {
-        Class::Stalled => conditions.stalled(error.reason(), message.clone()),
-        Class::Waiting(_) | Class::Transient => conditions.reconciling(error.reason(), message.clone()),
-    }
+    conditions.failed(error, message.clone());
     status.step = Some(step);
     status.result = Some(CandidateResult::Waiting);
     status.observed_generation = candidate.metadata.generation;
