@@ -91,9 +91,9 @@ pub struct PolicySnapshot {
     pub name: String,
     /// Its checks.
     pub spec: ValidationPolicySpec,
-    /// The gossfiles that it refers to, by check name.
+    /// The files that its checks refer to: by check name, then by the name under which the check's Job sees them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub gossfiles: BTreeMap<String, String>,
+    pub files: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// How far a candidate is.

@@ -4,6 +4,7 @@
 //! `RepaveRun`. `make generate` prints these types into `crds/`. A field that does nothing yet is not here.
 
 pub mod base_image;
+pub mod checks;
 pub mod image_candidate;
 pub mod refs;
 pub mod repave_plan;

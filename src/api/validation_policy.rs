@@ -1,10 +1,13 @@
 //! `ValidationPolicy`: what an image must pass before anyone may run it.
 
+pub use super::checks::{
+    ContainerCheck, GossCheck, GossMode, NativeCheck, OpenscapCheck, ResultFormat, Scanner, VulnerabilityCheck,
+};
 use super::refs::KeyRef;
 use crate::domain::{duration::Span, report::Severity};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The checks that a candidate must pass. A candidate keeps the exact policy that it was judged by.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
@@ -21,17 +24,51 @@ use std::collections::{BTreeMap, BTreeSet};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ValidationPolicySpec {
+    /// Whether a check that does not pass keeps the candidate out, or is only reported.
+    #[serde(default)]
+    pub enforcement: Enforcement,
     /// The checks; they run in parallel, and each one must pass.
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[x_kube(validation = ("self.size() > 0", "checks is empty: a policy without checks would let everything through; write at least - {name: hardening, native: {}}"))]
     pub checks: Vec<Check>,
+    /// Conditions over the results of all checks, in CEL; each one must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub rules: Vec<ResultRule>,
 }
 
-/// One check: exactly one of `native`, `goss`, `openscap` and `vulnerabilities`.
+/// What a check that does not pass means.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, schemars::JsonSchema)]
+pub enum Enforcement {
+    /// It keeps the candidate out.
+    #[default]
+    Enforce,
+    /// It is reported and keeps nothing out: for trying a policy on real images. A check that could not be carried out is
+    /// reported as such.
+    Audit,
+}
+
+/// A condition over the results of all checks.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("[has(self.native), has(self.goss), has(self.openscap), has(self.vulnerabilities)].filter(x, x).size() == 1", "each check names exactly one of native, goss, openscap or vulnerabilities"))]
+pub struct ResultRule {
+    /// Name of the rule: a DNS label of at most 30 characters.
+    #[schemars(length(max = 30), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// A CEL expression that is true when all is well, e.g. `checks.cis.passed >= 100`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub expression: String,
+    /// What is said when it is not.
+    #[schemars(length(min = 1, max = 256))]
+    pub message: String,
+}
+
+/// One check: exactly one of `native`, `goss`, `openscap`, `vulnerabilities` and `container`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("[has(self.native), has(self.goss), has(self.openscap), has(self.vulnerabilities), has(self.container)].filter(x, x).size() == 1", "each check names exactly one of native, goss, openscap, vulnerabilities or container"))]
 pub struct Check {
     /// Name of the check, as it appears in reports: a DNS label of at most 30 characters.
     #[schemars(length(max = 30), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -48,6 +85,9 @@ pub struct Check {
     /// Known vulnerabilities of the packages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vulnerabilities: Option<VulnerabilityCheck>,
+    /// A check of your own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerCheck>,
     /// How many findings of each severity are tolerated. What is not named is 0.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "allow_schema")]
@@ -57,6 +97,44 @@ pub struct Check {
     #[x_kube(validation = ("duration(self) <= duration('1h') && duration(self) >= duration('1s')", "timeout is between 1s and 1h; the default is 10m"))]
     pub timeout: Span,
 }
+
+impl Check {
+    /// The files that are written in the policy itself, by the name under which the check's Job sees them.
+    pub fn inline_files(&self) -> BTreeMap<String, String> {
+        let goss = self.goss.iter();
+        goss.flat_map(|goss| [(GOSSFILE, &goss.gossfile), (GOSS_VARIABLES, &goss.vars)])
+            .filter_map(|(name, text)| Some((name.to_owned(), text.clone()?)))
+            .collect()
+    }
+
+    /// The files that the check refers to: their name in the check's Job, where they are, and the key unless one is named.
+    pub fn file_references(&self) -> Vec<(String, &KeyRef, &'static str)> {
+        let mut files = Vec::new();
+        if let Some(goss) = &self.goss {
+            let named = goss.gossfile_ref.iter().map(|at| (GOSSFILE, at));
+            let vars = goss.vars_ref.iter().map(|at| (GOSS_VARIABLES, at));
+            files.extend(named.chain(vars).map(|(name, at)| (name.to_owned(), at, name)));
+        }
+        if let Some(at) = self
+            .openscap
+            .as_ref()
+            .and_then(|openscap| openscap.tailoring_ref.as_ref())
+        {
+            files.push((TAILORING.to_owned(), at, TAILORING));
+        }
+        for (n, at) in self.vulnerabilities.iter().flat_map(|scan| &scan.vex_refs).enumerate() {
+            files.push((format!("vex-{n}.json"), at, "openvex.json"));
+        }
+        files
+    }
+}
+
+/// The gossfile's name in the check's Job.
+pub const GOSSFILE: &str = "goss.yaml";
+/// The name of the gossfile's variables in the check's Job.
+pub const GOSS_VARIABLES: &str = "vars.yaml";
+/// The name of the user's XCCDF tailoring in the check's Job.
+pub const TAILORING: &str = "tailoring.xml";
 
 /// One number a severity: a closed set of keys, so that a misspelt one is refused by name.
 fn allow_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -70,82 +148,4 @@ fn allow_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 
 fn default_timeout() -> Span {
     Span::seconds(600)
-}
-
-/// Our own hardening rules.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NativeCheck {
-    /// SUID and SGID files that are allowed besides Debian's standard ones, as absolute paths.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    #[schemars(with = "Vec<String>", length(max = 64))]
-    pub suid_allowed: BTreeSet<String>,
-    /// Files that may carry file capabilities, as absolute paths.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    #[schemars(with = "Vec<String>", length(max = 64))]
-    pub file_capabilities_allowed: BTreeSet<String>,
-    /// Application accounts that may have a login shell.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    #[schemars(with = "Vec<String>", length(max = 64))]
-    pub application_shells_allowed: BTreeSet<String>,
-}
-
-/// Goss tests.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GossCheck {
-    /// ConfigMap with the gossfile; the key is `goss.yaml` unless named.
-    pub gossfile_ref: KeyRef,
-    /// Fewest tests that must have run: fewer is an error, not a pass.
-    #[serde(default = "default_minimum_tests")]
-    #[schemars(range(min = 1, max = 10000))]
-    pub minimum_tests: u32,
-}
-
-fn default_minimum_tests() -> u32 {
-    1
-}
-
-/// An OpenSCAP profile.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct OpenscapCheck {
-    /// Profile of the data stream for the candidate's OS, e.g. `cis_level1_server`.
-    #[schemars(length(max = 64), regex(pattern = r"^[A-Za-z0-9_]+$"))]
-    pub profile: String,
-    /// Fewest rules that must have been evaluated: fewer is an error, not a pass.
-    #[serde(default = "default_minimum_rules")]
-    #[schemars(range(min = 1, max = 10000))]
-    pub minimum_rules: u32,
-}
-
-fn default_minimum_rules() -> u32 {
-    20
-}
-
-/// Known vulnerabilities of the packages.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct VulnerabilityCheck {
-    /// The scanner.
-    #[serde(default)]
-    pub scanner: Scanner,
-    /// Count only what an update would repair.
-    #[serde(default)]
-    pub only_fixable: bool,
-    /// How old the vulnerability database may be: an older one is an error, not a pass.
-    #[serde(default = "default_database_age")]
-    pub database_max_age: Span,
-}
-
-fn default_database_age() -> Span {
-    Span::seconds(48 * 3600)
-}
-
-/// A vulnerability scanner.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, schemars::JsonSchema)]
-pub enum Scanner {
-    /// Anchore Grype.
-    #[default]
-    Grype,
 }

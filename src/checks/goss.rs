@@ -149,7 +149,7 @@ impl Test {
                 .meta("control")
                 .or_else(|| self.meta("reference"))
                 .map(str::to_owned),
-            fixed_version: None,
+            ..Finding::default()
         }
     }
 }

@@ -311,7 +311,7 @@ fn alerts(document: &Document, parsed: &mut Parsed) {
         subject: Some(format!("{name} {version}")),
         remedy: Some("move to a supported release".into()),
         reference: None,
-        fixed_version: None,
+        ..Finding::default()
     }));
 }
 
@@ -359,6 +359,7 @@ fn finding(found: &Match) -> Finding {
         remedy: fixed.map(|fixed| format!("update {name} to {fixed}")),
         reference: cve.filter(|id| **id != found.vulnerability.id).min().cloned(),
         fixed_version: fixed.cloned(),
+        ..Finding::default()
     }
 }
 

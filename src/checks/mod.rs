@@ -98,6 +98,8 @@ pub struct Parsed {
     pub content: Option<String>,
     /// When its database was built.
     pub database_built: Option<jiff::Timestamp>,
+    /// Which database it was.
+    pub database: Option<String>,
     /// How many rules, tests or packages were really evaluated.
     pub evaluated: u64,
     /// How many of them were fine.
@@ -148,6 +150,7 @@ pub fn assemble(run: Run<'_>, read: Result<Parsed, ReadError>) -> Report {
             version: bounded(version).chars().take(100).collect(),
             content: parsed.content.or(run.content).as_deref().map(bounded),
             database_built: parsed.database_built,
+            database: parsed.database.as_deref().map(bounded),
         },
         outcome,
         evaluated: parsed.evaluated,
@@ -157,6 +160,7 @@ pub fn assemble(run: Run<'_>, read: Result<Parsed, ReadError>) -> Report {
         truncated: false,
         candidate_executed: run.candidate_executed,
         tool_millis: u64::try_from(run.took.as_millis()).unwrap_or(u64::MAX),
+        attachments: Vec::new(),
     };
     report.bounded()
 }

@@ -14,14 +14,26 @@ pub const SCHEMA: &str = "repave.dev/report/v1";
 /// Most findings that a report may carry; the runner sets [`Report::truncated`] when there were more.
 pub const MAX_FINDINGS: usize = 10_000;
 
+/// EPSS of what is certain.
+pub const EPSS_CERTAIN: u16 = 10_000;
+
+/// Most other ids of one finding.
+pub const MAX_ALIASES: usize = 16;
+
+/// Most attachments of a report.
+pub const MAX_ATTACHMENTS: usize = 8;
+
 /// Longest text of one field, in bytes.
 pub const MAX_TEXT: usize = 2_000;
 
 /// How bad a finding is. The order is by weight: `Critical` is the greatest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The tool gave none, or one that we do not know: never less than `Low` for a gate.
+    #[default]
     Unknown,
     /// Worth knowing.
     Low,
@@ -67,6 +79,10 @@ pub enum ToolName {
     Openscap,
     /// Grype.
     Grype,
+    /// Trivy.
+    Trivy,
+    /// An image and command of the user's own.
+    Container,
 }
 
 /// The tool, its version, and the content and database that it judged by.
@@ -83,6 +99,9 @@ pub struct Tool {
     /// When the vulnerability database was built, RFC 3339, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_built: Option<jiff::Timestamp>,
+    /// Which vulnerability database: its image's digest, or what the tool calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
 }
 
 /// How the tool's run ended.
@@ -104,7 +123,7 @@ pub enum Outcome {
 }
 
 /// One thing that is wrong with the image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// Stable id: `native.world-writable`, `CVE-2026-1234`, `accounts_umask_etc_profile`, `file:/etc/passwd:mode`.
@@ -125,6 +144,32 @@ pub struct Finding {
     /// For vulnerabilities: the version that repairs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fixed_version: Option<String>,
+    /// For vulnerabilities: the package as a package URL without qualifiers, `pkg:deb/debian/openssl@3.0.15-1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
+    /// Other ids of the same thing (GHSA, DSA, CVE); at most [`MAX_ALIASES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// Whether it is known to be exploited (CISA KEV), as far as the database knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub known_exploited: bool,
+    /// Probability that it is exploited within 30 days (EPSS), in hundredths of a percent: 10 000 is certainty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epss: Option<u16>,
+}
+
+/// Something that the tool wrote besides the report: its own HTML page, its raw result, the list of packages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// File name: `report.html`, `testresult.xml`, `sbom.cdx.json`.
+    pub name: String,
+    /// Media type of the unpacked bytes.
+    pub media_type: String,
+    /// Digest of the gzipped bytes.
+    pub digest: Digest,
+    /// Their size, in bytes.
+    pub size: u64,
 }
 
 /// What one check found in one image.
@@ -157,6 +202,9 @@ pub struct Report {
     pub candidate_executed: bool,
     /// Milliseconds that the tool itself took.
     pub tool_millis: u64,
+    /// What travels and is kept with the report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
 }
 
 /// Why a received report is not believed.
@@ -187,6 +235,7 @@ impl Report {
             truncated: false,
             candidate_executed: false,
             tool_millis: 0,
+            attachments: Vec::new(),
         }
     }
 
@@ -210,9 +259,15 @@ impl Report {
                 &mut finding.remedy,
                 &mut finding.reference,
                 &mut finding.fixed_version,
+                &mut finding.package,
             ] {
                 *text = text.as_deref().map(bounded);
             }
+            finding.aliases.truncate(MAX_ALIASES);
+            for alias in &mut finding.aliases {
+                *alias = bounded(alias);
+            }
+            finding.epss = finding.epss.map(|epss| epss.min(EPSS_CERTAIN));
         }
         self
     }
@@ -243,7 +298,29 @@ impl Report {
                 self.findings.len()
             ));
         }
+        if self.attachments.len() > MAX_ATTACHMENTS {
+            return refuse(format!(
+                "{} attachments, at most {MAX_ATTACHMENTS} are kept",
+                self.attachments.len()
+            ));
+        }
+        if let Some(odd) = self.attachments.iter().find(|a| !a.is_sane()) {
+            return refuse(format!("an attachment is called {:?}", bounded(&odd.name)));
+        }
         Ok(self.bounded())
+    }
+}
+
+impl Attachment {
+    /// Whether name and media type are plain words: they become annotations, file names and media types.
+    fn is_sane(&self) -> bool {
+        let plain = |text: &str, more: &[u8]| {
+            !text.is_empty()
+                && text.len() <= 100
+                && !text.starts_with('.')
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+        };
+        plain(&self.name, b".-_") && plain(&self.media_type, b".-+/")
     }
 }
 
@@ -271,6 +348,7 @@ mod tests {
             version: "1".into(),
             content: None,
             database_built: None,
+            database: None,
         }
     }
 
@@ -279,10 +357,7 @@ mod tests {
             id: id.into(),
             severity,
             title: "x".into(),
-            subject: None,
-            remedy: None,
-            reference: None,
-            fixed_version: None,
+            ..Finding::default()
         }
     }
 
@@ -323,6 +398,26 @@ mod tests {
         let report = report.bounded();
         assert_eq!(report.findings[0].severity, Severity::Critical);
         assert_eq!(report.findings[0].id, "a\u{fffd}[31m");
+    }
+
+    #[test]
+    fn an_attachment_whose_name_could_be_a_path_is_refused() {
+        let image = Digest::of(b"i");
+        for (name, fine) in [
+            ("report.html", true),
+            ("../etc/passwd", false),
+            (".hidden", false),
+            ("", false),
+        ] {
+            let mut report = Report::error("a", &image, tool(), "x");
+            report.attachments = vec![Attachment {
+                name: name.into(),
+                media_type: "text/html".into(),
+                digest: Digest::of(b""),
+                size: 0,
+            }];
+            assert_eq!(report.validate("a", &image, ToolName::Native).is_ok(), fine, "{name}");
+        }
     }
 
     #[test]

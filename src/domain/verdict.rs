@@ -208,6 +208,7 @@ mod tests {
             version: "1".into(),
             content: None,
             database_built: None,
+            database: None,
         };
         let mut report = Report::error("c", &Digest::of(b""), tool, "");
         report.outcome = Outcome::Completed;
@@ -222,6 +223,7 @@ mod tests {
                 remedy: None,
                 reference: None,
                 fixed_version: fixable.then(|| "2".into()),
+                ..Finding::default()
             })
             .collect();
         report

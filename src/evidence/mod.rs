@@ -18,8 +18,8 @@ pub mod vsa;
 mod tests;
 
 use crate::{
-    domain::{digest::Digest, image_ref::Repository},
-    registry::{Artifact, Auth, Client, Content, Descriptor, Error},
+    domain::{digest::Digest, image_ref::Repository, report::MAX_ATTACHMENTS},
+    registry::{Artifact, ArtifactLayer, Auth, Client, Content, Descriptor, Error},
 };
 use bytes::Bytes;
 use cosign::{Signed, VerifyError};
@@ -31,6 +31,10 @@ use vsa::{ResourceRef, VerificationSummary};
 pub const REPORT_ARTIFACT_TYPE: &str = "application/vnd.repave.report.v1+json";
 /// Which report it is: the name of the check, `sbom`, `summary`.
 pub const REPORT_KIND: &str = "dev.repave.report.kind";
+/// Annotation of a layer: the name of the file in it.
+pub const TITLE: &str = "org.opencontainers.image.title";
+/// Largest attachment that is read back, gzipped: what the runner's frame may carry.
+pub const MAX_ATTACHMENT: u64 = 6 << 20;
 /// Largest report that is read back: what the runner's frame may carry when unpacked.
 pub const MAX_REPORT: u64 = 64 << 20;
 
@@ -41,6 +45,8 @@ pub struct ReportArtifact {
     pub kind: String,
     /// The report.
     pub json: Bytes,
+    /// What is kept with it: gzipped files, named by the annotation `org.opencontainers.image.title`.
+    pub attached: Vec<ArtifactLayer>,
 }
 
 /// Everything that is said about a digest that passed.
@@ -97,12 +103,17 @@ pub async fn attach_report(
     client: &Client,
     repository: &Repository,
     subject: &Descriptor,
-    kind: &str,
-    json: Bytes,
+    report: &ReportArtifact,
     auth: &Auth,
 ) -> Result<Digest, Error> {
-    let annotations = BTreeMap::from([(REPORT_KIND.to_owned(), kind.to_owned())]);
-    let artifact = Artifact::single(REPORT_ARTIFACT_TYPE, REPORT_ARTIFACT_TYPE, json, annotations);
+    let annotations = BTreeMap::from([(REPORT_KIND.to_owned(), report.kind.clone())]);
+    let mut artifact = Artifact::single(
+        REPORT_ARTIFACT_TYPE,
+        REPORT_ARTIFACT_TYPE,
+        report.json.clone(),
+        annotations,
+    );
+    artifact.layers.extend(report.attached.iter().cloned());
     client.attach(repository, subject, &artifact, auth).await
 }
 
@@ -113,14 +124,55 @@ pub async fn fetch_report(
     artifact: &Digest,
     auth: &Auth,
 ) -> Result<Bytes, Error> {
-    let manifest = client.get_manifest(&repository.at(artifact), auth).await?;
-    let layer = match manifest.content(repository.host())? {
-        Content::Image(image) => image.layers.into_iter().next(),
-        Content::Index(_) => None,
-    };
+    let layers = report_layers(client, repository, artifact, auth).await?;
     let expected = "one layer with the report";
+    let layer = layers.into_iter().next();
     let layer = layer.ok_or_else(|| Error::malformed(repository.host(), "a report artifact", expected, "none"))?;
     client.get_blob(repository, &layer.digest, MAX_REPORT, auth).await
+}
+
+/// A report that [`attach_report`] kept, with everything that is kept with it.
+pub async fn fetch_whole_report(
+    client: &Client,
+    repository: &Repository,
+    artifact: &Digest,
+    kind: &str,
+    auth: &Auth,
+) -> Result<ReportArtifact, Error> {
+    let mut layers = report_layers(client, repository, artifact, auth).await?.into_iter();
+    let expected = "one layer with the report";
+    let first = layers.next();
+    let first = first.ok_or_else(|| Error::malformed(repository.host(), "a report artifact", expected, "none"))?;
+    let json = client.get_blob(repository, &first.digest, MAX_REPORT, auth).await?;
+    let mut attached = Vec::new();
+    for layer in layers {
+        attached.push(ArtifactLayer {
+            bytes: client.get_blob(repository, &layer.digest, MAX_ATTACHMENT, auth).await?,
+            media_type: layer.media_type,
+            annotations: layer.annotations,
+        });
+    }
+    Ok(ReportArtifact {
+        kind: kind.to_owned(),
+        json,
+        attached,
+    })
+}
+
+/// The layers of a report artifact: the report first, then at most [`MAX_ATTACHMENTS`] attachments.
+async fn report_layers(
+    client: &Client,
+    repository: &Repository,
+    artifact: &Digest,
+    auth: &Auth,
+) -> Result<Vec<Descriptor>, Error> {
+    let manifest = client.get_manifest(&repository.at(artifact), auth).await?;
+    let mut layers = match manifest.content(repository.host())? {
+        Content::Image(image) => image.layers,
+        Content::Index(_) => Vec::new(),
+    };
+    layers.truncate(1 + MAX_ATTACHMENTS);
+    Ok(layers)
 }
 
 /// Publishes all evidence of a digest that passed, and reads the signature back. Doing it again changes nothing.
@@ -136,7 +188,7 @@ pub async fn publish(
     let mut summary = evidence.summary.clone();
     let mut reports = Vec::new();
     for report in &evidence.reports {
-        let digest = attach_report(client, repository, subject, &report.kind, report.json.clone(), auth).await?;
+        let digest = attach_report(client, repository, subject, report, auth).await?;
         summary.input_attestations.push(ResourceRef {
             uri: format!("oci://{}", repository.at(&digest)),
             digest: digest.clone(),

@@ -2,7 +2,10 @@
 //!
 //! Must not let a failure end without a report: the operator learns more from "error: …" than from an exit code.
 
-use super::capture::{self, Bounds, Captured, Ended, Keep};
+use super::{
+    capture::{self, Bounds, Captured, Ended, Keep},
+    frame::Attached,
+};
 use crate::{
     checks::{self, Invocation, Parsed, ReadError, Run},
     domain::{
@@ -48,6 +51,8 @@ pub struct Examined {
     pub report: Report,
     /// None when the tool never ran.
     pub ended: Option<Ended>,
+    /// What goes with the report.
+    pub attached: Vec<Attached>,
 }
 
 /// What a check knows when it ends, well or badly.
@@ -61,6 +66,8 @@ pub struct Known {
     pub ended: Option<Ended>,
     /// How long it ran.
     pub took: Duration,
+    /// What goes with the report.
+    pub attached: Vec<Attached>,
 }
 
 impl Common {
@@ -118,6 +125,7 @@ impl Common {
         Examined {
             report: checks::assemble(run, read),
             ended: known.ended,
+            attached: known.attached,
         }
     }
 

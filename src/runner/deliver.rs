@@ -34,9 +34,13 @@ impl From<String> for Failure {
 
 /// Delivers the report of a check.
 pub fn report(examined: Examined) -> ExitCode {
-    let Examined { report, ended } = examined;
+    let Examined {
+        report,
+        ended,
+        attached,
+    } = examined;
     let (exit_code, signal) = ended.map_or((None, None), |ended| (ended.exit_code(), ended.signal()));
-    let delivered = frame::encode(&report)
+    let delivered = frame::encode(&report, &attached)
         .map_err(|error| error.to_string())
         .and_then(|frame| {
             print(&frame.text).map_err(|error| format!("the report cannot be written to stdout: {error}"))?;

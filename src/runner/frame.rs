@@ -5,9 +5,16 @@
 //! mixed with other text, or written by code of the candidate. Exactly one whole frame with the announced hash is a
 //! report; anything else is an error, and an error never opens a gate.
 
+mod attached;
+
 pub use super::termination::{Counts, Failed, MAX_TERMINATION, OutcomeKind, Reported, Termination};
 
-use crate::domain::{digest::Digest, report::Report};
+pub use attached::{Attached, Delivery};
+
+use crate::domain::{
+    digest::Digest,
+    report::{MAX_ATTACHMENTS, Report},
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
 use std::io::{BufReader, Read as _, Write as _};
@@ -28,6 +35,15 @@ const BEGIN: &str = "-----BEGIN REPAVE REPORT";
 const BEGIN_V1: &str = "-----BEGIN REPAVE REPORT v1 ";
 const DASHES: &str = "-----";
 const END: &str = "-----END REPAVE REPORT-----";
+
+/// The frame's JSON: the attachments follow the report as base64 of their gzipped bytes.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parcel {
+    report: Report,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attached: Vec<String>,
+}
 
 /// A report ready to be printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,13 +124,20 @@ fn unreadable(why: impl std::fmt::Display) -> FrameError {
     }
 }
 
-/// Frames a report. One that does not fit loses its mildest findings and says so.
-pub fn encode(report: &Report) -> Result<Frame, FrameError> {
+/// Frames a report with its attachments. Attachments that do not fit are left out, the largest first; a report that
+/// does not fit loses its mildest findings and says so.
+pub fn encode(report: &Report, attached: &[Attached]) -> Result<Frame, FrameError> {
     let mut report = report.clone().bounded();
+    let mut attached: Vec<&Attached> = attached.iter().take(MAX_ATTACHMENTS).collect();
     loop {
-        let packed = pack(&report)?;
+        report.attachments = attached.iter().map(|one| one.described()).collect();
+        let packed = pack(&report, &attached)?;
         if packed.len().div_ceil(3) * 4 <= MAX_FRAME {
             return Ok(frame(&packed));
+        }
+        if let Some(largest) = (0..attached.len()).max_by_key(|n| attached.get(*n).map_or(0, |one| one.gzip.len())) {
+            attached.remove(largest);
+            continue;
         }
         if report.findings.is_empty() {
             return Err(FrameError::TooLarge {
@@ -127,8 +150,12 @@ pub fn encode(report: &Report) -> Result<Frame, FrameError> {
     }
 }
 
-fn pack(report: &Report) -> Result<Vec<u8>, FrameError> {
-    let json = serde_json::to_vec(report).map_err(unreadable)?;
+fn pack(report: &Report, attached: &[&Attached]) -> Result<Vec<u8>, FrameError> {
+    let parcel = Parcel {
+        report: report.clone(),
+        attached: attached.iter().map(|one| STANDARD.encode(&one.gzip)).collect(),
+    };
+    let json = serde_json::to_vec(&parcel).map_err(unreadable)?;
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(&json).map_err(unreadable)?;
     encoder.finish().map_err(unreadable)
@@ -151,7 +178,7 @@ fn frame(packed: &[u8]) -> Frame {
 }
 
 /// Finds the one report in a pod's log; `sha256` is what the termination message announced.
-pub fn decode(log: &[u8], sha256: &Digest) -> Result<Report, FrameError> {
+pub fn decode(log: &[u8], sha256: &Digest) -> Result<Delivery, FrameError> {
     if log.len() > MAX_LOG {
         return Err(FrameError::TooLarge {
             what: "the pod's log",
@@ -247,20 +274,20 @@ fn header(line: &[u8]) -> Result<Header, FrameError> {
 }
 
 /// Unpacks through a bounded reader straight into the parser: a bomb costs what it may grow to, never more.
-fn unpack(packed: &[u8]) -> Result<Report, FrameError> {
+fn unpack(packed: &[u8]) -> Result<Delivery, FrameError> {
     let mut limited = BufReader::new(GzDecoder::new(packed).take(MAX_UNPACKED));
-    let report: Result<Report, _> = serde_json::from_reader(&mut limited);
+    let parcel: Result<Parcel, _> = serde_json::from_reader(&mut limited);
     if limited.get_ref().limit() == 0 {
         return Err(FrameError::TooLarge {
             what: "the unpacked report",
             limit: MAX_UNPACKED,
         });
     }
-    let report = report.map_err(unreadable)?;
+    let parcel = parcel.map_err(unreadable)?;
     if !limited.into_inner().into_inner().into_inner().is_empty() {
         return Err(torn("bytes after the end of its gzip stream"));
     }
-    Ok(report)
+    attached::deliver(parcel.report, &parcel.attached)
 }
 
 #[cfg(test)]

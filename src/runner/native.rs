@@ -30,5 +30,6 @@ pub fn run(args: &Args) -> Examined {
     Examined {
         report: native::report(check, image, examination, millis),
         ended: None,
+        attached: Vec::new(),
     }
 }

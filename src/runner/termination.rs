@@ -265,6 +265,7 @@ mod tests {
             version: "0.121".into(),
             content: None,
             database_built: Some("2026-11-22T04:10:00Z".parse().unwrap()),
+            database: None,
         };
         let report = Report::error("scan", &Digest::of(b"image"), tool, "killed by signal 9");
         let reported = Termination::Reported(Reported::of(&report, &Digest::of(b"gz"), None, Some(9)));

@@ -117,6 +117,7 @@ fn completed(check: &str, found: Examination) -> Report {
         truncated: false,
         candidate_executed: false,
         tool_millis: 0,
+        attachments: Vec::new(),
     }
     .bounded()
 }
@@ -127,5 +128,6 @@ fn tool() -> Tool {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         content: Some(format!("{} rules", rules::RULES.len())),
         database_built: None,
+        database: None,
     }
 }

@@ -77,7 +77,7 @@ impl Found<'_> {
                 subject: Some(bounded(&show(subject))),
                 remedy: Some(self.rule.remedy.to_owned()),
                 reference: self.rule.reference.map(str::to_owned),
-                fixed_version: None,
+                ..Finding::default()
             });
         }
     }

@@ -203,7 +203,7 @@ impl Reading {
             subject: None,
             remedy: Some(rule.description.clone()).filter(|text| !text.is_empty()),
             reference: rule.reference.clone(),
-            fixed_version: None,
+            ..Finding::default()
         }
     }
 

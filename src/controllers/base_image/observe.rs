@@ -154,17 +154,21 @@ async fn policies(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<Po
     for reference in &base.spec.policy_refs {
         let missing = || Error::PolicyMissing(reference.name.clone());
         let spec = api.get_opt(&reference.name).await?.ok_or_else(missing)?.spec;
-        let mut gossfiles = BTreeMap::new();
+        let mut files = BTreeMap::new();
         for check in &spec.checks {
-            if let Some(goss) = &check.goss {
-                let text = inputs::config_map_key(&state.ctx, &wish.namespace, &goss.gossfile_ref, "goss.yaml").await?;
-                gossfiles.insert(check.name.clone(), text);
+            let mut own = check.inline_files();
+            for (name, reference, default) in check.file_references() {
+                let text = inputs::config_map_key(&state.ctx, &wish.namespace, reference, default).await?;
+                own.insert(name, text);
+            }
+            if !own.is_empty() {
+                files.insert(check.name.clone(), own);
             }
         }
         snapshots.push(PolicySnapshot {
             name: reference.name.clone(),
             spec,
-            gossfiles,
+            files,
         });
     }
     Ok(snapshots)

@@ -15,7 +15,8 @@ use crate::{
         report::{Report, ToolName},
     },
     evidence::{self, Evidence, ReportArtifact, signing, vsa},
-    registry::{self, Auth, Platform},
+    registry::{self, ArtifactLayer, Auth, Platform},
+    runner::frame::{Attached, Delivery},
     runtime::metrics::{ApiVerb, Kind},
 };
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{Api, ResourceExt, api::PostParams};
 use serde::{Serialize, de::DeserializeOwned};
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug};
 
 /// What was done.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -120,9 +121,9 @@ pub async fn apply(
                     applied.jobs.push(job.name_any());
                 }
             }
-            Action::StoreReport { image, report } => {
-                let stored = store_report(candidate, wish, ctx, &image, &report).await?;
-                applied.reports.push((report, stored));
+            Action::StoreReport { image, delivery } => {
+                let stored = store_report(candidate, wish, ctx, &image, &delivery).await?;
+                applied.reports.push((Box::new(delivery.report), stored));
             }
             Action::Promote { image } => applied.promoted = Some(promote(candidate, wish, ctx, &image).await?),
         }
@@ -166,7 +167,7 @@ async fn store_report(
     wish: &Wish,
     ctx: &Context,
     image: &Digest,
-    report: &Report,
+    delivery: &Delivery,
 ) -> Result<Digest, Error> {
     let auth = push_auth(candidate, wish, ctx).await?;
     let staged = wish.staging.at(image);
@@ -175,8 +176,20 @@ async fn store_report(
         .head(&staged, &auth)
         .await?
         .ok_or_else(|| Error::Lost(staged.to_string()))?;
-    let json = Bytes::from(serde_json::to_vec(report)?);
-    Ok(evidence::attach_report(&ctx.registry, &wish.staging, &subject, &report.check, json, &auth).await?)
+    let report = ReportArtifact {
+        kind: delivery.report.check.clone(),
+        json: Bytes::from(serde_json::to_vec(&delivery.report)?),
+        attached: delivery.attached.iter().map(layer).collect(),
+    };
+    Ok(evidence::attach_report(&ctx.registry, &wish.staging, &subject, &report, &auth).await?)
+}
+
+fn layer(attached: &Attached) -> ArtifactLayer {
+    ArtifactLayer {
+        media_type: format!("{}+gzip", attached.media_type),
+        bytes: Bytes::copy_from_slice(&attached.gzip),
+        annotations: BTreeMap::from([(evidence::TITLE.to_owned(), format!("{}.gz", attached.name))]),
+    }
 }
 
 /// The order is what makes a crash harmless: nothing points to the image before its evidence is there, and the status
@@ -250,11 +263,7 @@ async fn stored_reports(
     for check in candidate.status.iter().flat_map(|status| &status.checks) {
         let lost = || Error::Lost(format!("the report of check {}", check.name));
         let digest = check.report.as_ref().ok_or_else(lost)?;
-        let json = evidence::fetch_report(&ctx.registry, &wish.staging, digest, auth).await?;
-        reports.push(ReportArtifact {
-            kind: check.name.clone(),
-            json,
-        });
+        reports.push(evidence::fetch_whole_report(&ctx.registry, &wish.staging, digest, &check.name, auth).await?);
     }
     Ok(reports)
 }
@@ -273,8 +282,9 @@ fn summary(candidate: &ImageCandidate, wish: &Wish) -> vsa::VerificationSummary 
     for (tool, level) in [
         (ToolName::Openscap, "REPAVE_OPENSCAP_PASSED"),
         (ToolName::Grype, "REPAVE_VULNERABILITIES_PASSED"),
+        (ToolName::Trivy, "REPAVE_VULNERABILITIES_PASSED"),
     ] {
-        if wish.checks.iter().any(|check| check.tool == tool) {
+        if wish.checks.iter().any(|check| check.tool == tool) && !levels.iter().any(|known| known == level) {
             levels.push(level.to_owned());
         }
     }

@@ -14,13 +14,10 @@ use crate::{
         error::{Class, Classified},
         inputs,
     },
-    domain::{
-        digest::Digest,
-        report::{Report, ToolName},
-    },
+    domain::{digest::Digest, report::ToolName},
     evidence::{cosign, signing::PublicKey},
     registry::{self, Auth, Platform},
-    runner::frame::{self, Termination},
+    runner::frame::{self, Delivery, Termination},
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
@@ -99,7 +96,7 @@ pub enum CheckState {
     /// Its verdict is in the status already.
     Judged,
     /// Its Job.
-    Job(JobState<Box<Report>>),
+    Job(JobState<Box<Delivery>>),
 }
 
 /// Something could not be read.
@@ -279,7 +276,7 @@ async fn check_job(
     wish: &Wish,
     check: &PlannedCheck,
     image: &Digest,
-) -> Result<JobState<Box<Report>>, Error> {
+) -> Result<JobState<Box<Delivery>>, Error> {
     let name = super::jobs::check_name(&check.key(image, &ctx.settings.tools_image));
     let (name_of_check, tool) = (check.name.clone(), check.tool);
     job(ctx, wish, &name, "check", move |log, termination| {
@@ -295,15 +292,13 @@ fn read_report(
     image: &Digest,
     log: &[u8],
     termination: Termination,
-) -> Result<Box<Report>, String> {
+) -> Result<Box<Delivery>, String> {
     let Termination::Reported(reported) = termination else {
         return Err(format!("expected a report, found {termination:?}"));
     };
-    let report = frame::decode(log, &reported.sha256).map_err(|error| error.to_string())?;
-    report
-        .validate(check, image, tool)
-        .map(Box::new)
-        .map_err(|error| error.to_string())
+    let Delivery { report, attached } = frame::decode(log, &reported.sha256).map_err(|error| error.to_string())?;
+    let report = report.validate(check, image, tool).map_err(|error| error.to_string())?;
+    Ok(Box::new(Delivery { report, attached }))
 }
 
 /// Follows the attempts at one Job to the newest and reads what its main container delivered.

@@ -5,11 +5,7 @@ use super::{
     observe::{CheckState, JobState, MAX_ATTEMPTS, Observed, Stage},
     validate::Wish,
 };
-use crate::{
-    api::ImageCandidate,
-    controllers::context::Settings,
-    domain::{digest::Digest, report::Report},
-};
+use crate::{api::ImageCandidate, controllers::context::Settings, domain::digest::Digest, runner::frame::Delivery};
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 
 /// What is to be done.
@@ -28,8 +24,8 @@ pub enum Action {
     StoreReport {
         /// The built image.
         image: Digest,
-        /// The report.
-        report: Box<Report>,
+        /// The report and what goes with it.
+        delivery: Box<Delivery>,
     },
     /// Copy to production, sign, attach the evidence, move the channel tag.
     Promote {
@@ -60,10 +56,10 @@ pub fn plan(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, settin
             for (check, state) in checks {
                 match state {
                     CheckState::Judged => {}
-                    CheckState::Job(JobState::Delivered(report)) => {
+                    CheckState::Job(JobState::Delivered(delivery)) => {
                         actions.push(Action::StoreReport {
                             image: image.clone(),
-                            report: report.clone(),
+                            delivery: delivery.clone(),
                         });
                     }
                     CheckState::Job(state) => actions.extend(next_attempt(state).map(|attempt| {

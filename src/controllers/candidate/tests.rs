@@ -17,6 +17,7 @@ use crate::{
         digest::Digest,
         report::{Finding, Outcome, Report, Severity, Tool, ToolName},
     },
+    runner::frame::Delivery,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::PodSpec};
@@ -44,7 +45,7 @@ fn candidate() -> ImageCandidate {
             "baseImage": "debian-12", "source": "up.local/debian", "sourceTag": "12",
             "sourceDigest": Digest::of(b"v1"), "inputsHash": Digest::of(b"inputs"), "staging": "r.local:5000/staging",
             "build": {"containerfile": "USER 65532", "caCertificates": ["PEM"], "removeUsers": ["games"]},
-            "policies": [{"name": "hardened", "gossfiles": {"functional": "file: {}"}, "spec": {"checks": [
+            "policies": [{"name": "hardened", "files": {"functional": {"goss.yaml": "file: {}"}}, "spec": {"checks": [
                 {"name": "hardening", "native": {"suidAllowed": ["/opt/x"]}},
                 {"name": "functional", "goss": {"gossfileRef": {"name": "g"}}},
                 {"name": "cis", "openscap": {"profile": "cis_level1_server"}},
@@ -68,6 +69,7 @@ fn tool(name: ToolName) -> Tool {
         version: "1".into(),
         content: None,
         database_built,
+        database: None,
     }
 }
 
@@ -83,10 +85,17 @@ fn report(check: &str, name: ToolName, findings: usize) -> Box<Report> {
             subject: None,
             remedy: Some("y".repeat(2000)),
             reference: None,
-            fixed_version: None,
+            ..Finding::default()
         })
         .collect();
     Box::new(report)
+}
+
+fn delivery(report: Box<Report>) -> Box<Delivery> {
+    Box::new(Delivery {
+        report: *report,
+        attached: Vec::new(),
+    })
 }
 
 /// The stage "checks" with each check in the state that `state` gives for its name and tool.
@@ -250,7 +259,8 @@ fn verification_is_never_true_without_a_proof() {
 /// All four checks are reported in one go; `failing` has findings.
 fn all_reported(failing: &str) -> ImageCandidateStatus {
     let count = |name: &str| if name == failing { 3000 } else { 0 };
-    let observed = checking(|name, tool| CheckState::Job(JobState::Delivered(report(name, tool, count(name)))));
+    let observed =
+        checking(|name, tool| CheckState::Job(JobState::Delivered(delivery(report(name, tool, count(name))))));
     let Stage::Check { checks, .. } = &observed.stage else {
         unreachable!()
     };
@@ -304,7 +314,7 @@ fn a_check_without_a_report_is_an_error_and_never_a_pass() {
 
 #[test]
 fn the_largest_status_stays_under_eight_kibibytes() {
-    let observed = checking(|name, tool| CheckState::Job(JobState::Delivered(report(name, tool, 3000))));
+    let observed = checking(|name, tool| CheckState::Job(JobState::Delivered(delivery(report(name, tool, 3000)))));
     let Stage::Check { checks, .. } = &observed.stage else {
         unreachable!()
     };

@@ -1,7 +1,10 @@
 //! Parses a candidate once: its checks with their gates, the build's inputs. Pure.
 
 use crate::{
-    api::{ImageCandidate, validation_policy::Check},
+    api::{
+        ImageCandidate,
+        validation_policy::{Check, Scanner},
+    },
     controllers::error::{Class, Classified},
     domain::{
         containerfile,
@@ -50,21 +53,24 @@ pub struct PlannedCheck {
     pub tool: ToolName,
     /// What opens its gate.
     pub gate: Gate,
-    /// The gossfile, for Goss.
-    pub gossfile: Option<String>,
+    /// The files that it needs: a gossfile, a tailoring, VEX documents.
+    pub files: BTreeMap<String, String>,
 }
 
 impl PlannedCheck {
     /// Whether it belongs to the step Scanned (and not Validated).
     pub fn is_scan(&self) -> bool {
-        self.tool == ToolName::Grype
+        match self.tool {
+            ToolName::Grype | ToolName::Trivy => true,
+            ToolName::Native | ToolName::Goss | ToolName::Openscap | ToolName::Container => false,
+        }
     }
 
     /// A hash over the image and all that decides the outcome: names the check's Job.
     pub fn key(&self, image: &Digest, tools: &ImageRef) -> Digest {
         let spec = serde_json::to_string(&self.spec).unwrap_or_default();
-        let gossfile = self.gossfile.as_deref().unwrap_or_default();
-        Digest::of(format!("{image}\n{tools}\n{}\n{spec}\n{gossfile}", self.name).as_bytes())
+        let files = serde_json::to_string(&self.files).unwrap_or_default();
+        Digest::of(format!("{image}\n{tools}\n{}\n{spec}\n{files}", self.name).as_bytes())
     }
 }
 
@@ -75,7 +81,9 @@ pub enum Error {
     #[error("spec.promote.repository: {0}")]
     Repository(#[from] InvalidImageRef),
     /// A check has no tool or several.
-    #[error("policy {policy:?}, check {check:?}: expected exactly one of native, goss, openscap, vulnerabilities")]
+    #[error(
+        "policy {policy:?}, check {check:?}: expected exactly one of native, goss, openscap, vulnerabilities, container"
+    )]
     CheckTool {
         /// The policy.
         policy: String,
@@ -136,13 +144,13 @@ fn checks(candidate: &ImageCandidate) -> Result<Vec<PlannedCheck>, Error> {
                 format!("{}.{}", policy.name, check.name)
             };
             let tool = tool_of(check).ok_or_else(tool_error)?;
-            let gossfile = policy.gossfiles.get(&check.name).cloned();
+            let files = policy.files.get(&check.name).cloned().unwrap_or_default();
             checks.push(PlannedCheck {
                 name,
                 spec: check.clone(),
                 tool,
                 gate: gate_of(check),
-                gossfile,
+                files,
             });
         }
     }
@@ -150,18 +158,25 @@ fn checks(candidate: &ImageCandidate) -> Result<Vec<PlannedCheck>, Error> {
 }
 
 fn tool_of(check: &Check) -> Option<ToolName> {
-    match (&check.native, &check.goss, &check.openscap, &check.vulnerabilities) {
-        (Some(_), None, None, None) => Some(ToolName::Native),
-        (None, Some(_), None, None) => Some(ToolName::Goss),
-        (None, None, Some(_), None) => Some(ToolName::Openscap),
-        (None, None, None, Some(_)) => Some(ToolName::Grype),
-        _ => None,
-    }
+    let scanner = check.vulnerabilities.as_ref().map(|scan| match scan.scanner {
+        Scanner::Grype => ToolName::Grype,
+        Scanner::Trivy => ToolName::Trivy,
+    });
+    let named = [
+        check.native.as_ref().map(|_| ToolName::Native),
+        check.goss.as_ref().map(|_| ToolName::Goss),
+        check.openscap.as_ref().map(|_| ToolName::Openscap),
+        scanner,
+        check.container.as_ref().map(|_| ToolName::Container),
+    ];
+    let mut named = named.into_iter().flatten();
+    named.next().filter(|_| named.next().is_none())
 }
 
 fn gate_of(check: &Check) -> Gate {
     let minimum = check.goss.as_ref().map(|goss| goss.minimum_tests);
     let minimum = minimum.or(check.openscap.as_ref().map(|openscap| openscap.minimum_rules));
+    let minimum = minimum.or(check.container.as_ref().map(|container| container.minimum_tests));
     let scan = check.vulnerabilities.as_ref();
     let allow: BTreeMap<_, _> = check.allow.clone();
     Gate {

@@ -260,6 +260,7 @@ async fn all_evidence_is_published_once_and_the_summary_names_the_reports() {
     let report = |kind: &str| ReportArtifact {
         kind: kind.to_owned(),
         json: Bytes::from(format!(r#"{{"check":"{kind}"}}"#)),
+        attached: Vec::new(),
     };
     let evidence = Evidence {
         reports: vec![report("native"), report("grype")],
@@ -313,7 +314,7 @@ async fn all_evidence_is_published_once_and_the_summary_names_the_reports() {
         published.reports[1].hex()
     );
     assert_eq!(statement["subject"][0]["digest"]["sha256"], image.digest.hex());
-    let again = attach_report(&client, &repository, &image, "native", report("native").json, &FREE())
+    let again = attach_report(&client, &repository, &image, &report("native"), &FREE())
         .await
         .unwrap();
     assert_eq!(again, published.reports[0]);

@@ -10,6 +10,7 @@ fn report(findings: usize) -> Report {
         version: "1".into(),
         content: None,
         database_built: None,
+        database: None,
     };
     let mut report = Report::error("a", &Digest::of(b"image"), tool, "x");
     report.findings = (0..findings)
@@ -20,7 +21,7 @@ fn report(findings: usize) -> Report {
             subject: Some("/etc/motd".into()),
             remedy: None,
             reference: None,
-            fixed_version: None,
+            ..Finding::default()
         })
         .collect();
     report
@@ -44,15 +45,52 @@ fn refused(log: &[u8], sha256: &Digest) -> &'static str {
 #[test]
 fn a_report_survives_the_round_trip_between_foreign_lines() {
     let report = report(3000);
-    let frame = encode(&report).unwrap();
+    let frame = encode(&report, &[]).unwrap();
     assert!(frame.text.lines().all(|line| line.len() <= LINE));
     let log = format!("warning: x\n{}goodbye\n", frame.text.replace('\n', "\r\n"));
-    assert_eq!(decode(log.as_bytes(), &frame.sha256).unwrap(), report.bounded());
+    assert_eq!(decode(log.as_bytes(), &frame.sha256).unwrap().report, report.bounded());
+}
+
+#[test]
+fn attachments_arrive_as_they_were_packed_and_the_largest_goes_first_when_they_do_not_fit() {
+    // A text that does not compress: each of its digests is the digest of the one before.
+    let noise = |blocks: usize| {
+        let mut bytes = Vec::new();
+        let mut last = Digest::of(b"seed");
+        for _ in 0..blocks {
+            last = Digest::of(last.as_str().as_bytes());
+            bytes.extend(last.hex().as_bytes());
+        }
+        bytes
+    };
+    let page = Attached::pack("report.html", "text/html", b"<p>all well</p>").unwrap();
+    let huge = Attached::pack("raw.json", "application/json", &noise(150_000)).unwrap();
+    let frame = encode(&report(3), &[huge, page.clone()]).unwrap();
+    let back = decode(frame.text.as_bytes(), &frame.sha256).unwrap();
+    assert_eq!((back.report.findings.len(), back.report.truncated), (3, false));
+    assert_eq!(back.attached, [page]);
+    assert_eq!(back.attached[0].unpack(100).unwrap(), b"<p>all well</p>");
+    assert!(back.attached[0].unpack(5).is_err());
+}
+
+#[test]
+fn an_attachment_that_is_not_the_named_one_is_refused() {
+    let page = Attached::pack("report.html", "text/html", b"fine").unwrap();
+    let mut named = report(0);
+    named.attachments = vec![page.described()];
+    for attached in [vec![], vec![gzip(b"other")], vec![page.gzip.clone(), page.gzip.clone()]] {
+        let parcel = Parcel {
+            report: named.clone(),
+            attached: attached.iter().map(|bytes| STANDARD.encode(bytes)).collect(),
+        };
+        let frame = frame_of(&gzip(&serde_json::to_vec(&parcel).unwrap()));
+        assert!(decode(frame.text.as_bytes(), &frame.sha256).is_err());
+    }
 }
 
 #[test]
 fn a_torn_frame_is_refused_wherever_it_is_torn() {
-    let frame = encode(&report(3000)).unwrap();
+    let frame = encode(&report(3000), &[]).unwrap();
     let lines: Vec<&str> = frame.text.lines().collect();
     assert!(lines.len() > 3, "the frame must have a middle");
     for missing in 0..lines.len() {
@@ -72,7 +110,7 @@ fn a_torn_frame_is_refused_wherever_it_is_torn() {
 
 #[test]
 fn two_frames_are_refused_even_when_they_are_equal() {
-    let frame = encode(&report(1)).unwrap();
+    let frame = encode(&report(1), &[]).unwrap();
     let log = format!("{}{}", frame.text, frame.text);
     assert_eq!(refused(log.as_bytes(), &frame.sha256), "ReportDuplicate");
     let nested = frame.text.replacen('\n', &format!("\n{}", frame.text), 1);
@@ -81,7 +119,7 @@ fn two_frames_are_refused_even_when_they_are_equal() {
 
 #[test]
 fn a_frame_that_the_termination_message_does_not_announce_is_forged() {
-    let (mine, other) = (encode(&report(1)).unwrap(), encode(&report(2)).unwrap());
+    let (mine, other) = (encode(&report(1), &[]).unwrap(), encode(&report(2), &[]).unwrap());
     assert_eq!(refused(other.text.as_bytes(), &mine.sha256), "ReportForged");
     // The header may claim the announced hash: the bytes decide.
     let claims = other.text.replace(other.sha256.hex(), mine.sha256.hex());
@@ -127,7 +165,11 @@ fn a_json_bomb_and_foreign_json_are_unreadable() {
 
 #[test]
 fn a_second_document_or_a_second_gzip_member_is_refused() {
-    let json = serde_json::to_vec(&report(1)).unwrap();
+    let parcel = Parcel {
+        report: report(1),
+        attached: Vec::new(),
+    };
+    let json = serde_json::to_vec(&parcel).unwrap();
     let twice = frame_of(&gzip(&[json.clone(), json.clone()].concat()));
     assert_eq!(refused(twice.text.as_bytes(), &twice.sha256), "ReportUnreadable");
     let members = frame_of(&[gzip(&json), gzip(&json)].concat());
@@ -148,9 +190,9 @@ fn a_report_that_does_not_fit_keeps_its_worst_findings_and_says_so() {
         finding.remedy = Some(noise(1));
         finding.severity = if n == 8_999 { Severity::Critical } else { Severity::Low };
     }
-    let frame = encode(&big).unwrap();
+    let frame = encode(&big, &[]).unwrap();
     assert!(frame.text.len() < MAX_LOG);
-    let back = decode(frame.text.as_bytes(), &frame.sha256).unwrap();
+    let back = decode(frame.text.as_bytes(), &frame.sha256).unwrap().report;
     assert!(back.truncated);
     assert_eq!(back.findings[0].id, "f008999");
 }
@@ -164,12 +206,12 @@ proptest! {
     #[test]
     fn a_changed_byte_is_never_believed(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let report = report(5);
-        let frame = encode(&report).unwrap();
+        let frame = encode(&report, &[]).unwrap();
         let mut log = frame.text.into_bytes();
         let at = at.index(log.len());
         log[at] = byte;
         if let Ok(read) = decode(&log, &frame.sha256) {
-            prop_assert_eq!(read, report.bounded());
+            prop_assert_eq!(read.report, report.bounded());
         }
     }
 
@@ -179,7 +221,7 @@ proptest! {
         report.findings[0].title = title;
         report.findings[0].id = id;
         report.findings[0].subject = subject;
-        let frame = encode(&report).unwrap();
-        prop_assert_eq!(decode(frame.text.as_bytes(), &frame.sha256).unwrap(), report.bounded());
+        let frame = encode(&report, &[]).unwrap();
+        prop_assert_eq!(decode(frame.text.as_bytes(), &frame.sha256).unwrap().report, report.bounded());
     }
 }

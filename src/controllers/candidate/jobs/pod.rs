@@ -1,0 +1,124 @@
+//! What the pods of all Jobs share: containers of our own, rights, volumes.
+
+use super::{PlannedCheck, Subject};
+use crate::{controllers::context::Settings, domain::digest::Digest};
+use serde_json::{Value, json};
+
+/// Where the runner is in the tools and builder images.
+pub(super) const RUNNER: &str = "/usr/local/bin/repave";
+/// Where it is in the operator's own image.
+pub(super) const OPERATOR: &str = "/repave";
+
+/// The arguments that every check has.
+pub(super) fn check_command(runner: &str, subcommand: &str, check: &PlannedCheck, image: &Digest) -> Vec<String> {
+    let timeout = check.spec.timeout.get().as_secs().to_string();
+    let words = [
+        runner,
+        "runner",
+        subcommand,
+        "--check",
+        &check.name,
+        "--image",
+        image.as_str(),
+        "--timeout",
+        &timeout,
+    ];
+    let mut command: Vec<String> = words.map(String::from).into();
+    command.extend(["--options", "/inputs/options.json", "--work", "/tmp"].map(String::from));
+    command
+}
+
+/// What Pod Security `restricted` demands.
+pub(super) fn unprivileged() -> Value {
+    json!({
+        "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
+    })
+}
+
+/// A container of our own image.
+pub(super) fn runner(settings: &Settings, name: &str, command: &[String], work: &Value) -> Value {
+    json!({
+        "name": name,
+        "image": settings.runner_image.to_string(),
+        "command": command,
+        "securityContext": unprivileged(),
+        "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+        "volumeMounts": [work],
+    })
+}
+
+/// The same container with the registry's peculiarities and, if there is one, the credentials.
+pub(super) fn with_registry(mut container: Value, settings: &Settings, secret: Option<&str>) -> Value {
+    let mut extra: Vec<String> = Vec::new();
+    for host in &settings.insecure_registries {
+        extra.extend(["--insecure-host".to_owned(), host.clone()]);
+    }
+    if secret.is_some() {
+        extra.extend(["--auth", "/registry/.dockerconfigjson"].map(String::from));
+        if let Some(mounts) = container["volumeMounts"].as_array_mut() {
+            mounts.push(json!({"name": "registry", "mountPath": "/registry", "readOnly": true}));
+        }
+    }
+    if let Some(command) = container["command"].as_array_mut() {
+        command.extend(extra.into_iter().map(Value::String));
+    }
+    container
+}
+
+/// The pod's volumes: its inputs, empty folders, and the credentials where our runner needs them.
+pub(super) fn volumes(inputs: &str, empty: &[&str], secret: Option<&str>) -> Value {
+    let mut volumes = vec![json!({"name": "inputs", "configMap": {"name": inputs}})];
+    volumes.extend(
+        empty
+            .iter()
+            .map(|name| json!({"name": name, "emptyDir": {"sizeLimit": "4Gi"}})),
+    );
+    if let Some(secret) = secret {
+        volumes.push(json!({"name": "registry", "secret": {"secretName": secret, "defaultMode": 0o440}}));
+    }
+    Value::Array(volumes)
+}
+
+/// A pod over an OCI layout that the runner pulled; nothing of the candidate is executed.
+pub(super) fn layout(subject: &Subject<'_>, subcommand: &str) -> Value {
+    let Subject {
+        wish,
+        settings,
+        check,
+        image,
+        job: name,
+        ..
+    } = subject;
+    let work = json!({"name": "work", "mountPath": "/work"});
+    let reference = wish.staging.at(image).to_string();
+    let pull = [
+        OPERATOR,
+        "runner",
+        "pull",
+        "--image",
+        &reference,
+        "--out",
+        "/work/image",
+    ]
+    .map(String::from);
+    let mut command = check_command(RUNNER, subcommand, check, image);
+    command.extend(["--layout", "/work/image"].map(String::from));
+    let mut container = json!({
+        "name": "check",
+        "image": settings.tools_image.to_string(),
+        "command": command,
+        "securityContext": unprivileged(),
+        "resources": {"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"memory": "2Gi"}},
+    });
+    container["volumeMounts"] = json!([
+        {"name": "work", "mountPath": "/work", "readOnly": true},
+        {"name": "inputs", "mountPath": "/inputs", "readOnly": true},
+        {"name": "tmp", "mountPath": "/tmp"},
+    ]);
+    json!({
+        "initContainers": [with_registry(runner(settings, "pull", &pull, &work), settings, wish.registry_secret.as_deref())],
+        "containers": [container],
+        "volumes": volumes(name, &["work", "tmp"], wish.registry_secret.as_deref()),
+    })
+}
