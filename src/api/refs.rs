@@ -13,6 +13,8 @@ pub const LABEL_CANDIDATE: &str = "repave.dev/candidate";
 pub const LABEL_CHECK: &str = "repave.dev/check";
 /// Label on a run; the value is its plan's name.
 pub const LABEL_PLAN: &str = "repave.dev/plan";
+/// Annotation on a candidate: its Jobs go first. The value says why, for people.
+pub const ANNOTATION_URGENT: &str = "repave.dev/urgent";
 /// Annotation on a workload: which run moved it (`namespace/name`).
 pub const ANNOTATION_RUN: &str = "repave.dev/run";
 /// Annotation on a workload: JSON of what it ran before, per container.

@@ -1,8 +1,8 @@
 //! What every reconcile may use: the clients, the settings, and the memory that a restart may lose.
 
-use super::backoff::Backoff;
+use super::{backoff::Backoff, slots::Slots};
 use crate::{
-    domain::image_ref::ImageRef,
+    domain::{image_ref::ImageRef, queue},
     registry,
     runtime::{args::ControllerArgs, client::Clients, metrics::Metrics},
 };
@@ -38,6 +38,8 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// Failures in a row, per object.
     pub backoff: Arc<Backoff>,
+    /// Where Jobs wait for their turn.
+    pub slots: Arc<Slots>,
     /// Publishes Kubernetes events; one per process, so that repeats are folded.
     pub recorder: Recorder,
 }
@@ -77,6 +79,10 @@ impl Context {
             registry: registry::Client::new(options)?,
             settings: Arc::new(settings),
             backoff: Arc::default(),
+            slots: Arc::new(Slots::new(queue::Limits {
+                total: args.max_jobs.into(),
+                per_namespace: args.max_jobs_per_namespace.into(),
+            })),
             recorder: Recorder::new(clients.requests.clone(), reporter),
             metrics: metrics.clone(),
         })

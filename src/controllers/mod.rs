@@ -17,6 +17,7 @@ pub mod error;
 pub mod inputs;
 pub mod repave_plan;
 pub mod repave_run;
+pub mod slots;
 
 use context::Context;
 use repave_run::Images;

@@ -10,6 +10,7 @@ pub mod lineage;
 pub mod marks;
 pub mod ownership;
 pub mod pod;
+pub mod queue;
 pub mod report;
 pub mod verdict;
 pub mod wave;

@@ -76,6 +76,10 @@ pub struct ControllerArgs {
     #[arg(long, env = "REPAVE_MAX_JOBS", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub max_jobs: u16,
 
+    /// Check and build Jobs that run at the same time in one namespace; urgent ones do not count
+    #[arg(long, env = "REPAVE_MAX_JOBS_PER_NAMESPACE", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub max_jobs_per_namespace: u16,
+
     /// Objects that one controller works on at the same time
     #[arg(long, env = "REPAVE_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,

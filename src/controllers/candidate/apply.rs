@@ -2,7 +2,7 @@
 
 use super::{plan::Action, validate::Wish};
 use crate::{
-    api::{ImageCandidate, image_candidate::Promoted},
+    api::{ImageCandidate, image_candidate::Promoted, refs::ANNOTATION_URGENT},
     controllers::{
         context::Context,
         error::{Class, Classified},
@@ -21,7 +21,11 @@ use crate::{
 };
 use bytes::Bytes;
 use jiff::Timestamp;
-use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{batch::v1::Job, core::v1::ConfigMap},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use kube::{Api, ResourceExt, api::PostParams};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, fmt::Debug};
@@ -33,6 +37,8 @@ pub struct Applied {
     pub copied: bool,
     /// Jobs that were created.
     pub jobs: Vec<String>,
+    /// Jobs that wait for a free slot.
+    pub queued: Vec<String>,
     /// Reports that are kept, with the digest of the artifact.
     pub reports: Vec<(Box<Report>, Digest)>,
     /// What was promoted.
@@ -106,29 +112,60 @@ pub async fn apply(
     ctx: &Context,
 ) -> Result<Applied, Error> {
     let mut applied = Applied::default();
+    let (mut starts, mut rest) = (Vec::new(), Vec::new());
     for action in actions {
+        match action {
+            Action::CreateJob { inputs, job } => starts.push((inputs, job)),
+            Action::CopyToStaging | Action::StoreReport { .. } | Action::Promote { .. } => rest.push(action),
+        }
+    }
+    start_jobs(starts, candidate, wish, ctx, &mut applied).await?;
+    for action in rest {
         match action {
             Action::CopyToStaging => {
                 copy_to_staging(candidate, wish, ctx).await?;
                 applied.copied = true;
-            }
-            Action::CreateJob { inputs, job } => {
-                if create_once(ctx, &wish.namespace, &*inputs).await? {
-                    ctx.metrics.api_write(Kind::ConfigMap, ApiVerb::Create);
-                }
-                if create_once(ctx, &wish.namespace, &*job).await? {
-                    ctx.metrics.api_write(Kind::Job, ApiVerb::Create);
-                    applied.jobs.push(job.name_any());
-                }
             }
             Action::StoreReport { image, delivery } => {
                 let stored = store_report(candidate, wish, ctx, &image, &delivery).await?;
                 applied.reports.push((Box::new(delivery.report), stored));
             }
             Action::Promote { image } => applied.promoted = Some(promote(candidate, wish, ctx, &image).await?),
+            // Started above.
+            Action::CreateJob { .. } => {}
         }
     }
     Ok(applied)
+}
+
+/// Creates the Jobs that get a slot. Nobody else starts one in between, so it comes before everything slow.
+async fn start_jobs(
+    jobs: Vec<(Box<ConfigMap>, Box<Job>)>,
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    ctx: &Context,
+    applied: &mut Applied,
+) -> Result<(), Error> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = jobs.iter().map(|(_, job)| job.name_any()).collect();
+    let urgent = candidate.annotations().contains_key(ANNOTATION_URGENT);
+    let admitted = ctx.slots.admit(ctx, &wish.namespace, &names, urgent).await?;
+    for (inputs, job) in jobs {
+        if !admitted.contains(&job.name_any()) {
+            applied.queued.push(job.name_any());
+            continue;
+        }
+        if create_once(ctx, &wish.namespace, &*inputs).await? {
+            ctx.metrics.api_write(Kind::ConfigMap, ApiVerb::Create);
+        }
+        if create_once(ctx, &wish.namespace, &*job).await? {
+            ctx.metrics.api_write(Kind::Job, ApiVerb::Create);
+            applied.jobs.push(job.name_any());
+        }
+    }
+    Ok(())
 }
 
 async fn copy_to_staging(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<(), Error> {

@@ -17,6 +17,7 @@ use super::{
     context::Context,
     driver::{self, DriverError, Next, Outcome},
     error::{Class, Classified},
+    slots,
 };
 use crate::{
     api::{ImageCandidate, ImageCandidateStatus, image_candidate::Step},
@@ -147,6 +148,15 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
     let next = match observed.stage {
         // Nothing that could appear would change it: only another BaseImage, and that is another candidate.
         observe::Stage::Finished | observe::Stage::Verify(observe::Verification::NothingDeclared) => Next::AwaitChange,
+        observe::Stage::Pull
+        | observe::Stage::Verify(_)
+        | observe::Stage::Build(_)
+        | observe::Stage::Check { .. }
+        | observe::Stage::Promote(_)
+            if !applied.queued.is_empty() =>
+        {
+            Next::After(slots::ASK_AGAIN)
+        }
         observe::Stage::Pull
         | observe::Stage::Verify(_)
         | observe::Stage::Build(_)

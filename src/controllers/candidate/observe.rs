@@ -12,7 +12,7 @@ use crate::{
         conditions,
         context::Context,
         error::{Class, Classified},
-        inputs,
+        inputs, slots,
     },
     domain::{digest::Digest, report::ToolName},
     evidence::{cosign, signing::PublicKey},
@@ -325,7 +325,7 @@ async fn job<T>(
         return Ok(JobState::Running("an earlier candidate's Job is being removed".into()));
     }
     let pod = pod_of(ctx, wish, &super::jobs::attempt_name(name, attempt)).await?;
-    if !is_finished(&job) {
+    if !slots::is_finished(&job) {
         return Ok(JobState::Running(
             pod.as_ref().map_or_else(|| "waiting for its pod".into(), describe_pod),
         ));
@@ -343,14 +343,6 @@ fn is_owned(job: &Job, wish: &Wish) -> bool {
         .iter()
         .flatten()
         .any(|owner| owner.uid == wish.uid)
-}
-
-fn is_finished(job: &Job) -> bool {
-    let conditions = job.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions.is_some_and(|all| {
-        all.iter()
-            .any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True")
-    })
 }
 
 async fn pod_of(ctx: &Context, wish: &Wish, job: &str) -> Result<Option<Pod>, Error> {

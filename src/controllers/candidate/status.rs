@@ -27,6 +27,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 /// Longest line for one finding, in characters: five findings of each check keep the status under 8 KiB.
 const FINDING_LINE: usize = 130;
 
+/// What is said while a Job may not start yet.
+const QUEUED: &str = "All slots for Jobs are taken (controller.maxJobs, maxJobsPerNamespace of the operator): it starts when one is free; the annotation repave.dev/urgent on this candidate lets it go first";
+
 /// A status in the making.
 struct Draft<'a> {
     wish: &'a Wish,
@@ -49,7 +52,7 @@ pub fn summarize(
         Stage::Finished => {}
         Stage::Pull => draft.pulled(candidate, applied),
         Stage::Verify(verification) => draft.verified(verification),
-        Stage::Build(state) => draft.built(state),
+        Stage::Build(state) => draft.built(state, applied),
         Stage::Check { image, checks, .. } => draft.checked(image, checks, applied),
         Stage::Promote(_) => draft.promoted(applied),
     }
@@ -181,7 +184,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn built(&mut self, state: &JobState<Digest>) {
+    fn built(&mut self, state: &JobState<Digest>, applied: &Applied) {
         let step = Step::Built;
         if !self.wish.violations.is_empty() {
             let broken: Vec<_> = self
@@ -203,6 +206,7 @@ impl<'a> Draft<'a> {
                 self.status.built_digest = Some(digest.clone());
                 self.done(step, "Built", message);
             }
+            JobState::Absent(_) if !applied.queued.is_empty() => self.running(step, "Queued", QUEUED),
             JobState::Absent(_) => self.running(step, "BuildStarted", "the build Job is created"),
             JobState::Running(what) => self.running(step, "Building", what.clone()),
             JobState::Broken { attempt, message } if *attempt < MAX_ATTEMPTS => {
@@ -235,8 +239,8 @@ impl<'a> Draft<'a> {
                 self.judge_report(check, report, stored);
             }
         }
-        self.gate(Step::Validated, image, checks, false);
-        self.gate(Step::Scanned, image, checks, true);
+        self.gate(Step::Validated, image, checks, false, applied);
+        self.gate(Step::Scanned, image, checks, true, applied);
         self.headline();
     }
 
@@ -275,7 +279,14 @@ impl<'a> Draft<'a> {
     }
 
     /// Sets the condition of one of the two gates from the checks that belong to it.
-    fn gate(&mut self, step: Step, image: &Digest, checks: &[(PlannedCheck, CheckState)], scans: bool) {
+    fn gate(
+        &mut self,
+        step: Step,
+        image: &Digest,
+        checks: &[(PlannedCheck, CheckState)],
+        scans: bool,
+        applied: &Applied,
+    ) {
         let names: Vec<_> = checks
             .iter()
             .filter(|(check, _)| check.is_scan() == scans)
@@ -294,10 +305,15 @@ impl<'a> Draft<'a> {
                 .filter(|name| !judged.iter().any(|s| s.name == ***name))
                 .map(|n| n.as_str())
                 .collect();
+            let waiting = if applied.queued.is_empty() {
+                String::new()
+            } else {
+                format!(". {QUEUED}")
+            };
             self.running(
                 step,
                 "ChecksRunning",
-                format!("running on {}: {}", image.short(), open.join(", ")),
+                format!("running on {}: {}{waiting}", image.short(), open.join(", ")),
             );
             return;
         }
