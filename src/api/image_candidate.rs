@@ -214,6 +214,10 @@ pub struct CheckSummary {
     pub report: Option<Digest>,
     /// Milliseconds of the tool.
     pub tool_millis: u64,
+    /// Hash over the image and everything that decides what the check finds: a candidate with the same key takes the report
+    /// over and does not run the check again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// When a step began and ended.

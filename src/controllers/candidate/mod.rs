@@ -144,7 +144,7 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
     let observed = observe::observe(candidate, &wish, ctx).await?; // IO, read only
     let actions = plan::plan(candidate, &wish, &observed, &ctx.settings); // pure
     let applied = apply::apply(actions, candidate, &wish, ctx).await?; // IO, writes
-    let (status, notices) = status::summarize(candidate, &wish, &observed, &applied, ctx.now()); // pure
+    let (status, notices) = status::summarize(candidate, &wish, &observed, &applied, &ctx.settings, ctx.now()); // pure
     let next = match observed.stage {
         // Nothing that could appear would change it: only another BaseImage, and that is another candidate.
         observe::Stage::Finished | observe::Stage::Verify(observe::Verification::NothingDeclared) => Next::AwaitChange,

@@ -2,6 +2,8 @@
 //!
 //! Only what the next step needs is read: a step whose condition is true is never looked at again.
 
+mod known;
+
 use super::validate::{PlannedCheck, Wish};
 use crate::{
     api::{
@@ -231,12 +233,17 @@ async fn checks(
     ctx: &Context,
 ) -> Result<Stage, Error> {
     let mut states = Vec::new();
+    let known = known::Known::of(candidate, wish, &image, ctx).await?;
     for check in &wish.checks {
         let judged = status.checks.iter().any(|summary| summary.name == check.name);
         let state = if judged {
             CheckState::Judged
         } else {
-            CheckState::Job(check_job(ctx, wish, check, &image).await?)
+            let key = check.key(&image, &ctx.settings.tools_image);
+            match known.report(check, &key, &image, candidate, wish, ctx).await? {
+                Some(delivery) => CheckState::Job(JobState::Delivered(delivery)),
+                None => CheckState::Job(check_job(ctx, wish, check, &image).await?),
+            }
         };
         states.push((check.clone(), state));
     }
@@ -321,8 +328,12 @@ async fn job<T>(
         return Ok(JobState::Absent(1));
     };
     if !is_owned(&job, wish) {
-        // A candidate of the same name was deleted: its Jobs say nothing about this one and are collected soon.
-        return Ok(JobState::Running("an earlier candidate's Job is being removed".into()));
+        // Either a candidate of the same name was deleted: its Jobs say nothing about this one and are collected soon. Or
+        // another candidate examines the same image: its report is taken over when it is judged.
+        return Ok(JobState::Running(
+            "another candidate's Job does the same: its report is taken over, or this one starts when that is gone"
+                .into(),
+        ));
     }
     let pod = pod_of(ctx, wish, &super::jobs::attempt_name(name, attempt)).await?;
     if !slots::is_finished(&job) {

@@ -12,6 +12,7 @@ use crate::{
     },
     controllers::{
         conditions::{self, Conditions, Truth},
+        context::Settings,
         driver::Notice,
         error::{Classified, one_line},
     },
@@ -45,6 +46,7 @@ pub fn summarize(
     wish: &Wish,
     observed: &Observed,
     applied: &Applied,
+    settings: &Settings,
     now: Timestamp,
 ) -> (ImageCandidateStatus, Vec<Notice>) {
     let mut draft = Draft::new(candidate, wish, now);
@@ -53,7 +55,7 @@ pub fn summarize(
         Stage::Pull => draft.pulled(candidate, applied),
         Stage::Verify(verification) => draft.verified(verification),
         Stage::Build(state) => draft.built(state, applied),
-        Stage::Check { image, checks, .. } => draft.checked(image, checks, applied),
+        Stage::Check { image, checks, .. } => draft.checked(image, checks, applied, settings),
         Stage::Promote(_) => draft.promoted(applied),
     }
     draft.finish()
@@ -226,7 +228,13 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn checked(&mut self, image: &Digest, checks: &[(PlannedCheck, CheckState)], applied: &Applied) {
+    fn checked(
+        &mut self,
+        image: &Digest,
+        checks: &[(PlannedCheck, CheckState)],
+        applied: &Applied,
+        settings: &Settings,
+    ) {
         for (check, state) in checks {
             if let CheckState::Job(JobState::Broken { attempt, message }) = state
                 && *attempt >= MAX_ATTEMPTS
@@ -236,7 +244,8 @@ impl<'a> Draft<'a> {
         }
         for (report, stored) in &applied.reports {
             if let Some((check, _)) = checks.iter().find(|(check, _)| check.name == report.check) {
-                self.judge_report(check, report, stored);
+                let key = check.key(image, &settings.tools_image);
+                self.judge_report(check, report, stored, &key);
             }
         }
         self.gate(Step::Validated, image, checks, false, applied);
@@ -244,7 +253,7 @@ impl<'a> Draft<'a> {
         self.headline();
     }
 
-    fn judge_report(&mut self, check: &PlannedCheck, report: &Report, stored: &Digest) {
+    fn judge_report(&mut self, check: &PlannedCheck, report: &Report, stored: &Digest, key: &Digest) {
         let judgement = verdict::judge(report, &check.gate, self.now);
         self.status.checks.push(CheckSummary {
             name: check.name.clone(),
@@ -259,6 +268,7 @@ impl<'a> Draft<'a> {
                 .collect(),
             report: Some(stored.clone()),
             tool_millis: report.tool_millis,
+            key: Some(key.hex().to_owned()),
         });
     }
 
@@ -275,6 +285,7 @@ impl<'a> Draft<'a> {
             top: Vec::new(),
             report: None,
             tool_millis: 0,
+            key: None,
         });
     }
 

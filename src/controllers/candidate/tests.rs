@@ -98,6 +98,20 @@ fn delivery(report: Box<Report>) -> Box<Delivery> {
     })
 }
 
+/// One check of the policy.
+pub fn planned(name: &str) -> validate::PlannedCheck {
+    let checks = validate::validate(&candidate()).unwrap().checks;
+    checks.into_iter().find(|check| check.name == name).unwrap()
+}
+
+/// A report of it without findings.
+pub fn completed(check: &validate::PlannedCheck, image: &Digest) -> Report {
+    Report {
+        image: image.clone(),
+        ..*report(&check.name, check.tool, 0)
+    }
+}
+
 /// The stage "checks" with each check in the state that `state` gives for its name and tool.
 fn checking(state: impl Fn(&str, ToolName) -> CheckState) -> Observed {
     let checks = validate::validate(&candidate()).unwrap().checks;
@@ -118,7 +132,7 @@ fn summarize(observed: &Observed, applied: &Applied, old: Option<ImageCandidateS
     let mut candidate = candidate();
     candidate.status = old;
     let wish = validate::validate(&candidate).unwrap();
-    status::summarize(&candidate, &wish, observed, applied, at(1_000_100)).0
+    status::summarize(&candidate, &wish, observed, applied, &settings(), at(1_000_100)).0
 }
 
 fn jobs_of(observed: &Observed) -> Vec<Job> {
@@ -208,7 +222,7 @@ fn a_broken_rule_of_the_build_configuration_builds_nothing() {
         stage: Stage::Build(JobState::Absent(1)),
     };
     assert_eq!(plan::plan(&candidate, &wish, &observed, &settings()), []);
-    let (status, _) = status::summarize(&candidate, &wish, &observed, &Applied::default(), at(0));
+    let (status, _) = status::summarize(&candidate, &wish, &observed, &Applied::default(), &settings(), at(0));
     let built = conditions::find(&status.conditions, "Built").unwrap();
     assert_eq!(
         (status.result, built.reason.as_str()),

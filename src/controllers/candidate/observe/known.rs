@@ -1,0 +1,147 @@
+//! Reports that another candidate of the same BaseImage has already: the same image, check, tools, content and database
+//! give the same report, so the check is not run again.
+//!
+//! What is taken over is named by digest in a status that only the operator writes, and is judged anew. A report that
+//! cannot be read, or is about something else, is no report: the check runs.
+
+use super::{Error, PlannedCheck, Wish};
+use crate::{
+    api::{ImageCandidate, refs::LABEL_BASE_IMAGE},
+    controllers::{context::Context, inputs},
+    domain::{
+        digest::Digest,
+        report::{Outcome, Report},
+    },
+    evidence::{self, ReportArtifact},
+    runner::frame::{Attached, Delivery},
+};
+use kube::{Api, ResourceExt, api::ListParams};
+
+/// What sibling candidates know.
+#[derive(Debug, Default)]
+pub struct Known(Vec<Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    key: String,
+    report: Digest,
+}
+
+impl Known {
+    /// The reports of all other candidates of this BaseImage that were built to the same image.
+    pub async fn of(candidate: &ImageCandidate, wish: &Wish, image: &Digest, ctx: &Context) -> Result<Self, Error> {
+        let params = ListParams::default().labels(&format!("{LABEL_BASE_IMAGE}={}", candidate.spec.base_image));
+        let siblings = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &wish.namespace)
+            .list(&params)
+            .await?;
+        let entries = siblings
+            .iter()
+            .filter(|sibling| sibling.uid() != candidate.uid() && sibling.spec.staging == wish.staging)
+            .filter_map(|sibling| sibling.status.as_ref())
+            .filter(|status| status.built_digest.as_ref() == Some(image))
+            .flat_map(|status| &status.checks)
+            .filter_map(|check| {
+                let (key, report) = (check.key.clone()?, check.report.clone()?);
+                Some(Entry { key, report })
+            });
+        Ok(Self(entries.collect()))
+    }
+
+    /// The report of this check, if it is known and was completed.
+    pub async fn report(
+        &self,
+        check: &PlannedCheck,
+        key: &Digest,
+        image: &Digest,
+        candidate: &ImageCandidate,
+        wish: &Wish,
+        ctx: &Context,
+    ) -> Result<Option<Box<Delivery>>, Error> {
+        let Some(entry) = self.0.iter().find(|entry| entry.key == key.hex()) else {
+            return Ok(None);
+        };
+        let secret = candidate.spec.promote.push_secret_ref.as_ref();
+        let auth = inputs::registry_auth(ctx, &wish.namespace, secret).await?;
+        let kept = evidence::fetch_whole_report(&ctx.registry, &wish.staging, &entry.report, &check.name, &auth).await;
+        let kept = match kept {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::warn!(candidate = wish.name, check = check.name, %error, "known report not read: the check runs");
+                return Ok(None);
+            }
+        };
+        Ok(believe(kept, check, image))
+    }
+}
+
+/// The report as it was delivered, if it is one of this check and image that ran to its end.
+fn believe(kept: ReportArtifact, check: &PlannedCheck, image: &Digest) -> Option<Box<Delivery>> {
+    let report: Report = serde_json::from_slice(&kept.json).ok()?;
+    let report = report.validate(&check.name, image, check.tool).ok()?;
+    if report.outcome != Outcome::Completed {
+        return None;
+    }
+    let attached: Vec<Attached> = report
+        .attachments
+        .iter()
+        .zip(kept.attached)
+        .map(|(named, layer)| Attached {
+            name: named.name.clone(),
+            media_type: named.media_type.clone(),
+            gzip: layer.bytes.to_vec(),
+        })
+        .collect();
+    let whole = attached.len() == report.attachments.len()
+        && attached
+            .iter()
+            .zip(&report.attachments)
+            .all(|(one, named)| Digest::of(&one.gzip) == named.digest);
+    whole.then(|| Box::new(Delivery { report, attached }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        controllers::candidate::tests::{completed, planned},
+        registry::ArtifactLayer,
+    };
+    use bytes::Bytes;
+    use std::collections::BTreeMap;
+
+    fn kept(report: &Report, layers: &[&[u8]]) -> ReportArtifact {
+        ReportArtifact {
+            kind: report.check.clone(),
+            json: Bytes::from(serde_json::to_vec(report).unwrap()),
+            attached: layers
+                .iter()
+                .map(|bytes| ArtifactLayer {
+                    media_type: "text/html+gzip".into(),
+                    bytes: Bytes::copy_from_slice(bytes),
+                    annotations: BTreeMap::new(),
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn only_a_completed_whole_report_about_this_image_and_check_is_taken_over() {
+        let (check, image) = (planned("hardening"), Digest::of(b"built"));
+        let mut report = completed(&check, &image);
+        report.attachments = vec![crate::domain::report::Attachment {
+            name: "report.html".into(),
+            media_type: "text/html".into(),
+            digest: Digest::of(b"page"),
+            size: 4,
+        }];
+        assert!(believe(kept(&report, &[b"page"]), &check, &image).is_some());
+        assert!(believe(kept(&report, &[]), &check, &image).is_none());
+        assert!(believe(kept(&report, &[b"other"]), &check, &image).is_none());
+        assert!(believe(kept(&report, &[b"page"]), &check, &Digest::of(b"other")).is_none());
+        assert!(believe(kept(&report, &[b"page"]), &planned("functional"), &image).is_none());
+        report.outcome = Outcome::Error {
+            message: "killed".into(),
+        };
+        assert!(believe(kept(&report, &[b"page"]), &check, &image).is_none());
+    }
+}
