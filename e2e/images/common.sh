@@ -172,6 +172,11 @@ repave_layer() {
   repave_path=$stage_path
 }
 
+# binary_layer NAME PATH: the layer with one program of target/tools/bin at PATH.
+binary_layer() {
+  stage "$1-layer" "$(recipe_tools) $(file_hash "$tools_bin/$1") $2" pack_binary "$tools_bin/$1" "$2"
+}
+
 pack_binary() { # pack_binary BINARY PATH INTO
   local tree=$3/tree
   install -D -m 0755 "$1" "$tree$2"

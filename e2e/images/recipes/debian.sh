@@ -22,28 +22,30 @@ debian_root() { # debian_root INTO: the packages, without documentation, locales
   sed -i -E 's/^(([^:]*:){2})[0-9]+:/\120453:/' "$tree/etc/shadow"
 }
 
-acme_tls() { # acme_tls VERSION TREE: installs a tiny package of that version, so that a scanner finds it as it finds any other
-  local work
+acme() { # acme PACKAGE VERSION TREE: installs a tiny package of that name and version, so that a scanner finds it as it finds any other
+  local work name=$1
   work=$(mktemp -d)
-  install -d "$work/acme-tls/DEBIAN" "$work/acme-tls/usr/share/acme-tls"
-  echo "$1" > "$work/acme-tls/usr/share/acme-tls/version"
-  cat > "$work/acme-tls/DEBIAN/control" <<X
-Package: acme-tls
-Version: $1
+  install -d "$work/$name/DEBIAN" "$work/$name/usr/share/$name"
+  echo "$2" > "$work/$name/usr/share/$name/version"
+  cat > "$work/$name/DEBIAN/control" <<X
+Package: $name
+Version: $2
 Architecture: all
 Maintainer: Acme <acme@example.com>
 Section: libs
 Priority: optional
-Description: package of the test estate, vulnerable before 3.0.17-1
+Description: package of the test estate
 X
-  dpkg-deb --root-owner-group --build "$work/acme-tls" "$work/acme-tls.deb" > /dev/null
-  dpkg --root="$2" --log=/dev/null --install "$work/acme-tls.deb" >> "$out/build.log" 2>&1 || fail "dpkg could not install acme-tls; see target/images/build.log"
-  rm -rf "$work" "$2"/var/lib/dpkg/*-old
+  dpkg-deb --root-owner-group --build "$work/$name" "$work/$name.deb" > /dev/null
+  dpkg --root="$3" --log=/dev/null --install "$work/$name.deb" >> "$out/build.log" 2>&1 || fail "dpkg could not install $name; see target/images/build.log"
+  rm -rf "$work" "$3"/var/lib/dpkg/*-old
 }
 
 debian_layer() { # debian_layer VERSION ROOT INTO
   local tree=$3/tree
   cp -a "$2" "$tree"
+  # Without a known vulnerability until a database that knows one comes.
+  acme acme-base 1.0-1 "$tree"
   "debian_$1" "$tree"
   pack "$tree" "$3"
   rm -rf "$tree"
@@ -56,13 +58,13 @@ legacy_report() {
 }
 
 debian_v1() {
-  acme_tls 3.0.17-1 "$1"
+  acme acme-tls 3.0.17-1 "$1"
   legacy_report "$1"
   echo 12.1 > "$1/etc/base-release"
 }
 
 debian_v2() {
-  acme_tls 3.0.15-1 "$1"
+  acme acme-tls 3.0.15-1 "$1"
   legacy_report "$1"
   echo 12.2 > "$1/etc/base-release"
   mkdir -p "$1/etc/cron.d"
@@ -78,7 +80,7 @@ debian_v2() {
 }
 
 debian_v3() {
-  acme_tls 3.0.17-1 "$1"
+  acme acme-tls 3.0.17-1 "$1"
   echo 12.3 > "$1/etc/base-release"
 }
 
