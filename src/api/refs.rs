@@ -11,6 +11,8 @@ pub const LABEL_BASE_IMAGE: &str = "repave.dev/base-image";
 pub const LABEL_CANDIDATE: &str = "repave.dev/candidate";
 /// Label on a check's Job; the value is the check's name.
 pub const LABEL_CHECK: &str = "repave.dev/check";
+/// Label on the Job of a self-test; the value is the tool.
+pub const LABEL_SELF_TEST: &str = "repave.dev/self-test";
 /// Label on a run; the value is its plan's name.
 pub const LABEL_PLAN: &str = "repave.dev/plan";
 /// Annotation on a candidate: its Jobs go first. The value says why, for people.

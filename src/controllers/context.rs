@@ -1,6 +1,6 @@
 //! What every reconcile may use: the clients, the settings, and the memory that a restart may lose.
 
-use super::{backoff::Backoff, slots::Slots};
+use super::{backoff::Backoff, databases::Databases, slots::Slots, trust::Trust};
 use crate::{
     domain::{image_ref::ImageRef, queue},
     registry,
@@ -8,7 +8,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use kube::runtime::events::{Recorder, Reporter};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// How the operator was told to work; the same for every object.
 #[derive(Debug, Clone)]
@@ -19,6 +19,12 @@ pub struct Settings {
     pub builder_image: ImageRef,
     /// Image with the runner (the operator's own), by digest.
     pub runner_image: ImageRef,
+    /// Image with Grype's database, usually by a tag that a CronJob moves.
+    pub grype_database: Option<ImageRef>,
+    /// Image with Trivy's database.
+    pub trivy_database: Option<ImageRef>,
+    /// How long the answer to "which database is current" is used.
+    pub database_interval: Duration,
     /// Registries that are spoken to without TLS.
     pub insecure_registries: BTreeSet<String>,
 }
@@ -38,6 +44,10 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// Failures in a row, per object.
     pub backoff: Arc<Backoff>,
+    /// Which vulnerability database is current.
+    pub databases: Arc<Databases>,
+    /// Which tools are believed.
+    pub trust: Arc<Trust>,
     /// Where Jobs wait for their turn.
     pub slots: Arc<Slots>,
     /// Publishes Kubernetes events; one per process, so that repeats are folded.
@@ -71,6 +81,9 @@ impl Context {
             tools_image: args.tools_image.clone(),
             builder_image: args.builder_image.clone(),
             runner_image: args.runner_image.clone(),
+            grype_database: args.grype_database.clone(),
+            trivy_database: args.trivy_database.clone(),
+            database_interval: args.database_interval.get(),
             insecure_registries: insecure,
         };
         Ok(Self {
@@ -79,6 +92,8 @@ impl Context {
             registry: registry::Client::new(options)?,
             settings: Arc::new(settings),
             backoff: Arc::default(),
+            databases: Arc::default(),
+            trust: Arc::default(),
             slots: Arc::new(Slots::new(queue::Limits {
                 total: args.max_jobs.into(),
                 per_namespace: args.max_jobs_per_namespace.into(),

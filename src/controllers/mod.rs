@@ -12,12 +12,14 @@ pub mod base_image;
 pub mod candidate;
 pub mod conditions;
 pub mod context;
+pub mod databases;
 pub mod driver;
 pub mod error;
 pub mod inputs;
 pub mod repave_plan;
 pub mod repave_run;
 pub mod slots;
+pub mod trust;
 
 use context::Context;
 use repave_run::Images;

@@ -12,6 +12,7 @@ pub mod ownership;
 pub mod pod;
 pub mod queue;
 pub mod report;
+pub mod self_test;
 pub mod verdict;
 pub mod wave;
 pub mod workload;

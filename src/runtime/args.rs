@@ -27,6 +27,18 @@ pub struct ControllerArgs {
     #[arg(long, env = "REPAVE_RUNNER_IMAGE", value_name = "IMAGE@DIGEST", value_parser = pinned_image)]
     pub runner_image: ImageRef,
 
+    /// Image with Grype's vulnerability database; a tag is resolved again each interval
+    #[arg(long, env = "REPAVE_GRYPE_DATABASE", value_name = "IMAGE", value_parser = image)]
+    pub grype_database: Option<ImageRef>,
+
+    /// Image with Trivy's vulnerability database; a tag is resolved again each interval
+    #[arg(long, env = "REPAVE_TRIVY_DATABASE", value_name = "IMAGE", value_parser = image)]
+    pub trivy_database: Option<ImageRef>,
+
+    /// How often the databases are looked up: 1s to 24h
+    #[arg(long, env = "REPAVE_DATABASE_INTERVAL", default_value = "5m", value_parser = database_interval)]
+    pub database_interval: Span,
+
     /// Registry that is spoken to over plain HTTP; repeat it or separate by comma. For test clusters only
     #[arg(long = "insecure-registry", env = "REPAVE_INSECURE_REGISTRY", value_name = "HOST[:PORT]", value_delimiter = ',', value_parser = registry_host)]
     pub insecure_registries: Vec<String>,
@@ -106,6 +118,15 @@ impl ControllerArgs {
     }
 }
 
+fn image(text: &str) -> Result<ImageRef, String> {
+    let image: ImageRef = text.parse().map_err(|error| format!("{error}"))?;
+    if image.digest.is_some() || image.tag.is_some() {
+        Ok(image)
+    } else {
+        Err(format!("expected an image with a tag or a digest, found {image}"))
+    }
+}
+
 fn pinned_image(text: &str) -> Result<ImageRef, String> {
     let image: ImageRef = text.parse().map_err(|error| format!("{error}"))?;
     if image.digest.is_some() {
@@ -166,6 +187,10 @@ fn duration_between(text: &str, min: u64, max: u64) -> Result<Span, String> {
 
 fn lease_duration(text: &str) -> Result<Span, String> {
     duration_between(text, 3, 300)
+}
+
+fn database_interval(text: &str) -> Result<Span, String> {
+    duration_between(text, 1, 86_400)
 }
 
 fn drain_deadline(text: &str) -> Result<Span, String> {

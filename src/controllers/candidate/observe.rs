@@ -3,6 +3,9 @@
 //! Only what the next step needs is read: a step whose condition is true is never looked at again.
 
 mod known;
+pub mod self_tests;
+
+use self_tests::{SelfTest, Trusted};
 
 use super::validate::{PlannedCheck, Wish};
 use crate::{
@@ -13,7 +16,8 @@ use crate::{
     controllers::{
         conditions,
         context::Context,
-        error::{Class, Classified},
+        databases,
+        error::{Class, Classified, WAIT},
         inputs, slots,
     },
     domain::{digest::Digest, report::ToolName},
@@ -54,6 +58,8 @@ pub enum Stage {
         image: Digest,
         /// Its environment, which some checks judge; read only where a Job is to be created, else empty.
         env: Vec<String>,
+        /// Whether the tools are believed.
+        self_tests: Vec<SelfTest>,
         /// Each check, in the order of the policy.
         checks: Vec<(PlannedCheck, CheckState)>,
     },
@@ -113,6 +119,9 @@ pub enum Error {
     /// A signature could not be looked at.
     #[error("upstream's signature: {0}")]
     Signature(#[from] cosign::VerifyError),
+    /// The vulnerability database.
+    #[error(transparent)]
+    Database(#[from] databases::Error),
     /// The Kubernetes API.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
@@ -124,6 +133,8 @@ impl Classified for Error {
             Self::Input(error) => error.reason(),
             Self::Registry(error) => error.reason(),
             Self::Signature(error) => error.reason(),
+            Self::Database(databases::Error::Registry(error)) => error.reason(),
+            Self::Database(databases::Error::Missing(_)) => "DatabaseMissing",
             Self::Api(_) => "ApiError",
         }
     }
@@ -133,6 +144,10 @@ impl Classified for Error {
             Self::Input(error) => error.class(),
             Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
             Self::Signature(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
+            Self::Database(databases::Error::Registry(error)) => {
+                error.retry_after().map_or(Class::Transient, Class::Waiting)
+            }
+            Self::Database(databases::Error::Missing(_)) => Class::Waiting(WAIT),
             Self::Api(_) => Class::Transient,
         }
     }
@@ -236,16 +251,29 @@ async fn checks(
     let known = known::Known::of(candidate, wish, &image, ctx).await?;
     for check in &wish.checks {
         let judged = status.checks.iter().any(|summary| summary.name == check.name);
+        let mut check = check.clone();
+        if !judged {
+            check.database = ctx.databases.current(ctx, check.tool).await?;
+        }
         let state = if judged {
             CheckState::Judged
         } else {
             let key = check.key(&image, &ctx.settings.tools_image);
-            match known.report(check, &key, &image, candidate, wish, ctx).await? {
+            match known.report(&check, &key, &image, candidate, wish, ctx).await? {
                 Some(delivery) => CheckState::Job(JobState::Delivered(delivery)),
-                None => CheckState::Job(check_job(ctx, wish, check, &image).await?),
+                None => CheckState::Job(check_job(ctx, wish, &check, &image).await?),
             }
         };
-        states.push((check.clone(), state));
+        states.push((check, state));
+    }
+    let open: Vec<&PlannedCheck> = states
+        .iter()
+        .filter(|(_, state)| !matches!(state, CheckState::Judged))
+        .map(|(check, _)| check)
+        .collect();
+    let self_tests = self_tests::observe(&open, wish, ctx).await?;
+    for (check, state) in &mut states {
+        withhold(check, state, &self_tests);
     }
     // Only a Job that is still to be created needs it: what runs or is judged must not cost registry requests.
     let starts = |state: &CheckState| matches!(state, CheckState::Job(JobState::Absent(_) | JobState::Broken { .. }));
@@ -257,8 +285,23 @@ async fn checks(
     Ok(Stage::Check {
         image,
         env,
+        self_tests,
         checks: states,
     })
+}
+
+/// A report does not count before its tool is believed: until then it reads as not delivered.
+fn withhold(check: &PlannedCheck, state: &mut CheckState, self_tests: &[SelfTest]) {
+    let CheckState::Job(JobState::Delivered(_)) = state else {
+        return;
+    };
+    let test = self_tests.iter().find(|test| test.covers(check));
+    let waits = match test.map(|test| &test.state) {
+        None | Some(Trusted::Yes) => return,
+        Some(Trusted::No(why)) => format!("its report does not count: {why}"),
+        Some(Trusted::NotYet(_)) => "its report counts when the self-test of the tool has passed".to_owned(),
+    };
+    *state = CheckState::Job(JobState::Running(waits));
 }
 
 /// The environment in the built image's config.
@@ -308,12 +351,35 @@ fn read_report(
     Ok(Box::new(Delivery { report, attached }))
 }
 
-/// Follows the attempts at one Job to the newest and reads what its main container delivered.
+/// Follows the attempts at one Job of this candidate to the newest and reads what its main container delivered.
 async fn job<T>(
     ctx: &Context,
     wish: &Wish,
     name: &str,
     container: &str,
+    read: impl Fn(&[u8], Termination) -> Result<T, String>,
+) -> Result<JobState<T>, Error> {
+    let foreign = |job: &Job| !is_owned(job, wish);
+    follow(ctx, wish, name, container, foreign, read).await
+}
+
+/// The same for a Job that several candidates share.
+async fn any_job<T>(
+    ctx: &Context,
+    wish: &Wish,
+    name: &str,
+    container: &str,
+    read: impl Fn(&[u8], Termination) -> Result<T, String>,
+) -> Result<JobState<T>, Error> {
+    follow(ctx, wish, name, container, |_| false, read).await
+}
+
+async fn follow<T>(
+    ctx: &Context,
+    wish: &Wish,
+    name: &str,
+    container: &str,
+    foreign: impl Fn(&Job) -> bool,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
     let jobs = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace);
@@ -327,7 +393,7 @@ async fn job<T>(
     let Some((attempt, job)) = newest else {
         return Ok(JobState::Absent(1));
     };
-    if !is_owned(&job, wish) {
+    if foreign(&job) {
         // Either a candidate of the same name was deleted: its Jobs say nothing about this one and are collected soon. Or
         // another candidate examines the same image: its report is taken over when it is judged.
         return Ok(JobState::Running(

@@ -2,7 +2,7 @@
 
 use super::{
     jobs,
-    observe::{CheckState, JobState, MAX_ATTEMPTS, Observed, Stage},
+    observe::{CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, self_tests::Trusted},
     validate::Wish,
 };
 use crate::{api::ImageCandidate, controllers::context::Settings, domain::digest::Digest, runner::frame::Delivery};
@@ -51,8 +51,26 @@ pub fn plan(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, settin
             })
             .into_iter()
             .collect(),
-        Stage::Check { image, env, checks } => {
-            let mut actions = Vec::new();
+        Stage::Check {
+            image,
+            env,
+            self_tests,
+            checks,
+        } => {
+            let mut actions: Vec<Action> = self_tests
+                .iter()
+                .filter_map(|test| match &test.state {
+                    Trusted::Yes | Trusted::No(_) => None,
+                    Trusted::NotYet(state) => Some((test, next_attempt(state)?)),
+                })
+                .map(|(test, attempt)| {
+                    let (inputs, job) = jobs::self_test(candidate, wish, settings, test, attempt);
+                    Action::CreateJob {
+                        inputs: Box::new(inputs),
+                        job: Box::new(job),
+                    }
+                })
+                .collect();
             for (check, state) in checks {
                 match state {
                     CheckState::Judged => {}

@@ -2,7 +2,10 @@
 
 use super::{
     apply::Applied,
-    observe::{CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, Verification},
+    observe::{
+        CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, Verification,
+        self_tests::{SelfTest, Trusted},
+    },
     validate::{PlannedCheck, Wish},
 };
 use crate::{
@@ -27,6 +30,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// Longest line for one finding, in characters: five findings of each check keep the status under 8 KiB.
 const FINDING_LINE: usize = 130;
+
+/// Condition: a tool did not reject its known-bad fixtures.
+pub const GATE_UNTRUSTED: &str = "GateUntrusted";
 
 /// What is said while a Job may not start yet.
 const QUEUED: &str = "All slots for Jobs are taken (controller.maxJobs, maxJobsPerNamespace of the operator): it starts when one is free; the annotation repave.dev/urgent on this candidate lets it go first";
@@ -55,7 +61,15 @@ pub fn summarize(
         Stage::Pull => draft.pulled(candidate, applied),
         Stage::Verify(verification) => draft.verified(verification),
         Stage::Build(state) => draft.built(state, applied),
-        Stage::Check { image, checks, .. } => draft.checked(image, checks, applied, settings),
+        Stage::Check {
+            image,
+            self_tests,
+            checks,
+            ..
+        } => {
+            draft.trusted(self_tests);
+            draft.checked(image, checks, applied, settings);
+        }
         Stage::Promote(_) => draft.promoted(applied),
     }
     draft.finish()
@@ -225,6 +239,32 @@ impl<'a> Draft<'a> {
                 );
                 self.shut(step, CandidateResult::Error, "BuildFailed", message);
             }
+        }
+    }
+
+    /// Says which tools are not believed. Their reports are withheld, so no gate can open on them.
+    fn trusted(&mut self, self_tests: &[SelfTest]) {
+        let refused: Vec<&str> = self_tests
+            .iter()
+            .filter_map(|test| match &test.state {
+                Trusted::No(why) => Some(why.as_str()),
+                Trusted::Yes | Trusted::NotYet(_) => None,
+            })
+            .collect();
+        if refused.is_empty() {
+            self.conditions.clear(GATE_UNTRUSTED);
+            return;
+        }
+        let message = format!("{}. Nothing is promoted until it is.", refused.join("; "));
+        let said = conditions::find(&self.status.conditions, GATE_UNTRUSTED).is_some_and(|old| old.message == message);
+        self.conditions
+            .set(GATE_UNTRUSTED, Truth::True, "SelfTestFailed", message.clone());
+        if !said {
+            self.notices.push(Notice {
+                warning: true,
+                reason: GATE_UNTRUSTED,
+                message,
+            });
         }
     }
 

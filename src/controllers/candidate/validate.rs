@@ -55,6 +55,8 @@ pub struct PlannedCheck {
     pub gate: Gate,
     /// The files that it needs: a gossfile, a tailoring, VEX documents.
     pub files: BTreeMap<String, String>,
+    /// The vulnerability database, by digest; observed, not wished.
+    pub database: Option<ImageRef>,
 }
 
 impl PlannedCheck {
@@ -70,7 +72,8 @@ impl PlannedCheck {
     pub fn key(&self, image: &Digest, tools: &ImageRef) -> Digest {
         let spec = serde_json::to_string(&self.spec).unwrap_or_default();
         let files = serde_json::to_string(&self.files).unwrap_or_default();
-        Digest::of(format!("{image}\n{tools}\n{}\n{spec}\n{files}", self.name).as_bytes())
+        let database = self.database.as_ref().map(ImageRef::to_string).unwrap_or_default();
+        Digest::of(format!("{image}\n{tools}\n{database}\n{}\n{spec}\n{files}", self.name).as_bytes())
     }
 }
 
@@ -151,6 +154,7 @@ fn checks(candidate: &ImageCandidate) -> Result<Vec<PlannedCheck>, Error> {
                 tool,
                 gate: gate_of(check),
                 files,
+                database: None,
             });
         }
     }

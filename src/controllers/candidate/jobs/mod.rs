@@ -10,9 +10,11 @@ mod goss;
 mod native;
 mod openscap;
 mod pod;
+mod self_test;
 mod vulnerabilities;
 
 pub use build::build;
+pub use self_test::{self_test, self_test_name};
 
 use super::validate::{PlannedCheck, Wish};
 use crate::{

@@ -1,0 +1,104 @@
+//! Whether the tools of a candidate's checks are believed: their self-tests, from memory or from their Jobs.
+
+use super::{Error, JobState, PlannedCheck, Wish};
+use crate::{
+    controllers::{candidate::jobs, context::Context},
+    domain::{digest::Digest, image_ref::ImageRef, report::ToolName, self_test},
+    runner::frame::{self, Delivery, Termination},
+};
+
+/// The self-test of one tool with one database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SelfTest {
+    /// The tool.
+    pub tool: ToolName,
+    /// Its database, by digest.
+    pub database: Option<ImageRef>,
+    /// How it stands.
+    pub state: Trusted,
+}
+
+/// How a self-test stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Trusted {
+    /// It found what it had to.
+    Yes,
+    /// It did not, or cannot be carried out: nothing of this tool counts.
+    No(String),
+    /// Its Job.
+    NotYet(JobState<()>),
+}
+
+impl SelfTest {
+    /// What names it.
+    pub fn key(&self, tools: &ImageRef) -> Digest {
+        self_test::key(self.tool, tools, self.database.as_ref())
+    }
+
+    /// Whether results of this check wait for it.
+    pub fn covers(&self, check: &PlannedCheck) -> bool {
+        self.tool == check.tool && self.database == check.database
+    }
+}
+
+/// The self-tests of all tools that these checks use, each once.
+pub async fn observe(checks: &[&PlannedCheck], wish: &Wish, ctx: &Context) -> Result<Vec<SelfTest>, Error> {
+    let mut tests: Vec<SelfTest> = Vec::new();
+    for check in checks.iter().filter(|check| self_test::exists(check.tool)) {
+        if tests.iter().any(|test| test.covers(check)) {
+            continue;
+        }
+        let mut test = SelfTest {
+            tool: check.tool,
+            database: check.database.clone(),
+            state: Trusted::Yes,
+        };
+        test.state = state(&test, wish, ctx).await?;
+        tests.push(test);
+    }
+    Ok(tests)
+}
+
+async fn state(test: &SelfTest, wish: &Wish, ctx: &Context) -> Result<Trusted, Error> {
+    let key = test.key(&ctx.settings.tools_image);
+    if let Some(outcome) = ctx.trust.known(&key) {
+        return Ok(outcome.map_or_else(Trusted::No, |()| Trusted::Yes));
+    }
+    let tool = test.tool;
+    let job = super::any_job(
+        ctx,
+        wish,
+        &jobs::self_test_name(&key),
+        "check",
+        move |log, termination| read(tool, log, termination),
+    )
+    .await?;
+    Ok(match job {
+        JobState::Delivered(delivery) => {
+            let outcome = self_test::judge(&delivery.report);
+            ctx.trust.remember(key, outcome.clone());
+            ctx.metrics.gate_untrusted(ctx.trust.any_refused());
+            outcome.map_or_else(Trusted::No, |()| Trusted::Yes)
+        }
+        JobState::Broken { attempt, message } if attempt >= super::MAX_ATTEMPTS => {
+            Trusted::No(format!("the self-test of {tool:?} could not be carried out: {message}"))
+        }
+        JobState::Broken { attempt, message } => Trusted::NotYet(JobState::Broken { attempt, message }),
+        JobState::Absent(attempt) => Trusted::NotYet(JobState::Absent(attempt)),
+        JobState::Running(what) => Trusted::NotYet(JobState::Running(what)),
+    })
+}
+
+fn read(tool: ToolName, log: &[u8], termination: Termination) -> Result<Box<Delivery>, String> {
+    let Termination::Reported(reported) = termination else {
+        return Err(format!("expected a report, found {termination:?}"));
+    };
+    let Delivery { report, .. } = frame::decode(log, &reported.sha256).map_err(|error| error.to_string())?;
+    let report = report
+        .validate(self_test::CHECK, &self_test::subject(), tool)
+        .map_err(|error| error.to_string())?;
+    Ok(Box::new(Delivery {
+        report,
+        attached: Vec::new(),
+    }))
+}
