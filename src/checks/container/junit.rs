@@ -225,10 +225,9 @@ impl Reading {
                 }
                 Ok(())
             }
-            Some(Element::Ignored) => Ok(()),
-            Some(Element::Suites | Element::Suite | Element::Case) | None if text.trim().is_empty() => Ok(()),
             // Some write text beside the elements of a test; outside of tests it is no JUnit.
-            Some(Element::Case) => Ok(()),
+            Some(Element::Ignored | Element::Case) => Ok(()),
+            Some(Element::Suites | Element::Suite) | None if text.trim().is_empty() => Ok(()),
             Some(Element::Suites | Element::Suite) | None => Err(malformed(
                 WHAT,
                 format!("expected an element, found the text {:?}", cut(text)),

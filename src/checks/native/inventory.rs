@@ -64,7 +64,7 @@ struct Databases {
 
 fn databases(tree: &Tree) -> Result<Databases, LayerFault> {
     let mut found = Databases::default();
-    let mut paths: Vec<Vec<u8>> = [DPKG].into_iter().chain(APK).map(|path| path.into()).collect();
+    let mut paths: Vec<Vec<u8>> = [DPKG].into_iter().chain(APK).map(Into::into).collect();
     for name in tree.list(DPKG_PARTS.as_bytes())? {
         // Besides each package stands a list of its checksums.
         if !name.ends_with(b".md5sums") {
