@@ -3,6 +3,8 @@
 //! They need CAP_SYS_CHROOT (root in a container has it) and a program that runs in an empty root: our own, when it is
 //! linked statically, else Goss's bundle. What is missing is printed and skipped.
 
+#![expect(clippy::unwrap_used, reason = "only tests and what they share are in this file")]
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -26,11 +28,14 @@ fn may_chroot() -> bool {
     u64::from_str_radix(effective.trim(), 16).unwrap() & (1 << 18) != 0
 }
 
-/// An image's root without anything but a folder `/tmp`, with what the Job mounts in it.
+/// An image's root without any program, with what the Job mounts in it.
 fn candidate(bundle: &Path, gossfile: &str) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir_all(root.path().join("tmp/.repave-tools/goss")).unwrap();
-    fs::create_dir_all(root.path().join("etc")).unwrap();
+    for folder in ["etc", "dev"] {
+        fs::create_dir_all(root.path().join(folder)).unwrap();
+    }
+    fs::write(root.path().join("dev/null"), "").unwrap();
     for entry in fs::read_dir(bundle).unwrap() {
         let entry = entry.unwrap();
         fs::copy(

@@ -9,7 +9,7 @@ use crate::{
     domain::{digest::Digest, report::ToolName},
 };
 use std::{
-    env,
+    env, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -47,6 +47,9 @@ async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
     let options: goss::Options = args.common.options(TOOL)?;
     known.content = Some(content(args)?);
     known.version = goss_version(args).await?;
+    if let Some(root) = &args.root {
+        expect_null(root)?;
+    }
     let invocation = invocation(args)?;
     let done = args.common.capture(TOOL, &invocation, goss::MAX_JSON, known).await?;
     match done.ended.exit_code() {
@@ -83,6 +86,26 @@ fn invocation(args: &Args) -> Result<crate::checks::Invocation, ReadError> {
         why: format!("our own program cannot be found: {error}"),
     })?;
     Ok(goss::below_root(&repave, root, inner))
+}
+
+/// Goss opens `/dev/null` for every command that it starts. Where it cannot, it finds every package absent: that must
+/// not look like a result.
+fn expect_null(root: &Path) -> Result<(), ReadError> {
+    let null = root.join("dev/null");
+    // Never a link, which would lead out of the root.
+    let usable = null.symlink_metadata().and_then(|found| {
+        if found.is_symlink() {
+            return Err(io::Error::other("a symbolic link"));
+        }
+        fs::OpenOptions::new().read(true).write(true).open(&null)
+    });
+    usable.map(|_| ()).map_err(|error| ReadError::Unsupported {
+        tool: TOOL,
+        why: format!(
+            "expected {} to be readable and writable, found: {error}",
+            null.display()
+        ),
+    })
 }
 
 /// The path as the candidate sees it.

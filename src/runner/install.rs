@@ -27,14 +27,22 @@ pub struct Args {
     /// A folder of the candidate that must exist because something will be mounted there: a real one, since a link
     /// would lead the mount to a place of the candidate's choice.
     #[arg(long)]
-    expect_folder: Option<PathBuf>,
+    expect_folder: Vec<PathBuf>,
+    /// Make an empty file that everybody may write to: `/dev/null` for a root directory that has no devices.
+    #[arg(long)]
+    null_file: Option<PathBuf>,
 }
 
 /// Copies everything.
 pub fn run(args: &Args) -> Result<Termination, Failure> {
     let started = Instant::now();
-    if let Some(folder) = &args.expect_folder {
+    for folder in &args.expect_folder {
         expect(folder)?;
+    }
+    if let Some(null) = &args.null_file {
+        fs::write(null, "")
+            .and_then(|()| fs::set_permissions(null, fs::Permissions::from_mode(0o666)))
+            .map_err(|error| format!("{} cannot be made: {error}", null.display()))?;
     }
     copy(Path::new("/proc/self/exe"), &args.directory.join("repave"))?;
     if !args.without_goss {
@@ -94,7 +102,8 @@ mod tests {
             directory: to.into(),
             bundle: bundle.into(),
             without_goss: false,
-            expect_folder: None,
+            expect_folder: Vec::new(),
+            null_file: None,
         }
     }
 
@@ -105,6 +114,10 @@ mod tests {
         args.without_goss = true;
         assert!(matches!(run(&args).unwrap(), Termination::Installed { .. }));
         assert_eq!(fs::read_dir(to.path()).unwrap().count(), 1);
+        let null = to.path().join("null");
+        args.null_file = Some(null.clone());
+        run(&args).unwrap();
+        assert_eq!(fs::metadata(null).unwrap().permissions().mode() & 0o777, 0o666);
     }
 
     #[test]
@@ -116,7 +129,7 @@ mod tests {
         for (name, fine) in [("tmp", true), ("link", false), ("file", false), ("none", false)] {
             let mut args = args(to.path(), Path::new("/nonexistent"));
             args.without_goss = true;
-            args.expect_folder = Some(image.path().join(name));
+            args.expect_folder = vec![image.path().join(name)];
             let done = run(&args);
             assert_eq!(done.is_ok(), fine, "{name}");
             let words = done.err().map(|failure| failure.message).unwrap_or_default();

@@ -477,3 +477,19 @@ async fn a_path_outside_of_the_root_is_an_error() {
         done.report.outcome
     );
 }
+
+#[tokio::test]
+async fn without_a_null_device_nothing_is_run_because_every_package_would_seem_absent() {
+    let script = "case \"$*\" in *--version) echo goss version 0.4.9; exit 0;; esac; touch ran; exit 1";
+    let dir = folder("ld-linux-x86-64.so.2", script, &[("goss.yaml", "file: {}")]);
+    let root = dir.path().to_str().unwrap();
+    let gossfile = dir.path().join("goss.yaml");
+    let own = ["--goss", root, "--gossfile", gossfile.to_str().unwrap(), "--root", root];
+    let without = goss::run(&parsed(dir.path(), &own)).await;
+    assert!(matches!(&without.report.outcome, Outcome::Unsupported { message } if message.contains("dev/null")));
+    fs::create_dir(dir.path().join("dev")).unwrap();
+    std::os::unix::fs::symlink("/dev/null", dir.path().join("dev/null")).unwrap();
+    let linked = goss::run(&parsed(dir.path(), &own)).await;
+    assert!(message(&linked.report).contains("a symbolic link"));
+    assert!(!dir.path().join("ran").exists());
+}

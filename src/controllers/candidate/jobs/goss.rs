@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 
 /// Where the candidate's root directory is in mode Chroot.
 const ROOT: &str = "/candidate";
-/// The folder of the candidate over which an empty one is mounted, with our tools and inputs in it: the only folder
-/// but `/etc` that programs may rely on (FHS 3.0, 3.18). In mode InImage it is an empty folder too.
+/// The folder of the candidate over which an empty one is mounted, with our tools and inputs in it: every distribution
+/// has it (FHS 3.0, 3.18). In mode InImage it is an empty folder too.
 const FOLDER: &str = "/candidate/tmp";
+/// Empty in every image; a plain file stands for its `null`, because nobody but the node may make a device.
+const DEVICES: &str = "/candidate/dev";
 
 /// What the runner is told besides its arguments.
 pub(super) fn options(check: &PlannedCheck) -> Value {
@@ -66,9 +68,18 @@ fn in_chroot(subject: &Subject<'_>) -> Value {
     command.extend(inputs(subject, &tools, &given));
     let candidate = json!({"name": "candidate", "mountPath": ROOT, "readOnly": true});
     let mut install = install(subject);
-    push(&mut install["command"], ["--expect-folder", FOLDER].map(Value::from));
-    push(&mut install["volumeMounts"], [candidate.clone()]);
-    let mut volumes = volumes(subject.job, &["tools", "tmp", "folder"], None);
+    let more = [
+        "--expect-folder",
+        FOLDER,
+        "--expect-folder",
+        DEVICES,
+        "--null-file",
+        "/repave-dev/null",
+    ];
+    push(&mut install["command"], more.map(Value::from));
+    let devices = json!({"name": "dev", "mountPath": "/repave-dev"});
+    push(&mut install["volumeMounts"], [candidate.clone(), devices]);
+    let mut volumes = volumes(subject.job, &["tools", "tmp", "folder", "dev"], None);
     let reference = subject.wish.staging.at(subject.image).to_string();
     let image = json!({"reference": reference, "pullPolicy": "IfNotPresent"});
     push(&mut volumes, [json!({"name": "candidate", "image": image})]);
@@ -83,6 +94,7 @@ fn in_chroot(subject: &Subject<'_>) -> Value {
             "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
             "volumeMounts": [
                 candidate,
+                {"name": "dev", "mountPath": DEVICES},
                 {"name": "folder", "mountPath": FOLDER},
                 {"name": "tools", "mountPath": tools, "readOnly": true},
                 {"name": "inputs", "mountPath": given, "readOnly": true},

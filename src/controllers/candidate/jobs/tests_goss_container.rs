@@ -114,6 +114,7 @@ fn goss_in_a_changed_root_is_a_container_of_the_tools_with_everything_below_that
         mounts(check),
         [
             "candidate /candidate ro",
+            "dev /candidate/dev rw",
             "folder /candidate/tmp rw",
             "tools /candidate/tmp/.repave-tools ro",
             "inputs /candidate/tmp/.repave-inputs ro",
@@ -123,8 +124,16 @@ fn goss_in_a_changed_root_is_a_container_of_the_tools_with_everything_below_that
     );
     assert_eq!(capabilities(check), (vec!["ALL".into()], vec!["SYS_CHROOT".into()]));
     let install = &pod.init_containers.as_ref().unwrap()[0];
-    assert!(words(install).ends_with("install /repave-tools --expect-folder /candidate/tmp"));
-    assert_eq!(mounts(install), ["tools /repave-tools rw", "candidate /candidate ro"]);
+    let end = "--expect-folder /candidate/tmp --expect-folder /candidate/dev --null-file /repave-dev/null";
+    assert!(words(install).ends_with(end));
+    assert_eq!(
+        mounts(install),
+        [
+            "tools /repave-tools rw",
+            "candidate /candidate ro",
+            "dev /repave-dev rw"
+        ]
+    );
     let volumes = pod.volumes.unwrap();
     let image = volumes
         .iter()
