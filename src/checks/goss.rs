@@ -4,11 +4,10 @@
 //! marked as candidate-executed. Must not take Goss's exit code for a verdict: it depends on the output format, and a
 //! test that could not be carried out has the same result number as a failed one. Only the `json` format is read.
 
-use super::{Invocation, PATH, Parsed, ReadError};
+use super::{Invocation, PATH, Parsed, ReadError, loose::Loose};
 use crate::domain::report::{Finding, Severity};
 use serde::Deserialize;
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
 };
@@ -43,7 +42,8 @@ impl Default for Options {
     }
 }
 
-/// How Goss is called: through the bundle's own loader and libraries.
+/// How Goss is called: through the bundle's own loader and libraries. Never with `--retry-timeout`, which would write a
+/// document for every attempt; its environment names no such variable either.
 pub fn invocation(bundle: &Path, gossfile: &Path, vars: Option<&Path>) -> Invocation {
     let mut args: Vec<OsString> = bundled(bundle);
     if let Some(vars) = vars {
@@ -63,6 +63,19 @@ pub fn invocation(bundle: &Path, gossfile: &Path, vars: Option<&Path>) -> Invoca
     ];
     args.extend(rest.map(OsString::from));
     with(bundle, args)
+}
+
+/// The same with another root directory: `repave runner goss-chroot` enters it, gives up what it needed for that, and
+/// becomes Goss. All paths of the inner invocation are paths below that root.
+pub fn below_root(repave: &Path, root: &Path, inner: Invocation) -> Invocation {
+    let mut args: Vec<OsString> = ["runner", "goss-chroot", "--root"].map(OsString::from).into();
+    args.extend([root.into(), "--".into(), inner.program.into()]);
+    args.extend(inner.args);
+    Invocation {
+        program: repave.into(),
+        args,
+        env: inner.env,
+    }
 }
 
 /// How Goss is asked for its version.
@@ -109,13 +122,23 @@ struct Test {
     #[serde(default)]
     title: Option<String>,
     #[serde(default)]
-    meta: Option<BTreeMap<String, serde_json::Value>>,
+    meta: Option<Meta>,
     result: u8,
     successful: bool,
     #[serde(default)]
-    err: Option<serde_json::Value>,
+    err: Loose,
     #[serde(default)]
     summary_line_compact: String,
+}
+
+/// What a gossfile may say about a test for us; what else is there is skipped.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Meta {
+    severity: Loose,
+    control: Loose,
+    reference: Loose,
+    remedy: Loose,
 }
 
 impl Test {
@@ -128,8 +151,8 @@ impl Test {
         )
     }
 
-    fn meta(&self, key: &str) -> Option<&str> {
-        self.meta.as_ref()?.get(key)?.as_str()
+    fn meta(&self, value: impl Fn(&Meta) -> &Loose) -> Option<&str> {
+        value(self.meta.as_ref()?).text()
     }
 
     fn finding(&self, default: Severity) -> Finding {
@@ -141,24 +164,17 @@ impl Test {
         let title = self.title.as_deref().filter(|title| !title.is_empty());
         Finding {
             id: self.id(),
-            severity: self.meta("severity").map_or(default, severity),
+            severity: self.meta(|meta| &meta.severity).map_or(default, super::severity),
             title: title.map_or_else(|| line.clone(), |title| format!("{title}: {line}")),
             subject: Some(self.resource_id.clone()),
-            remedy: self.meta("remedy").map(str::to_owned),
+            remedy: self.meta(|meta| &meta.remedy).map(str::to_owned),
             reference: self
-                .meta("control")
-                .or_else(|| self.meta("reference"))
+                .meta(|meta| &meta.control)
+                .or_else(|| self.meta(|meta| &meta.reference))
                 .map(str::to_owned),
             ..Finding::default()
         }
     }
-}
-
-fn severity(word: &str) -> Severity {
-    Severity::ALL
-        .into_iter()
-        .find(|severity| severity.as_str().eq_ignore_ascii_case(word))
-        .unwrap_or(Severity::Unknown)
 }
 
 /// Programs that Goss asks about packages. Without any, "not installed" is what it always finds.
@@ -203,7 +219,11 @@ pub fn read(
 
 /// Counts one test. Results: 0 passed, 1 failed or not carried out, 2 skipped, 3 unknown.
 fn count(test: &Test, options: &Options, parsed: &mut Parsed, failed: &mut u64) {
-    let err = test.err.as_ref().filter(|err| !err.is_null());
+    let err = match &test.err {
+        Loose::Null => None,
+        Loose::Text(err) | Loose::Number(err) => Some(err.as_str()),
+        Loose::Other => Some("an error that is no text"),
+    };
     match (test.result, test.successful, err) {
         (0, true, None) => {
             parsed.evaluated += 1;
@@ -219,7 +239,7 @@ fn count(test: &Test, options: &Options, parsed: &mut Parsed, failed: &mut u64) 
             *failed += u64::from(!successful);
             let why = err.map_or_else(
                 || format!("result {result} with successful={successful}"),
-                |err| err.as_str().map_or_else(|| err.to_string(), str::to_owned),
+                str::to_owned,
             );
             parsed.problems.push(format!(
                 "the test {} could not be carried out: {}",
@@ -262,11 +282,12 @@ fn bounds(document: &Document, options: &Options, parsed: &mut Parsed) {
     }
     if parsed.not_applicable > options.max_skipped {
         parsed.problems.push(format!(
-            "{} tests were skipped, at most {} may be: repair them, remove `skip: true`, or raise maxSkipped",
+            "{} tests were skipped, at most {} may be: repair them, remove `skip: true`, or raise maximumSkipped",
             parsed.not_applicable, options.max_skipped
         ));
     }
 }
 
+pub mod template;
 #[cfg(test)]
 mod tests;

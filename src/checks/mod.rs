@@ -4,14 +4,16 @@
 //! decide whether a gate opens, and must not take an exit code or a score for a verdict: what counts is what was
 //! really evaluated. Every byte a tool writes may come from the candidate and is bounded and parsed strictly.
 
+pub mod container;
 pub mod goss;
 pub mod grype;
+mod loose;
 pub mod native;
 pub mod openscap;
 
 use crate::domain::{
     digest::Digest,
-    report::{Finding, Outcome, Report, SCHEMA, Tool, ToolName, bounded},
+    report::{Finding, Outcome, Report, SCHEMA, Severity, Tool, ToolName, bounded},
 };
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -163,6 +165,14 @@ pub fn assemble(run: Run<'_>, read: Result<Parsed, ReadError>) -> Report {
         attachments: Vec::new(),
     };
     report.bounded()
+}
+
+/// The severity of this name, in any case.
+fn severity(word: &str) -> Severity {
+    Severity::ALL
+        .into_iter()
+        .find(|severity| severity.as_str().eq_ignore_ascii_case(word))
+        .unwrap_or(Severity::Unknown)
 }
 
 fn judge(parsed: &Parsed) -> Outcome {

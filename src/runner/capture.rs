@@ -1,12 +1,14 @@
 //! Runs one tool: no shell, an explicit environment, a deadline, and bounded output.
 //!
-//! Must not wait for anything but the tool itself: a process that the tool left behind may keep its pipes open. Must
-//! not decide what an exit code means; that is the business of each check.
+//! Must not wait for anything but the tool itself: a process that the tool left behind may keep its pipes open. A tool
+//! that is killed takes its whole process group with it; a process that made a session of its own stays until the pod
+//! ends. Must not decide what an exit code means; that is the business of each check.
 
 use crate::{
     checks::{Invocation, ReadError},
     domain::report::bounded,
 };
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     fmt, io,
     os::unix::process::ExitStatusExt as _,
@@ -128,6 +130,11 @@ impl Captured {
         } else {
             &self.stderr
         };
+        Self::last_lines_of(said, most)
+    }
+
+    /// The last lines of one of the streams, cleaned.
+    pub fn last_lines_of(said: &[u8], most: usize) -> Vec<String> {
         let text = String::from_utf8_lossy(&said[said.len().saturating_sub(STDERR)..]);
         let lines: Vec<&str> = text
             .lines()
@@ -236,8 +243,19 @@ async fn wait(child: &mut Child, limit: Duration, overflow: oneshot::Receiver<()
         Ok(()) = overflow => Ended::WroteTooMuch,
         () = sleep_until(deadline) => Ended::TimedOut(limit),
     };
+    kill_group(child);
     child.kill().await?;
     Ok(ended)
+}
+
+/// Kills the tool with all that it started. It leads its own group (see `start`) and has not been waited for, so the
+/// number cannot belong to anybody else.
+fn kill_group(child: &Child) {
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if let Some(group) = group {
+        // It fails only when the group is gone already; the tool itself is killed and awaited by the caller.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
 }
 
 /// Keeps the first bytes; the first one too many ends the reading.
@@ -332,6 +350,43 @@ mod tests {
             (done.ended, done.ended.exit_code()),
             (Ended::TimedOut(bounds.timeout), None)
         );
+    }
+
+    /// Whether a process is gone, or dead and not yet collected by its parent.
+    fn is_dead(process: &str) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat"));
+        stat.map_or(true, |stat| stat.contains(") Z ") || stat.contains(") X "))
+    }
+
+    #[tokio::test]
+    async fn a_killed_tool_takes_its_grandchildren_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let noted = dir.path().join("pid");
+        // The middle shell waits for the grandchild, and the tool for the middle shell.
+        let script = format!(
+            "sh -c 'tail -f /dev/null & echo $! > {0}.new; mv {0}.new {0}; wait' & wait",
+            noted.display()
+        );
+        for (overflow, ended) in [("", "killed after"), ("yes &", "wrote more than is read")] {
+            let bounds = Bounds {
+                timeout: Duration::from_secs(2),
+                stdout: Keep::Whole(1000),
+            };
+            // What overflows does so only once the grandchild is there.
+            let wait = format!(
+                "(until [ -s {} ]; do :; done; {overflow} wait) & {script}",
+                noted.display()
+            );
+            let done = run(&shell(&wait), bounds).await.unwrap();
+            assert!(done.ended.to_string().contains(ended), "{}", done.ended);
+            let grandchild = std::fs::read_to_string(&noted).unwrap();
+            let looks = (0..100_000).any(|_| {
+                std::thread::yield_now();
+                is_dead(grandchild.trim())
+            });
+            assert!(looks, "process {grandchild} lives on");
+            std::fs::remove_file(&noted).unwrap();
+        }
     }
 
     #[tokio::test]

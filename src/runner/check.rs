@@ -96,9 +96,20 @@ impl Common {
         stdout: usize,
         known: &mut Known,
     ) -> Result<Captured, ReadError> {
+        self.capture_keeping(tool, invocation, Keep::Whole(stdout), known).await
+    }
+
+    /// The same for a tool whose stdout is not its result.
+    pub async fn capture_keeping(
+        &self,
+        tool: &'static str,
+        invocation: &Invocation,
+        stdout: Keep,
+        known: &mut Known,
+    ) -> Result<Captured, ReadError> {
         let bounds = Bounds {
             timeout: Duration::from_secs(self.timeout),
-            stdout: Keep::Whole(stdout),
+            stdout,
         };
         let captured = capture::run(invocation, bounds)
             .await

@@ -1,13 +1,17 @@
 //! `runner goss`: runs Goss inside the candidate, from a bundle that an init container left there.
 //!
-//! Needs nothing of the candidate but a kernel: no shell, no libc, no writable folder.
+//! Needs nothing of the candidate but a kernel: no shell, no libc, no writable folder. With `--root` the candidate is
+//! a folder of this container, and Goss runs with it as its root directory.
 
 use super::check::{Common, Examined, Known, read_file, version};
 use crate::{
     checks::{PATH, Parsed, ReadError, goss},
     domain::{digest::Digest, report::ToolName},
 };
-use std::path::{Path, PathBuf};
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
 
 const TOOL: &str = "Goss";
 const MAX_PROGRAM: u64 = 128 * 1024 * 1024;
@@ -27,6 +31,9 @@ pub struct Args {
     /// Variables for the gossfile's templates.
     #[arg(long)]
     vars: Option<PathBuf>,
+    /// The candidate's root directory, if it is not ours; all other paths must then be below it.
+    #[arg(long)]
+    root: Option<PathBuf>,
 }
 
 /// Runs the check.
@@ -38,16 +45,76 @@ pub async fn run(args: &Args) -> Examined {
 
 async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
     let options: goss::Options = args.common.options(TOOL)?;
-    let gossfile = read_file(&args.gossfile, MAX_GOSSFILE, TOOL, "gossfile")?;
-    known.content = Some(format!("gossfile {}", Digest::of(&gossfile)));
+    known.content = Some(content(args)?);
     known.version = goss_version(args).await?;
-    let invocation = goss::invocation(&args.goss, &args.gossfile, args.vars.as_deref());
+    if let Some(root) = &args.root {
+        expect_null(root)?;
+    }
+    let invocation = invocation(args)?;
     let done = args.common.capture(TOOL, &invocation, goss::MAX_JSON, known).await?;
     match done.ended.exit_code() {
-        Some(code @ (0 | 1)) => goss::read(&done.stdout, Some(code), &options, has_package_manager()),
+        Some(code @ (0 | 1)) => goss::read(
+            &done.stdout,
+            Some(code),
+            &options,
+            has_package_manager(args.root.as_deref()),
+        ),
         // 78 is what Goss makes of a gossfile that it cannot read, or that has no tests.
         Some(_) | None => Err(done.crashed(TOOL)),
     }
+}
+
+/// What is judged by: the gossfile and its variables.
+fn content(args: &Args) -> Result<String, ReadError> {
+    let gossfile = Digest::of(&read_file(&args.gossfile, MAX_GOSSFILE, TOOL, "gossfile")?);
+    let Some(vars) = &args.vars else {
+        return Ok(format!("gossfile {gossfile}"));
+    };
+    let vars = Digest::of(&read_file(vars, MAX_GOSSFILE, TOOL, "vars")?);
+    Ok(format!("gossfile {gossfile}, vars {vars}"))
+}
+
+fn invocation(args: &Args) -> Result<crate::checks::Invocation, ReadError> {
+    let Some(root) = &args.root else {
+        return Ok(goss::invocation(&args.goss, &args.gossfile, args.vars.as_deref()));
+    };
+    let goss = below(root, &args.goss)?;
+    let vars = args.vars.as_ref().map(|vars| below(root, vars)).transpose()?;
+    let inner = goss::invocation(&goss, &below(root, &args.gossfile)?, vars.as_deref());
+    let repave = env::current_exe().map_err(|error| ReadError::Crashed {
+        tool: TOOL,
+        why: format!("our own program cannot be found: {error}"),
+    })?;
+    Ok(goss::below_root(&repave, root, inner))
+}
+
+/// Goss opens `/dev/null` for every command that it starts. Where it cannot, it finds every package absent: that must
+/// not look like a result.
+fn expect_null(root: &Path) -> Result<(), ReadError> {
+    let null = root.join("dev/null");
+    // Never a link, which would lead out of the root.
+    let usable = null.symlink_metadata().and_then(|found| {
+        if found.is_symlink() {
+            return Err(io::Error::other("a symbolic link"));
+        }
+        fs::OpenOptions::new().read(true).write(true).open(&null)
+    });
+    usable.map(|_| ()).map_err(|error| ReadError::Unsupported {
+        tool: TOOL,
+        why: format!(
+            "expected {} to be readable and writable, found: {error}",
+            null.display()
+        ),
+    })
+}
+
+/// The path as the candidate sees it.
+fn below(root: &Path, path: &Path) -> Result<PathBuf, ReadError> {
+    let inside = path.strip_prefix(root).map_err(|_| ReadError::Crashed {
+        tool: TOOL,
+        why: format!("expected {} below the root {}", path.display(), root.display()),
+    })?;
+    Ok(Path::new("/").join(inside))
 }
 
 /// What Goss says, or which build it is: distributions build it without a version.
@@ -59,9 +126,18 @@ async fn goss_version(args: &Args) -> Result<String, ReadError> {
     Ok(format!("build {}", Digest::of(&program).short()))
 }
 
-/// We run inside the candidate, so its programs are where ours would be.
-fn has_package_manager() -> bool {
+/// Whether Goss has a package manager to ask. In another root only a plain file counts: a link there could lead to
+/// ours, and package managers are plain files.
+fn has_package_manager(root: Option<&Path>) -> bool {
     PATH.split(':')
         .flat_map(|folder| goss::PACKAGE_MANAGERS.map(|program| Path::new(folder).join(program)))
-        .any(|program| program.is_file())
+        .any(|program| match root {
+            None => program.is_file(),
+            Some(root) => below_is_file(root, &program),
+        })
+}
+
+fn below_is_file(root: &Path, program: &Path) -> bool {
+    let inside = program.strip_prefix("/").unwrap_or(program);
+    root.join(inside).symlink_metadata().is_ok_and(|found| found.is_file())
 }

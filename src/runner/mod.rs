@@ -6,6 +6,8 @@
 mod build;
 mod capture;
 mod check;
+mod chroot;
+mod container;
 mod deliver;
 pub mod frame;
 mod goss;
@@ -36,6 +38,10 @@ enum Step {
     Native(native::Args),
     /// Run Goss inside the candidate.
     Goss(goss::Args),
+    /// Become a program with another root directory and without any capability.
+    GossChroot(chroot::Args),
+    /// Run a program of the user's own over an OCI layout and read its result.
+    Container(container::Args),
     /// Run OpenSCAP over the candidate's files.
     Openscap(openscap::Args),
     /// Run Grype over an OCI layout.
@@ -54,6 +60,8 @@ pub async fn run(args: Args) -> ExitCode {
         Step::Install(args) => deliver::termination("install", install::run(&args)),
         Step::Native(args) => deliver::report(native::run(&args)),
         Step::Goss(args) => deliver::report(goss::run(&args).await),
+        Step::GossChroot(args) => chroot::run(&args),
+        Step::Container(args) => deliver::report(container::run(&args).await),
         Step::Openscap(args) => deliver::report(openscap::run(&args).await),
         Step::Grype(args) => deliver::report(grype::run(&args).await),
         Step::Pull(args) => deliver::termination("pull", Box::pin(transfer::pull(&args)).await),

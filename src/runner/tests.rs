@@ -1,6 +1,6 @@
 //! The check steps with fake tools: whatever a tool does, a report comes out, and only a whole and fitting one passes.
 
-use super::{check::Examined, goss, grype, openscap};
+use super::{check::Examined, container, goss, grype, openscap};
 use crate::{
     checks::openscap::tailoring,
     domain::report::{Outcome, Report},
@@ -312,4 +312,184 @@ async fn a_grype_that_crashes_or_scans_something_else_is_an_error() {
         let report = run_grype(&script, json).await;
         assert!(message(&report).contains(words), "{script}: {:?}", report.outcome);
     }
+}
+
+async fn run_container(format: &str, script: &str) -> Examined {
+    let files = [(
+        "options.json",
+        r#"{"minTests":1,"image":"registry.example/check@sha256:1"}"#,
+    )];
+    let dir = folder("check", script, &files);
+    let (program, result) = (dir.path().join("check"), dir.path().join("result"));
+    let own = [
+        "--result-format",
+        format,
+        "--result",
+        result.to_str().unwrap(),
+        "--",
+        program.to_str().unwrap(),
+        "a b",
+    ];
+    container::run(&parsed(dir.path(), &own)).await
+}
+
+#[tokio::test]
+async fn a_container_check_is_read_by_its_exit_code() {
+    let script = format!("[ \"$1\" = 'a b' ] && [ $REPAVE_IMAGE = {IMAGE} ]");
+    let fine = run_container("exit-code", &script).await;
+    assert_eq!(
+        (message(&fine.report), fine.report.evaluated, fine.report.passed),
+        ("", 1, 1)
+    );
+    assert_eq!(fine.report.tool.version, "registry.example/check@sha256:1");
+    assert!(!fine.report.candidate_executed);
+    let failed = run_container("exit-code", "echo one; printf 'two\\033[2J\\n' >&2; exit 1").await;
+    assert_eq!(
+        failed.report.findings[0].title,
+        "the command ended with exit code 1: one | two\u{fffd}[2J"
+    );
+    for (script, words) in [
+        ("exit 2", "exit code 2"),
+        ("exit 137", "out of memory"),
+        ("kill -SEGV $$", "segmentation fault"),
+    ] {
+        let done = run_container("exit-code", script).await;
+        assert!(
+            message(&done.report).contains(words),
+            "{script}: {:?}",
+            done.report.outcome
+        );
+        assert_eq!(done.report.passed, 0);
+    }
+}
+
+#[tokio::test]
+async fn the_result_of_a_container_check_is_a_plain_whole_file_or_an_error() {
+    let fine = "<testsuite><testcase name=\"a\"/></testsuite>";
+    let done = run_container("junit", &format!("echo '{fine}' > $REPAVE_RESULT")).await;
+    assert_eq!((message(&done.report), done.report.passed), ("", 1));
+    for (format, script, words) in [
+        (
+            "junit",
+            "echo nothing to do >&2".to_owned(),
+            "No such file or directory (os error 2); it said last: nothing to do",
+        ),
+        ("junit", "mkfifo $REPAVE_RESULT".to_owned(), "expected a plain file"),
+        (
+            "junit",
+            format!("echo '{fine}' > elsewhere; ln -s elsewhere $REPAVE_RESULT"),
+            "expected a plain file",
+        ),
+        (
+            "junit",
+            format!("echo '{fine}' > $REPAVE_RESULT; exit 3"),
+            "exit code 3",
+        ),
+        (
+            "junit",
+            format!("echo '{fine}' > $REPAVE_RESULT; exit 1"),
+            "names nothing that is wrong",
+        ),
+        ("sarif", format!("echo '{fine}' > $REPAVE_RESULT"), "the SARIF"),
+        // A sparse file of a gigabyte is a gigabyte of zeros for whoever reads it.
+        (
+            "repave",
+            "dd if=/dev/null of=$REPAVE_RESULT bs=1 seek=1073741824 2>/dev/null".to_owned(),
+            "more than 16777216 bytes",
+        ),
+    ] {
+        let done = run_container(format, &script).await;
+        assert!(
+            message(&done.report).contains(words),
+            "{script}: {:?}",
+            done.report.outcome
+        );
+        assert!(matches!(done.report.outcome, Outcome::Error { .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_gigabyte_of_output_costs_no_memory_and_only_its_end_is_kept() {
+    let script = "head -c 1073741824 /dev/zero; echo; echo the end; exit 1";
+    let done = run_container("exit-code", script).await;
+    let title = &done.report.findings[0].title;
+    assert!(
+        title.ends_with("the end") && title.len() <= 2_000,
+        "{:?}",
+        done.report.outcome
+    );
+}
+
+#[tokio::test]
+async fn a_result_that_was_there_before_is_nobodys() {
+    let files = [("result", "<testsuite><testcase/></testsuite>"), ("options.json", "{}")];
+    let dir = folder("check", "exit 0", &files);
+    let (program, result) = (dir.path().join("check"), dir.path().join("result"));
+    let own = [
+        "--result-format",
+        "junit",
+        "--result",
+        result.to_str().unwrap(),
+        "--",
+        program.to_str().unwrap(),
+    ];
+    let done = container::run(&parsed(dir.path(), &own)).await;
+    assert!(message(&done.report).contains("was there before it ran"));
+}
+
+#[tokio::test]
+async fn the_variables_of_a_gossfile_are_given_to_goss_and_named_in_the_report() {
+    let script = "case \"$*\" in *--version) echo goss version 0.4.9; exit 0;; *\"--vars $PWD/vars.yaml\"*) cat out.json; exit 1;; esac; exit 9";
+    let files = [
+        ("out.json", GOSS),
+        ("goss.yaml", "file: {}"),
+        ("vars.yaml", "a: 1"),
+        ("options.json", r#"{"maxSkipped":2}"#),
+    ];
+    let dir = folder("ld-linux-x86-64.so.2", script, &files);
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (goss, gossfile, vars) = (path(""), path("goss.yaml"), path("vars.yaml"));
+    let done = goss::run(&parsed(
+        dir.path(),
+        &["--goss", &goss, "--gossfile", &gossfile, "--vars", &vars],
+    ))
+    .await;
+    assert_eq!(message(&done.report), "");
+    assert!(done.report.tool.content.unwrap().contains(", vars sha256:"));
+}
+
+#[tokio::test]
+async fn a_path_outside_of_the_root_is_an_error() {
+    let dir = folder("unused", "", &[("goss.yaml", "")]);
+    let gossfile = dir.path().join("goss.yaml");
+    let own = [
+        "--goss",
+        "/root/goss",
+        "--gossfile",
+        gossfile.to_str().unwrap(),
+        "--root",
+        "/candidate",
+    ];
+    let done = goss::run(&parsed(dir.path(), &own)).await;
+    assert!(
+        message(&done.report).contains("program cannot be read"),
+        "{:?}",
+        done.report.outcome
+    );
+}
+
+#[tokio::test]
+async fn without_a_null_device_nothing_is_run_because_every_package_would_seem_absent() {
+    let script = "case \"$*\" in *--version) echo goss version 0.4.9; exit 0;; esac; touch ran; exit 1";
+    let dir = folder("ld-linux-x86-64.so.2", script, &[("goss.yaml", "file: {}")]);
+    let root = dir.path().to_str().unwrap();
+    let gossfile = dir.path().join("goss.yaml");
+    let own = ["--goss", root, "--gossfile", gossfile.to_str().unwrap(), "--root", root];
+    let without = goss::run(&parsed(dir.path(), &own)).await;
+    assert!(matches!(&without.report.outcome, Outcome::Unsupported { message } if message.contains("dev/null")));
+    fs::create_dir(dir.path().join("dev")).unwrap();
+    std::os::unix::fs::symlink("/dev/null", dir.path().join("dev/null")).unwrap();
+    let linked = goss::run(&parsed(dir.path(), &own)).await;
+    assert!(message(&linked.report).contains("a symbolic link"));
+    assert!(!dir.path().join("ran").exists());
 }

@@ -3,8 +3,8 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// A check of your own: any image and command. It finds the candidate as an OCI layout in `/work/image`, has no network,
-/// no token and no credentials, and writes its result to the file that `REPAVE_RESULT` names.
+/// A check of your own: any image and command. It finds the candidate as an OCI layout in `/work/image`, has no token and
+/// no credentials, and writes its result to the file that `REPAVE_RESULT` names.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerCheck {

@@ -48,6 +48,7 @@ pub enum GossMode {
     #[default]
     InImage,
     /// In a container of the tools, with the candidate's files as root directory: for images that must not be executed
-    /// in a container of their own.
+    /// in a container of their own. Their programs still run. It needs image volumes, the capability `SYS_CHROOT` (Pod
+    /// Security `baseline`) and folders `/tmp` and `/dev` in the image.
     Chroot,
 }

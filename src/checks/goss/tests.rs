@@ -178,8 +178,8 @@ fn a_result_that_nobody_documented_is_a_problem() {
 
 #[test]
 fn an_unknown_severity_word_is_unknown_and_options_are_strict() {
-    assert_eq!(severity("HIGH"), Severity::High);
-    assert_eq!(severity("catastrophic"), Severity::Unknown);
+    assert_eq!(crate::checks::severity("HIGH"), Severity::High);
+    assert_eq!(crate::checks::severity("catastrophic"), Severity::Unknown);
     assert!(serde_json::from_str::<Options>(r#"{"minTest":1}"#).is_err());
     assert_eq!(serde_json::from_str::<Options>("{}").unwrap(), Options::default());
 }
@@ -198,6 +198,53 @@ fn goss_is_called_through_its_own_loader_and_without_a_shell() {
         "--library-path /t /t/goss --vars /g/vars.yaml -g /g/goss.yaml validate --format json --format-options sort \
          --no-color --max-concurrent 4"
     );
+}
+
+#[test]
+fn what_is_free_form_is_skipped_and_an_error_of_any_kind_is_an_error() {
+    let test = |err: Value, meta: Value| {
+        json!({"resource-type": "File", "resource-id": "/x", "property": "mode", "result": 1, "successful": false,
+            "err": err, "meta": meta})
+    };
+    let read_one = |test: Value| {
+        let document = json!({"results": [test], "summary": {"test-count": 1, "failed-count": 1, "skipped-count": 0}});
+        read(&serde_json::to_vec(&document).unwrap(), Some(1), &Options::default()).unwrap()
+    };
+    for err in [json!("timed out"), json!({}), json!([]), json!(false), json!(0)] {
+        let parsed = read_one(test(err.clone(), Value::Null));
+        assert_eq!((parsed.problems.len(), parsed.findings.len()), (1, 0), "{err}");
+    }
+    let parsed = read_one(test(
+        Value::Null,
+        json!({"severity": ["high"], "owner": {"team": [1, 2]}, "remedy": "chmod"}),
+    ));
+    assert_eq!(parsed.findings[0].severity, Severity::Medium);
+    assert_eq!(parsed.findings[0].remedy.as_deref(), Some("chmod"));
+}
+
+#[test]
+fn a_command_that_printed_three_megabytes_is_read_without_its_output() {
+    // Goss repeats what a command printed several times: 3 MB became 15 MB of JSON.
+    let lines = vec!["x".repeat(99); 150_000];
+    let test = json!({"resource-type": "Command", "resource-id": "c", "property": "stdout", "result": 1,
+        "successful": false, "err": null, "summary-line-compact": lines.concat(), "matcher-result": {"actual": []}});
+    let document = json!({"results": [test], "summary": {"test-count": 1, "failed-count": 1, "skipped-count": 0}});
+    let text = serde_json::to_vec(&document).unwrap();
+    assert!(text.len() > 14_000_000 && text.len() < MAX_JSON);
+    let parsed = read(&text, Some(1), &Options::default()).unwrap();
+    assert!(parsed.findings[0].title.len() <= 500);
+}
+
+#[test]
+fn another_root_is_entered_by_our_own_program_and_the_inner_call_stays_what_it_is() {
+    let inner = invocation(Path::new("/tmp/t"), Path::new("/tmp/i/goss.yaml"), None);
+    let outer = below_root(Path::new("/bin/repave"), Path::new("/candidate"), inner.clone());
+    let words: Vec<_> = outer.args.iter().map(|arg| arg.to_string_lossy()).collect();
+    assert_eq!(outer.program, Path::new("/bin/repave"));
+    assert_eq!(words[..5].join(" "), "runner goss-chroot --root /candidate --");
+    assert_eq!(words[5], inner.program.to_string_lossy());
+    assert_eq!(outer.args[6..], inner.args);
+    assert_eq!(outer.env, inner.env);
 }
 
 proptest! {

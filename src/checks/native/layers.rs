@@ -11,7 +11,7 @@ use super::limits::Limits;
 use super::tar_stream::{Header, Kind, TarStream};
 use super::tree::{Id, Tree, components};
 use crate::domain::digest::Digest;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read};
 
 type Wanted = BTreeMap<(u16, u32), (Id, Interest)>;
@@ -81,6 +81,35 @@ fn complete(image: &Image, tree: &mut Tree, kept: &mut u64, limits: &Limits) -> 
     Ok(())
 }
 
+/// The whole contents of these files, for whoever needs more than the rules: another pass over the layers they are in.
+pub(super) fn contents(
+    image: &Image,
+    tree: &Tree,
+    files: &BTreeSet<Id>,
+    most: u64,
+    limits: &Limits,
+) -> Result<Vec<Vec<u8>>, NativeError> {
+    let origins: BTreeSet<(u16, u32)> = files.iter().map(|id| tree.inode(*id).origin).collect();
+    let (mut budget, mut contents, mut kept) = (Budget::new(limits), Vec::new(), 0_u64);
+    for index in 0..image.layers.len() {
+        if !origins.iter().any(|(layer, _)| usize::from(*layer) == index) {
+            continue;
+        }
+        stream(image, index, &mut budget, limits, &mut |header, origin, tar| {
+            if origins.contains(&origin) {
+                // A sparse file costs its holes only here.
+                kept = kept.saturating_add(header.size);
+                if header.sparse || kept > most {
+                    return Err(LayerFault::limit("bytes of the package database", most));
+                }
+                contents.push(tar.content(most)?);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(contents)
+}
+
 fn wanted(tree: &Tree) -> Result<Wanted, LayerFault> {
     let mut needs: BTreeMap<Id, Interest> = BTreeMap::new();
     let mut need = |id: Id, interest: Interest| {
@@ -141,6 +170,9 @@ trait LayerTar {
         kept: &mut u64,
         limits: &Limits,
     ) -> Result<(), LayerFault>;
+
+    /// All of it, at most so many bytes.
+    fn content(&mut self, most: u64) -> Result<Vec<u8>, LayerFault>;
 }
 
 impl<R: Read> LayerTar for TarStream<R> {
@@ -154,6 +186,20 @@ impl<R: Read> LayerTar for TarStream<R> {
         limits: &Limits,
     ) -> Result<(), LayerFault> {
         capture(interest, header, self, tree.inode_mut(id), kept, limits)
+    }
+
+    fn content(&mut self, most: u64) -> Result<Vec<u8>, LayerFault> {
+        let (mut content, mut buffer) = (Vec::new(), [0_u8; 16 * 1024]);
+        loop {
+            let n = self.read(&mut buffer)?;
+            if n == 0 {
+                return Ok(content);
+            }
+            content.extend_from_slice(&buffer[..n]);
+            if content.len() as u64 > most {
+                return Err(LayerFault::limit("bytes of a file", most));
+            }
+        }
     }
 }
 

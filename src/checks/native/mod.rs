@@ -14,6 +14,7 @@ mod content;
 mod environment;
 mod error;
 mod files;
+mod inventory;
 mod layers;
 mod layout;
 mod limits;
@@ -36,6 +37,7 @@ mod tests_layers;
 mod tests_rules;
 
 pub use error::NativeError;
+pub use inventory::inventory;
 pub use limits::Limits;
 pub use options::Options;
 

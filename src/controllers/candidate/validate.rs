@@ -3,7 +3,7 @@
 use crate::{
     api::{
         ImageCandidate,
-        validation_policy::{Check, Scanner},
+        validation_policy::{Check, ContainerCheck, ResultFormat, Scanner},
     },
     controllers::error::{Class, Classified},
     domain::{
@@ -180,7 +180,10 @@ fn tool_of(check: &Check) -> Option<ToolName> {
 fn gate_of(check: &Check) -> Gate {
     let minimum = check.goss.as_ref().map(|goss| goss.minimum_tests);
     let minimum = minimum.or(check.openscap.as_ref().map(|openscap| openscap.minimum_rules));
-    let minimum = minimum.or(check.container.as_ref().map(|container| container.minimum_tests));
+    // An exit code names no tests.
+    let names_tests = |container: &&ContainerCheck| container.result != ResultFormat::ExitCode;
+    let container = check.container.as_ref().filter(names_tests);
+    let minimum = minimum.or(container.map(|container| container.minimum_tests));
     let scan = check.vulnerabilities.as_ref();
     let allow: BTreeMap<_, _> = check.allow.clone();
     Gate {

@@ -164,3 +164,6 @@ fn job(
     // The literal above is a Job: a test walks every variant, so a mistake shows there and not here.
     serde_json::from_value(job).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests_goss_container;
