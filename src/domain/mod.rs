@@ -2,12 +2,14 @@
 //!
 //! Nothing here knows a client, a clock or the environment; `now` is always a parameter.
 
+pub mod byte_size;
 pub mod containerfile;
 pub mod digest;
 pub mod duration;
 pub mod image_ref;
 pub mod lineage;
 pub mod marks;
+pub mod os_release;
 pub mod ownership;
 pub mod pod;
 pub mod queue;

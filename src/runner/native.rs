@@ -5,6 +5,7 @@ use crate::{
     checks::native::{self, Limits, Options},
     domain::report::ToolName,
 };
+use jiff::Timestamp;
 use std::{path::PathBuf, time::Instant};
 
 /// `repave runner native`.
@@ -25,7 +26,7 @@ pub fn run(args: &Args) -> Examined {
         Err(error) => return args.common.examined(ToolName::Native, Known::default(), Err(error)),
     };
     let started = Instant::now();
-    let examination = native::examine(&args.layout, &options, &Limits::default());
+    let examination = native::examine(&args.layout, &options, &Limits::default(), Timestamp::now());
     let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Examined {
         report: native::report(check, image, examination, millis),

@@ -22,6 +22,7 @@ pub(super) struct User {
     pub name: Vec<u8>,
     pub password: Vec<u8>,
     pub uid: Option<u32>,
+    pub gid: Option<u32>,
     pub home: Vec<u8>,
     pub shell: Vec<u8>,
 }
@@ -31,6 +32,8 @@ pub(super) struct User {
 pub(super) struct Group {
     pub name: Vec<u8>,
     pub gid: Option<u32>,
+    /// Whether it names members other than root.
+    pub has_members: bool,
 }
 
 /// The accounts of an image; `None` for a file that it does not have.
@@ -45,15 +48,35 @@ pub(super) struct Accounts {
 }
 
 impl Accounts {
+    /// Whether an account other than root is in this group. Debian's `staff` owns `/usr/local` and has nobody in it.
+    pub fn group_has_members(&self, gid: u32) -> bool {
+        let primary = self
+            .users
+            .iter()
+            .flatten()
+            .any(|u| u.uid != Some(0) && u.gid == Some(gid));
+        primary
+            || self
+                .groups
+                .iter()
+                .flatten()
+                .any(|g| g.gid == Some(gid) && g.has_members)
+    }
+
     pub fn read(tree: &Tree) -> Result<Self> {
         let mut accounts = Self::default();
         if let Some(passwd) = text(tree, b"/etc/passwd")? {
             accounts.users = Some(accounts.lines("/etc/passwd", passwd, 7, &[2, 3]).map(user));
         }
         if let Some(group) = text(tree, b"/etc/group")? {
-            accounts.groups = Some(accounts.lines("/etc/group", group, 4, &[2]).map(|fields| Group {
-                name: field(&fields, 0),
-                gid: fields.get(2).and_then(|f| lenient_id(f)),
+            accounts.groups = Some(accounts.lines("/etc/group", group, 4, &[2]).map(|fields| {
+                Group {
+                    name: field(&fields, 0),
+                    gid: fields.get(2).and_then(|f| lenient_id(f)),
+                    has_members: field(&fields, 3)
+                        .split(|b| *b == b',')
+                        .any(|m| !matches!(m, b"" | b"root")),
+                }
             }));
         }
         if let Some(shadow) = text(tree, b"/etc/shadow")? {
@@ -102,6 +125,7 @@ fn user(fields: Vec<&[u8]>) -> User {
         name: field(&fields, 0),
         password: field(&fields, 1),
         uid: fields.get(2).and_then(|f| lenient_id(f)),
+        gid: fields.get(3).and_then(|f| lenient_id(f)),
         home: field(&fields, 5),
         shell: field(&fields, 6),
     }

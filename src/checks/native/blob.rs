@@ -59,6 +59,10 @@ impl Budget {
         }
     }
 
+    pub fn spent(&self) -> u64 {
+        self.limit - self.left
+    }
+
     pub fn spend(&mut self, bytes: u64) -> Result<(), LayerFault> {
         match self.left.checked_sub(bytes) {
             Some(left) => {

@@ -14,6 +14,36 @@ use regex::Regex;
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;
 
+/// Names of variables that hold secrets.
+pub(super) const SECRET_NAMES: &str =
+    r"(?i)(^|_)(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|API_?KEY|ACCESS_KEY|SECRET_KEY|PRIVATE_KEY)$";
+
+/// Texts that are secrets whatever their name is.
+pub(super) const SECRET_VALUES: &str = r"^(AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,}|glpat-[\w-]{20,}|xox[abpr]-[\w-]{10,}|npm_[A-Za-z0-9]{36})$|-----BEGIN [A-Z ]*PRIVATE KEY";
+
+/// Directories of the system: a volume over one hides what the image was judged by.
+const SENSITIVE_VOLUMES: &[&str] = &[
+    "/",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr",
+    "/var",
+    "/var/lib",
+    "/var/lib/dpkg",
+    "/var/lib/rpm",
+    "/var/run",
+];
+
 pub(super) fn user(context: &Context<'_>, found: &mut Found<'_>) -> Result {
     if context.options.allow_root_user {
         return Ok(Applies::No);
@@ -37,11 +67,8 @@ pub(super) fn user(context: &Context<'_>, found: &mut Found<'_>) -> Result {
 
 pub(super) fn env_secret(context: &Context<'_>, found: &mut Found<'_>) -> Result {
     let broken = |e| LayerFault::Malformed(format!("a pattern of the secrets rule is broken: {e}"));
-    let names =
-        r"(?i)(^|_)(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|API_?KEY|ACCESS_KEY|SECRET_KEY|PRIVATE_KEY)$";
-    let names = Regex::new(names).map_err(broken)?;
-    let values = r"^(AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,}|glpat-[\w-]{20,}|xox[abpr]-[\w-]{10,})$|-----BEGIN [A-Z ]*PRIVATE KEY";
-    let values = Regex::new(values).map_err(broken)?;
+    let names = Regex::new(SECRET_NAMES).map_err(broken)?;
+    let values = Regex::new(SECRET_VALUES).map_err(broken)?;
     for variable in &context.config.config.env {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
         let value = value.trim();
@@ -67,6 +94,10 @@ pub(super) fn exposed_port(context: &Context<'_>, found: &mut Found<'_>) -> Resu
             );
             continue;
         };
+        let allowed = &context.options.ports_allowed;
+        if (first..=last).all(|port| allowed.contains(&port)) && first <= last {
+            continue;
+        }
         let has_login = [22, 23, 3389].iter().any(|p| (first..=last).contains(p));
         if has_login {
             let title = format!(
@@ -78,6 +109,71 @@ pub(super) fn exposed_port(context: &Context<'_>, found: &mut Found<'_>) -> Resu
             found.add(
                 port.as_bytes(),
                 format!("the image exposes the privileged port {}", show(port.as_bytes())),
+            );
+        }
+    }
+    Ok(Applies::Yes)
+}
+
+pub(super) fn volume(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+    for path in context.config.config.volumes.keys() {
+        let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+        let plain = format!("/{}", parts.join("/"));
+        // Below these, every path belongs to the kernel or the system's settings.
+        let inside = ["/etc/", "/proc/", "/sys/", "/dev/"]
+            .iter()
+            .any(|dir| plain.starts_with(dir));
+        let socket = plain.ends_with("/docker.sock") || plain.ends_with("/containerd.sock");
+        if parts.contains(&"..") || SENSITIVE_VOLUMES.contains(&plain.as_str()) || inside || socket {
+            let shown = show(path.as_bytes());
+            found.add(path.as_bytes(), format!("the image declares a volume over {shown}"));
+        }
+    }
+    Ok(Applies::Yes)
+}
+
+pub(super) fn label(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+    if context.options.labels_required.is_empty() {
+        return Ok(Applies::No);
+    }
+    for name in &context.options.labels_required {
+        if context
+            .config
+            .config
+            .labels
+            .get(name)
+            .is_none_or(|value| value.trim().is_empty())
+        {
+            let shown = show(name.as_bytes());
+            found.add(name.as_bytes(), format!("the image has no label {shown}"));
+        }
+    }
+    Ok(Applies::Yes)
+}
+
+pub(super) fn healthcheck(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+    let test = context
+        .config
+        .config
+        .healthcheck
+        .as_ref()
+        .map(|check| check.test.as_slice());
+    if test.is_none_or(|test| test.is_empty() || test[0] == "NONE") {
+        found.add(b"HEALTHCHECK", "the image has no HEALTHCHECK");
+    }
+    Ok(Applies::Yes)
+}
+
+pub(super) fn shell_form(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+    let run = &context.config.config;
+    for (what, command) in [("ENTRYPOINT", &run.entrypoint), ("CMD", &run.cmd)] {
+        if let [shell, flag, ..] = command.as_slice()
+            && shell.ends_with("sh")
+            && flag == "-c"
+        {
+            found.add(
+                what.as_bytes(),
+                format!("{what} is in shell form ({} -c)", show(shell.as_bytes())),
             );
         }
     }

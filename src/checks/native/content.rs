@@ -1,33 +1,70 @@
-//! Which files' contents are looked at, and how: kept, searched for a private key, or hashed.
+//! Which files' contents are looked at, and how: kept, searched for secrets, or hashed.
 //!
 //! Must keep nothing that no rule reads, and nothing above the limits.
 
 use super::error::LayerFault;
-use super::limits::{FILE_BYTES, Limits};
+use super::limits::{DATABASE_BYTES, FILE_BYTES, Limits};
+use super::packages::database;
+use super::secrets::Secrets;
 use super::tar_stream::{Header, Kind, TarStream};
 use super::tree::Inode;
 use sha2::{Digest as _, Sha256};
 use std::io::Read;
 
-/// Files that rules read, when they exist. `/etc/profile.d/*.sh` comes on top.
+/// Files that rules read, when they exist; [`IN_FOLDERS`] come on top.
 pub(super) const KEPT: &[&str] = &[
     "/etc/passwd",
     "/etc/shadow",
     "/etc/group",
     "/etc/gshadow",
+    "/etc/ld.so.preload",
+    "/etc/os-release",
+    "/usr/lib/os-release",
+    "/etc/apt/sources.list",
+    "/etc/apt/apt.conf",
+    "/etc/yum.conf",
+    "/etc/dnf/dnf.conf",
+    "/etc/apk/repositories",
+    database::DPKG,
+    database::APK[0],
+    database::APK[1],
+];
+
+/// Start files and settings in which the search path of root may be set.
+pub(super) const START_FILES: &[&str] = &[
     "/etc/profile",
     "/etc/environment",
     "/etc/bash.bashrc",
     "/etc/bashrc",
+    "/etc/csh.cshrc",
+    "/etc/csh.login",
     "/etc/login.defs",
-    "/etc/ld.so.preload",
-    "/etc/os-release",
-    "/usr/lib/os-release",
-    "/root/.bashrc",
-    "/root/.profile",
-    "/root/.bash_profile",
+    "/etc/zsh/zprofile",
+    "/etc/zsh/zshenv",
+    "/etc/zsh/zshrc",
+    "/etc/zshenv",
     "/root/.bash_login",
+    "/root/.bash_profile",
+    "/root/.bashrc",
     "/root/.cshrc",
+    "/root/.kshrc",
+    "/root/.login",
+    "/root/.pam_environment",
+    "/root/.profile",
+    "/root/.tcshrc",
+    "/root/.zprofile",
+    "/root/.zshenv",
+    "/root/.zshrc",
+];
+
+/// Folders all of whose files with one of these endings are read.
+pub(super) const IN_FOLDERS: &[(&str, &[&str])] = &[
+    ("/etc/profile.d", &[".sh", ".csh"]),
+    ("/etc/apt/sources.list.d", &[".list", ".sources"]),
+    ("/etc/apt/apt.conf.d", &[""]),
+    ("/etc/yum.repos.d", &[".repo"]),
+    ("/etc/dnf/repos.d", &[".repo"]),
+    (database::DPKG_PARTS, &[""]),
 ];
 
 const SHELLS: &[&str] = &[
@@ -38,24 +75,45 @@ const SHELLS: &[&str] = &[
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Interest {
     pub keep: bool,
-    pub key: bool,
+    /// Kept, although larger than other files may be.
+    pub database: bool,
+    pub secrets: Secrets,
     pub hash: bool,
 }
 
 impl Interest {
     /// By the file's path in the image and its mode.
     pub fn of(path: &[u8], mode: u16) -> Self {
-        let name = basename(path);
+        let database = database::is_database(path);
         Self {
-            keep: KEPT.iter().any(|k| k.as_bytes() == path)
-                || (path.starts_with(b"/etc/profile.d/") && name.ends_with(b".sh")),
-            key: is_key_name(path, name),
+            keep: database || is_kept(path),
+            database,
+            secrets: Secrets::sought(path),
             hash: mode & 0o6000 != 0 || is_shell(path),
         }
     }
 
+    /// A file that a rule reads because a name that is kept leads to it.
+    pub fn kept(path: &[u8]) -> Self {
+        Self {
+            keep: true,
+            database: database::is_database(path),
+            ..Self::default()
+        }
+    }
+
     pub fn any(self) -> bool {
-        self.keep || self.key || self.hash
+        self.keep || self.secrets.any() || self.hash
+    }
+
+    /// What both want.
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            keep: self.keep || other.keep,
+            database: self.database || other.database,
+            secrets: self.secrets.with(other.secrets),
+            hash: self.hash || other.hash,
+        }
     }
 
     /// What is not yet known of this file.
@@ -66,7 +124,8 @@ impl Interest {
         let extra = inode.extra();
         Self {
             keep: self.keep && extra.is_none_or(|e| e.content.is_none()),
-            key: self.key && extra.is_none_or(|e| e.private_key.is_none()),
+            database: self.database,
+            secrets: self.secrets.without(extra.map_or_else(Secrets::default, |e| e.sought)),
             hash: self.hash && extra.is_none_or(|e| e.hash.is_none()),
         }
     }
@@ -74,6 +133,18 @@ impl Interest {
 
 pub(super) fn basename(path: &[u8]) -> &[u8] {
     path.rsplit(|b| *b == b'/').next().unwrap_or_default()
+}
+
+fn is_kept(path: &[u8]) -> bool {
+    let named = |list: &[&str]| list.iter().any(|k| k.as_bytes() == path);
+    named(KEPT) || named(START_FILES) || IN_FOLDERS.iter().any(|(dir, ends)| is_in(dir, ends, path))
+}
+
+fn is_in(dir: &str, ends: &[&str], path: &[u8]) -> bool {
+    let name = path
+        .strip_prefix(dir.as_bytes())
+        .and_then(|rest| rest.strip_prefix(b"/"));
+    name.is_some_and(|name| !name.contains(&b'/') && ends.iter().any(|end| name.ends_with(end.as_bytes())))
 }
 
 /// Whether this is the path of a command interpreter.
@@ -86,14 +157,6 @@ pub(super) fn is_shell(path: &[u8]) -> bool {
     ) && SHELLS.iter().any(|s| s.as_bytes() == name)
 }
 
-fn is_key_name(path: &[u8], name: &[u8]) -> bool {
-    let named = [&b"_key"[..], b".pem", b".key", b".p8", b".ppk", b".asc", b".gpg"]
-        .iter()
-        .any(|suffix| name.ends_with(suffix));
-    let ssh = [&b"id_rsa"[..], b"id_dsa", b"id_ecdsa", b"id_ed25519", b"identity"].contains(&name);
-    named || ssh || path.starts_with(b"/etc/ssl/private/") || path.starts_with(b"/etc/pki/tls/private/")
-}
-
 /// Reads the data of the current entry and records what the interest asks for.
 pub(super) fn capture<R: Read>(
     interest: Interest,
@@ -103,13 +166,17 @@ pub(super) fn capture<R: Read>(
     kept: &mut u64,
     limits: &Limits,
 ) -> Result<(), LayerFault> {
+    let (most, what) = if interest.database {
+        (DATABASE_BYTES, "bytes of a package database")
+    } else {
+        (FILE_BYTES, "bytes of a configuration file")
+    };
     if interest.keep && header.sparse {
-        return Err(LayerFault::Malformed(
-            "expected a plain file in /etc, found a sparse one".into(),
-        ));
+        let why = "expected a plain file where rules read one, found a sparse one";
+        return Err(LayerFault::Malformed(why.into()));
     }
-    if interest.keep && header.size > FILE_BYTES {
-        return Err(LayerFault::limit("bytes of a configuration file", FILE_BYTES));
+    if interest.keep && header.size > most {
+        return Err(LayerFault::limit(what, most));
     }
     let mut hash = Sha256::new();
     let mut text = Vec::new();
@@ -122,8 +189,8 @@ pub(super) fn capture<R: Read>(
         if interest.hash {
             hash.update(&buffer[..n]);
         }
-        if interest.keep || interest.key {
-            let room = usize::try_from(FILE_BYTES).unwrap_or(0).saturating_sub(text.len());
+        if interest.keep || interest.secrets.any() {
+            let room = usize::try_from(most).unwrap_or(0).saturating_sub(text.len());
             text.extend_from_slice(&buffer[..n.min(room)]);
         }
     }
@@ -131,58 +198,20 @@ pub(super) fn capture<R: Read>(
     if interest.hash {
         extra.hash = Some(hash.finalize().into());
     }
-    if interest.key {
-        extra.private_key = Some(holds_private_key(&text));
+    if interest.secrets.any() {
+        extra.sought = extra.sought.with(interest.secrets);
+        extra.held = extra.held.with(interest.secrets.held(&text));
     }
     if interest.keep {
         *kept += text.len() as u64;
         if *kept > limits.content_bytes {
-            return Err(LayerFault::limit("bytes of configuration files", limits.content_bytes));
+            return Err(LayerFault::limit(
+                "bytes of configuration files and package databases",
+                limits.content_bytes,
+            ));
         }
+        text.shrink_to_fit();
         extra.content = Some(text);
     }
     Ok(())
-}
-
-/// Whether a PEM, OpenSSH, PGP or PuTTY private key starts in this text.
-fn holds_private_key(text: &[u8]) -> bool {
-    const BEGIN: &[u8] = b"-----BEGIN ";
-    if text.starts_with(b"PuTTY-User-Key-File-") {
-        return true;
-    }
-    let mut rest = text;
-    while let Some(at) = rest.windows(BEGIN.len()).position(|w| w == BEGIN) {
-        rest = &rest[at + BEGIN.len()..];
-        let label = &rest[..rest.len().min(64)];
-        let label = label.split(|b| *b == b'-' || *b == b'\n').next().unwrap_or_default();
-        if label.ends_with(b"PRIVATE KEY") || label.ends_with(b"PRIVATE KEY BLOCK") {
-            return true;
-        }
-    }
-    false
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn private_keys_are_told_from_certificates() {
-        for text in [
-            "-----BEGIN PRIVATE KEY-----\nx",
-            "# note\n-----BEGIN CERTIFICATE-----\n-----BEGIN OPENSSH PRIVATE KEY-----",
-            "-----BEGIN PGP PRIVATE KEY BLOCK-----",
-            "PuTTY-User-Key-File-3: ssh-ed25519",
-        ] {
-            assert!(holds_private_key(text.as_bytes()), "{text}");
-        }
-        for text in [
-            "",
-            "-----BEGIN CERTIFICATE-----\nMII",
-            "-----BEGIN PUBLIC KEY-----",
-            "-----BEGIN ",
-        ] {
-            assert!(!holds_private_key(text.as_bytes()), "{text}");
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use super::error::LayerFault;
 use super::rules::{Applies, Context, Found, show};
 use super::tar_stream::Kind;
-use super::tree::split;
+use super::tree::{Inode, split};
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;
 
@@ -61,20 +61,47 @@ pub(super) fn escaping_symlink(context: &Context<'_>, found: &mut Found<'_>) -> 
             paths.push([dir.as_bytes(), b"/", &name].concat());
         }
     }
-    for path in paths {
-        let Some(id) = context.tree.resolve(&path, false)? else {
+    for path in &paths {
+        let Some(id) = context.tree.resolve(path, false)? else {
             continue;
         };
         let inode = context.tree.inode(id);
-        if inode.kind == Kind::Symlink && escapes(&path, inode.target()) {
-            let title = format!(
-                "{} links to {}, outside of the image for a scanner",
-                show(&path),
-                show(inode.target())
-            );
-            found.add(&path, title);
+        if inode.kind == Kind::Symlink && escapes(path, inode.target()) {
+            add_link(found, path, inode.target());
         }
     }
+    // Elsewhere in /etc absolute links are common, but no link has a reason to climb above the root.
+    context.tree.walk(&mut |path, _, inode| {
+        let climbs = is_link_in_etc(path, inode) && !inode.target().starts_with(b"/") && escapes(path, inode.target());
+        if climbs && !paths.iter().any(|known| known == path) {
+            add_link(found, path, inode.target());
+        }
+    });
+    Ok(Applies::Yes)
+}
+
+fn is_link_in_etc(path: &[u8], inode: &Inode) -> bool {
+    inode.kind == Kind::Symlink && path.starts_with(b"/etc/")
+}
+
+fn add_link(found: &mut Found<'_>, path: &[u8], target: &[u8]) {
+    let (shown, target) = (show(path), show(target));
+    found.add(
+        path,
+        format!("{shown} links to {target}, outside of the image for a scanner"),
+    );
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "all rules share one signature, and some can fail"
+)]
+pub(super) fn absolute_symlink(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+    context.tree.walk(&mut |path, _, inode| {
+        if is_link_in_etc(path, inode) && inode.target().starts_with(b"/") {
+            add_link(found, path, inode.target());
+        }
+    });
     Ok(Applies::Yes)
 }
 

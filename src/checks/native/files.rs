@@ -29,7 +29,7 @@ const STANDARD_DEVICES: &[&str] = &[
     "/dev/zero",
 ];
 
-fn allowed(list: &BTreeSet<String>, path: &[u8]) -> bool {
+pub(super) fn allowed(list: &BTreeSet<String>, path: &[u8]) -> bool {
     std::str::from_utf8(path).is_ok_and(|path| list.contains(path) || list.contains(&format!("/usr{path}")))
 }
 
@@ -156,7 +156,7 @@ pub(super) fn device_node(context: &Context<'_>, found: &mut Found<'_>) -> Resul
 
 pub(super) fn private_key(context: &Context<'_>, found: &mut Found<'_>) -> Result {
     context.tree.walk(&mut |path, _, inode| {
-        if inode.extra().and_then(|e| e.private_key) != Some(true) {
+        if !inode.extra().is_some_and(|e| e.held.private_key()) {
             return;
         }
         let title = format!("{} holds a private key", show(path));
@@ -165,6 +165,24 @@ pub(super) fn private_key(context: &Context<'_>, found: &mut Found<'_>) -> Resul
             found.add_as(Severity::Low, path, title);
         } else {
             found.add(path, title);
+        }
+    });
+    Ok(Applies::Yes)
+}
+
+pub(super) fn credentials(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+    context.tree.walk(&mut |path, _, inode| {
+        for what in inode.extra().into_iter().flat_map(|e| e.held.credentials()) {
+            found.add(path, format!("{} holds {what}", show(path)));
+        }
+    });
+    Ok(Applies::Yes)
+}
+
+pub(super) fn authorized_keys(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+    context.tree.walk(&mut |path, _, inode| {
+        if inode.extra().is_some_and(|e| e.held.authorized_keys()) {
+            found.add(path, format!("{} lets the owners of its keys log in", show(path)));
         }
     });
     Ok(Applies::Yes)

@@ -4,10 +4,12 @@
 //! A second pass reads contents that only turn out to matter after the merge, such as the target of a hard link.
 
 use super::blob::{Budget, Decoder, Hashing, Metered};
-use super::content::{self, Interest, KEPT, capture};
+use super::content::{self, IN_FOLDERS, Interest, KEPT, START_FILES, capture};
 use super::error::{LayerFault, NativeError};
+use super::hidden::{Hidden, Seen};
 use super::layout::{Image, Layer, check};
 use super::limits::Limits;
+use super::packages::database;
 use super::tar_stream::{Header, Kind, TarStream};
 use super::tree::{Id, Tree, components};
 use crate::domain::digest::Digest;
@@ -16,27 +18,43 @@ use std::io::{BufReader, Read};
 
 type Wanted = BTreeMap<(u16, u32), (Id, Interest)>;
 
-/// The merged tree of the image, with the contents that rules read.
-pub(super) fn merge(image: &Image, limits: &Limits) -> Result<Tree, NativeError> {
+/// The merged tree of the image with the contents that rules read, and what no longer shows in it.
+#[derive(Debug)]
+pub(super) struct Merged {
+    pub tree: Tree,
+    pub hidden: Hidden,
+    /// Bytes of all layers after decompression.
+    pub unpacked: u64,
+}
+
+/// Merges all layers.
+pub(super) fn merge(image: &Image, limits: &Limits) -> Result<Merged, NativeError> {
     let mut tree = Tree::new(limits);
     let mut budget = Budget::new(limits);
     let mut entries = 0_u64;
     let mut kept = 0_u64;
+    let mut seen = Seen::default();
     for index in 0..image.layers.len() {
         stream(image, index, &mut budget, limits, &mut |header, origin, tar| {
             entries += 1;
             if entries > limits.entries {
                 return Err(LayerFault::limit("entries of the image", limits.entries));
             }
-            apply(&mut tree, header, origin, tar, &mut kept, limits)
+            apply(&mut tree, &mut seen, header, origin, tar, &mut kept, limits)
         })?;
     }
     complete(image, &mut tree, &mut kept, limits)?;
-    Ok(tree)
+    let hidden = seen.hidden(&tree);
+    Ok(Merged {
+        tree,
+        hidden,
+        unpacked: budget.spent(),
+    })
 }
 
 fn apply(
     tree: &mut Tree,
+    seen: &mut Seen,
     header: &Header,
     origin: (u16, u32),
     tar: &mut dyn LayerTar,
@@ -55,6 +73,7 @@ fn apply(
     let interest = Interest::of(&path, header.mode);
     if header.kind == Kind::File && interest.any() {
         tar.capture(interest, header, tree, id, kept, limits)?;
+        seen.note(&path, tree.inode(id), origin)?;
     }
     Ok(())
 }
@@ -116,19 +135,13 @@ fn wanted(tree: &Tree) -> Result<Wanted, LayerFault> {
         let missing = interest.missing(tree.inode(id));
         if missing.any() {
             let entry = needs.entry(id).or_default();
-            entry.keep |= missing.keep;
-            entry.key |= missing.key;
-            entry.hash |= missing.hash;
+            *entry = entry.with(missing);
         }
     };
     tree.walk(&mut |path, id, inode| need(id, Interest::of(path, inode.mode)));
-    let keep = Interest {
-        keep: true,
-        ..Interest::default()
-    };
     for path in kept_paths(tree)? {
         if let Some(id) = tree.resolve(&path, true)? {
-            need(id, keep);
+            need(id, Interest::kept(&path));
         }
     }
     Ok(needs
@@ -139,13 +152,26 @@ fn wanted(tree: &Tree) -> Result<Wanted, LayerFault> {
 
 /// The paths of all files that rules read.
 pub(super) fn kept_paths(tree: &Tree) -> Result<Vec<Vec<u8>>, LayerFault> {
-    let mut paths: Vec<Vec<u8>> = KEPT.iter().map(|p| p.as_bytes().to_vec()).collect();
-    for name in tree.list(b"/etc/profile.d")? {
-        if name.ends_with(b".sh") {
-            paths.push([b"/etc/profile.d/", &name[..]].concat());
-        }
+    let fixed = KEPT.iter().chain(START_FILES);
+    let mut paths: Vec<Vec<u8>> = fixed.map(|p| p.as_bytes().to_vec()).collect();
+    for dir in database::RPM_DIRS {
+        paths.extend(database::RPM_FILES.map(|file| format!("{dir}/{file}").into_bytes()));
+    }
+    for (dir, _) in IN_FOLDERS {
+        paths.extend(folder(tree, dir)?);
     }
     Ok(paths)
+}
+
+/// The paths of the files in one of [`IN_FOLDERS`].
+pub(super) fn folder(tree: &Tree, dir: &str) -> Result<Vec<Vec<u8>>, LayerFault> {
+    let ends = IN_FOLDERS
+        .iter()
+        .find(|(known, _)| *known == dir)
+        .map_or(&[][..], |(_, ends)| ends);
+    let names = tree.list(dir.as_bytes())?.into_iter();
+    let wanted = names.filter(|name| ends.iter().any(|end| name.ends_with(end.as_bytes())));
+    Ok(wanted.map(|name| [dir.as_bytes(), b"/", &name[..]].concat()).collect())
 }
 
 /// A fault that belongs to the merged tree and to no single layer.

@@ -42,8 +42,26 @@ pub(super) struct ImageConfig {
     #[serde(default)]
     os: String,
     #[serde(default, deserialize_with = "null_is_default")]
+    pub created: String,
+    #[serde(default, deserialize_with = "null_is_default")]
     pub config: RunConfig,
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub history: Vec<History>,
     rootfs: RootFs,
+}
+
+impl ImageConfig {
+    /// How many layers it has.
+    pub fn layers(&self) -> u64 {
+        self.rootfs.diff_ids.len() as u64
+    }
+}
+
+/// One step of the build, as the builder wrote it down.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct History {
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub created_by: String,
 }
 
 /// How the image starts.
@@ -55,6 +73,23 @@ pub(super) struct RunConfig {
     pub env: Vec<String>,
     #[serde(rename = "ExposedPorts", default, deserialize_with = "null_is_default")]
     pub exposed_ports: BTreeMap<String, serde_json::Value>,
+    #[serde(rename = "Volumes", default, deserialize_with = "null_is_default")]
+    pub volumes: BTreeMap<String, serde_json::Value>,
+    #[serde(rename = "Labels", default, deserialize_with = "null_is_default")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(rename = "Entrypoint", default, deserialize_with = "null_is_default")]
+    pub entrypoint: Vec<String>,
+    #[serde(rename = "Cmd", default, deserialize_with = "null_is_default")]
+    pub cmd: Vec<String>,
+    #[serde(rename = "Healthcheck", default)]
+    pub healthcheck: Option<Healthcheck>,
+}
+
+/// How Docker asks whether the program is well.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Healthcheck {
+    #[serde(rename = "Test", default, deserialize_with = "null_is_default")]
+    pub test: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -116,7 +151,11 @@ impl Image {
         let known = ["config", "layers"];
         let manifest: Manifest = parse("the manifest", &read_blob(root, "the manifest", descriptor)?, &known)?;
         let bytes = read_blob(root, "the configuration", &manifest.config)?;
-        let config: ImageConfig = parse("the configuration", &bytes, &["os", "config", "rootfs"])?;
+        let config: ImageConfig = parse(
+            "the configuration",
+            &bytes,
+            &["os", "created", "config", "history", "rootfs"],
+        )?;
         let layers = pair_layers(manifest.layers, &config, limits)?;
         Ok(Self {
             digest: descriptor.digest.clone(),
@@ -188,7 +227,17 @@ fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8], known: &[&str]) -> Resul
     let value: serde_json::Value = serde_json::from_slice(bytes).map_err(broken)?;
     refuse_twins(what, &value, known)?;
     if let Some(config) = value.get("config").filter(|_| known.contains(&"rootfs")) {
-        refuse_twins(what, config, &["User", "Env", "ExposedPorts"])?;
+        let read = [
+            "User",
+            "Env",
+            "ExposedPorts",
+            "Volumes",
+            "Labels",
+            "Entrypoint",
+            "Cmd",
+            "Healthcheck",
+        ];
+        refuse_twins(what, config, &read)?;
     }
     // From the bytes and not from the value: the value has already dropped duplicate keys, this refuses them.
     serde_json::from_slice(bytes).map_err(broken)

@@ -5,6 +5,12 @@
 /// Most bytes that are kept of one file, and the longest prefix in which a private key is sought.
 pub(super) const FILE_BYTES: u64 = 1 << 20;
 
+/// Most bytes of a package database. A full RHEL server has about 40 MB.
+pub(super) const DATABASE_BYTES: u64 = 64 << 20;
+
+/// Secrets and set-id files that layers hide, most that are remembered.
+pub(super) const HIDDEN: usize = 10_000;
+
 /// The bounds on work and memory. The defaults fit in about 600 MiB in the worst case; a Debian image needs 20 MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -24,7 +30,7 @@ pub struct Limits {
     pub ratio: u64,
     /// Up to this size a layer may have any ratio: a small archive of zeros is no bomb.
     pub ratio_free_bytes: u64,
-    /// Bytes of file contents that are kept in total.
+    /// Bytes of file contents that are kept in total, those that later layers replace included.
     pub content_bytes: u64,
     /// Look-ups of names, so that symbolic links cannot multiply the work.
     pub steps: u64,
@@ -41,7 +47,7 @@ impl Default for Limits {
             decompressed_bytes: 8 << 30,
             ratio: 200,
             ratio_free_bytes: 64 << 20,
-            content_bytes: 64 << 20,
+            content_bytes: 128 << 20,
             steps: 50_000_000,
         }
     }

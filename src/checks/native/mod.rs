@@ -1,7 +1,7 @@
 //! The native hardening check: reads an image from its layers and judges files, accounts, paths and configuration.
 //!
 //! In reading order: `layout` (manifest and configuration) -> `layers` over `blob` and `tar_stream` (bytes) -> `tree`
-//! (the merged file system, metadata only) -> `rules` (the table) -> the rules by subject.
+//! (the merged file system, metadata only) -> `table` (all rules) -> the rules by subject.
 //!
 //! No code of the candidate runs and nothing is unpacked: every byte is hostile, streamed, bounded and hashed. What
 //! cannot be read whole is an error and never a finding. It owns the checks for file permissions, because scanners
@@ -9,11 +9,15 @@
 
 mod accounts;
 mod blob;
+mod budget;
 mod config;
 mod content;
 mod environment;
 mod error;
 mod files;
+mod glob;
+mod hidden;
+mod history;
 mod inventory;
 mod layers;
 mod layout;
@@ -22,13 +26,18 @@ mod options;
 mod packages;
 mod path;
 mod pax;
+mod repositories;
 mod rules;
+mod secrets;
+mod table;
 mod tar_stream;
 mod tree;
 mod tree_read;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests_content;
 #[cfg(test)]
 mod tests_hostile;
 #[cfg(test)]
@@ -39,7 +48,8 @@ mod tests_rules;
 pub use error::NativeError;
 pub use inventory::inventory;
 pub use limits::Limits;
-pub use options::Options;
+pub use options::{Options, RuleId};
+pub use table::{documentation, rule_ids};
 
 use crate::domain::digest::Digest;
 use crate::domain::report::{Finding, Outcome, Report, SCHEMA, Tool, ToolName};
@@ -60,11 +70,16 @@ pub struct Examination {
     pub findings: Vec<Finding>,
 }
 
-/// Reads the one image of an OCI layout and evaluates all rules. It blocks: call it off the async threads.
-pub fn examine(layout: &Path, options: &Options, limits: &Limits) -> Result<Examination, NativeError> {
+/// Reads the one image of an OCI layout and evaluates the rules as of `now`. It blocks: call it off the async threads.
+pub fn examine(
+    layout: &Path,
+    options: &Options,
+    limits: &Limits,
+    now: jiff::Timestamp,
+) -> Result<Examination, NativeError> {
     let image = layout::Image::open(layout, limits)?;
-    let tree = layers::merge(&image, limits)?;
-    let totals = rules::Context::new(&tree, &image.config, options)
+    let merged = layers::merge(&image, limits)?;
+    let totals = rules::Context::new(&merged, &image.config, options, now)
         .and_then(|context| rules::evaluate(&context))
         .map_err(|fault| layers::outside(&fault))?;
     Ok(Examination {
@@ -128,7 +143,7 @@ fn tool() -> Tool {
     Tool {
         name: ToolName::Native,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        content: Some(format!("{} rules", rules::RULES.len())),
+        content: Some(format!("{} rules", table::RULES.len())),
         database_built: None,
         database: None,
     }

@@ -1,5 +1,9 @@
-//! What an organisation may allow, as it stands in the policy.
+//! What an organisation may allow and demand, as it stands in the policy.
 
+use super::packages::FORBIDDEN;
+use super::table;
+use crate::domain::byte_size::ByteSize;
+use crate::domain::duration::Span;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -23,7 +27,35 @@ const SUID: &[&str] = &[
     "/usr/sbin/unix_chkpwd",
 ];
 
-/// Exceptions to the rules. The default allows what a standard Debian installation has, and nothing else.
+/// The id of a rule of the native check, such as `native.suid`. Other texts are refused with the list of ids.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(try_from = "String")]
+pub struct RuleId(String);
+
+impl RuleId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for RuleId {
+    type Error = String;
+
+    fn try_from(id: String) -> Result<Self, String> {
+        if table::RULES.iter().any(|rule| rule.id == id) {
+            return Ok(Self(id));
+        }
+        let ids: Vec<&str> = table::RULES.iter().map(|rule| rule.id).collect();
+        let found: String = id.chars().take(100).collect();
+        Err(format!(
+            "expected the id of a native rule, found {found:?}; the rules are {}",
+            ids.join(", ")
+        ))
+    }
+}
+
+/// Exceptions to the rules and demands of an organisation. The default allows what a standard Debian installation has, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Options {
@@ -38,16 +70,51 @@ pub struct Options {
     pub file_capabilities_allowed: BTreeSet<String>,
     /// The image may run as root.
     pub allow_root_user: bool,
+    /// Ports that may be exposed besides those above 1023.
+    pub ports_allowed: BTreeSet<u16>,
+    /// Hosts that packages may be installed from; empty: any.
+    pub repositories_allowed: BTreeSet<String>,
+    /// Packages that must be installed; `*` and `?` match as in a shell.
+    pub packages_required: BTreeSet<String>,
+    /// Packages that must not be installed; `*` and `?` match as in a shell.
+    pub packages_forbidden: BTreeSet<String>,
+    /// Labels that the image must have, with any text but the empty one.
+    pub labels_required: BTreeSet<String>,
+    /// How long ago the image may have been created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Span>,
+    /// Bytes of all layers, unpacked: what the image takes on a node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub max_size: Option<ByteSize>,
+    /// Layers of the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_layers: Option<u32>,
+    /// Rules to evaluate although they are off by default.
+    pub rules_enabled: BTreeSet<RuleId>,
+    /// Rules not to evaluate. It wins over `rulesEnabled`.
+    pub rules_disabled: BTreeSet<RuleId>,
 }
 
 impl Default for Options {
     fn default() -> Self {
+        let set = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect();
         Self {
-            suid_allowed: SUID.iter().map(|path| (*path).to_owned()).collect(),
+            suid_allowed: set(SUID),
             world_writable_allowed: BTreeSet::new(),
             application_shells_allowed: BTreeSet::new(),
             file_capabilities_allowed: BTreeSet::new(),
             allow_root_user: false,
+            ports_allowed: BTreeSet::new(),
+            repositories_allowed: BTreeSet::new(),
+            packages_required: BTreeSet::new(),
+            packages_forbidden: set(FORBIDDEN),
+            labels_required: BTreeSet::new(),
+            max_age: None,
+            max_size: None,
+            max_layers: None,
+            rules_enabled: BTreeSet::new(),
+            rules_disabled: BTreeSet::new(),
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! A static reading of assignments. Must not run anything; what a variable holds is unknown and left out.
 
+use super::content::START_FILES;
 use super::error::LayerFault;
-use super::layers::{kept_paths, text};
+use super::layers::{folder, text};
 use super::rules::{Applies, Context, Found, show};
 use super::tar_stream::Kind;
 use regex::bytes::Regex;
@@ -19,13 +20,9 @@ pub(super) fn root_path(context: &Context<'_>, found: &mut Found<'_>) -> Result 
             judge(context, found, "the image's environment", value.as_bytes())?;
         }
     }
-    let files = kept_paths(context.tree)?;
-    // These hold no assignment of a path, and their text may look like one.
-    let skipped = [&b"/etc/passwd"[..], b"/etc/shadow", b"/etc/group", b"/etc/gshadow"];
-    for file in files
-        .iter()
-        .filter(|f| !skipped.contains(&&f[..]) && !f.ends_with(b"os-release"))
-    {
+    let mut files: Vec<Vec<u8>> = START_FILES.iter().map(|f| f.as_bytes().to_vec()).collect();
+    files.extend(folder(context.tree, "/etc/profile.d")?);
+    for file in &files {
         let Some(content) = text(context.tree, file)? else {
             continue;
         };
@@ -151,10 +148,13 @@ fn unsafe_directory(context: &Context<'_>, element: &[u8]) -> Result<Option<Stri
         return Ok(None);
     };
     let inode = context.tree.inode(id);
-    let (path, mode, uid) = (show(element), inode.mode, inode.uid);
+    let (path, mode, uid, gid) = (show(element), inode.mode, inode.uid, inode.gid);
     Ok(match inode.kind {
         Kind::Dir if inode.mode & 0o002 != 0 => Some(format!("has {path}, writable by everybody (mode {mode:04o})")),
         Kind::Dir if uid != 0 => Some(format!("has {path}, which belongs to UID {uid} and not to root")),
+        Kind::Dir if gid != 0 && mode & 0o020 != 0 && context.accounts.group_has_members(gid) => {
+            Some(format!("has {path}, writable by the group {gid} (mode {mode:04o})"))
+        }
         Kind::Dir => None,
         Kind::File | Kind::Symlink | Kind::HardLink | Kind::Char | Kind::Block | Kind::Fifo => {
             Some(format!("has {path}, which is no directory"))

@@ -1,16 +1,19 @@
-//! The table of rules, and how they are evaluated over a merged image.
+//! What a rule is, and how the rules of the table are evaluated over a merged image.
 //!
 //! A rule is a small function in the file of its subject. It either does not apply (and then counts neither as
 //! evaluated nor as passed) or looks at everything that it is about. Must not decide whether a gate opens.
 
-use super::accounts::{self, Accounts};
+use super::accounts::Accounts;
 use super::error::LayerFault;
-use super::layers::text;
+use super::hidden::Hidden;
+use super::layers::{Merged, text};
 use super::layout::ImageConfig;
 use super::options::Options;
+use super::packages::database::{self, Installed};
+use super::table::RULES;
 use super::tree::Tree;
-use super::{config, environment, files, packages, path};
 use crate::domain::report::{Finding, MAX_FINDINGS, Severity, bounded};
+use std::cell::OnceCell;
 
 /// What a rule may look at.
 pub(super) struct Context<'a> {
@@ -18,16 +21,40 @@ pub(super) struct Context<'a> {
     pub config: &'a ImageConfig,
     pub options: &'a Options,
     pub accounts: Accounts,
+    pub hidden: &'a Hidden,
+    /// Bytes of all layers, unpacked.
+    pub unpacked: u64,
+    /// The time of the examination: an image must not say how old it is.
+    pub now: jiff::Timestamp,
+    packages: OnceCell<Option<Installed>>,
 }
 
 impl<'a> Context<'a> {
-    pub fn new(tree: &'a Tree, config: &'a ImageConfig, options: &'a Options) -> Result<Self, LayerFault> {
+    pub fn new(
+        merged: &'a Merged,
+        config: &'a ImageConfig,
+        options: &'a Options,
+        now: jiff::Timestamp,
+    ) -> Result<Self, LayerFault> {
         Ok(Self {
-            tree,
+            tree: &merged.tree,
             config,
             options,
-            accounts: Accounts::read(tree)?,
+            accounts: Accounts::read(&merged.tree)?,
+            hidden: &merged.hidden,
+            unpacked: merged.unpacked,
+            now,
+            packages: OnceCell::new(),
         })
+    }
+
+    /// The installed packages, read when the first rule asks: who switches these rules off needs no readable database.
+    pub fn packages(&self) -> Result<Option<&Installed>, LayerFault> {
+        if self.packages.get().is_none() {
+            let read = database::installed(self.tree)?;
+            return Ok(self.packages.get_or_init(|| read).as_ref());
+        }
+        Ok(self.packages.get().and_then(Option::as_ref))
     }
 
     /// The content of a file that is kept, links followed inside the image.
@@ -43,7 +70,7 @@ pub(super) enum Applies {
     No,
 }
 
-type Evaluate = fn(&Context<'_>, &mut Found<'_>) -> Result<Applies, LayerFault>;
+pub(super) type Evaluate = fn(&Context<'_>, &mut Found<'_>) -> Result<Applies, LayerFault>;
 
 /// One rule.
 pub(super) struct Rule {
@@ -51,8 +78,20 @@ pub(super) struct Rule {
     pub severity: Severity,
     /// Items of the CIS Debian Linux 12 Benchmark 1.1.0 or the CIS Docker Benchmark 1.6.0.
     pub reference: Option<&'static str>,
+    /// What must not be, for the documentation.
+    pub about: &'static str,
     pub remedy: &'static str,
     pub evaluate: Evaluate,
+    /// Whether it is evaluated only on demand: an ordinary image of a distribution would not pass it.
+    pub on_demand: bool,
+}
+
+impl Rule {
+    fn wanted(&self, options: &Options) -> bool {
+        let named =
+            |list: &std::collections::BTreeSet<super::options::RuleId>| list.iter().any(|id| id.as_str() == self.id);
+        (!self.on_demand || named(&options.rules_enabled)) && !named(&options.rules_disabled)
+    }
 }
 
 /// Collects the findings of one rule.
@@ -102,7 +141,7 @@ pub(super) struct Totals {
 
 pub(super) fn evaluate(context: &Context<'_>) -> Result<Totals, LayerFault> {
     let mut totals = Totals::default();
-    for rule in RULES {
+    for rule in RULES.iter().filter(|rule| rule.wanted(context.options)) {
         let mut found = Found {
             rule,
             findings: Vec::new(),
@@ -118,50 +157,3 @@ pub(super) fn evaluate(context: &Context<'_>) -> Result<Totals, LayerFault> {
     }
     Ok(totals)
 }
-
-const fn rule(
-    id: &'static str,
-    severity: Severity,
-    reference: Option<&'static str>,
-    remedy: &'static str,
-    evaluate: Evaluate,
-) -> Rule {
-    Rule {
-        id,
-        severity,
-        reference,
-        remedy,
-        evaluate,
-    }
-}
-
-use Severity::{Critical, High, Low, Medium};
-
-/// Every rule of the native check.
-#[rustfmt::skip]
-pub(super) const RULES: &[Rule] = &[
-    rule("native.world-writable", High, Some("CIS Debian 12 7.1.11"), "chmod o-w the file", files::world_writable),
-    rule("native.world-writable-dir", High, Some("CIS Debian 12 7.1.11"), "chmod o-w the directory, or set its sticky bit (chmod +t)", files::world_writable_dir),
-    rule("native.suid", Medium, Some("CIS Debian 12 7.1.13"), "chmod ug-s the file, or add its path to suidAllowed", files::suid),
-    rule("native.file-capability", Medium, None, "setcap -r the file, or add its path to fileCapabilitiesAllowed", files::file_capability),
-    rule("native.unowned", Medium, Some("CIS Debian 12 7.1.12"), "chown the file to an account and a group of the image", files::unowned),
-    rule("native.device-node", High, None, "remove the device node; the runtime makes /dev", files::device_node),
-    rule("native.private-key", High, None, "remove the private key, replace it everywhere, and mount keys at run time", files::private_key),
-    rule("native.extra-uid0", Critical, Some("CIS Debian 12 5.4.2.1"), "remove the account or give it another UID", accounts::extra_uid0),
-    rule("native.empty-password", Critical, Some("CIS Debian 12 7.2.2"), "lock the account (passwd -l)", accounts::empty_password),
-    rule("native.unshadowed-password", High, Some("CIS Debian 12 7.2.1"), "move the password to /etc/shadow (pwconv)", accounts::unshadowed_password),
-    rule("native.account-syntax", Medium, None, "write the line as the format of the file demands", accounts::syntax),
-    rule("native.duplicate-uid", Medium, Some("CIS Debian 12 7.2.5"), "give each account its own UID", accounts::duplicate_uid),
-    rule("native.duplicate-gid", Medium, Some("CIS Debian 12 7.2.6"), "give each group its own GID", accounts::duplicate_gid),
-    rule("native.duplicate-name", Medium, Some("CIS Debian 12 7.2.7, 7.2.8"), "give each account and group its own name", accounts::duplicate_name),
-    rule("native.login-shell", Medium, Some("CIS Debian 12 5.4.2.7"), "usermod -s /usr/sbin/nologin the account, or add its name to applicationShellsAllowed", accounts::login_shell),
-    rule("native.home-mode", Medium, Some("CIS Debian 12 7.2.9"), "chmod g-w,o-rwx the directory and chown it to the account", accounts::home_mode),
-    rule("native.account-file-mode", High, Some("CIS Debian 12 7.1.1 to 7.1.8"), "chown root and chmod 0644 passwd and group, 0640 shadow and gshadow", accounts::file_mode),
-    rule("native.root-path", High, Some("CIS Debian 12 5.4.2.5"), "list only absolute directories that root alone can write to", path::root_path),
-    rule("native.ld-preload", High, None, "empty /etc/ld.so.preload", environment::ld_preload),
-    rule("native.escaping-symlink", Medium, None, "replace the link by the file, or by a relative link inside the image", environment::escaping_symlink),
-    rule("native.user", Medium, Some("CIS Docker 4.1"), "set USER to an account other than root", config::user),
-    rule("native.env-secret", High, Some("CIS Docker 4.10"), "remove the variable, replace the secret, and mount secrets at run time", config::env_secret),
-    rule("native.exposed-port", Low, Some("CIS Docker 5.8, 5.9"), "expose a port above 1023, and no remote login", config::exposed_port),
-    rule("native.os-unknown", Medium, None, "restore /etc/os-release, by which scanners choose their data", packages::os_unknown),
-];

@@ -101,6 +101,8 @@ impl Layer {
 pub(super) struct Image {
     pub layers: Vec<(Vec<u8>, Packing)>,
     pub config: Value,
+    /// More members of the configuration, beside `config`.
+    pub about: Value,
     pub limits: Limits,
     pub options: Options,
 }
@@ -114,6 +116,7 @@ impl Image {
         Self {
             layers: layers.into_iter().map(|l| (l, Packing::Plain)).collect(),
             config: json!({"User": "app"}),
+            about: json!({}),
             limits: Limits::default(),
             options: Options::default(),
         }
@@ -136,9 +139,13 @@ impl Image {
             })
             .collect();
         let diff_ids: Vec<Digest> = self.layers.iter().map(|(bytes, _)| Digest::of(bytes)).collect();
-        let config = json!({"os": "linux", "architecture": "amd64", "config": self.config,
-            "rootfs": {"type": "layers", "diff_ids": diff_ids}})
-        .to_string();
+        let mut config = json!({"os": "linux", "architecture": "amd64", "config": self.config,
+            "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(self.about.as_object().unwrap().clone());
+        let config = config.to_string();
         let config = descriptor(
             "application/vnd.oci.image.config.v1+json",
             &put(config.as_bytes()),
@@ -156,7 +163,7 @@ impl Image {
     pub fn examine(&self) -> Result<Examination, NativeError> {
         let folder = tempfile::tempdir().unwrap();
         self.write(folder.path());
-        examine(folder.path(), &self.options, &self.limits)
+        examine(folder.path(), &self.options, &self.limits, now())
     }
 
     /// `id subject` of all findings.
@@ -167,6 +174,11 @@ impl Image {
             .map(|f| format!("{} {}", f.id, f.subject.unwrap()))
             .collect()
     }
+}
+
+/// The time of all examinations in tests.
+pub(super) fn now() -> jiff::Timestamp {
+    "2026-11-01T12:00:00Z".parse().unwrap()
 }
 
 pub(super) fn put_blob(root: &Path, bytes: &[u8]) -> Digest {

@@ -1,6 +1,6 @@
 //! Images that were made to break the reader: none may pass, panic, or take more than the limits allow.
 
-use super::testing::{Image, Layer, Packing, base, pack, put_blob};
+use super::testing::{Image, Layer, Packing, base, now, pack, put_blob};
 use super::{Limits, NativeError, Options, examine, report};
 use crate::domain::digest::Digest;
 use crate::domain::report::Outcome;
@@ -117,7 +117,7 @@ fn a_truncated_compressed_layer_is_an_error() {
         let mut image = Image::of_bytes(vec![cut.to_vec()]);
         image.write(folder.path());
         image.layers[0].1 = Packing::Plain;
-        let found = examine(folder.path(), &Options::default(), &Limits::default());
+        let found = examine(folder.path(), &Options::default(), &Limits::default(), now());
         assert!(
             matches!(found, Err(NativeError::Layer { .. })),
             "{packing:?}: {found:?}"
@@ -141,10 +141,10 @@ fn bytes_that_do_not_match_a_digest_are_an_error() {
         let mut bad = good.clone();
         *bad.last_mut().unwrap() ^= 1;
         fs::write(&blob, &bad).unwrap();
-        let found = examine(root, &Options::default(), &Limits::default());
+        let found = examine(root, &Options::default(), &Limits::default(), now());
         assert!(matches!(found, Err(NativeError::DigestMismatch { .. })), "{found:?}");
         fs::write(&blob, &good[1..]).unwrap();
-        let found = examine(root, &Options::default(), &Limits::default())
+        let found = examine(root, &Options::default(), &Limits::default(), now())
             .unwrap_err()
             .to_string();
         assert!(found.contains("bytes, found"), "{found}");
@@ -178,7 +178,7 @@ fn a_layer_with_another_diff_id_is_an_error() {
         json!({"manifests": [entry]}).to_string(),
     )
     .unwrap();
-    let found = examine(folder.path(), &Options::default(), &Limits::default()).unwrap_err();
+    let found = examine(folder.path(), &Options::default(), &Limits::default(), now()).unwrap_err();
     assert!(
         matches!(&found, NativeError::DigestMismatch { what, .. } if what.contains("unpacked")),
         "{found}"
@@ -188,7 +188,7 @@ fn a_layer_with_another_diff_id_is_an_error() {
         json!({"manifests": [entry, entry]}).to_string(),
     )
     .unwrap();
-    let found = examine(folder.path(), &Options::default(), &Limits::default())
+    let found = examine(folder.path(), &Options::default(), &Limits::default(), now())
         .unwrap_err()
         .to_string();
     assert!(found.contains("expected one image, found 2"), "{found}");

@@ -5,6 +5,7 @@
 
 use super::error::LayerFault;
 use super::limits::Limits;
+use super::secrets::Secrets;
 use super::tar_stream::{Header, Kind};
 use super::tree_read::Walk;
 use std::cell::Cell;
@@ -26,8 +27,9 @@ pub(super) struct Extra {
     pub capability: bool,
     /// The content, of files that a rule reads.
     pub content: Option<Vec<u8>>,
-    /// Whether it holds a private key, of files that are named like one.
-    pub private_key: Option<bool>,
+    /// The secrets that were sought in it, by its names, and those that it holds.
+    pub sought: Secrets,
+    pub held: Secrets,
     /// SHA-256 of the content, of shells and of SUID and SGID files.
     pub hash: Option<[u8; 32]>,
 }
