@@ -12,7 +12,7 @@ pub mod page;
 pub mod sarif;
 pub mod schema;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::domain::{
     digest::Digest,
