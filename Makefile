@@ -58,12 +58,13 @@ images: tools ## The images of the story, from Debian packages
 prepare: ## Install what is missing on this machine (needs root)
 	@e2e/prepare
 
-generate: ## Write crds/ and the chart's copy from the types
+generate: ## Write crds/, the chart's copy and the schema of the reports from the types
 	@cargo run --quiet --bin repave -- crds --out crds
 	@cp crds/repave.dev_*.yaml charts/repave-crds/files/
+	@cargo run --quiet --bin repave -- report-schema --out docs/report.schema.json
 
 verify: generate ## Fail if generated files are not committed
-	@git diff --exit-code -- crds charts/repave-crds/files || { echo "generated files differ: commit what make generate wrote"; exit 1; }
+	@git diff --exit-code -- crds charts/repave-crds/files docs/report.schema.json || { echo "generated files differ: commit what make generate wrote"; exit 1; }
 
 lint: ## Formatting and lints
 	@cargo fmt --all --check

@@ -8,6 +8,7 @@
 //! | [`domain`] | digests, references, reports, verdicts, lineage, waves: pure functions over data | no |
 //! | [`checks`] | one file per tool: how to run it and how to read its report | no (the runner runs it) |
 //! | [`registry`] | our OCI distribution client | registries |
+//! | [`report`] | the reports as SARIF, as one web page, and their schema | no |
 //! | [`evidence`] | signatures, attestations, report artifacts | through `registry` |
 //! | [`controllers`] | one folder per kind: validate, observe, plan, apply, status | the Kubernetes API |
 //! | [`runner`] | what runs inside Job pods: pull, run a tool, frame its report | the pod it runs in |
@@ -24,5 +25,6 @@ pub mod controllers;
 pub mod domain;
 pub mod evidence;
 pub mod registry;
+pub mod report;
 pub mod runner;
 pub mod runtime;

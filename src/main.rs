@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use repave::{
     api,
     controllers::{self, context::Context},
-    runner,
+    report, runner,
     runtime::{self, args::ControllerArgs},
 };
 use std::{path::PathBuf, process::ExitCode};
@@ -29,6 +29,12 @@ enum Command {
         #[arg(long, default_value = "crds")]
         out: PathBuf,
     },
+    /// Writes the JSON Schema of the reports
+    ReportSchema {
+        /// The file
+        #[arg(long, default_value = "docs/report.schema.json")]
+        out: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -40,6 +46,8 @@ fn main() -> ExitCode {
         (Ok(tokio), Command::Controller(args)) => tokio.block_on(Box::pin(controller(*args))),
         (Ok(tokio), Command::Runner(args)) => return tokio.block_on(Box::pin(runner::run(*args))),
         (Ok(_), Command::Crds { out }) => api::definitions_into(&out).map_err(Into::into),
+        (Ok(_), Command::ReportSchema { out }) => std::fs::write(&out, report::schema::json())
+            .map_err(|error| anyhow::anyhow!("{} cannot be written: {error}", out.display())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,7 @@
 //! The kubectl plugin: one file per command. Reads only; what it prints is what the objects say.
 
+mod credentials;
+mod open;
 mod render;
 pub mod report;
 pub mod status;
@@ -11,7 +13,7 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "kubectl repave",
     version,
-    after_help = "Examples:\n  kubectl repave status\n  kubectl repave status -o json\n  kubectl repave report debian-12-77d0aa3be1c4 -n platform"
+    after_help = "Examples:\n  kubectl repave status\n  kubectl repave status -o json\n  kubectl repave report debian-12-77d0aa3be1c4 -n platform --open\n  kubectl repave report registry.example.com/base/debian:12 -o sarif"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -22,8 +24,8 @@ pub struct Cli {
 enum Command {
     /// The estate: releases, and how many workloads run on them
     Status(status::Args),
-    /// What the checks found in one candidate
-    Report(report::Args),
+    /// What the checks found in one image
+    Report(Box<report::Args>),
 }
 
 /// How a result is printed.
@@ -37,9 +39,11 @@ pub enum Output {
 
 /// Runs one command.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
-    let client = crate::runtime::client::Clients::connect().await?.requests;
     match cli.command {
-        Command::Status(args) => status::run(&client, &args).await,
-        Command::Report(args) => report::run(&client, &args).await,
+        Command::Status(args) => {
+            let client = crate::runtime::client::Clients::connect().await?.requests;
+            status::run(&client, &args).await
+        }
+        Command::Report(args) => Box::pin(report::run(&args)).await,
     }
 }

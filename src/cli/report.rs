@@ -1,70 +1,198 @@
-//! `kubectl repave report`: what each check found in one candidate, from its status.
+//! `kubectl repave report`: what the checks found, as a table, JSON, SARIF or a web page.
 //!
-//! The full reports are referrers of the built digest; this prints where.
+//! A candidate is read from the cluster, its reports from the registry; an image reference needs no cluster. Reads only.
 
-use super::{Output, render};
-use crate::api::ImageCandidate;
-use anyhow::Context as _;
-use kube::{Api, Client};
+mod print;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use super::{credentials, open};
+use crate::{
+    api::ImageCandidate,
+    domain::digest::Digest,
+    registry::{Client, ClientOptions},
+    report::sarif,
+};
+use anyhow::{Context as _, ensure};
+use kube::{Api, ResourceExt as _, api::ListParams};
+use source::{Reader, Stored, Subject, Target};
+use std::{
+    collections::BTreeSet,
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+};
 
 /// `kubectl repave report`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Name of the ImageCandidate
-    candidate: String,
-    /// Its namespace; the client's own unless given
+    /// Name of an ImageCandidate, a digest of one, or an image reference (HOST/PATH:TAG or @sha256:DIGEST)
+    target: Target,
+    /// Namespace of the candidate; the client's own unless given (for a digest: all)
     #[arg(long, short)]
     namespace: Option<String>,
     /// How to print it
     #[arg(long, short, default_value = "table")]
     output: Output,
+    /// Only this check
+    #[arg(long)]
+    check: Option<String>,
+    /// Opens the web page
+    #[arg(long, conflicts_with_all = ["raw", "check"])]
+    open: bool,
+    /// Writes a file that is kept with the report, such as report.html, testresult.xml or sbom.cdx.json
+    #[arg(long, value_name = "FILE")]
+    raw: Option<String>,
+    /// Where --raw writes: a new file, or - for stdout; FILE in this folder unless given
+    #[arg(long, value_name = "PATH", requires = "raw")]
+    to: Option<PathBuf>,
+    /// Credentials for the registry (as docker writes them)
+    #[arg(long, value_name = "FILE")]
+    auth: Option<PathBuf>,
+    /// Registry (HOST[:PORT]) that is spoken to without TLS; may be repeated
+    #[arg(long = "insecure-host", value_name = "HOST[:PORT]")]
+    insecure_hosts: Vec<String>,
+}
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// A table for people.
+    Table,
+    /// The reports as they are kept.
+    Json,
+    /// SARIF 2.1.0.
+    Sarif,
+    /// The web page.
+    Html,
 }
 
 /// Reads and prints.
-pub async fn run(client: &Client, args: &Args) -> anyhow::Result<()> {
+pub async fn run(args: &Args) -> anyhow::Result<()> {
+    let subject = match &args.target {
+        Target::Image(image) => reader(args, &[image.repository.host()])?.resolve(image).await?,
+        Target::Candidate(name) => {
+            let candidate = by_name(name, args).await?;
+            if args.output == Output::Table && args.check.is_none() && args.raw.is_none() && !args.open {
+                return say(print::candidate(&candidate).as_bytes());
+            }
+            Subject::of(candidate)?
+        }
+        Target::Digest(digest) => Subject::of(by_digest(digest, args).await?)?,
+    };
+    let hosts: Vec<_> = subject.homes.iter().map(|home| home.host()).collect();
+    let reader = reader(args, &hosts)?;
+    if args.open {
+        return say(open::open(&reader.page(&subject).await?)?.as_bytes());
+    }
+    if args.output == Output::Html && args.raw.is_none() {
+        return say(&reader.page(&subject).await?);
+    }
+    let reports = reader.reports(&subject, args.check.as_deref()).await?;
+    match &args.raw {
+        Some(name) => extract(&reader, &reports, name, args).await,
+        None => say(text(args, &subject, &reports)?.as_bytes()),
+    }
+}
+
+/// A client for these registries only: where a registry is named by the person, it may stand in a local network.
+fn reader(args: &Args, hosts: &[&str]) -> anyhow::Result<Reader> {
+    let named: BTreeSet<String> = hosts.iter().map(|&host| host.to_owned()).collect();
+    let options = ClientOptions {
+        insecure_hosts: args.insecure_hosts.iter().cloned().collect(),
+        allowed_hosts: named,
+        ..ClientOptions::default()
+    };
+    Ok(Reader {
+        client: Client::new(options)?,
+        auth: credentials::find(args.auth.as_deref())?,
+        tell: std::io::stderr().is_terminal(),
+    })
+}
+
+async fn by_name(name: &str, args: &Args) -> anyhow::Result<ImageCandidate> {
+    let client = crate::runtime::client::Clients::connect().await?.requests;
     let namespace = args
         .namespace
         .clone()
         .unwrap_or_else(|| client.default_namespace().to_owned());
-    let api = Api::<ImageCandidate>::namespaced(client.clone(), &namespace);
-    let candidate = api.get_opt(&args.candidate).await?.with_context(|| {
-        format!(
-            "no ImageCandidate {} in namespace {namespace}: list them with kubectl get imagecandidates -A",
-            args.candidate
-        )
-    })?;
-    let status = candidate.status.clone().unwrap_or_default();
-    match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&status.checks)?),
-        Output::Table => println!("{}", text(&candidate)),
-    }
-    Ok(())
+    let api = Api::<ImageCandidate>::namespaced(client, &namespace);
+    api.get_opt(name).await?.with_context(|| {
+        format!("no ImageCandidate {name} in namespace {namespace}: list them with kubectl get imagecandidates -A")
+    })
 }
 
-fn text(candidate: &ImageCandidate) -> String {
-    let status = candidate.status.clone().unwrap_or_default();
-    let mut table = render::table(&["CHECK", "VERDICT", "EVALUATED", "SUMMARY"]);
-    for check in &status.checks {
-        table.add_row([
-            &check.name,
-            &check.verdict,
-            &check.evaluated.to_string(),
-            &check.message,
-        ]);
-    }
-    let mut lines = vec![table.to_string()];
-    for check in status.checks.iter().filter(|check| !check.top.is_empty()) {
-        lines.push(format!("\n{}:", check.name));
-        lines.extend(check.top.iter().map(|finding| format!("  - {finding}")));
-    }
-    for check in &status.checks {
-        if let Some(report) = &check.report {
-            lines.push(format!(
-                "\nfull report of {}: {}",
-                check.name,
-                candidate.spec.staging.at(report)
-            ));
+async fn by_digest(digest: &Digest, args: &Args) -> anyhow::Result<ImageCandidate> {
+    let client = crate::runtime::client::Clients::connect().await?.requests;
+    let api = match &args.namespace {
+        Some(namespace) => Api::<ImageCandidate>::namespaced(client, namespace),
+        None => Api::<ImageCandidate>::all(client),
+    };
+    let mut found = api.list(&ListParams::default()).await?.items;
+    found.retain(|candidate| has(candidate, digest));
+    let names: Vec<_> = found
+        .iter()
+        .map(|candidate| format!("{}/{}", candidate.namespace().unwrap_or_default(), candidate.name_any()))
+        .collect();
+    ensure!(
+        found.len() < 2,
+        "several candidates have this digest, name one of them: {}",
+        names.join(", ")
+    );
+    found.pop().with_context(|| {
+        format!("no ImageCandidate has the digest {digest}: name the image with its repository, HOST/PATH@{digest}")
+    })
+}
+
+fn has(candidate: &ImageCandidate, digest: &Digest) -> bool {
+    let built = candidate
+        .status
+        .as_ref()
+        .and_then(|status| status.built_digest.as_ref());
+    built == Some(digest) || candidate.spec.source_digest == *digest
+}
+
+fn text(args: &Args, subject: &Subject, reports: &[Stored]) -> anyhow::Result<String> {
+    Ok(match args.output {
+        Output::Json => {
+            let reports: Vec<_> = reports.iter().map(|stored| &stored.report).collect();
+            serde_json::to_string_pretty(&reports)?
         }
+        Output::Sarif => {
+            let home = subject.homes.last().context("no repository is known")?;
+            let rows: Vec<_> = reports.iter().map(|stored| (&stored.report, [].as_slice())).collect();
+            serde_json::to_string_pretty(&sarif::export(&home.at(&subject.digest), &rows))?
+        }
+        Output::Table | Output::Html if args.check.is_some() => print::findings(reports),
+        Output::Table | Output::Html => print::reports(&subject.image(), reports),
+    })
+}
+
+/// Writes an attachment; never over a file that is there.
+async fn extract(reader: &Reader, reports: &[Stored], name: &str, args: &Args) -> anyhow::Result<()> {
+    let bytes = reader.attachment(reports, name).await?;
+    // The name was that of an attachment, so it is a plain file name (`Attachment::is_sane`).
+    let path = args.to.clone().unwrap_or_else(|| PathBuf::from(name));
+    if path.as_os_str() == "-" {
+        return say(&bytes);
     }
-    lines.join("\n")
+    let shown = path.display();
+    let file = std::fs::File::options().write(true).create_new(true).open(&path);
+    file.and_then(|mut file| file.write_all(&bytes))
+        .with_context(|| format!("{shown} cannot be written: name another file with --to"))?;
+    say(format!("{shown}: {} bytes, as the tool wrote it", bytes.len()).as_bytes())
+}
+
+/// A closed pipe (`| head`) is no error.
+fn say(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let end: &[u8] = if bytes.ends_with(b"\n") { b"" } else { b"\n" };
+    match out
+        .write_all(bytes)
+        .and_then(|()| out.write_all(end))
+        .and_then(|()| out.flush())
+    {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

@@ -68,7 +68,7 @@ impl fmt::Display for Severity {
 }
 
 /// Which tool made a report; the gate compares `name` with the check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ToolName {
     /// Our own walker of the layers.
@@ -86,7 +86,7 @@ pub enum ToolName {
 }
 
 /// The tool, its version, and the content and database that it judged by.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tool {
     /// Which tool.
@@ -98,6 +98,7 @@ pub struct Tool {
     pub content: Option<String>,
     /// When the vulnerability database was built, RFC 3339, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub database_built: Option<jiff::Timestamp>,
     /// Which vulnerability database: its image's digest, or what the tool calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,7 +106,7 @@ pub struct Tool {
 }
 
 /// How the tool's run ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub enum Outcome {
     /// The tool ran to its end and its output was read whole.
@@ -123,14 +124,16 @@ pub enum Outcome {
 }
 
 /// One thing that is wrong with the image.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// Stable id: `native.world-writable`, `CVE-2026-1234`, `accounts_umask_etc_profile`, `file:/etc/passwd:mode`.
+    #[schemars(length(max = MAX_TEXT))]
     pub id: String,
     /// How bad.
     pub severity: Severity,
     /// What was found where, in one line.
+    #[schemars(length(max = MAX_TEXT))]
     pub title: String,
     /// The path, package or account that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,19 +150,21 @@ pub struct Finding {
     /// For vulnerabilities: the package as a package URL without qualifiers, `pkg:deb/debian/openssl@3.0.15-1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,
-    /// Other ids of the same thing (GHSA, DSA, CVE); at most [`MAX_ALIASES`].
+    /// Other ids of the same thing (GHSA, DSA, CVE).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_ALIASES))]
     pub aliases: Vec<String>,
     /// Whether it is known to be exploited (CISA KEV), as far as the database knows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub known_exploited: bool,
     /// Probability that it is exploited within 30 days (EPSS), in hundredths of a percent: 10 000 is certainty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = EPSS_CERTAIN))]
     pub epss: Option<u16>,
 }
 
 /// Something that the tool wrote besides the report: its own HTML page, its raw result, the list of packages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attachment {
     /// File name: `report.html`, `testresult.xml`, `sbom.cdx.json`.
@@ -167,20 +172,23 @@ pub struct Attachment {
     /// Media type of the unpacked bytes.
     pub media_type: String,
     /// Digest of the gzipped bytes.
+    #[schemars(with = "String", regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
     pub digest: Digest,
     /// Their size, in bytes.
     pub size: u64,
 }
 
 /// What one check found in one image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Always [`SCHEMA`].
+    /// Name and version of this format.
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// The check's name in the policy.
     pub check: String,
     /// The manifest digest of the image that was examined.
+    #[schemars(with = "String", regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
     pub image: Digest,
     /// The tool.
     pub tool: Tool,
@@ -193,6 +201,7 @@ pub struct Report {
     /// How many did not apply or were excluded.
     pub not_applicable: u64,
     /// What is wrong, worst first.
+    #[schemars(length(max = MAX_FINDINGS))]
     pub findings: Vec<Finding>,
     /// There were more findings than the report may carry.
     #[serde(default)]
@@ -204,6 +213,7 @@ pub struct Report {
     pub tool_millis: u64,
     /// What travels and is kept with the report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_ATTACHMENTS))]
     pub attachments: Vec<Attachment>,
 }
 

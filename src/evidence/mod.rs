@@ -20,6 +20,7 @@ mod tests;
 use crate::{
     domain::{digest::Digest, image_ref::Repository, report::MAX_ATTACHMENTS},
     registry::{Artifact, ArtifactLayer, Auth, Client, Content, Descriptor, Error},
+    report::page,
 };
 use bytes::Bytes;
 use cosign::{Signed, VerifyError};
@@ -54,6 +55,8 @@ pub struct ReportArtifact {
 pub struct Evidence {
     /// The reports that the verdict rests on.
     pub reports: Vec<ReportArtifact>,
+    /// The page for people; it only repeats the reports, so the verdict does not rest on it and may do without.
+    pub page: Option<Bytes>,
     /// The verdict; the digests of the reports are added to its inputs.
     pub summary: VerificationSummary,
 }
@@ -159,6 +162,31 @@ pub async fn fetch_whole_report(
     })
 }
 
+/// Attaches the page for people to an image.
+pub async fn attach_page(
+    client: &Client,
+    repository: &Repository,
+    subject: &Descriptor,
+    html: Bytes,
+    auth: &Auth,
+) -> Result<Digest, Error> {
+    let artifact = Artifact::single(page::ARTIFACT_TYPE, page::MEDIA_TYPE, html, BTreeMap::new());
+    client.attach(repository, subject, &artifact, auth).await
+}
+
+/// The page that [`attach_page`] kept, by the digest of its manifest; at most [`page::MAX_PAGE`] bytes.
+pub async fn fetch_page(
+    client: &Client,
+    repository: &Repository,
+    artifact: &Digest,
+    auth: &Auth,
+) -> Result<Bytes, Error> {
+    let layers = report_layers(client, repository, artifact, auth).await?;
+    let layer = layers.into_iter().next();
+    let layer = layer.ok_or_else(|| Error::malformed(repository.host(), "a page artifact", "one layer", "none"))?;
+    client.get_blob(repository, &layer.digest, page::MAX_PAGE, auth).await
+}
+
 /// The layers of a report artifact: the report first, then at most [`MAX_ATTACHMENTS`] attachments.
 async fn report_layers(
     client: &Client,
@@ -194,6 +222,9 @@ pub async fn publish(
             digest: digest.clone(),
         });
         reports.push(digest);
+    }
+    if let Some(html) = &evidence.page {
+        attach_page(client, repository, subject, html.clone(), auth).await?;
     }
     let summary = vsa::attach(client, repository, subject, &summary, key, auth).await?;
     cosign::verify(client, repository, &subject.digest, &key.public(), auth).await?;

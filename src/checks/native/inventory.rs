@@ -43,7 +43,7 @@ const DPKG_PARTS: &str = "/var/lib/dpkg/status.d";
 /// Reads the one image of an OCI layout. It blocks: call it off the async threads.
 pub fn inventory(layout: &Path, limits: &Limits) -> Result<Template, NativeError> {
     let image = Image::open(layout, limits)?;
-    let tree = layers::merge(&image, limits)?;
+    let tree = layers::merge(&image, limits)?.tree;
     let databases = databases(&tree).map_err(|fault| outside(&fault))?;
     let contents = layers::contents(&image, &tree, &databases.files, DATABASE_BYTES, limits)?;
     let mut packages = BTreeSet::new();

@@ -1,5 +1,7 @@
 //! Carries out the plan of a candidate. The only file of this controller that writes; everything in it may be done twice.
 
+mod page;
+
 use super::{plan::Action, validate::Wish};
 use crate::{
     api::{ImageCandidate, image_candidate::Promoted, refs::ANNOTATION_URGENT},
@@ -16,6 +18,7 @@ use crate::{
     },
     evidence::{self, Evidence, ReportArtifact, signing, vsa},
     registry::{self, ArtifactLayer, Auth, Platform},
+    report::page::RenderError,
     runner::frame::{Attached, Delivery},
     runtime::metrics::{ApiVerb, Kind},
 };
@@ -41,8 +44,19 @@ pub struct Applied {
     pub queued: Vec<String>,
     /// Reports that are kept, with the digest of the artifact.
     pub reports: Vec<(Box<Report>, Digest)>,
+    /// The page for people: the digest of its artifact, or why there is none yet.
+    pub page: Option<Result<Digest, PageFailure>>,
     /// What was promoted.
     pub promoted: Option<Promoted>,
+}
+
+/// Why the page for people is not there yet. It holds nothing else up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageFailure {
+    /// A static word.
+    pub reason: &'static str,
+    /// When it is tried again.
+    pub class: Class,
 }
 
 /// Something could not be written.
@@ -71,6 +85,9 @@ pub enum Error {
     /// The immutable tag is malformed.
     #[error("promote.channelTag: {0}")]
     Tag(#[from] InvalidImageRef),
+    /// The page could not be written.
+    #[error(transparent)]
+    Page(#[from] RenderError),
     /// A report could not be written as JSON.
     #[error("report is not serialisable: {0}")]
     Serialize(#[from] serde_json::Error),
@@ -88,6 +105,7 @@ impl Classified for Error {
             Self::Key { .. } => "SigningKeyUnusable",
             Self::Evidence(error) => error.reason(),
             Self::Tag(_) => "InvalidReference",
+            Self::Page(_) => "PageNotWritten",
             Self::Serialize(_) => "InternalError",
             Self::Api(_) => "ApiError",
         }
@@ -98,7 +116,7 @@ impl Classified for Error {
             Self::Input(error) => error.class(),
             Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
             Self::Key { .. } => Class::Waiting(crate::controllers::error::WAIT),
-            Self::Lost(_) | Self::Tag(_) => Class::Stalled,
+            Self::Lost(_) | Self::Tag(_) | Self::Page(_) => Class::Stalled,
             Self::Evidence(_) | Self::Serialize(_) | Self::Api(_) => Class::Transient,
         }
     }
@@ -116,7 +134,10 @@ pub async fn apply(
     for action in actions {
         match action {
             Action::CreateJob { inputs, job } => starts.push((inputs, job)),
-            Action::CopyToStaging | Action::StoreReport { .. } | Action::Promote { .. } => rest.push(action),
+            Action::CopyToStaging
+            | Action::StoreReport { .. }
+            | Action::PublishPage { .. }
+            | Action::Promote { .. } => rest.push(action),
         }
     }
     start_jobs(starts, candidate, wish, ctx, &mut applied).await?;
@@ -130,7 +151,14 @@ pub async fn apply(
                 let stored = store_report(candidate, wish, ctx, &image, &delivery).await?;
                 applied.reports.push((Box::new(delivery.report), stored));
             }
-            Action::Promote { image } => applied.promoted = Some(promote(candidate, wish, ctx, &image).await?),
+            Action::PublishPage { image } => applied.page = Some(page::publish(candidate, wish, ctx, &image).await),
+            Action::Promote { image } => {
+                let page = match &applied.page {
+                    Some(Ok(page)) => Some(page.clone()),
+                    Some(Err(_)) | None => candidate.status.as_ref().and_then(|status| status.page.clone()),
+                };
+                applied.promoted = Some(promote(candidate, wish, ctx, &image, page.as_ref()).await?);
+            }
             // Started above.
             Action::CreateJob { .. } => {}
         }
@@ -231,7 +259,13 @@ fn layer(attached: &Attached) -> ArtifactLayer {
 
 /// The order is what makes a crash harmless: nothing points to the image before its evidence is there, and the status
 /// says so last. `docs/architecture.md` has the reasons.
-async fn promote(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, image: &Digest) -> Result<Promoted, Error> {
+async fn promote(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    ctx: &Context,
+    image: &Digest,
+    page: Option<&Digest>,
+) -> Result<Promoted, Error> {
     let auth = push_auth(candidate, wish, ctx).await?;
     let key = signing_key(candidate, wish, ctx).await?;
     let staged = wish.staging.at(image);
@@ -246,6 +280,7 @@ async fn promote(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, image: 
         .ok_or_else(|| Error::Lost(produced.to_string()))?;
     let evidence = Evidence {
         reports: stored_reports(candidate, wish, ctx, &auth).await?,
+        page: page::stored(wish, ctx, page, &auth).await,
         summary: summary(candidate, wish),
     };
     evidence::publish(&ctx.registry, &wish.production, &subject, &evidence, &key, &auth).await?;

@@ -163,6 +163,11 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
         | observe::Stage::Check { .. }
         | observe::Stage::Promote(_) => Next::After(SAFETY_NET),
     };
+    // A page that could not be published is tried again when nothing else is going on.
+    let next = match (&applied.page, next) {
+        (Some(Err(failure)), Next::AwaitChange) => failure.class.into(),
+        (Some(_) | None, next) => next,
+    };
     Ok(Outcome { status, next, notices })
 }
 

@@ -27,6 +27,11 @@ pub enum Action {
         /// The report and what goes with it.
         delivery: Box<Delivery>,
     },
+    /// Write the page for people and attach it to the built image. It may fail without holding anything else up.
+    PublishPage {
+        /// The built image.
+        image: Digest,
+    },
     /// Copy to production, sign, attach the evidence, move the channel tag.
     Promote {
         /// The built image.
@@ -34,8 +39,23 @@ pub enum Action {
     },
 }
 
-/// The actions for the stage that is next.
+/// The page, where it is due, and the actions for the stage that is next.
 pub fn plan(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, settings: &Settings) -> Vec<Action> {
+    let page = page_due(candidate, wish).map(|image| Action::PublishPage { image });
+    page.into_iter()
+        .chain(next_stage(candidate, wish, observed, settings))
+        .collect()
+}
+
+/// The built image, when all its checks are judged (whatever they came to) and it has no page yet.
+fn page_due(candidate: &ImageCandidate, wish: &Wish) -> Option<Digest> {
+    let status = candidate.status.as_ref()?;
+    let judged = |name: &str| status.checks.iter().any(|summary| summary.name == name);
+    let all = !wish.checks.is_empty() && wish.checks.iter().all(|check| judged(&check.name));
+    status.built_digest.clone().filter(|_| all && status.page.is_none())
+}
+
+fn next_stage(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, settings: &Settings) -> Vec<Action> {
     match &observed.stage {
         Stage::Pull => vec![Action::CopyToStaging],
         // What was verified is only said in the status; nothing is done.

@@ -17,7 +17,7 @@ use crate::{
         conditions::{self, Conditions, Truth},
         context::Settings,
         driver::Notice,
-        error::{Classified, one_line},
+        error::{Class, Classified, one_line},
     },
     domain::{
         digest::Digest,
@@ -72,6 +72,7 @@ pub fn summarize(
         }
         Stage::Promote(_) => draft.promoted(applied),
     }
+    draft.page(applied);
     draft.finish()
 }
 
@@ -427,6 +428,30 @@ impl<'a> Draft<'a> {
             .checks
             .iter()
             .any(|check| check.name == name && check.is_scan())
+    }
+
+    /// The page decides nothing: neither the result nor the kstatus trio changes with it. The message has only the
+    /// reason in it, because one that changed on every try would wake the next try at once.
+    fn page(&mut self, applied: &Applied) {
+        match &applied.page {
+            None => {}
+            Some(Ok(page)) => {
+                let message = format!(
+                    "kubectl repave report {} -n {} --open",
+                    self.wish.name, self.wish.namespace
+                );
+                self.status.page = Some(page.clone());
+                self.conditions.set("Reported", Truth::True, "PagePublished", message);
+            }
+            Some(Err(failure)) => {
+                let again = match failure.class {
+                    Class::Stalled => "it is not tried again; kubectl repave report writes it from the reports",
+                    Class::Waiting(_) | Class::Transient => "it is tried again; nothing waits for it",
+                };
+                let message = format!("the page for people is not published: {again}");
+                self.conditions.set("Reported", Truth::False, failure.reason, message);
+            }
+        }
     }
 
     fn promoted(&mut self, applied: &Applied) {

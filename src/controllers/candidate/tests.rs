@@ -1,7 +1,7 @@
 //! What a candidate's plan, Jobs and status must be, as data: no client, no clock.
 
 use super::{
-    apply::Applied,
+    apply::{self, Applied},
     jobs,
     observe::{CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, Verification},
     plan::{self, Action},
@@ -145,7 +145,9 @@ fn jobs_of(observed: &Observed) -> Vec<Job> {
     let actions = plan::plan(&candidate, &wish, observed, &settings());
     let job = |action| match action {
         Action::CreateJob { job, .. } => Some(*job),
-        Action::CopyToStaging | Action::StoreReport { .. } | Action::Promote { .. } => None,
+        Action::CopyToStaging | Action::StoreReport { .. } | Action::PublishPage { .. } | Action::Promote { .. } => {
+            None
+        }
     };
     actions.into_iter().filter_map(job).collect()
 }
@@ -362,4 +364,62 @@ fn a_settled_status_does_not_change_when_it_is_looked_at_again() {
 fn attempts_have_names_of_their_own() {
     assert_eq!(jobs::attempt_name("a", 1), "a");
     assert_eq!(jobs::attempt_name("a", 3), "a-3");
+}
+
+fn published(page: Result<Digest, apply::PageFailure>) -> Applied {
+    Applied {
+        page: Some(page),
+        ..Applied::default()
+    }
+}
+
+fn planned_for(status: ImageCandidateStatus, stage: Stage) -> Vec<Action> {
+    let mut candidate = candidate();
+    candidate.status = Some(status);
+    let wish = validate::validate(&candidate).unwrap();
+    plan::plan(&candidate, &wish, &Observed { stage }, &settings())
+}
+
+#[test]
+fn the_page_is_due_when_all_checks_are_judged_and_only_until_it_is_there() {
+    let image = Digest::of(b"built");
+    let page = Action::PublishPage { image: image.clone() };
+    let mut rejected = all_reported("cves");
+    rejected.built_digest = Some(image.clone());
+    assert_eq!(planned_for(rejected.clone(), Stage::Finished), [page.clone()]);
+    let mut passed = all_reported("");
+    passed.built_digest = Some(image.clone());
+    let promote = Action::Promote { image: image.clone() };
+    assert_eq!(
+        planned_for(passed.clone(), Stage::Promote(image.clone())),
+        [page, promote.clone()]
+    );
+    passed.page = Some(Digest::of(b"page"));
+    assert_eq!(planned_for(passed, Stage::Promote(image)), [promote]);
+    rejected.checks.pop();
+    assert_eq!(planned_for(rejected, Stage::Finished), [], "one check is not judged yet");
+}
+
+#[test]
+fn a_page_that_fails_changes_no_verdict_and_no_readiness() {
+    let rejected = all_reported("cves");
+    let finished = Observed { stage: Stage::Finished };
+    let failure = apply::PageFailure {
+        reason: "RegistryUnavailable",
+        class: crate::controllers::error::Class::Transient,
+    };
+    let failed = summarize(&finished, &published(Err(failure)), Some(rejected.clone()));
+    assert_eq!((failed.result, failed.step), (rejected.result, rejected.step));
+    let others = |status: &ImageCandidateStatus| {
+        let mut list = status.conditions.clone();
+        list.retain(|condition| condition.type_ != "Reported");
+        list
+    };
+    assert_eq!(others(&failed), others(&rejected));
+    let again = summarize(&finished, &published(Err(failure)), Some(failed.clone()));
+    assert_eq!(again, failed, "failing again writes nothing");
+    let digest = Digest::of(b"page");
+    let there = summarize(&finished, &published(Ok(digest.clone())), Some(failed));
+    assert_eq!((there.page, there.result), (Some(digest), rejected.result));
+    assert!(conditions::is_true(&there.conditions, "Reported"));
 }

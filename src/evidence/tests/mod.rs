@@ -5,7 +5,7 @@ mod interop;
 use super::{
     Evidence, REPORT_ARTIFACT_TYPE, REPORT_KIND, ReportArtifact, attach_report,
     cosign::{self, Form, VerifyError},
-    publish,
+    fetch_page, publish,
     signing::{BUNDLE_V03, PromotionKey, PublicKey, open_bundle},
     vsa::{self, ResourceRef, VerificationSummary},
 };
@@ -264,6 +264,7 @@ async fn all_evidence_is_published_once_and_the_summary_names_the_reports() {
     };
     let evidence = Evidence {
         reports: vec![report("native"), report("grype")],
+        page: Some(Bytes::from_static(b"<p>page</p>")),
         summary: summary(),
     };
     let published = publish(&client, &repository, &image, &evidence, &key(), &FREE())
@@ -279,7 +280,20 @@ async fn all_evidence_is_published_once_and_the_summary_names_the_reports() {
         .referrers(&repository, &image.digest, None, &FREE())
         .await
         .unwrap();
-    assert_eq!(all.len(), 4, "one signature, one summary, two reports");
+    assert_eq!(all.len(), 5, "one signature, one summary, two reports, one page");
+    let pages = client
+        .referrers(
+            &repository,
+            &image.digest,
+            Some(crate::report::page::ARTIFACT_TYPE),
+            &FREE(),
+        )
+        .await
+        .unwrap();
+    let page = fetch_page(&client, &repository, &pages[0].digest, &FREE())
+        .await
+        .unwrap();
+    assert_eq!((pages.len(), page.as_ref()), (1, b"<p>page</p>".as_slice()));
     let reports = client
         .referrers(&repository, &image.digest, Some(REPORT_ARTIFACT_TYPE), &FREE())
         .await

@@ -13,6 +13,9 @@ fn settings() -> Settings {
         tools_image: image("tools"),
         builder_image: image("builder"),
         runner_image: image("operator"),
+        grype_database: None,
+        trivy_database: None,
+        database_interval: std::time::Duration::from_secs(300),
         insecure_registries: ["r.local:5000".to_owned()].into(),
     }
 }

@@ -1,0 +1,111 @@
+//! Where the plugin finds credentials for registries: files that docker, podman and others write.
+//!
+//! Must not run a credential helper (that is a program of somebody's choice) and must not show a secret.
+
+use crate::registry::{Auth, Credentials};
+use anyhow::Context as _;
+use serde_json::Value;
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+/// Largest file that is read.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The credentials of the file, or of the first of the usual ones that is there; none at all where there is none.
+pub fn find(file: Option<&Path>) -> anyhow::Result<Auth> {
+    if let Some(file) = file {
+        return read(file);
+    }
+    match usual().into_iter().find(|path| path.is_file()) {
+        Some(path) => read(&path),
+        None => Ok(Auth::anonymous()),
+    }
+}
+
+fn usual() -> Vec<PathBuf> {
+    let variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    [
+        variable("REGISTRY_AUTH_FILE"),
+        variable("DOCKER_CONFIG").map(|folder| folder.join("config.json")),
+        variable("HOME").map(|folder| folder.join(".docker/config.json")),
+        variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn read(path: &Path) -> anyhow::Result<Auth> {
+    let shown = path.display();
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .with_context(|| format!("{shown} cannot be read: name another file with --auth"))?;
+    anyhow::ensure!(
+        bytes.len() as u64 <= MAX_FILE,
+        "{shown} is larger than {MAX_FILE} bytes"
+    );
+    parse(&bytes).with_context(|| format!("{shown} cannot be used"))
+}
+
+/// Entries that say only "ask a helper" are left out; all others must be right.
+fn parse(bytes: &[u8]) -> anyhow::Result<Auth> {
+    // The parser's message may quote the text, which is secret: only its position is told.
+    let mut config: Value = serde_json::from_slice(bytes)
+        .map_err(|error| anyhow::anyhow!("expected JSON, found something else at line {}", error.line()))?;
+    let mut auths = config
+        .get_mut("auths")
+        .map(Value::take)
+        .unwrap_or_else(|| serde_json::json!({}));
+    if let Value::Object(entries) = &mut auths {
+        let filled = |entry: &Value, key: &str| {
+            entry
+                .get(key)
+                .and_then(Value::as_str)
+                .is_some_and(|text| !text.is_empty())
+        };
+        entries.retain(|_, entry| {
+            ["auth", "username", "identitytoken"]
+                .into_iter()
+                .any(|key| filled(entry, key))
+        });
+    }
+    let plain = serde_json::to_vec(&serde_json::json!({"auths": auths}))?;
+    Ok(Auth::new(Credentials::from_dockerconfigjson(&plain)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_helpers_are_left_out_and_no_error_shows_a_secret() {
+        let config = br#"{"credsStore": "desktop", "auths": {"a.io": {}, "b.io": {"auth": "dTpwdw=="}}}"#;
+        let auth = format!("{:?}", parse(config).unwrap());
+        assert!(auth.contains("b.io") && !auth.contains("a.io"), "{auth}");
+        assert!(
+            parse(b"{}").is_ok(),
+            "a file that only configures helpers has no credentials"
+        );
+        for odd in [
+            &b"hunter2"[..],
+            br#"{"auths": {"a.io": {"auth": "hunter2"}}}"#,
+            br#"{"auths": "hunter2"}"#,
+        ] {
+            let error = format!("{:#}", parse(odd).unwrap_err());
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        let error = find(Some(Path::new("/nowhere/config.json"))).unwrap_err();
+        assert!(error.to_string().contains("--auth"), "{error}");
+    }
+}
