@@ -3,6 +3,7 @@
 //! Nothing here knows a client, a clock or the environment; `now` is always a parameter.
 
 pub mod containerfile;
+pub mod difference;
 pub mod digest;
 pub mod duration;
 pub mod image_ref;
@@ -11,6 +12,8 @@ pub mod marks;
 pub mod ownership;
 pub mod pod;
 pub mod report;
+pub mod rules;
 pub mod verdict;
+pub mod waiver;
 pub mod wave;
 pub mod workload;

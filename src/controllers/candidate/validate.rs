@@ -184,5 +184,11 @@ fn gate_of(check: &Check) -> Gate {
         minimum_evaluated: u64::from(minimum.unwrap_or(1)),
         only_fixable: scan.is_some_and(|scan| scan.only_fixable),
         database_max_age: scan.map(|scan| scan.database_max_age.signed()),
+        deny_known_exploited: scan.is_some_and(|scan| !scan.allow_known_exploited),
+        // The policy says percent, reports carry hundredths of one.
+        epss_at_least: scan
+            .and_then(|scan| scan.epss_at_least)
+            .map(|percent| u16::try_from(percent.saturating_mul(100)).unwrap_or(u16::MAX)),
+        allow_end_of_life: scan.is_some_and(|scan| scan.allow_end_of_life),
     }
 }
