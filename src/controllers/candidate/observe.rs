@@ -2,7 +2,10 @@
 //!
 //! Only what the next step needs is read: a step whose condition is true is never looked at again.
 
-use super::validate::{PlannedCheck, Wish};
+use super::{
+    judging::{self, Judging},
+    validate::{PlannedCheck, Wish},
+};
 use crate::{
     api::{
         ImageCandidate, ImageCandidateStatus,
@@ -54,6 +57,8 @@ pub enum Stage {
         env: Vec<String>,
         /// Each check, in the order of the policy.
         checks: Vec<(PlannedCheck, CheckState)>,
+        /// What the reports that have come are judged with.
+        judging: Box<Judging>,
     },
     /// Everything passed: it must be promoted.
     Promote(Digest),
@@ -247,7 +252,9 @@ async fn checks(
     } else {
         Vec::new()
     };
+    let judging = Box::new(judging::judging(ctx, candidate, wish, &image, &states).await?);
     Ok(Stage::Check {
+        judging,
         image,
         env,
         checks: states,

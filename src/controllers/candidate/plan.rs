@@ -51,7 +51,7 @@ pub fn plan(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, settin
             })
             .into_iter()
             .collect(),
-        Stage::Check { image, env, checks } => {
+        Stage::Check { image, env, checks, .. } => {
             let mut actions = Vec::new();
             for (check, state) in checks {
                 match state {
