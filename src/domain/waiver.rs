@@ -142,15 +142,12 @@ pub fn package_name(purl: &str) -> String {
             .get(..2)
             .filter(|_| *byte == b'%')
             .and_then(|code| hex::decode(code).ok());
-        match code.as_deref() {
-            Some([decoded]) => {
-                plain.push(*decoded);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            _ => {
-                plain.push(*byte);
-                rest = after;
-            }
+        if let Some([decoded]) = code.as_deref() {
+            plain.push(*decoded);
+            rest = after.get(2..).unwrap_or_default();
+        } else {
+            plain.push(*byte);
+            rest = after;
         }
     }
     String::from_utf8_lossy(&plain).into_owned()
