@@ -20,7 +20,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 type Right = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
 const CRDS: &str = "baseimages.repave.dev imagecandidates.repave.dev repaveplans.repave.dev repaveruns.repave.dev \
-                    validationpolicies.repave.dev";
+                    validationpolicies.repave.dev waivers.repave.dev";
 
 /// Everything that anybody gets. One line per resource, in any order.
 const RIGHTS: &[Right] = &[
@@ -32,6 +32,8 @@ const RIGHTS: &[Right] = &[
         "",
         "get list watch",
     ),
+    ("repave-controller", "repave.dev", "waivers", "", "get list watch"),
+    ("repave-controller", "repave.dev", "waivers/status", "", "patch"),
     ("repave-controller", "repave.dev", "repaveplans", "", "get list watch"),
     (
         "repave-controller",
@@ -91,6 +93,14 @@ const RIGHTS: &[Right] = &[
         "get update",
     ),
     ("repave-viewer", "repave.dev", "baseimages", "", "get list watch"),
+    ("repave-viewer", "repave.dev", "waivers", "", "get list watch"),
+    (
+        "repave-editor",
+        "repave.dev",
+        "waivers",
+        "",
+        "create delete patch update",
+    ),
     ("repave-viewer", "repave.dev", "imagecandidates", "", "get list watch"),
     (
         "repave-viewer",

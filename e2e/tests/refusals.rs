@@ -37,6 +37,11 @@ async fn every_wrong_repave_plan_is_refused_with_what_to_write() -> Result<()> {
 }
 
 #[tokio::test]
+async fn every_wrong_waiver_is_refused_with_what_to_write() -> Result<()> {
+    each_is_refused("Waiver", waiver(), waiver_refusals()).await
+}
+
+#[tokio::test]
 async fn what_the_operator_has_recorded_is_immutable() -> Result<()> {
     let cast = story::cast().await?;
     missing::in_own_namespace(&cast.world.kube, "refusals", async |namespace| {
@@ -376,6 +381,56 @@ fn repave_plan_refusals() -> Vec<Refusal> {
             "/spec/onFailure/bugdet",
             1.into(),
             r#"unknown field "spec.onFailure.bugdet""#,
+        ),
+    ]
+}
+
+fn waiver() -> Value {
+    json!({
+        "apiVersion": "repave.dev/v1alpha1", "kind": "Waiver",
+        "metadata": {"name": "a".repeat(63)},
+        "spec": {
+            "owner": "platform-team", "reason": "no shell in the image calls this", "ticket": "SEC-1",
+            "notBefore": "2026-01-01T00:00:00Z", "expiresAt": "2026-02-01T00:00:00Z",
+            "scope": {
+                "images": {"baseImages": ["debian-12"], "digests": [digest()]}, "checks": ["cves"],
+                "findings": [{"id": "CVE-2026-*", "package": "openssl"}, {"id": "*", "subject": "/opt/*"}],
+                "maximumSeverity": "high",
+            },
+        },
+    })
+}
+
+fn waiver_refusals() -> Vec<Refusal> {
+    let name = "metadata.name: at most 63 characters, because statuses and reports name the waivers that were used";
+    let period = "notBefore is not before expiresAt: the waiver would never have an effect";
+    let reason = "reason: say in at least 10 characters why this is accepted, for those who will ask; for example: no shell in the image calls this";
+    let findings = "scope.findings is empty: name at least one, for example [{id: CVE-2026-1234, package: openssl}]";
+    let digests = "scope.images.digests: each one is sha256: and 64 lower-case hex digits";
+    let everything = "id: '*' alone would waive everything: name a package or a subject too, or write the id";
+    let star = "id: a star stands at the end only, for example native.world-writable*";
+    vec![
+        refusal("/metadata/name", "a".repeat(64).into(), name),
+        refusal("/spec/notBefore", "2026-02-01T00:00:00Z".into(), period),
+        refusal("/spec/reason", "because".into(), reason),
+        refusal("/spec/scope/findings", json!([]), findings),
+        refusal("/spec/scope/images/digests/0", "sha256:0123".into(), digests),
+        refusal("/spec/scope/findings/0", json!({"id": "*"}), everything),
+        refusal("/spec/scope/findings/0/id", "CVE-*-1".into(), star),
+        refusal("/spec/scope/findings/0/id", "*-1".into(), star),
+        // What the schema itself refuses: the answer names the field.
+        refusal("/spec/expiresAt", "next week".into(), "spec.expiresAt"),
+        refusal("/spec/expiresAt", Value::Null, "spec.expiresAt"),
+        refusal("/spec/owner", "".into(), "spec.owner"),
+        refusal(
+            "/spec/scope/maximumSeverity",
+            "terrible".into(),
+            "spec.scope.maximumSeverity",
+        ),
+        refusal(
+            "/spec/scope/finding",
+            json!([]),
+            r#"unknown field "spec.scope.finding""#,
         ),
     ]
 }

@@ -124,6 +124,12 @@ pub struct ImageCandidateStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub page: Option<Digest>,
+    /// The waivers that took findings out of a count, at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waivers: Vec<String>,
+    /// What changed since the release before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<ReleaseDifference>,
     /// One entry a step that has begun.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["step".into()]))]
@@ -209,6 +215,21 @@ pub struct CheckSummary {
     pub counts: BTreeMap<Severity, u32>,
     /// How many rules, tests or packages were evaluated.
     pub evaluated: u64,
+    /// How many of them were fine.
+    #[serde(default)]
+    pub passed: u64,
+    /// Whether it keeps the candidate out when it does not pass.
+    #[serde(default = "enforced", skip_serializing_if = "is_enforced")]
+    pub enforced: bool,
+    /// Findings that waivers take out of the counts.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waived: u32,
+    /// Findings that VEX statements take out of the counts.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub suppressed: u32,
+    /// When the vulnerability database was built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_built: Option<Time>,
     /// The worst findings, at most 5, of each rule one first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top: Vec<String>,
@@ -222,6 +243,50 @@ pub struct CheckSummary {
     /// over and does not run the check again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+}
+
+fn enforced() -> bool {
+    true
+}
+
+// Serde hands over a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_enforced(enforced: &bool) -> bool {
+    *enforced
+}
+
+// Serde hands over a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// What a candidate changes against the release before it, over all checks. It informs and decides nothing.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseDifference {
+    /// The candidate that is the release before.
+    pub since: String,
+    /// `fixes 14, opens 0, +1 waiver`.
+    pub summary: String,
+    /// Findings that are gone.
+    pub fixes: u64,
+    /// Findings that are new.
+    pub opens: u64,
+    /// Findings that both have.
+    pub unchanged: u64,
+    /// How many more findings are waived than before.
+    #[serde(default)]
+    pub waivers: i64,
+    /// The first that are gone, at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closed: Vec<String>,
+    /// The first that are new, at most 10, worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opened: Vec<String>,
+    /// The checks that could not be compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_known: Vec<String>,
 }
 
 /// When a step began and ended.

@@ -1,6 +1,6 @@
 //! The custom resources of `repave.dev/v1alpha1`: types, schema, defaults and CEL rules; no logic.
 //!
-//! People write `BaseImage`, `ValidationPolicy` and `RepavePlan`; the operator writes `ImageCandidate` and
+//! People write `BaseImage`, `ValidationPolicy`, `Waiver` and `RepavePlan`; the operator writes `ImageCandidate` and
 //! `RepaveRun`. `make generate` prints these types into `crds/`. A field that does nothing yet is not here.
 
 pub mod base_image;
@@ -10,12 +10,14 @@ pub mod refs;
 pub mod repave_plan;
 pub mod repave_run;
 pub mod validation_policy;
+pub mod waiver;
 
 pub use base_image::{BaseImage, BaseImageSpec, BaseImageStatus};
 pub use image_candidate::{ImageCandidate, ImageCandidateSpec, ImageCandidateStatus};
 pub use repave_plan::{RepavePlan, RepavePlanSpec, RepavePlanStatus};
 pub use repave_run::{RepaveRun, RepaveRunSpec, RepaveRunStatus};
 pub use validation_policy::{ValidationPolicy, ValidationPolicySpec};
+pub use waiver::{Waiver, WaiverSpec, WaiverStatus};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -76,5 +78,6 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         ValidationPolicy::crd(),
         RepavePlan::crd(),
         RepaveRun::crd(),
+        Waiver::crd(),
     ]
 }

@@ -204,4 +204,5 @@ owned!(
     crate::api::ImageCandidate => crate::api::ImageCandidateStatus, ImageCandidate;
     crate::api::RepavePlan => crate::api::RepavePlanStatus, RepavePlan;
     crate::api::RepaveRun => crate::api::RepaveRunStatus, RepaveRun;
+    crate::api::Waiver => crate::api::WaiverStatus, Waiver;
 );

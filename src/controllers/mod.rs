@@ -20,6 +20,7 @@ pub mod repave_plan;
 pub mod repave_run;
 pub mod slots;
 pub mod trust;
+pub mod waiver;
 
 use context::Context;
 use repave_run::Images;
@@ -33,6 +34,7 @@ pub async fn run(ctx: Context, stop: CancellationToken) -> Result<(), String> {
     let mut tasks = JoinSet::new();
     tasks.spawn(base_image::run(ctx.clone(), stop.clone().cancelled_owned()));
     tasks.spawn(candidate::run(ctx.clone(), stop.clone().cancelled_owned()));
+    tasks.spawn(waiver::run(ctx.clone(), stop.clone().cancelled_owned()));
     tasks.spawn(repave_plan::run(
         ctx.clone(),
         images.clone(),

@@ -4,6 +4,7 @@
 
 pub mod byte_size;
 pub mod containerfile;
+pub mod difference;
 pub mod digest;
 pub mod duration;
 pub mod image_ref;
@@ -14,7 +15,9 @@ pub mod ownership;
 pub mod pod;
 pub mod queue;
 pub mod report;
+pub mod rules;
 pub mod self_test;
 pub mod verdict;
+pub mod waiver;
 pub mod wave;
 pub mod workload;

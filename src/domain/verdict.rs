@@ -2,9 +2,13 @@
 //!
 //! Fails closed: an error, an unsupported image, too few evaluated rules or a stale database are never a pass, however
 //! few findings the report has. The ways in which tools fail open are why (OpenSCAP exits with 0 after evaluating
-//! nothing; Grype is content with an old database).
+//! nothing; Grype is content with an old database). A waiver or a VEX statement takes a finding out of the count and
+//! nothing else: it never hides an error.
 
-use super::report::{Finding, Outcome, Report, Severity};
+use super::{
+    report::{Finding, Outcome, Report, Severity},
+    waiver::{Exceptions, Standing},
+};
 use jiff::{SignedDuration, Timestamp};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,6 +54,34 @@ pub struct Gate {
     pub only_fixable: bool,
     /// How old the vulnerability database may be; `None` where there is none.
     pub database_max_age: Option<SignedDuration>,
+    /// Whether a vulnerability that is known to be exploited (CISA KEV) fails whatever `allow` and `only_fixable` say.
+    pub deny_known_exploited: bool,
+    /// A vulnerability of at least this EPSS fails whatever `allow` says; in hundredths of a percent.
+    pub epss_at_least: Option<u16>,
+    /// Whether an operating system without security updates is accepted ([`END_OF_LIFE`] does not count).
+    pub allow_end_of_life: bool,
+}
+
+/// The id of the finding "this operating system gets no security updates any more".
+pub const END_OF_LIFE: &str = "os.end-of-life";
+
+impl Gate {
+    /// Whether a finding is looked at, before waivers and VEX.
+    fn concerns(&self, finding: &Finding) -> bool {
+        if finding.id == END_OF_LIFE {
+            // No update repairs it, so `only_fixable` must not hide it.
+            return !self.allow_end_of_life;
+        }
+        !self.only_fixable || finding.fixed_version.is_some() || self.exploited(finding)
+    }
+
+    fn exploited(&self, finding: &Finding) -> bool {
+        self.deny_known_exploited && finding.known_exploited
+    }
+
+    fn likely(&self, finding: &Finding) -> bool {
+        matches!((self.epss_at_least, finding.epss), (Some(limit), Some(epss)) if epss >= limit)
+    }
 }
 
 /// A verdict with its reasons.
@@ -59,6 +91,14 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Findings that count, per severity.
     pub counts: BTreeMap<Severity, u32>,
+    /// Findings that an active waiver takes out.
+    pub waived: u32,
+    /// Findings that a VEX statement takes out.
+    pub suppressed: u32,
+    /// The waivers that took something out.
+    pub used_waivers: BTreeSet<String>,
+    /// The waivers that would have, were they not over: what they covered counts again.
+    pub expired_waivers: BTreeSet<String>,
     /// One line for people.
     pub message: String,
     /// The worst findings that count.
@@ -68,34 +108,135 @@ pub struct Judgement {
 /// How many findings a judgement names.
 const WORST: usize = 5;
 
+/// How many names one part of a message has.
+const NAMED: usize = 3;
+
 /// How far a database may be "from the future" before its date is not believed.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(1);
 
-/// Judges a report that [`Report::validate`] accepted.
-pub fn judge(report: &Report, gate: &Gate, now: Timestamp) -> Judgement {
-    let counted: Vec<&Finding> = report
-        .findings
-        .iter()
-        .filter(|f| !gate.only_fixable || f.fixed_version.is_some())
-        .collect();
-    let mut counts = BTreeMap::new();
-    for finding in &counted {
-        *counts.entry(finding.severity).or_insert(0_u32) += 1;
-    }
-    let (verdict, message) = shut(report, gate, now).unwrap_or_else(|| by_thresholds(report, gate, &counts));
-    Judgement {
-        verdict,
-        counts,
-        message,
-        worst: worst(&counted),
+/// The findings of a report, sorted by whether they count.
+#[derive(Debug, Default)]
+struct Sorted<'a> {
+    counted: Vec<&'a Finding>,
+    waived: u32,
+    suppressed: u32,
+    used: BTreeSet<String>,
+    expired: BTreeSet<String>,
+}
+
+impl<'a> Sorted<'a> {
+    fn of(report: &'a Report, gate: &Gate, exceptions: &Exceptions, now: Timestamp) -> Self {
+        let mut sorted = Self::default();
+        for finding in report.findings.iter().filter(|finding| gate.concerns(finding)) {
+            match exceptions.standing(&report.check, finding, now) {
+                Standing::Suppressed { .. } => sorted.suppressed += 1,
+                Standing::Waived { waiver } => {
+                    sorted.waived += 1;
+                    sorted.used.insert(waiver.to_owned());
+                }
+                Standing::Counts { expired } => {
+                    sorted.expired.extend(expired.map(str::to_owned));
+                    sorted.counted.push(finding);
+                }
+            }
+        }
+        sorted
     }
 }
 
-/// The findings that are named: the worst of each rule first, so that one rule with many hits hides no other.
-fn worst(counted: &[&Finding]) -> Vec<Finding> {
+/// Judges a report that [`Report::validate`] accepted.
+pub fn judge(report: &Report, gate: &Gate, exceptions: &Exceptions, now: Timestamp) -> Judgement {
+    let sorted = Sorted::of(report, gate, exceptions, now);
+    let mut counts = BTreeMap::new();
+    for finding in &sorted.counted {
+        *counts.entry(finding.severity).or_insert(0_u32) += 1;
+    }
+    let (verdict, message) = shut(report, gate, now).unwrap_or_else(|| {
+        let (verdict, message) =
+            urgent(gate, &sorted.counted, &counts).unwrap_or_else(|| by_thresholds(report, gate, &counts));
+        (verdict, message + &describe_exceptions(&sorted))
+    });
+    Judgement {
+        verdict,
+        counts,
+        waived: sorted.waived,
+        suppressed: sorted.suppressed,
+        worst: worst(gate, &sorted.counted),
+        used_waivers: sorted.used,
+        expired_waivers: sorted.expired,
+        message,
+    }
+}
+
+/// What fails whatever `allow` says: known exploitation, and an EPSS at or above the limit.
+fn urgent(gate: &Gate, counted: &[&Finding], counts: &BTreeMap<Severity, u32>) -> Option<(Verdict, String)> {
+    let ids = |is: &dyn Fn(&Finding) -> bool| -> BTreeSet<String> {
+        counted.iter().filter(|f| is(f)).map(|f| f.id.clone()).collect()
+    };
+    let (exploited, likely) = (ids(&|f| gate.exploited(f)), ids(&|f| gate.likely(f)));
+    let mut reasons = Vec::new();
+    if !exploited.is_empty() {
+        reasons.push(format!(
+            "{} known to be exploited, which allow does not tolerate: {}",
+            exploited.len(),
+            describe_names(&exploited)
+        ));
+    }
+    if let (Some(limit), false) = (gate.epss_at_least, likely.is_empty()) {
+        reasons.push(format!(
+            "{} with an EPSS of at least {} %, which allow does not tolerate: {}",
+            likely.len(),
+            f64::from(limit) / 100.0,
+            describe_names(&likely)
+        ));
+    }
+    let total: u32 = counts.values().sum();
+    (!reasons.is_empty()).then(|| {
+        let message = format!("{}; {total} failed ({})", reasons.join("; "), describe_counts(counts));
+        (Verdict::Failed, message)
+    })
+}
+
+/// `; waived 2 (name); 1 suppressed by VEX; expired waivers: name`, as far as there are any.
+fn describe_exceptions(sorted: &Sorted) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    if sorted.waived > 0 {
+        let _ = write!(text, "; waived {} ({})", sorted.waived, describe_names(&sorted.used));
+    }
+    if sorted.suppressed > 0 {
+        let _ = write!(text, "; {} suppressed by VEX", sorted.suppressed);
+    }
+    if !sorted.expired.is_empty() {
+        let _ = write!(
+            text,
+            "; counts again because its waiver expired: {}",
+            describe_names(&sorted.expired)
+        );
+    }
+    text
+}
+
+/// At most three names, and how many more there are.
+fn describe_names(names: &BTreeSet<String>) -> String {
+    let shown: Vec<&str> = names.iter().take(NAMED).map(String::as_str).collect();
+    match names.len().saturating_sub(NAMED) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// The findings that are named: what is urgent before the rest, then the worst of each rule first, so that one rule with
+/// many hits hides no other.
+fn worst(gate: &Gate, counted: &[&Finding]) -> Vec<Finding> {
     let mut rules = BTreeSet::new();
-    let (first_of_rule, further): (Vec<&Finding>, Vec<&Finding>) =
-        counted.iter().partition(|finding| rules.insert(finding.id.as_str()));
+    let (urgent, other): (Vec<&Finding>, Vec<&Finding>) = counted
+        .iter()
+        .partition(|finding| gate.exploited(finding) || gate.likely(finding));
+    let (first_of_rule, further): (Vec<&Finding>, Vec<&Finding>) = urgent
+        .into_iter()
+        .chain(other)
+        .partition(|finding| rules.insert(finding.id.as_str()));
     first_of_rule.into_iter().chain(further).take(WORST).cloned().collect()
 }
 
@@ -194,151 +335,4 @@ pub fn describe_finding(finding: &Finding, max: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{
-        digest::Digest,
-        report::{Tool, ToolName},
-    };
-    use proptest::prelude::*;
-
-    fn report(findings: &[(Severity, bool)]) -> Report {
-        let tool = Tool {
-            name: ToolName::Grype,
-            version: "1".into(),
-            content: None,
-            database_built: None,
-            database: None,
-        };
-        let mut report = Report::error("c", &Digest::of(b""), tool, "");
-        report.outcome = Outcome::Completed;
-        report.evaluated = 10;
-        report.findings = findings
-            .iter()
-            .map(|(severity, fixable)| Finding {
-                id: "id".into(),
-                severity: *severity,
-                title: "t".into(),
-                subject: None,
-                remedy: None,
-                reference: None,
-                fixed_version: fixable.then(|| "2".into()),
-                ..Finding::default()
-            })
-            .collect();
-        report
-    }
-
-    fn gate() -> Gate {
-        Gate {
-            allow: BTreeMap::new(),
-            minimum_evaluated: 5,
-            only_fixable: false,
-            database_max_age: None,
-        }
-    }
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
-    }
-
-    #[test]
-    fn a_clean_complete_report_passes_and_every_other_one_does_not() {
-        let now = at(1_000_000);
-        assert_eq!(judge(&report(&[]), &gate(), now).verdict, Verdict::Passed);
-        let mut crashed = report(&[]);
-        crashed.outcome = Outcome::Error {
-            message: "killed by signal 9".into(),
-        };
-        assert_eq!(judge(&crashed, &gate(), now).verdict, Verdict::Error);
-        let mut unsupported = report(&[]);
-        unsupported.outcome = Outcome::Unsupported {
-            message: "no OS".into(),
-        };
-        assert_eq!(judge(&unsupported, &gate(), now).verdict, Verdict::Unsupported);
-        let mut cut = report(&[]);
-        cut.truncated = true;
-        assert_eq!(judge(&cut, &gate(), now).verdict, Verdict::Error);
-        let mut few = report(&[]);
-        few.evaluated = 4;
-        assert_eq!(judge(&few, &gate(), now).verdict, Verdict::NotEvaluated);
-    }
-
-    #[test]
-    fn zero_evaluated_is_never_a_pass_even_where_the_policy_demands_nothing() {
-        let mut vacuous = report(&[]);
-        vacuous.evaluated = 0;
-        let nothing_demanded = Gate {
-            minimum_evaluated: 0,
-            ..gate()
-        };
-        assert_eq!(judge(&vacuous, &nothing_demanded, at(0)).verdict, Verdict::NotEvaluated);
-    }
-
-    #[test]
-    fn the_age_of_the_database_is_enforced_in_both_directions() {
-        let aged = Gate {
-            database_max_age: Some(SignedDuration::from_hours(48)),
-            ..gate()
-        };
-        let now = at(10_000_000);
-        let mut fresh = report(&[]);
-        for (built, verdict) in [
-            (None, Verdict::Error),
-            (Some(at(10_000_000 - 47 * 3600)), Verdict::Passed),
-            (Some(at(10_000_000 - 49 * 3600)), Verdict::Error),
-            (Some(at(10_000_000 + 2 * 3600)), Verdict::Error),
-        ] {
-            fresh.tool.database_built = built;
-            assert_eq!(judge(&fresh, &aged, now).verdict, verdict, "{built:?}");
-        }
-    }
-
-    #[test]
-    fn thresholds_are_per_severity_and_unfixable_ones_count_unless_told_otherwise() {
-        let findings = report(&[
-            (Severity::Medium, true),
-            (Severity::Medium, false),
-            (Severity::Low, true),
-        ]);
-        let one_each = Gate {
-            allow: [(Severity::Medium, 1), (Severity::Low, 1)].into(),
-            ..gate()
-        };
-        let judgement = judge(&findings, &one_each, at(0));
-        assert_eq!(
-            (judgement.verdict, judgement.message.as_str()),
-            (Verdict::Failed, "3 failed (medium 2, low 1)")
-        );
-        let fixable = Gate {
-            only_fixable: true,
-            ..one_each
-        };
-        assert_eq!(judge(&findings, &fixable, at(0)).verdict, Verdict::Passed);
-    }
-
-    #[test]
-    fn a_rule_with_many_hits_hides_no_other_rule() {
-        let mut many = report(&[(Severity::High, false); 7]);
-        many.findings.push(Finding {
-            id: "other".into(),
-            severity: Severity::Low,
-            ..many.findings[0].clone()
-        });
-        let worst = judge(&many, &gate(), at(0)).worst;
-        assert_eq!((worst.len(), worst[1].id.as_str()), (WORST, "other"));
-    }
-
-    proptest! {
-        #[test]
-        fn one_finding_more_never_opens_a_gate(severities in proptest::collection::vec(0_usize..5, 0..20), extra in 0_usize..5, allowed in 0_u32..5) {
-            let of = |n: usize| (Severity::ALL[n], true);
-            let gate = Gate { allow: Severity::ALL.into_iter().map(|s| (s, allowed)).collect(), ..gate() };
-            let mut findings: Vec<_> = severities.into_iter().map(of).collect();
-            let before = judge(&report(&findings), &gate, at(0)).verdict;
-            findings.push(of(extra));
-            let after = judge(&report(&findings), &gate, at(0)).verdict;
-            prop_assert!(!(before == Verdict::Failed && after == Verdict::Passed));
-        }
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use crate::{
     domain::{
         report::{Attachment, Outcome, Severity, Tool, ToolName},
         verdict::{self, Gate},
+        waiver::Exceptions,
     },
 };
 use page::{MAX_PAGE, Page, Section};
@@ -101,14 +102,22 @@ fn summary(report: &Report) -> CheckSummary {
         minimum_evaluated: 1,
         only_fixable: false,
         database_max_age: None,
+        deny_known_exploited: false,
+        epss_at_least: None,
+        allow_end_of_life: false,
     };
-    let judged = verdict::judge(report, &gate, Timestamp::UNIX_EPOCH);
+    let judged = verdict::judge(report, &gate, &Exceptions::default(), Timestamp::UNIX_EPOCH);
     CheckSummary {
         name: report.check.clone(),
         verdict: judged.verdict.as_str().into(),
         message: judged.message,
         counts: judged.counts,
         evaluated: report.evaluated,
+        passed: report.passed,
+        enforced: true,
+        waived: 0,
+        suppressed: 0,
+        database_built: None,
         top: Vec::new(),
         report: Some(Digest::of(report.check.as_bytes())),
         tool_millis: report.tool_millis,

@@ -5,7 +5,7 @@
 use super::{State, validate::Wish};
 use crate::{
     api::{
-        BaseImage, ImageCandidate, ValidationPolicy,
+        BaseImage, ImageCandidate, ValidationPolicy, ValidationPolicySpec,
         image_candidate::{BuildInputs, PolicySnapshot},
         refs::{KeyRef, LABEL_BASE_IMAGE},
     },
@@ -13,7 +13,10 @@ use crate::{
         error::{Class, Classified, WAIT},
         inputs,
     },
-    domain::digest::Digest,
+    domain::{
+        digest::Digest,
+        rules::{Expression, InvalidExpression},
+    },
     registry,
 };
 use kube::{Api, ResourceExt, api::ListParams};
@@ -42,6 +45,16 @@ pub enum Error {
     /// A policy is missing.
     #[error("ValidationPolicy {0:?} is not in this namespace: create it, or change spec.policyRefs")]
     PolicyMissing(String),
+    /// A rule of a policy cannot be read.
+    #[error("ValidationPolicy {policy:?}, rule {rule:?}: {why}. Nothing is built before it is corrected")]
+    InvalidRule {
+        /// The policy.
+        policy: String,
+        /// The rule.
+        rule: String,
+        /// What is wrong.
+        why: InvalidExpression,
+    },
     /// A ConfigMap, Secret, or a key of one.
     #[error(transparent)]
     Input(#[from] inputs::Error),
@@ -63,6 +76,7 @@ impl Classified for Error {
     fn reason(&self) -> &'static str {
         match self {
             Self::PolicyMissing(_) => "PolicyMissing",
+            Self::InvalidRule { .. } => "InvalidRule",
             Self::Input(error) => error.reason(),
             Self::TagMissing { .. } => "TagMissing",
             Self::Registry(error) => error.reason(),
@@ -72,7 +86,7 @@ impl Classified for Error {
 
     fn class(&self) -> Class {
         match self {
-            Self::PolicyMissing(_) | Self::TagMissing { .. } => Class::Waiting(WAIT),
+            Self::PolicyMissing(_) | Self::InvalidRule { .. } | Self::TagMissing { .. } => Class::Waiting(WAIT),
             Self::Input(error) => error.class(),
             Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
             Self::Api(_) => Class::Transient,
@@ -154,6 +168,7 @@ async fn policies(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<Po
     for reference in &base.spec.policy_refs {
         let missing = || Error::PolicyMissing(reference.name.clone());
         let spec = api.get_opt(&reference.name).await?.ok_or_else(missing)?.spec;
+        check_rules(&reference.name, &spec)?;
         let mut files = BTreeMap::new();
         for check in &spec.checks {
             let mut own = check.inline_files();
@@ -172,6 +187,18 @@ async fn policies(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<Po
         });
     }
     Ok(snapshots)
+}
+
+/// Every rule must be readable before anything is built.
+fn check_rules(policy: &str, spec: &ValidationPolicySpec) -> Result<(), Error> {
+    for rule in &spec.rules {
+        Expression::parse(&rule.expression).map_err(|why| Error::InvalidRule {
+            policy: policy.to_owned(),
+            rule: rule.name.clone(),
+            why,
+        })?;
+    }
+    Ok(())
 }
 
 async fn build_inputs(base: &BaseImage, wish: &Wish, state: &State) -> Result<BuildInputs, Error> {

@@ -4,7 +4,12 @@ mod page;
 
 use super::{plan::Action, validate::Wish};
 use crate::{
-    api::{ImageCandidate, image_candidate::Promoted, refs::ANNOTATION_URGENT},
+    api::{
+        ImageCandidate,
+        image_candidate::{PolicySnapshot, Promoted},
+        refs::ANNOTATION_URGENT,
+        validation_policy::Enforcement,
+    },
     controllers::{
         context::Context,
         error::{Class, Classified},
@@ -334,7 +339,13 @@ async fn stored_reports(
     let mut reports = Vec::new();
     for check in candidate.status.iter().flat_map(|status| &status.checks) {
         let lost = || Error::Lost(format!("the report of check {}", check.name));
-        let digest = check.report.as_ref().ok_or_else(lost)?;
+        let Some(digest) = check.report.as_ref() else {
+            if check.enforced {
+                return Err(lost());
+            }
+            // A check that is only reported may have come to nothing.
+            continue;
+        };
         reports.push(evidence::fetch_whole_report(&ctx.registry, &wish.staging, digest, &check.name, auth).await?);
     }
     Ok(reports)
@@ -343,20 +354,24 @@ async fn stored_reports(
 /// What the promotion attests: this verifier, these policies, passed. Its time is the candidate's, so that a second try
 /// writes the same bytes.
 fn summary(candidate: &ImageCandidate, wish: &Wish) -> vsa::VerificationSummary {
-    let policies = serde_json::to_vec(&candidate.spec.policies).unwrap_or_default();
-    let names: Vec<_> = candidate
-        .spec
-        .policies
-        .iter()
-        .map(|policy| policy.name.as_str())
+    let enforced = |policy: &&PolicySnapshot| policy.spec.enforcement == Enforcement::Enforce;
+    let policies: Vec<_> = candidate.spec.policies.iter().filter(enforced).collect();
+    let names: Vec<_> = policies.iter().map(|policy| policy.name.as_str()).collect();
+    // What is only reported attests nothing.
+    let mut levels: Vec<String> = names
+        .first()
+        .map(|_| "REPAVE_POLICY_PASSED".to_owned())
+        .into_iter()
         .collect();
-    let mut levels = vec!["REPAVE_POLICY_PASSED".to_owned()];
+    let policies = serde_json::to_vec(&policies).unwrap_or_default();
     for (tool, level) in [
         (ToolName::Openscap, "REPAVE_OPENSCAP_PASSED"),
         (ToolName::Grype, "REPAVE_VULNERABILITIES_PASSED"),
         (ToolName::Trivy, "REPAVE_VULNERABILITIES_PASSED"),
     ] {
-        if wish.checks.iter().any(|check| check.tool == tool) && !levels.iter().any(|known| known == level) {
+        if wish.checks.iter().any(|check| check.enforced && check.tool == tool)
+            && !levels.iter().any(|known| known == level)
+        {
             levels.push(level.to_owned());
         }
     }

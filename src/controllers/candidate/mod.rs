@@ -4,7 +4,9 @@
 //! reconcile makes one step; the status that it writes wakes the next.
 
 mod apply;
+mod decision;
 mod jobs;
+mod judging;
 mod observe;
 mod plan;
 mod status;

@@ -7,7 +7,10 @@ pub mod self_tests;
 
 use self_tests::{SelfTest, Trusted};
 
-use super::validate::{PlannedCheck, Wish};
+use super::{
+    judging::{self, Judging},
+    validate::{PlannedCheck, Wish},
+};
 use crate::{
     api::{
         ImageCandidate, ImageCandidateStatus,
@@ -62,6 +65,8 @@ pub enum Stage {
         self_tests: Vec<SelfTest>,
         /// Each check, in the order of the policy.
         checks: Vec<(PlannedCheck, CheckState)>,
+        /// What the reports that have come are judged with.
+        judging: Box<Judging>,
     },
     /// Everything passed: it must be promoted.
     Promote(Digest),
@@ -282,7 +287,9 @@ async fn checks(
     } else {
         Vec::new()
     };
+    let judging = Box::new(judging::judging(ctx, candidate, wish, &image, &states).await?);
     Ok(Stage::Check {
+        judging,
         image,
         env,
         self_tests,

@@ -76,6 +76,7 @@ fn next_stage(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, sett
             env,
             self_tests,
             checks,
+            ..
         } => {
             let mut actions: Vec<Action> = self_tests
                 .iter()

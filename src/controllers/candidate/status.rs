@@ -2,6 +2,8 @@
 
 use super::{
     apply::Applied,
+    decision::{self, Broken},
+    judging::Judging,
     observe::{
         CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, Verification,
         self_tests::{SelfTest, Trusted},
@@ -23,13 +25,11 @@ use crate::{
         digest::Digest,
         report::Report,
         verdict::{self, Verdict},
+        waiver::Exceptions,
     },
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-/// Longest line for one finding, in characters: five findings of each check keep the status under 8 KiB.
-const FINDING_LINE: usize = 130;
 
 /// Condition: a tool did not reject its known-bad fixtures.
 pub const GATE_UNTRUSTED: &str = "GateUntrusted";
@@ -65,10 +65,11 @@ pub fn summarize(
             image,
             self_tests,
             checks,
+            judging,
             ..
         } => {
             draft.trusted(self_tests);
-            draft.checked(image, checks, applied, settings);
+            draft.checked(image, checks, applied, judging, settings);
         }
         Stage::Promote(_) => draft.promoted(applied),
     }
@@ -274,6 +275,7 @@ impl<'a> Draft<'a> {
         image: &Digest,
         checks: &[(PlannedCheck, CheckState)],
         applied: &Applied,
+        judging: &Judging,
         settings: &Settings,
     ) {
         for (check, state) in checks {
@@ -286,7 +288,7 @@ impl<'a> Draft<'a> {
         for (report, stored) in &applied.reports {
             if let Some((check, _)) = checks.iter().find(|(check, _)| check.name == report.check) {
                 let key = check.key(image, &settings.tools_image);
-                self.judge_report(check, report, stored, &key);
+                self.judge_report(check, report, stored, judging, &key);
             }
         }
         self.gate(Step::Validated, image, checks, false, applied);
@@ -294,23 +296,19 @@ impl<'a> Draft<'a> {
         self.headline();
     }
 
-    fn judge_report(&mut self, check: &PlannedCheck, report: &Report, stored: &Digest, key: &Digest) {
-        let judgement = verdict::judge(report, &check.gate, self.now);
-        self.status.checks.push(CheckSummary {
-            name: check.name.clone(),
-            verdict: judgement.verdict.as_str().to_owned(),
-            message: judgement.message.chars().take(300).collect(),
-            counts: judgement.counts,
-            evaluated: report.evaluated,
-            top: judgement
-                .worst
-                .iter()
-                .map(|finding| verdict::describe_finding(finding, FINDING_LINE))
-                .collect(),
-            report: Some(stored.clone()),
-            tool_millis: report.tool_millis,
-            key: Some(key.hex().to_owned()),
-        });
+    fn judge_report(
+        &mut self,
+        check: &PlannedCheck,
+        report: &Report,
+        stored: &Digest,
+        judging: &Judging,
+        key: &Digest,
+    ) {
+        let exceptions: Exceptions = judging.waivers.iter().cloned().collect();
+        let judgement = verdict::judge(report, &check.gate, &exceptions, self.now);
+        decision::note(&mut self.status, report, &judgement, judging);
+        let summary = decision::summary(check, report, &judgement, stored, key);
+        self.status.checks.push(summary);
     }
 
     fn judge_missing(&mut self, check: &PlannedCheck, message: &str) {
@@ -319,10 +317,15 @@ impl<'a> Draft<'a> {
             verdict: Verdict::Error.as_str().to_owned(),
             message: format!("no report after {MAX_ATTEMPTS} attempts: {message}")
                 .chars()
-                .take(300)
+                .take(decision::CHECK_MESSAGE)
                 .collect(),
             counts: std::collections::BTreeMap::new(),
             evaluated: 0,
+            passed: 0,
+            enforced: check.enforced,
+            waived: 0,
+            suppressed: 0,
+            database_built: None,
             top: Vec::new(),
             report: None,
             tool_millis: 0,
@@ -369,15 +372,31 @@ impl<'a> Draft<'a> {
             );
             return;
         }
-        if let Some((reason, message)) = refusal(self.wish, &judged) {
+        // Rules look at all results, so Validated waits for the scans where there are any.
+        let rules = if scans { Vec::new() } else { self.broken_rules() };
+        if !scans && !self.wish.rules.is_empty() && self.status.checks.len() < self.wish.checks.len() {
+            self.running(
+                step,
+                "RulesWaiting",
+                "its own checks are done; the rules look at all results, and scans still run",
+            );
+            return;
+        }
+        if let Some((reason, message)) = refusal(self.wish, &judged, &rules) {
             self.conditions.set(step.as_str(), Truth::False, reason, message);
             self.begin(step);
         } else {
-            let passed: Vec<_> = judged.iter().map(|s| format!("{}: {}", s.name, s.message)).collect();
-            let message = if passed.is_empty() {
+            let mut said: Vec<_> = judged.iter().map(describe_passed).collect();
+            said.extend(
+                rules
+                    .iter()
+                    .map(|rule| format!("rule {}: {} (Audit: keeps nothing out)", rule.name, rule.message)),
+            );
+            said.extend(self.difference());
+            let message = if judged.is_empty() && self.wish.rules.is_empty() {
                 "no check of this kind is demanded".to_owned()
             } else {
-                passed.join("; ")
+                said.join("; ")
             };
             self.done(step, "ChecksPassed", message);
         }
@@ -386,27 +405,46 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// The rules that do not hold; none while a check is not judged.
+    fn broken_rules(&self) -> Vec<Broken> {
+        if self.status.checks.len() < self.wish.checks.len() {
+            return Vec::new();
+        }
+        decision::broken(self.wish, &self.status, self.now)
+    }
+
+    fn difference(&self) -> Option<String> {
+        let known = self.status.difference.as_ref()?;
+        Some(format!("against {}: {}", known.since, known.summary))
+    }
+
     /// What the table and the kstatus trio say while and after the checks.
     fn headline(&mut self) {
         let failed: Vec<_> = self
             .status
             .checks
             .iter()
-            .filter(|s| s.verdict != Verdict::Passed.as_str())
+            .filter(|s| s.enforced && s.verdict != Verdict::Passed.as_str())
             .collect();
-        self.status.failed_checks =
-            (!failed.is_empty()).then(|| failed.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", "));
+        let rules = self.broken_rules();
+        let enforced: Vec<&Broken> = rules.iter().filter(|rule| rule.enforced).collect();
+        let names = failed.iter().map(|s| s.name.clone());
+        let names: Vec<_> = names
+            .chain(enforced.iter().map(|rule| format!("rule {}", rule.name)))
+            .collect();
+        self.status.failed_checks = (!names.is_empty()).then(|| names.join(", "));
         if self.status.checks.len() < self.wish.checks.len() {
             return;
         }
-        let step = if failed.iter().all(|s| self.is_scan(&s.name)) {
+        let step = if enforced.is_empty() && failed.iter().all(|s| self.is_scan(&s.name)) {
             Step::Scanned
         } else {
             Step::Validated
         };
-        let only_findings = failed.iter().all(|s| s.verdict == Verdict::Failed.as_str());
+        let only_findings =
+            failed.iter().all(|s| s.verdict == Verdict::Failed.as_str()) && enforced.iter().all(|rule| !rule.error);
         let owned: Vec<CheckSummary> = failed.into_iter().cloned().collect();
-        if let Some((reason, message)) = refusal(self.wish, &owned) {
+        if let Some((reason, message)) = refusal(self.wish, &owned, &rules) {
             let result = if only_findings {
                 CandidateResult::Rejected
             } else {
@@ -459,10 +497,13 @@ impl<'a> Draft<'a> {
             self.running(Step::Promoted, "Promoting", "being copied to production");
             return;
         };
-        let message = format!(
+        let mut message = format!(
             "{}@{} is signed and released as {}",
             promoted.repository, promoted.digest, promoted.tag
         );
+        if let Some(difference) = self.difference() {
+            message = format!("{message}; {difference}");
+        }
         self.status.promoted = Some(promoted.clone());
         self.done(Step::Promoted, "Promoted", message.clone());
         self.status.result = Some(CandidateResult::Passed);
@@ -476,20 +517,25 @@ impl<'a> Draft<'a> {
 }
 
 /// Why a gate stays shut: what failed, then what could not be judged, then the worst findings.
-fn refusal(wish: &Wish, judged: &[CheckSummary]) -> Option<(&'static str, String)> {
+fn refusal(wish: &Wish, judged: &[CheckSummary], rules: &[Broken]) -> Option<(&'static str, String)> {
     let shut: Vec<_> = judged
         .iter()
-        .filter(|s| s.verdict != Verdict::Passed.as_str())
+        .filter(|s| s.enforced && s.verdict != Verdict::Passed.as_str())
         .collect();
-    if shut.is_empty() {
-        return None;
-    }
+    let rules: Vec<_> = rules.iter().filter(|rule| rule.enforced).collect();
     let reason = if shut.iter().any(|s| s.verdict == Verdict::Failed.as_str()) {
         "ChecksFailed"
-    } else {
+    } else if !shut.is_empty() {
         "ChecksNotTrusted"
+    } else if rules.iter().any(|rule| rule.error) {
+        "RuleError"
+    } else if !rules.is_empty() {
+        "RulesFailed"
+    } else {
+        return None;
     };
-    let lines: Vec<_> = shut.iter().map(|s| describe_check(s)).collect();
+    let mut lines: Vec<_> = shut.iter().map(|s| describe_check(s)).collect();
+    lines.extend(rules.iter().map(|rule| format!("rule {}: {}", rule.name, rule.message)));
     let top: Vec<_> = shut.iter().flat_map(|s| s.top.iter().map(String::as_str)).collect();
     let top = if top.is_empty() {
         String::new()
@@ -505,6 +551,15 @@ fn refusal(wish: &Wish, judged: &[CheckSummary]) -> Option<(&'static str, String
             wish.namespace,
         ),
     ))
+}
+
+/// A check that keeps nothing out: it passed, or it is only reported.
+fn describe_passed(summary: &CheckSummary) -> String {
+    if summary.verdict == Verdict::Passed.as_str() {
+        format!("{}: {}", summary.name, summary.message)
+    } else {
+        format!("{} (Audit: keeps nothing out)", describe_check(summary))
+    }
 }
 
 fn describe_check(summary: &CheckSummary) -> String {

@@ -23,6 +23,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::PodSpec};
 use serde_json::json;
 
+mod decision;
+
 fn settings() -> Settings {
     let image = |name: &str| {
         format!("r.local:5000/{name}@{}", Digest::of(name.as_bytes()))
@@ -128,6 +130,7 @@ fn checking(state: impl Fn(&str, ToolName) -> CheckState) -> Observed {
             env: vec!["PATH=/bin".into()],
             self_tests: Vec::new(),
             checks,
+            judging: Box::default(),
         },
     }
 }

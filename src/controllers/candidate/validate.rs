@@ -3,7 +3,8 @@
 use crate::{
     api::{
         ImageCandidate,
-        validation_policy::{Check, ContainerCheck, ResultFormat, Scanner},
+        image_candidate::PolicySnapshot,
+        validation_policy::{Check, ContainerCheck, Enforcement, ResultFormat, Scanner},
     },
     controllers::error::{Class, Classified},
     domain::{
@@ -40,6 +41,23 @@ pub struct Wish {
     pub violations: Vec<containerfile::Violation>,
     /// The checks of all policies.
     pub checks: Vec<PlannedCheck>,
+    /// The rules of all policies.
+    pub rules: Vec<PlannedRule>,
+}
+
+/// A condition over the results of all checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedRule {
+    /// Name, made as that of a check.
+    pub name: String,
+    /// The policy that it is of.
+    pub policy: String,
+    /// The expression, in CEL.
+    pub expression: String,
+    /// What is said when it does not hold.
+    pub message: String,
+    /// Whether it keeps the candidate out.
+    pub enforced: bool,
 }
 
 /// One check with everything that its Job and its gate need.
@@ -53,6 +71,8 @@ pub struct PlannedCheck {
     pub tool: ToolName,
     /// What opens its gate.
     pub gate: Gate,
+    /// Whether it keeps the candidate out when it does not pass; otherwise it is only reported.
+    pub enforced: bool,
     /// The files that it needs: a gossfile, a tailoring, VEX documents.
     pub files: BTreeMap<String, String>,
     /// The vulnerability database, by digest; observed, not wished.
@@ -129,6 +149,7 @@ pub fn validate(candidate: &ImageCandidate) -> Result<Wish, Error> {
         containerfile,
         violations: containerfile::violations(&spec.build.containerfile),
         checks: checks(candidate)?,
+        rules: rules(candidate),
     })
 }
 
@@ -141,11 +162,7 @@ fn checks(candidate: &ImageCandidate) -> Result<Vec<PlannedCheck>, Error> {
                 policy: policy.name.clone(),
                 check: check.name.clone(),
             };
-            let name = if policies.len() == 1 {
-                check.name.clone()
-            } else {
-                format!("{}.{}", policy.name, check.name)
-            };
+            let name = full_name(policies, policy, &check.name);
             let tool = tool_of(check).ok_or_else(tool_error)?;
             let files = policy.files.get(&check.name).cloned().unwrap_or_default();
             checks.push(PlannedCheck {
@@ -153,12 +170,38 @@ fn checks(candidate: &ImageCandidate) -> Result<Vec<PlannedCheck>, Error> {
                 spec: check.clone(),
                 tool,
                 gate: gate_of(check),
+                enforced: policy.spec.enforcement == Enforcement::Enforce,
                 files,
                 database: None,
             });
         }
     }
     Ok(checks)
+}
+
+/// With several policies a name carries the policy's.
+fn full_name(policies: &[PolicySnapshot], policy: &PolicySnapshot, name: &str) -> String {
+    if policies.len() == 1 {
+        name.to_owned()
+    } else {
+        format!("{}.{name}", policy.name)
+    }
+}
+
+fn rules(candidate: &ImageCandidate) -> Vec<PlannedRule> {
+    let policies = &candidate.spec.policies;
+    let rules = policies
+        .iter()
+        .flat_map(|policy| policy.spec.rules.iter().map(move |rule| (policy, rule)));
+    rules
+        .map(|(policy, rule)| PlannedRule {
+            name: full_name(policies, policy, &rule.name),
+            policy: policy.name.clone(),
+            expression: rule.expression.clone(),
+            message: rule.message.clone(),
+            enforced: policy.spec.enforcement == Enforcement::Enforce,
+        })
+        .collect()
 }
 
 fn tool_of(check: &Check) -> Option<ToolName> {
@@ -191,5 +234,11 @@ fn gate_of(check: &Check) -> Gate {
         minimum_evaluated: u64::from(minimum.unwrap_or(1)),
         only_fixable: scan.is_some_and(|scan| scan.only_fixable),
         database_max_age: scan.map(|scan| scan.database_max_age.signed()),
+        deny_known_exploited: scan.is_some_and(|scan| !scan.allow_known_exploited),
+        // The policy says percent, reports carry hundredths of one.
+        epss_at_least: scan
+            .and_then(|scan| scan.epss_at_least)
+            .map(|percent| u16::try_from(percent.saturating_mul(100)).unwrap_or(u16::MAX)),
+        allow_end_of_life: scan.is_some_and(|scan| scan.allow_end_of_life),
     }
 }

@@ -116,6 +116,8 @@ label! {
         RepavePlan => "RepavePlan",
         /// RepaveRun.
         RepaveRun => "RepaveRun",
+        /// Waiver.
+        Waiver => "Waiver",
         /// AdmissionList.
         AdmissionList => "AdmissionList",
         /// Job.

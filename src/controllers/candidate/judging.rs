@@ -1,0 +1,155 @@
+//! Reads what a judgement takes besides the reports: the namespace's waivers, and what the release before had. Reads only.
+//!
+//! Waivers must be readable, because a candidate is judged once. The release before only informs: whatever of it cannot be
+//! read is "not known" and keeps nothing up.
+
+use super::{
+    observe::{CheckState, Error, JobState},
+    validate::{PlannedCheck, Wish},
+};
+use crate::{
+    api::{BaseImage, ImageCandidate, Waiver},
+    controllers::{context::Context, error::one_line, inputs, waiver},
+    domain::{digest::Digest, report::Report, waiver::Suppression},
+    evidence,
+};
+use kube::{Api, api::ListParams, core::DeserializeGuard};
+use std::collections::BTreeMap;
+
+/// Most waivers of a namespace that are read; those beyond have no effect, so that a flood of them opens nothing.
+const MAX_WAIVERS: u32 = 500;
+
+/// What a judgement takes besides the reports.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Judging {
+    /// The waivers that are about this image, whatever the time is.
+    pub waivers: Vec<Suppression>,
+    /// The release before.
+    pub previous: Previous,
+}
+
+/// The release before.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Previous {
+    /// There is none.
+    #[default]
+    None,
+    /// There is one and it cannot be read.
+    NotKnown,
+    /// What it had.
+    Known {
+        /// Its candidate.
+        candidate: String,
+        /// Its checks that are judged now, by name.
+        checks: BTreeMap<String, Before>,
+    },
+}
+
+/// One check of the release before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Before {
+    /// Its report.
+    pub report: Box<Report>,
+    /// How many findings were waived.
+    pub waived: u32,
+}
+
+/// Reads it; nothing where no report has come.
+pub async fn judging(
+    ctx: &Context,
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    image: &Digest,
+    checks: &[(PlannedCheck, CheckState)],
+) -> Result<Judging, Error> {
+    let delivered = |state: &CheckState| matches!(state, CheckState::Job(JobState::Delivered(_)));
+    let now: Vec<&PlannedCheck> = checks
+        .iter()
+        .filter(|(_, s)| delivered(s))
+        .map(|(check, _)| check)
+        .collect();
+    if now.is_empty() {
+        return Ok(Judging::default());
+    }
+    let previous = previous(ctx, candidate, wish, &now).await.unwrap_or_else(|error| {
+        tracing::warn!(
+            candidate = wish.name,
+            error = one_line(&error),
+            "the release before cannot be read"
+        );
+        Previous::NotKnown
+    });
+    Ok(Judging {
+        waivers: waivers(ctx, candidate, wish, image).await?,
+        previous,
+    })
+}
+
+async fn waivers(
+    ctx: &Context,
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    image: &Digest,
+) -> Result<Vec<Suppression>, Error> {
+    let list = Api::<DeserializeGuard<Waiver>>::namespaced(ctx.client.clone(), &wish.namespace)
+        .list(&ListParams::default().limit(MAX_WAIVERS))
+        .await?;
+    if list.metadata.continue_.is_some_and(|more| !more.is_empty()) {
+        tracing::warn!(
+            namespace = wish.namespace,
+            "more than {MAX_WAIVERS} waivers: the others have no effect"
+        );
+    }
+    let spec = &candidate.spec;
+    let readable = list.items.into_iter().filter_map(|guarded| guarded.0.ok());
+    Ok(readable
+        .flat_map(|waiver| waiver::validate::suppressions(&waiver, &spec.base_image, &[image, &spec.source_digest]))
+        .collect())
+}
+
+async fn previous(
+    ctx: &Context,
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    now: &[&PlannedCheck],
+) -> Result<Previous, Error> {
+    let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &wish.namespace);
+    let base = bases.get_opt(&candidate.spec.base_image).await?;
+    let Some(released) = base.and_then(|base| base.status).and_then(|status| status.released) else {
+        return Ok(Previous::None);
+    };
+    let candidates = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &wish.namespace);
+    let Some(before) = candidates.get_opt(&released.candidate).await? else {
+        return Ok(Previous::NotKnown);
+    };
+    let auth = inputs::registry_auth(ctx, &wish.namespace, before.spec.promote.push_secret_ref.as_ref()).await?;
+    let mut checks = BTreeMap::new();
+    let summaries = before.status.iter().flat_map(|status| &status.checks);
+    for summary in summaries {
+        let check = now.iter().find(|check| check.name == summary.name);
+        let (Some(check), Some(artifact)) = (check, &summary.report) else {
+            continue;
+        };
+        let json = match evidence::fetch_report(&ctx.registry, &before.spec.staging, artifact, &auth).await {
+            Ok(json) => json,
+            Err(error) => {
+                tracing::warn!(
+                    candidate = wish.name,
+                    check = summary.name,
+                    error = one_line(&error),
+                    "a report of the release before cannot be read"
+                );
+                continue;
+            }
+        };
+        let report = serde_json::from_slice::<Report>(&json).ok();
+        if let Some(report) = report.and_then(|r| r.validate(&check.name, &released.digest, check.tool).ok()) {
+            let (report, waived) = (Box::new(report), summary.waived);
+            checks.insert(check.name.clone(), Before { report, waived });
+        }
+    }
+    Ok(Previous::Known {
+        candidate: released.candidate,
+        checks,
+    })
+}
