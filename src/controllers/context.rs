@@ -4,7 +4,11 @@ use super::backoff::Backoff;
 use crate::{
     domain::image_ref::ImageRef,
     registry,
-    runtime::{args::ControllerArgs, client::Clients, metrics::Metrics},
+    runtime::{
+        args::{CandidateRoot, ControllerArgs},
+        client::Clients,
+        metrics::Metrics,
+    },
 };
 use jiff::Timestamp;
 use kube::runtime::events::{Recorder, Reporter};
@@ -21,6 +25,8 @@ pub struct Settings {
     pub runner_image: ImageRef,
     /// Registries that are spoken to without TLS.
     pub insecure_registries: BTreeSet<String>,
+    /// How OpenSCAP sees the candidate's files.
+    pub candidate_root: CandidateRoot,
 }
 
 /// What every reconcile may use.
@@ -70,6 +76,7 @@ impl Context {
             builder_image: args.builder_image.clone(),
             runner_image: args.runner_image.clone(),
             insecure_registries: insecure,
+            candidate_root: args.candidate_root,
         };
         Ok(Self {
             client: clients.requests.clone(),

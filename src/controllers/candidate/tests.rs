@@ -18,6 +18,7 @@ use crate::{
         report::{Finding, Outcome, Report, Severity, Tool, ToolName},
     },
     runner::frame::Delivery,
+    runtime::args::CandidateRoot,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::PodSpec};
@@ -34,6 +35,7 @@ fn settings() -> Settings {
         builder_image: image("builder"),
         runner_image: image("operator"),
         insecure_registries: ["r.local:5000".to_owned()].into(),
+        candidate_root: CandidateRoot::ImageVolume,
     }
 }
 
