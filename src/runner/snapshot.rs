@@ -248,7 +248,7 @@ fn contained(root: &Path, path: &Path, target: &Path) -> Result<PathBuf, Failure
     let leading = down.iter().take_while(|part| is_up(part)).count();
     let (ups, rest) = down.split_at(leading);
     let ups = if absolute { depth } else { ups.len().min(depth) };
-    let Some(last_up) = rest.iter().rposition(|part| is_up(part)) else {
+    let Some(last_up) = rest.iter().rposition(is_up) else {
         let up = std::iter::repeat_n(Component::ParentDir, ups);
         let written: PathBuf = up.chain(rest.iter().copied()).collect();
         return Ok(if written.as_os_str().is_empty() {

@@ -335,11 +335,15 @@ async fn results_that_are_huge_or_of_another_benchmark_are_an_error() {
     for (script, words) in [
         (
             "cp results.xml \"$8\"; truncate -s 65M \"$8\"; exit 0",
-            "cannot read the output",
+            "more than 67108864 bytes of results file",
         ),
         (
             "printf '<a>' > \"$8\"; head -c 70000000 /dev/zero | tr '\\0' ' ' >> \"$8\"; exit 0",
             "more than 67108864 bytes of results file",
+        ),
+        (
+            "cp results.xml \"$8\"; truncate -s 1M \"$8\"; exit 0",
+            "text outside of its root element",
         ),
         (
             "sed s/0.1.82/0.1.99/ results.xml > \"$8\"; exit 0",

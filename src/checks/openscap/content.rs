@@ -213,13 +213,17 @@ fn refuse_unreadable(root: &Path, path: &Path) -> Result<(), ReadError> {
     }
     match fs::File::open(&full) {
         Ok(_) => Ok(()),
-        Err(error) => Err(ReadError::Unsupported {
-            tool: TOOL,
-            why: format!(
-                "/{} cannot be read ({error}), and a rule would take it for empty: the check needs root with CAP_DAC_OVERRIDE",
-                path.display()
-            ),
-        }),
+        Err(error) => Err(unreadable(path, &error)),
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> ReadError {
+    ReadError::Unsupported {
+        tool: TOOL,
+        why: format!(
+            "/{} cannot be read ({error}), and a rule would take it for empty: the check needs root with CAP_DAC_OVERRIDE",
+            path.display()
+        ),
     }
 }
 
@@ -338,6 +342,21 @@ mod tests {
             );
             fs::remove_file(link).unwrap();
         }
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_unsupported() {
+        // Root reads everything, so the refusal itself is looked at.
+        let root = root(&[("etc/passwd", "")]);
+        refuse_unreadable(root.path(), Path::new("etc/passwd")).unwrap();
+        let error = unreadable(Path::new("etc/shadow"), &std::io::ErrorKind::PermissionDenied.into());
+        assert!(matches!(error, ReadError::Unsupported { .. }));
+        assert!(
+            error
+                .to_string()
+                .contains("/etc/shadow cannot be read (permission denied)"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -51,7 +51,7 @@ const CHROOT_PROBES: &[&str] = &[
 ];
 
 /// The reason for what the user's tailoring deselects.
-pub const BY_POLICY: &str = "left out by your tailoring";
+pub const BY_POLICY: &str = "by your tailoring";
 
 /// More of anything than a data stream has: a bound on memory.
 const MAX_NODES: usize = 200_000;

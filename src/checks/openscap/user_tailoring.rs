@@ -99,26 +99,10 @@ impl Sink for Reading {
             ([], "Tailoring") => namespace(start)?,
             ([], other) => return Err(user_error(format!("expected an element Tailoring, found {other:?}"))),
             (["Tailoring"], "Profile") => self.profile(start)?,
-            (["Tailoring"], "benchmark" | "status" | "dc-status" | "version" | "metadata")
-            | (["Tailoring", "Profile"], "title" | "description" | "reference" | "status" | "dc-status" | "version")
-            | (["Tailoring", "Profile"], "metadata")
-            | (["Tailoring", "Profile", "select" | "refine-value" | "refine-rule"], "remark") => {}
             (["Tailoring", "Profile"], "select" | "set-value" | "refine-value" | "refine-rule") => {
                 self.change(name, start)?;
             }
-            // What people write about it, whatever it is.
-            (["Tailoring", "metadata" | "status" | "dc-status" | "version", ..], _)
-            | (
-                [
-                    "Tailoring",
-                    "Profile",
-                    "title" | "description" | "reference" | "metadata",
-                    ..,
-                ],
-                _,
-            )
-            | (["Tailoring", "Profile", "status" | "dc-status" | "version", ..], _)
-            | (["Tailoring", "Profile", _, "remark", ..], _) => {}
+            (path, name) if is_prose(path, name) => {}
             (path, other) => {
                 return Err(user_error(format!(
                     "{other:?} in {:?} is not read: only select, set-value, refine-value and refine-rule of one Profile are",
@@ -204,6 +188,28 @@ impl Reading {
     }
 }
 
+/// What people write about a tailoring: it changes nothing, whatever it is.
+fn is_prose(path: &[&str], name: &str) -> bool {
+    let rest = match path {
+        ["Tailoring", "Profile", rest @ ..] => rest,
+        ["Tailoring", rest @ ..] => rest,
+        _ => return false,
+    };
+    let first = rest.first().copied().unwrap_or(name);
+    let is_remark = matches!(rest.get(1).copied().or(rest.first().map(|_| name)), Some("remark"));
+    let words = [
+        "benchmark",
+        "title",
+        "description",
+        "reference",
+        "status",
+        "dc-status",
+        "version",
+        "metadata",
+    ];
+    words.contains(&first) || (is_remark && matches!(first, "select" | "refine-value" | "refine-rule"))
+}
+
 fn selected(word: Option<&str>, id: &str) -> Result<bool, ReadError> {
     match word {
         Some("true" | "1") => Ok(true),
@@ -216,12 +222,12 @@ fn selected(word: Option<&str>, id: &str) -> Result<bool, ReadError> {
 
 fn refined(id: String, start: &BytesStart<'_>) -> Result<Change, ReadError> {
     let severity = attribute(start, "severity");
-    if let Some(odd) = severity.as_deref() {
-        if !matches!(odd, "high" | "medium" | "low" | "info" | "unknown") {
-            return Err(user_error(format!(
-                "refine-rule {id}: expected severity high, medium, low, info or unknown, found {odd:?}"
-            )));
-        }
+    if let Some(odd) = severity.as_deref()
+        && !matches!(odd, "high" | "medium" | "low" | "info" | "unknown")
+    {
+        return Err(user_error(format!(
+            "refine-rule {id}: expected severity high, medium, low, info or unknown, found {odd:?}"
+        )));
     }
     Ok(Change::RefineRule {
         id,

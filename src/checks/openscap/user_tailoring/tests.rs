@@ -104,9 +104,8 @@ fn whatever_is_not_understood_is_refused_with_words() {
 
 #[test]
 fn hostile_tailorings_are_refused_within_bounds() {
-    let many: String = (0..=MAX_CHANGES)
-        .map(|n| format!("<select idref=\"r{n}\" selected=\"false\"/>"))
-        .collect();
+    let select = |n| format!("<select idref=\"r{n}\" selected=\"false\"/>");
+    let many = (0..=MAX_CHANGES).map(select).collect::<Vec<_>>().concat();
     let long = format!("<set-value idref=\"v\">{}</set-value>", "x".repeat(MAX_VALUE + 1));
     let deep = format!("<title>{}{}</title>", "<a>".repeat(300), "</a>".repeat(300));
     for (xml, words) in [
@@ -115,7 +114,7 @@ fn hostile_tailorings_are_refused_within_bounds() {
         (with(&deep), "nested too deeply"),
         (with("<title>&bomb;</title>"), "unknown entity"),
         (format!("<!DOCTYPE a [<!ENTITY b \"c\">]>{}", with("")), "DTD"),
-        (with("")[..60].to_owned(), "ends in the middle"),
+        (with("").replace("</Tailoring>", ""), "ends in the middle"),
     ] {
         assert!(refused(&xml).contains(words), "{}", refused(&xml));
     }
