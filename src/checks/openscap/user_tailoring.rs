@@ -190,10 +190,8 @@ impl Reading {
 
 /// What people write about a tailoring: it changes nothing, whatever it is.
 fn is_prose(path: &[&str], name: &str) -> bool {
-    let rest = match path {
-        ["Tailoring", "Profile", rest @ ..] => rest,
-        ["Tailoring", rest @ ..] => rest,
-        _ => return false,
+    let (["Tailoring", "Profile", rest @ ..] | ["Tailoring", rest @ ..]) = path else {
+        return false;
     };
     let first = rest.first().copied().unwrap_or(name);
     let is_remark = matches!(rest.get(1).copied().or(rest.first().map(|_| name)), Some("remark"));
