@@ -295,6 +295,11 @@ fn validation_policy_refusals() -> Vec<Refusal> {
             "spec.checks[2].openscap.profile",
         ),
         refusal(
+            "/spec/checks/2/openscap/dataStream",
+            "../x.xml".into(),
+            "spec.checks[2].openscap.dataStream",
+        ),
+        refusal(
             "/spec/checks/2/openscap/minimumRules",
             0.into(),
             "spec.checks[2].openscap.minimumRules",

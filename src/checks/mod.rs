@@ -102,6 +102,8 @@ pub struct Parsed {
     pub database_built: Option<jiff::Timestamp>,
     /// Which database it was.
     pub database: Option<String>,
+    /// What else it counts, in one line for people.
+    pub summary: Option<String>,
     /// How many rules, tests or packages were really evaluated.
     pub evaluated: u64,
     /// How many of them were fine.
@@ -162,6 +164,7 @@ pub fn assemble(run: Run<'_>, read: Result<Parsed, ReadError>) -> Report {
         truncated: false,
         candidate_executed: run.candidate_executed,
         tool_millis: u64::try_from(run.took.as_millis()).unwrap_or(u64::MAX),
+        summary: parsed.summary,
         attachments: Vec::new(),
     };
     report.bounded()

@@ -4,7 +4,11 @@ use super::{backoff::Backoff, databases::Databases, slots::Slots, trust::Trust};
 use crate::{
     domain::{image_ref::ImageRef, queue},
     registry,
-    runtime::{args::ControllerArgs, client::Clients, metrics::Metrics},
+    runtime::{
+        args::{CandidateRoot, ControllerArgs},
+        client::Clients,
+        metrics::Metrics,
+    },
 };
 use jiff::Timestamp;
 use kube::runtime::events::{Recorder, Reporter};
@@ -27,6 +31,8 @@ pub struct Settings {
     pub database_interval: Duration,
     /// Registries that are spoken to without TLS.
     pub insecure_registries: BTreeSet<String>,
+    /// How OpenSCAP sees the candidate's files.
+    pub candidate_root: CandidateRoot,
 }
 
 /// What every reconcile may use.
@@ -85,6 +91,7 @@ impl Context {
             trivy_database: args.trivy_database.clone(),
             database_interval: args.database_interval.get(),
             insecure_registries: insecure,
+            candidate_root: args.candidate_root,
         };
         Ok(Self {
             client: clients.requests.clone(),

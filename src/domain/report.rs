@@ -211,6 +211,9 @@ pub struct Report {
     pub candidate_executed: bool,
     /// Milliseconds that the tool itself took.
     pub tool_millis: u64,
+    /// The tool's own counts that decide nothing, in one line for people: kinds of rules left out, the score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
     /// What travels and is kept with the report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_ATTACHMENTS))]
@@ -245,6 +248,7 @@ impl Report {
             truncated: false,
             candidate_executed: false,
             tool_millis: 0,
+            summary: None,
             attachments: Vec::new(),
         }
     }
@@ -261,6 +265,7 @@ impl Report {
             self.findings.truncate(MAX_FINDINGS);
             self.truncated = true;
         }
+        self.summary = self.summary.as_deref().map(bounded);
         for finding in &mut self.findings {
             finding.id = bounded(&finding.id);
             finding.title = bounded(&finding.title);

@@ -17,6 +17,7 @@ mod isolate;
 mod native;
 mod openscap;
 mod repack;
+mod snapshot;
 mod termination;
 mod transfer;
 
@@ -44,6 +45,8 @@ enum Step {
     Container(container::Args),
     /// Run OpenSCAP over the candidate's files.
     Openscap(openscap::Args),
+    /// Copy the files of the image that this container runs to a folder, running nothing of it.
+    Snapshot(snapshot::Args),
     /// Run Grype over an OCI layout.
     Grype(grype::Args),
     /// Copy an image from a registry into an OCI layout.
@@ -63,6 +66,7 @@ pub async fn run(args: Args) -> ExitCode {
         Step::GossChroot(args) => chroot::run(&args),
         Step::Container(args) => deliver::report(container::run(&args).await),
         Step::Openscap(args) => deliver::report(openscap::run(&args).await),
+        Step::Snapshot(args) => deliver::termination("snapshot", snapshot::run(&args)),
         Step::Grype(args) => deliver::report(grype::run(&args).await),
         Step::Pull(args) => deliver::termination("pull", Box::pin(transfer::pull(&args)).await),
         Step::Push(args) => deliver::termination("push", Box::pin(transfer::push(&args)).await),

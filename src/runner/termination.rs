@@ -53,6 +53,15 @@ pub enum Termination {
         /// How long it took.
         millis: u64,
     },
+    /// The candidate's files were copied to where they can be examined.
+    Copied {
+        /// How many files, folders and links.
+        entries: u64,
+        /// How many bytes.
+        bytes: u64,
+        /// How long it took.
+        millis: u64,
+    },
     /// Nothing could be delivered.
     Failed(Failed),
 }
@@ -222,7 +231,7 @@ impl Termination {
                     .collect();
             }
             Self::Built { tool, .. } => *tool = cut(tool, longest),
-            Self::Pulled { .. } | Self::Pushed { .. } | Self::Installed { .. } => {}
+            Self::Pulled { .. } | Self::Pushed { .. } | Self::Installed { .. } | Self::Copied { .. } => {}
         }
     }
 

@@ -43,6 +43,10 @@ pub struct ControllerArgs {
     #[arg(long = "insecure-registry", env = "REPAVE_INSECURE_REGISTRY", value_name = "HOST[:PORT]", value_delimiter = ',', value_parser = registry_host)]
     pub insecure_registries: Vec<String>,
 
+    /// How OpenSCAP sees the candidate's files: as an image volume in a user namespace, or as a copy where the cluster has no such thing
+    #[arg(long, env = "REPAVE_CANDIDATE_ROOT", default_value = "image-volume")]
+    pub candidate_root: CandidateRoot,
+
     /// Namespaces whose workloads may be patched; without it, all that a RepavePlan selects
     #[arg(long = "estate-namespace", env = "REPAVE_ESTATE_NAMESPACES", value_name = "NAMESPACE", value_delimiter = ',', value_parser = label_name)]
     pub estate_namespaces: Vec<String>,
@@ -99,6 +103,16 @@ pub struct ControllerArgs {
     /// Act without the lease; only right where a second replica cannot exist
     #[arg(long, env = "REPAVE_NO_LEADER_ELECTION")]
     pub no_leader_election: bool,
+}
+
+/// How OpenSCAP sees the candidate's files. Nothing of the candidate is executed either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum CandidateRoot {
+    /// A read-only image volume in a user namespace: needs both features of the cluster and its runtime.
+    #[default]
+    ImageVolume,
+    /// A copy that our runner makes in a container of the candidate's image.
+    Snapshot,
 }
 
 impl ControllerArgs {
@@ -231,6 +245,7 @@ mod tests {
         assert_eq!(args.lease_params().duration, Duration::from_secs(15));
         assert_eq!(args.lease_params().name, "repave-controller");
         assert_eq!((args.max_jobs, args.concurrency), (20, 8));
+        assert_eq!(args.candidate_root, CandidateRoot::ImageVolume);
         assert!(!args.no_leader_election && args.insecure_registries.is_empty() && args.estate_namespaces.is_empty());
     }
 
@@ -256,6 +271,7 @@ mod tests {
             ("--pod-namespace", "Repave", "a-z 0-9 -"),
             ("--lease-name", "a/../b", "as Kubernetes allows"),
             ("--log-format", "xml", "text, json"),
+            ("--candidate-root", "mount", "image-volume, snapshot"),
         ] {
             let error = parse(&[(flag, value)]).unwrap_err();
             assert!(error.contains(says), "{flag} {value}: {error}");

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenscapCheck {
-    /// Profile of the data stream for the candidate's OS, e.g. `cis_level1_server`.
-    #[schemars(length(max = 64), regex(pattern = r"^[A-Za-z0-9_]+$"))]
+    /// Profile of the data stream, e.g. `cis_level1_server` or `stig`; its full id is understood too.
+    #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
     pub profile: String,
     /// File name of the data stream in the tools image, e.g. `ssg-rhel9-ds.xml`; the one for the candidate's OS unless named.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -134,6 +134,7 @@ fn completed(check: &str, found: Examination) -> Report {
         truncated: false,
         candidate_executed: false,
         tool_millis: 0,
+        summary: None,
         attachments: Vec::new(),
     }
     .bounded()

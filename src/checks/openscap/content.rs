@@ -105,7 +105,7 @@ pub fn of(root: &Path) -> Result<Content, ReadError> {
 }
 
 /// The path of `path` inside `root` with every link resolved inside `root`; none when it does not exist.
-fn resolve(root: &Path, path: &Path) -> Option<PathBuf> {
+pub fn resolve(root: &Path, path: &Path) -> Option<PathBuf> {
     let mut todo: Vec<PathBuf> = reversed(path);
     let mut inside = PathBuf::new();
     let mut links = 0;
@@ -193,6 +193,7 @@ pub fn refuse_escaping_links(root: &Path) -> Result<(), ReadError> {
             }
             let entry = entry.map_err(|error| untrusted(format!("/{folder} cannot be listed: {error}")))?;
             let path = Path::new(folder).join(entry.file_name());
+            refuse_unreadable(root, &path)?;
             if escapes(root, &path) && !HARMLESS.iter().any(|harmless| path == Path::new(harmless)) {
                 return Err(untrusted(format!(
                     "/{} is an absolute link: OpenSCAP would follow it out of the image; make it relative",
@@ -202,6 +203,28 @@ pub fn refuse_escaping_links(root: &Path) -> Result<(), ReadError> {
         }
     }
     Ok(())
+}
+
+/// Refuses a file that a rule would read and that this process may not: to the rule it would be empty or absent.
+fn refuse_unreadable(root: &Path, path: &Path) -> Result<(), ReadError> {
+    let full = root.join(path);
+    if !fs::symlink_metadata(&full).is_ok_and(|meta| meta.is_file()) {
+        return Ok(());
+    }
+    match fs::File::open(&full) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(unreadable(path, &error)),
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> ReadError {
+    ReadError::Unsupported {
+        tool: TOOL,
+        why: format!(
+            "/{} cannot be read ({error}), and a rule would take it for empty: the check needs root with CAP_DAC_OVERRIDE",
+            path.display()
+        ),
+    }
 }
 
 /// Whether following this link with plain path rules leaves the root.
@@ -319,6 +342,21 @@ mod tests {
             );
             fs::remove_file(link).unwrap();
         }
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_unsupported() {
+        // Root reads everything, so the refusal itself is looked at.
+        let root = root(&[("etc/passwd", "")]);
+        refuse_unreadable(root.path(), Path::new("etc/passwd")).unwrap();
+        let error = unreadable(Path::new("etc/shadow"), &std::io::ErrorKind::PermissionDenied.into());
+        assert!(matches!(error, ReadError::Unsupported { .. }));
+        assert!(
+            error
+                .to_string()
+                .contains("/etc/shadow cannot be read (permission denied)"),
+            "{error}"
+        );
     }
 
     #[test]

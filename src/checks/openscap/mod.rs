@@ -2,12 +2,15 @@
 //!
 //! OpenSCAP fails open in four measured ways (wrong content, a missing root, partition probes, absolute symlinks), so
 //! nothing here believes its exit code or its score. [`content`] picks the data stream for the candidate's OS and
-//! refuses what a prefix scan cannot see; [`tailoring`] deselects what no image can answer; [`results`] counts what
-//! was really evaluated and demands the expected platform and profile.
+//! refuses what a prefix scan cannot see; [`tailoring`] deselects what no image can answer, and merges the user's
+//! [`user_tailoring`]; [`results`] counts what was really evaluated and demands the expected platform, benchmark and
+//! profile; [`test_result`] cuts out what is kept.
 
 pub mod content;
 pub mod results;
 pub mod tailoring;
+pub mod test_result;
+pub mod user_tailoring;
 mod xml;
 
 pub use results::{Expected, read};
@@ -37,8 +40,6 @@ pub struct Options {
     pub max_unknown: u64,
     /// The `Env` of the image's config: rules about PATH and friends read it.
     pub env: Vec<String>,
-    /// Rules that the policy leaves out, by their short ids. They count as not applicable, whatever they would say.
-    pub exclude_rules: Vec<String>,
 }
 
 impl Default for Options {
@@ -47,7 +48,6 @@ impl Default for Options {
             min_evaluated: 20,
             max_unknown: 1,
             env: Vec::new(),
-            exclude_rules: Vec::new(),
         }
     }
 }
@@ -63,16 +63,20 @@ pub struct Files<'a> {
     pub tailoring: &'a Path,
     /// Where the results go.
     pub results: &'a Path,
+    /// Where the page for people goes.
+    pub page: &'a Path,
     /// A directory that may be written to.
     pub work: &'a Path,
 }
 
-/// How `oscap` is called. No ARF: it doubles the time and carries the same results.
+/// How `oscap` is called. The page for people is made in the same run: made later from the results, all rules would be
+/// read again. No ARF: it doubles the time and carries the same results.
 pub fn invocation(files: &Files<'_>, options: &Options) -> Invocation {
     let mut args: Vec<OsString> = vec!["xccdf".into(), "eval".into()];
     args.extend(["--profile".into(), tailoring::PROFILE.into()]);
     args.extend(["--tailoring-file".into(), files.tailoring.into()]);
-    args.extend(["--results".into(), files.results.into(), files.datastream.into()]);
+    args.extend(["--results".into(), files.results.into()]);
+    args.extend(["--report".into(), files.page.into(), files.datastream.into()]);
     // A line end would start a variable of its own.
     let vars: Vec<&str> = options
         .env

@@ -6,7 +6,7 @@
 
 use super::{
     MAX_XML, Options, RULE_PREFIX, TOOL,
-    tailoring::Excluded,
+    tailoring::{Benchmark, Excluded, LeftOut},
     xml::{self, Sink, attribute},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     domain::report::{Finding, Severity},
 };
 use quick_xml::events::BytesStart;
-use std::{collections::HashMap, io::BufRead};
+use std::{collections::HashMap, fmt::Write as _, io::BufRead};
 
 /// More rules or results than a benchmark has: a bound on memory.
 const MAX_RULES: usize = 50_000;
@@ -26,6 +26,8 @@ const MAX_REMEDY: usize = 400;
 pub struct Expected<'a> {
     /// The platform that must have been recognised, e.g. `cpe:/o:debian:debian_linux:12`.
     pub platform: &'a str,
+    /// The benchmark that was evaluated.
+    pub benchmark: &'a Benchmark,
     /// The id of the profile that was evaluated.
     pub profile: &'a str,
     /// The profile that it was derived from, for people.
@@ -33,7 +35,7 @@ pub struct Expected<'a> {
     /// Rules whose result must not count, whatever it is.
     pub excluded: &'a Excluded,
     /// How many of them the profile had selected.
-    pub left_out: u64,
+    pub left_out: &'a LeftOut,
     /// The policy's bounds.
     pub options: &'a Options,
 }
@@ -60,6 +62,7 @@ enum Field {
     Description,
     Reference,
     Result,
+    Score,
 }
 
 #[derive(Default)]
@@ -79,6 +82,16 @@ struct Reading {
     scanner: String,
     profile: String,
     platforms: Vec<String>,
+    score: String,
+}
+
+/// What is counted besides.
+#[derive(Default)]
+struct Tally {
+    unknown: u64,
+    not_applicable: u64,
+    /// Rules that only a person can judge.
+    by_hand: u64,
 }
 
 /// Reads the results of one evaluation.
@@ -99,15 +112,53 @@ pub fn read(file: impl BufRead, expected: &Expected<'_>) -> Result<Parsed, ReadE
             reading.version,
             expected.base_profile
         )),
-        not_applicable: expected.left_out,
+        not_applicable: expected.left_out.values().sum(),
         ..Parsed::default()
     };
-    let mut unknown = 0;
+    let mut tally = Tally::default();
     for result in &reading.results {
-        reading.count(result, expected, &mut parsed, &mut unknown);
+        reading.count(result, expected, &mut parsed, &mut tally);
     }
-    bounds(&mut parsed, unknown, expected.options);
+    parsed.summary = Some(summary(&parsed, &tally, expected.left_out, &reading.score));
+    bounds(&mut parsed, tally.unknown, expected.options);
     Ok(parsed)
+}
+
+/// All counts in one line: what was evaluated, by severity; what was not, by kind; the score, for people only.
+fn summary(parsed: &Parsed, tally: &Tally, left_out: &LeftOut, score: &str) -> String {
+    let failed = |severity| {
+        let found = parsed.findings.iter().filter(|finding| finding.severity == severity);
+        let count = found.count() as u64;
+        // What could not be evaluated has no severity either, and did not fail.
+        let count = if severity == Severity::Unknown {
+            count.saturating_sub(tally.unknown)
+        } else {
+            count
+        };
+        (count > 0).then(|| format!("{count} {severity}"))
+    };
+    let by_severity: Vec<String> = Severity::ALL.into_iter().filter_map(failed).collect();
+    let failed = parsed.evaluated - parsed.passed;
+    let mut text = format!(
+        "{} rules evaluated: {} pass, {failed} fail",
+        parsed.evaluated, parsed.passed
+    );
+    // Writing to a String cannot fail.
+    if failed > 0 {
+        let _ = write!(text, " ({})", by_severity.join(", "));
+    }
+    let _ = write!(
+        text,
+        "; {} unknown; {} not applicable; {} for people to judge",
+        tally.unknown, tally.not_applicable, tally.by_hand
+    );
+    for (reason, count) in left_out {
+        let _ = write!(text, "; left out: {count} ({reason})");
+    }
+    if let Ok(score) = score.parse::<f64>() {
+        let _ = write!(text, "; score {score:.1}, which decides nothing");
+    }
+    text
 }
 
 fn bounds(parsed: &mut Parsed, unknown: u64, options: &Options) {
@@ -142,6 +193,17 @@ impl Reading {
                 expected.profile, self.profile
             ));
         }
+        let benchmark = Benchmark {
+            id: self.benchmark.clone(),
+            version: self.version.clone(),
+        };
+        if benchmark != *expected.benchmark {
+            let Benchmark { id, version } = expected.benchmark;
+            return untrusted(format!(
+                "expected benchmark {id} {version} as in the data stream, found {:?} {:?}",
+                benchmark.id, benchmark.version
+            ));
+        }
         let is_expected = |found: &str| {
             found
                 .strip_prefix(expected.platform)
@@ -157,7 +219,7 @@ impl Reading {
         Ok(())
     }
 
-    fn count(&self, result: &RuleResult, expected: &Expected<'_>, parsed: &mut Parsed, unknown: &mut u64) {
+    fn count(&self, result: &RuleResult, expected: &Expected<'_>, parsed: &mut Parsed, tally: &mut Tally) {
         let name = short(&result.rule);
         if expected.excluded.contains_key(&result.rule) {
             // It should have been deselected, and is counted in `left_out`; a vacuous pass must not count even if it
@@ -174,12 +236,19 @@ impl Reading {
                 parsed.findings.push(self.finding(result, None));
             }
             "unknown" => {
-                *unknown += 1;
+                tally.unknown += 1;
                 parsed
                     .findings
                     .push(self.finding(result, Some("could not be evaluated")));
             }
-            "notapplicable" | "notchecked" | "informational" => parsed.not_applicable += 1,
+            "notapplicable" => {
+                parsed.not_applicable += 1;
+                tally.not_applicable += 1;
+            }
+            "notchecked" | "informational" => {
+                parsed.not_applicable += 1;
+                tally.by_hand += 1;
+            }
             // Not in the profile at all.
             "notselected" => {}
             "error" => parsed.problems.push(format!("the rule {name} ended in an error")),
@@ -243,6 +312,7 @@ impl Reading {
                     .or(known.filter(|_| is_item).map(|prefix| format!("{prefix} {text}")));
             }
             (Field::Result, _, Some(result)) => result.result = shortened(&text, MAX_TITLE),
+            (Field::Score, _, _) => self.score = shortened(&text, MAX_TITLE),
             (Field::Title | Field::Description | Field::Reference | Field::Result, _, _) => {}
         }
     }
@@ -303,6 +373,7 @@ impl Sink for Reading {
                     result: String::new(),
                 });
             }
+            ("TestResult", "score") => self.collect(Field::Score),
             ("rule-result", "result") => self.collect(Field::Result),
             _ => {}
         }

@@ -5,7 +5,8 @@
 //! every defect planted. Must not be used for waivers: a waiver has an owner and an end, a tailoring has neither.
 
 use super::{
-    PROFILE_PREFIX, RULE_PREFIX,
+    PROFILE_PREFIX, RULE_PREFIX, TOOL,
+    user_tailoring::{Change, UserTailoring},
     xml::{self, Sink, attribute},
 };
 use crate::checks::ReadError;
@@ -36,6 +37,22 @@ const LIVE_PROBES: &[&str] = &[
 
 const OVAL: &str = "http://oval.mitre.org/XMLSchema/oval-definitions-5";
 
+/// Longest version of a benchmark, in bytes, give or take one piece of text.
+const MAX_VERSION: usize = 100;
+
+/// Probes for which OpenSCAP does a real chroot(2).
+const CHROOT_PROBES: &[&str] = &[
+    "rpminfo_object",
+    "rpmverify_object",
+    "rpmverifyfile_object",
+    "symlink_object",
+    "runlevel_object",
+    "xinetd_object",
+];
+
+/// The reason for what the user's tailoring deselects.
+pub const BY_POLICY: &str = "by your tailoring";
+
 /// More of anything than a data stream has: a bound on memory.
 const MAX_NODES: usize = 200_000;
 
@@ -44,6 +61,11 @@ const MAX_NODES: usize = 200_000;
 pub struct Analysis {
     rules: Vec<Rule>,
     profiles: BTreeMap<String, Profile>,
+    /// Ids of its groups of rules.
+    groups: HashSet<String>,
+    /// Ids of its values.
+    values: HashSet<String>,
+    benchmark: Benchmark,
     /// Which OVAL items an item refers to.
     edges: HashMap<String, Vec<String>>,
     /// The probe of an OVAL object.
@@ -64,8 +86,31 @@ struct Rule {
     definitions: Vec<String>,
 }
 
+/// Which benchmark a data stream has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Benchmark {
+    /// Its id.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+}
+
 /// Rules to leave out, by full id, with the reason.
 pub type Excluded = BTreeMap<String, &'static str>;
+
+/// How many rules that the profile has selected are left out, by the reason.
+pub type LeftOut = BTreeMap<&'static str, u64>;
+
+/// What is changed in a profile: ours and the user's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tailored {
+    /// Rules that are left out.
+    pub excluded: Excluded,
+    /// What the user changes besides.
+    pub changes: Vec<Change>,
+    /// How many rules the user selects that no image can answer: they stay out.
+    pub refused: u64,
+}
 
 fn malformed(why: &str) -> ReadError {
     xml::malformed("data stream", why)
@@ -89,6 +134,8 @@ struct Walk {
     rule: Option<Rule>,
     profile: Option<(String, Profile)>,
     oval_check: bool,
+    /// Whether the text of the innermost element is the benchmark's version.
+    version: bool,
     nodes: usize,
 }
 
@@ -129,17 +176,22 @@ impl Walk {
                     profile.selects.push((rule, selected));
                 }
             }
+            ("Benchmark", Some(id)) if self.analysis.benchmark.id.is_empty() => self.analysis.benchmark.id = id,
+            ("version", _) => self.version = self.analysis.benchmark.version.is_empty() && self.parent() == "Benchmark",
+            ("Group", Some(id)) => {
+                self.grow()?;
+                self.analysis.groups.insert(id);
+            }
+            ("Value", Some(id)) => {
+                self.grow()?;
+                self.analysis.values.insert(id);
+            }
             ("Rule", Some(id)) => {
                 self.grow()?;
                 self.rule = Some(Rule { id, ..Rule::default() });
             }
             // A platform binds the rule or group that it stands in; the benchmark's own is about the whole.
-            ("platform", _)
-                if self
-                    .open
-                    .last()
-                    .is_some_and(|parent| matches!(parent.name.as_str(), "Rule" | "Group")) =>
-            {
+            ("platform", _) if matches!(self.parent(), "Rule" | "Group") => {
                 self.grow()?;
                 self.platforms.extend(attribute(start, "idref"));
             }
@@ -152,6 +204,10 @@ impl Walk {
             _ => {}
         }
         Ok(())
+    }
+
+    fn parent(&self) -> &str {
+        self.open.last().map_or("", |parent| parent.name.as_str())
     }
 
     fn refer(&mut self, from: &str, to: &str) -> Result<(), ReadError> {
@@ -192,6 +248,10 @@ impl Sink for Walk {
     }
 
     fn text(&mut self, text: &str) -> Result<(), ReadError> {
+        let version = &mut self.analysis.benchmark.version;
+        if self.version && version.len() < MAX_VERSION {
+            version.push_str(text.trim());
+        }
         match self.open.last().and_then(|open| open.oval.clone()) {
             Some(from) => self.refer(&from, text.trim()),
             None => Ok(()),
@@ -213,6 +273,7 @@ impl Sink for Walk {
             "Profile" => self.analysis.profiles.extend(self.profile.take()),
             "Group" => self.platforms.truncate(open.platforms),
             "check" => self.oval_check = false,
+            "version" => self.version = false,
             _ => {}
         }
         Ok(())
@@ -233,8 +294,13 @@ impl Analysis {
             .collect()
     }
 
-    /// How many of the excluded rules the profile has selected: so many questions stay unanswered.
-    pub fn left_out(&self, profile: &str, excluded: &Excluded) -> u64 {
+    /// Its benchmark.
+    pub fn benchmark(&self) -> &Benchmark {
+        &self.benchmark
+    }
+
+    /// What the profile and its ancestors select.
+    fn selected(&self, profile: &str) -> BTreeMap<&str, bool> {
         let mut chain = Vec::new();
         let mut next = self.profiles.get(&full_profile(profile));
         while let Some(profile) = next.filter(|_| chain.len() < self.profiles.len()) {
@@ -245,23 +311,95 @@ impl Analysis {
         for profile in chain.into_iter().rev() {
             selected.extend(profile.selects.iter().map(|(rule, on)| (rule.as_str(), *on)));
         }
-        excluded
-            .keys()
-            .filter(|rule| selected.get(rule.as_str()) == Some(&true))
-            .count() as u64
+        selected
     }
 
-    /// The rules that an image cannot answer, and those that the policy leaves out.
-    pub fn excluded(&self, by_policy: &[String]) -> Excluded {
-        let mut excluded: Excluded = self
-            .rules
-            .iter()
-            .filter_map(|rule| Some((rule.id.clone(), self.reason(rule)?)))
-            .collect();
-        for rule in by_policy {
-            excluded.insert(format!("{RULE_PREFIX}{rule}"), "left out by the policy");
+    /// How many of the excluded rules the profile or the user has selected: so many questions stay unanswered.
+    pub fn left_out(&self, profile: &str, tailored: &Tailored) -> LeftOut {
+        let selected = self.selected(profile);
+        let mut left_out = LeftOut::new();
+        for (rule, reason) in &tailored.excluded {
+            if selected.get(rule.as_str()) == Some(&true) {
+                *left_out.entry(reason).or_default() += 1;
+            }
         }
-        excluded
+        left_out
+    }
+
+    /// A rule that will be evaluated and for which OpenSCAP needs CAP_SYS_CHROOT, if there is one.
+    pub fn needs_chroot(&self, profile: &str, tailored: &Tailored) -> Option<&str> {
+        let mut selected = self.selected(profile);
+        for change in &tailored.changes {
+            if let Change::Select { id, selected: on } = change {
+                selected.insert(id, *on);
+            }
+        }
+        let evaluated =
+            |rule: &&Rule| selected.get(rule.id.as_str()) == Some(&true) && !tailored.excluded.contains_key(&rule.id);
+        let needs = |rule: &&Rule| {
+            let probes = self.probes(&rule.definitions);
+            CHROOT_PROBES.iter().any(|probe| probes.contains(probe))
+        };
+        let rule = self.rules.iter().filter(evaluated).find(needs)?;
+        Some(rule.id.strip_prefix(RULE_PREFIX).unwrap_or(&rule.id))
+    }
+
+    /// The rules that an image cannot answer.
+    pub fn excluded(&self) -> Excluded {
+        let reason = |rule: &Rule| Some((rule.id.clone(), self.reason(rule)?));
+        self.rules.iter().filter_map(reason).collect()
+    }
+
+    /// The generated tailoring with the user's merged into it. Ours wins: a rule that no image can answer stays out.
+    pub fn tailor(&self, profile: &str, user: Option<UserTailoring>) -> Result<Tailored, ReadError> {
+        let mut tailored = Tailored {
+            excluded: self.excluded(),
+            ..Tailored::default()
+        };
+        let Some(user) = user else {
+            return Ok(tailored);
+        };
+        if user.extends != full_profile(profile) {
+            return Err(user_error(format!(
+                "expected that it extends the profile of the policy, {}, found {}: name the same profile in both",
+                full_profile(profile),
+                user.extends
+            )));
+        }
+        let rules: HashSet<&str> = self.rules.iter().map(|rule| rule.id.as_str()).collect();
+        for change in user.changes {
+            self.known(&change, &rules)?;
+            match change {
+                Change::Select { id, selected } if tailored.excluded.contains_key(&id) => {
+                    tailored.refused += u64::from(selected);
+                }
+                Change::Select { id, selected: false } if rules.contains(id.as_str()) => {
+                    tailored.excluded.insert(id, BY_POLICY);
+                }
+                change => tailored.changes.push(change),
+            }
+        }
+        Ok(tailored)
+    }
+
+    /// A misspelt id would change nothing, without a word.
+    fn known(&self, change: &Change, rules: &HashSet<&str>) -> Result<(), ReadError> {
+        let (id, known, what) = match change {
+            Change::Select { id, .. } => (
+                id,
+                rules.contains(id.as_str()) || self.groups.contains(id),
+                "rule or group",
+            ),
+            Change::RefineRule { id, .. } => (id, rules.contains(id.as_str()), "rule"),
+            Change::SetValue { id, .. } | Change::RefineValue { id, .. } => (id, self.values.contains(id), "value"),
+        };
+        if known {
+            return Ok(());
+        }
+        Err(user_error(format!(
+            "the data stream {} has no {what} {id}: correct the id, or take it out",
+            self.benchmark.version
+        )))
     }
 
     fn reason(&self, rule: &Rule) -> Option<&'static str> {
@@ -306,8 +444,16 @@ pub fn full_profile(profile: &str) -> String {
     }
 }
 
-/// The tailoring document: the profile without the excluded rules.
-pub fn document(profile: &str, excluded: &Excluded) -> String {
+/// An error of the user's tailoring.
+pub(super) fn user_error(why: impl std::fmt::Display) -> ReadError {
+    ReadError::Crashed {
+        tool: TOOL,
+        why: format!("your tailoring: {why}"),
+    }
+}
+
+/// The tailoring document: the profile with the user's changes and without the excluded rules.
+pub fn document(profile: &str, tailored: &Tailored) -> String {
     let escape = |text: &str| quick_xml::escape::escape(text).into_owned();
     let mut xml = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
@@ -317,8 +463,11 @@ pub fn document(profile: &str, excluded: &Excluded) -> String {
         escape(&full_profile(profile)),
         escape(profile)
     );
-    for (rule, reason) in excluded {
+    for change in &tailored.changes {
         // Writing to a String cannot fail.
+        let _ = writeln!(xml, "    {}", element(change));
+    }
+    for (rule, reason) in &tailored.excluded {
         let _ = writeln!(
             xml,
             "    <!-- {reason} -->\n    <select idref=\"{}\" selected=\"false\"/>",
@@ -327,6 +476,31 @@ pub fn document(profile: &str, excluded: &Excluded) -> String {
     }
     xml.push_str("  </Profile>\n</Tailoring>\n");
     xml
+}
+
+fn element(change: &Change) -> String {
+    let escape = |text: &str| quick_xml::escape::escape(text).into_owned();
+    let optional = |name: &str, value: &Option<String>| {
+        let value = value.as_deref().map(escape);
+        value.map_or_else(String::new, |value| format!(" {name}=\"{value}\""))
+    };
+    match change {
+        Change::Select { id, selected } => format!("<select idref=\"{}\" selected=\"{selected}\"/>", escape(id)),
+        Change::SetValue { id, value } => {
+            format!("<set-value idref=\"{}\">{}</set-value>", escape(id), escape(value))
+        }
+        Change::RefineValue { id, selector } => format!(
+            "<refine-value idref=\"{}\" selector=\"{}\"/>",
+            escape(id),
+            escape(selector)
+        ),
+        Change::RefineRule { id, severity, selector } => format!(
+            "<refine-rule idref=\"{}\"{}{}/>",
+            escape(id),
+            optional("severity", severity),
+            optional("selector", selector)
+        ),
+    }
 }
 
 #[cfg(test)]

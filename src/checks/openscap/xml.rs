@@ -67,6 +67,9 @@ pub(super) fn read(xml: impl BufRead, what: &'static str, sink: &mut impl Sink) 
                 sink.end(&name)?;
             }
             Event::End(_) => sink.end(&open.pop().unwrap_or_default())?,
+            Event::Text(text) if open.is_empty() && !text.trim_ascii().is_empty() => {
+                return Err(malformed(what, "it has text outside of its root element"));
+            }
             Event::Text(text) => sink.text(&text.xml10_content())?,
             Event::CData(text) => sink.text(&text.xml10_content())?,
             Event::GeneralRef(reference) => sink.text(&resolve(&reference, what)?)?,

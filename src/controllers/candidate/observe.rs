@@ -472,6 +472,7 @@ async fn delivered<T>(
         | Termination::Pushed { .. }
         | Termination::Built { .. }
         | Termination::Installed { .. }
+        | Termination::Copied { .. }
         | Termination::Failed(_) => Vec::new(),
     };
     Ok(read(&log, termination))

@@ -18,6 +18,7 @@ use crate::{
         report::{Finding, Outcome, Report, Severity, Tool, ToolName},
     },
     runner::frame::Delivery,
+    runtime::args::CandidateRoot,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::PodSpec};
@@ -25,7 +26,8 @@ use serde_json::json;
 
 mod decision;
 
-fn settings() -> Settings {
+/// The settings of an operator with nothing special.
+pub fn settings() -> Settings {
     let image = |name: &str| {
         format!("r.local:5000/{name}@{}", Digest::of(name.as_bytes()))
             .parse()
@@ -39,6 +41,7 @@ fn settings() -> Settings {
         trivy_database: None,
         database_interval: std::time::Duration::from_secs(300),
         insecure_registries: ["r.local:5000".to_owned()].into(),
+        candidate_root: CandidateRoot::ImageVolume,
     }
 }
 

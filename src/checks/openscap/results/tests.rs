@@ -1,7 +1,10 @@
 //! Real results of OpenSCAP 1.4.2 with content 0.1.82 (trimmed), and every way in which it fails open.
 
 use super::*;
-use crate::checks::openscap::{PROFILE_PREFIX, tailoring};
+use crate::checks::openscap::{
+    PROFILE_PREFIX,
+    tailoring::{self, BY_POLICY},
+};
 use proptest::prelude::*;
 
 const DEBIAN: &str = include_str!("../../testdata/openscap-debian12-cis-l2-bad-containerenv.xml");
@@ -14,14 +17,23 @@ const DEBIAN_12: &str = "cpe:/o:debian:debian_linux:12";
 
 struct Setup {
     platform: &'static str,
+    benchmark: Benchmark,
     profile: String,
     excluded: Excluded,
     options: Options,
 }
 
 fn setup(platform: &'static str, profile: &str) -> Setup {
+    of_benchmark(platform, profile, "DEBIAN-12")
+}
+
+fn of_benchmark(platform: &'static str, profile: &str, benchmark: &str) -> Setup {
     Setup {
         platform,
+        benchmark: Benchmark {
+            id: format!("xccdf_org.ssgproject.content_benchmark_{benchmark}"),
+            version: "0.1.82".into(),
+        },
         profile: tailoring::full_profile(profile),
         excluded: Excluded::new(),
         options: Options::default(),
@@ -29,15 +41,24 @@ fn setup(platform: &'static str, profile: &str) -> Setup {
 }
 
 fn read_with(xml: &str, setup: &Setup) -> Result<Parsed, ReadError> {
+    read_from(xml.as_bytes(), setup)
+}
+
+fn read_from(xml: impl BufRead, setup: &Setup) -> Result<Parsed, ReadError> {
+    let mut left_out = LeftOut::new();
+    for reason in setup.excluded.values() {
+        *left_out.entry(reason).or_default() += 1;
+    }
     let expected = Expected {
         platform: setup.platform,
+        benchmark: &setup.benchmark,
         profile: &setup.profile,
         base_profile: setup.profile.strip_prefix(PROFILE_PREFIX).unwrap_or_default(),
         excluded: &setup.excluded,
-        left_out: setup.excluded.len() as u64,
+        left_out: &left_out,
         options: &setup.options,
     };
-    read(xml.as_bytes(), &expected)
+    read(xml, &expected)
 }
 
 fn debian() -> Setup {
@@ -84,8 +105,11 @@ fn every_result_of_every_sample_is_counted() {
     for (xml, setup) in [
         (DEBIAN, debian()),
         (MACHINE, debian()),
-        (RHEL, setup("cpe:/o:redhat:enterprise_linux:9", "stig")),
-        (HUMMINGBIRD, setup("cpe:/a:redhat:hummingbird", "cis")),
+        (RHEL, of_benchmark("cpe:/o:redhat:enterprise_linux:9", "stig", "RHEL-9")),
+        (
+            HUMMINGBIRD,
+            of_benchmark("cpe:/a:redhat:hummingbird", "cis", "HUMMINGBIRD"),
+        ),
     ] {
         let parsed = read_with(xml, &setup).unwrap();
         let count = |result: &str| xml.matches(&format!("<result>{result}</result>")).count() as u64;
@@ -99,7 +123,11 @@ fn every_result_of_every_sample_is_counted() {
 
 #[test]
 fn wrong_content_that_ends_with_exit_code_0_is_refused() {
-    let error = read_with(WRONG, &setup("cpe:/o:redhat:enterprise_linux:9", "stig")).unwrap_err();
+    let error = read_with(
+        WRONG,
+        &of_benchmark("cpe:/o:redhat:enterprise_linux:9", "stig", "RHEL-9"),
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("expected platform"), "{error}");
     // A missing root looks the same: no platform, everything not applicable.
     let missing = DEBIAN
@@ -112,6 +140,44 @@ fn wrong_content_that_ends_with_exit_code_0_is_refused() {
         read_with(&missing, &debian()),
         Err(ReadError::Untrusted { .. })
     ));
+}
+
+#[test]
+fn results_of_another_benchmark_or_version_are_refused() {
+    for (old, new) in [
+        ("version=\"0.1.82\"", "version=\"0.1.81\""),
+        ("benchmark_DEBIAN-12", "benchmark_DEBIAN-11"),
+    ] {
+        let at = DEBIAN.find("<TestResult").unwrap();
+        let other = format!("{}{}", &DEBIAN[..at], DEBIAN[at..].replace(old, new));
+        let error = read_with(&other, &debian()).unwrap_err().to_string();
+        assert!(
+            error.contains("expected benchmark xccdf_org.ssgproject.content_benchmark_DEBIAN-12 0.1.82"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_summary_has_every_count_by_severity_and_kind_and_the_score_decides_nothing() {
+    let by_hand = DEBIAN.replacen("<result>notapplicable<", "<result>notchecked<", 2);
+    let excluded = [("a", BY_POLICY), ("b", BY_POLICY), ("c", "reads the running system")];
+    let left_out = Setup {
+        excluded: excluded.map(|(rule, reason)| (rule.to_owned(), reason)).into(),
+        ..debian()
+    };
+    let parsed = read_with(&by_hand, &left_out).unwrap();
+    insta::assert_snapshot!(parsed.summary.unwrap());
+    // Whatever the score: the same findings and counts.
+    let perfect = DEBIAN.replace(">87.617691<", ">100.000000<");
+    let (before, after) = (
+        read_with(DEBIAN, &debian()).unwrap(),
+        read_with(&perfect, &debian()).unwrap(),
+    );
+    assert_eq!(
+        (before.findings, before.passed, before.problems),
+        (after.findings, after.passed, after.problems)
+    );
 }
 
 #[test]
@@ -227,16 +293,7 @@ fn torn_doubled_and_hostile_documents_are_refused() {
 fn a_results_file_without_end_stops_at_the_bound() {
     use std::io::{BufReader, Read as _};
     let endless = BufReader::new("<a>".as_bytes().chain(std::io::repeat(b' ')));
-    let setup = debian();
-    let expected = Expected {
-        platform: setup.platform,
-        profile: &setup.profile,
-        base_profile: "",
-        excluded: &setup.excluded,
-        left_out: setup.excluded.len() as u64,
-        options: &setup.options,
-    };
-    assert!(matches!(read(endless, &expected), Err(ReadError::TooLarge { .. })));
+    assert!(matches!(read_from(endless, &debian()), Err(ReadError::TooLarge { .. })));
 }
 
 #[test]

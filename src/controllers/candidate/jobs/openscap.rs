@@ -1,57 +1,119 @@
-//! `openscap`: a SCAP profile over the candidate's files.
+//! `openscap`: a SCAP profile over the candidate's files, which are an image volume or a copy; nothing of them is run.
+//!
+//! Must not mount anything secret beside the candidate: OpenSCAP follows links by plain path rules.
 
 use super::{
     Subject,
-    pod::{RUNNER, check_command, volumes},
+    pod::{RUNNER, check_command, unprivileged, volumes},
 };
+use crate::{api::validation_policy::TAILORING, runtime::args::CandidateRoot};
 use serde_json::{Value, json};
+
+/// Where the copy is in its volume.
+const COPY: &str = "/stage/root";
 
 /// What the runner is told besides its arguments.
 pub(super) fn options(subject: &Subject<'_>) -> Value {
     json!({"minEvaluated": subject.check.gate.minimum_evaluated, "env": subject.env})
 }
 
-/// `openscap`: the candidate as a read-only image volume, in a user namespace; nothing of it is executed.
+/// The pod, with the candidate as the cluster can show it.
 pub(super) fn pod(subject: &Subject<'_>) -> Value {
-    let Subject {
-        wish,
-        settings,
-        check,
-        image,
-        job: name,
-        ..
-    } = subject;
-    let profile = check
-        .spec
-        .openscap
-        .as_ref()
-        .map_or("", |openscap| openscap.profile.as_str());
-    let mut command = check_command(RUNNER, "openscap", check, image);
-    command.extend(["--root", "/candidate", "--datastream", "auto", "--profile", profile].map(String::from));
-    let mut volumes = volumes(name, &["tmp"], None);
+    match subject.settings.candidate_root {
+        CandidateRoot::ImageVolume => image_volume(subject),
+        CandidateRoot::Snapshot => snapshot(subject),
+    }
+}
+
+/// The candidate as a read-only image volume, in a user namespace.
+fn image_volume(subject: &Subject<'_>) -> Value {
+    let reference = subject.wish.staging.at(subject.image).to_string();
+    let mut volumes = volumes(subject.job, &["tmp"], None);
     if let Some(list) = volumes.as_array_mut() {
-        let reference = wish.staging.at(image).to_string();
         list.push(json!({"name": "candidate", "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}));
     }
     json!({
-        "containers": [{
-            "name": "check",
-            "image": settings.tools_image.to_string(),
-            "command": command,
-            // Root of its own user namespace without any capability but reading what root owns: CIS rules look at
-            // /etc/shadow.
-            "securityContext": {
-                "runAsUser": 0, "runAsGroup": 0, "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
-                "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "1536Mi"}},
-            "volumeMounts": [
-                {"name": "candidate", "mountPath": "/candidate", "readOnly": true},
-                {"name": "inputs", "mountPath": "/inputs", "readOnly": true},
-                {"name": "tmp", "mountPath": "/tmp"},
-            ],
-        }],
+        "containers": [container(subject, "/candidate", &json!({"name": "candidate", "mountPath": "/candidate", "readOnly": true}))],
         "volumes": volumes,
         "hostUsers": false,
     })
 }
+
+/// A copy of the candidate's files. The kubelet pulls the image; the only program that runs in its container is our own
+/// static runner, from a volume.
+fn snapshot(subject: &Subject<'_>) -> Value {
+    let tools = json!({"name": "tools", "mountPath": "/repave-tools"});
+    let stage = json!({"name": "stage", "mountPath": "/stage"});
+    let read_only = |mount: &Value| {
+        let mut mount = mount.clone();
+        mount["readOnly"] = json!(true);
+        mount
+    };
+    json!({
+        "initContainers": [
+            {
+                "name": "install",
+                "image": subject.settings.tools_image.to_string(),
+                "command": [RUNNER, "runner", "install", "/repave-tools"],
+                "securityContext": unprivileged(),
+                "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+                "volumeMounts": [tools],
+            },
+            {
+                "name": "copy",
+                "image": subject.wish.staging.at(subject.image).to_string(),
+                "command": ["/repave-tools/repave", "runner", "snapshot", "/", COPY, "--except", "/repave-tools"],
+                // What keeps owners, modes and file capabilities in the copy; all of Pod Security `baseline`.
+                "securityContext": rights(&["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP"]),
+                "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+                "volumeMounts": [read_only(&tools), stage],
+            },
+        ],
+        "containers": [container(subject, COPY, &read_only(&stage))],
+        "volumes": volumes(subject.job, &["tools", "stage", "tmp"], None),
+    })
+}
+
+/// OpenSCAP over the candidate's root.
+fn container(subject: &Subject<'_>, root: &str, candidate: &Value) -> Value {
+    let Subject {
+        settings, check, image, ..
+    } = subject;
+    let openscap = check.spec.openscap.as_ref();
+    let profile = openscap.map_or("", |openscap| openscap.profile.as_str());
+    let datastream = openscap
+        .and_then(|openscap| openscap.data_stream.as_deref())
+        .unwrap_or("auto");
+    let mut command = check_command(RUNNER, "openscap", check, image);
+    command.extend(["--root", root, "--datastream", datastream, "--profile", profile].map(String::from));
+    if check.files.contains_key(TAILORING) {
+        command.extend(["--tailoring".to_owned(), format!("/inputs/{TAILORING}")]);
+    }
+    json!({
+        "name": "check",
+        "image": settings.tools_image.to_string(),
+        "command": command,
+        // SYS_CHROOT: OpenSCAP reads the RPM database in a chroot, and aborts without; which OS it is, only the runner
+        // sees. DAC_OVERRIDE: /etc/shadow has mode 0000 on RHEL, home folders have 0700, and what a rule may not read
+        // it takes for empty. Pod Security `baseline` allows both; the candidate is mounted read-only.
+        "securityContext": rights(&["DAC_OVERRIDE", "SYS_CHROOT"]),
+        "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "1536Mi"}},
+        "volumeMounts": [
+            candidate,
+            {"name": "inputs", "mountPath": "/inputs", "readOnly": true},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+    })
+}
+
+/// Root with exactly these capabilities and a read-only root folder.
+fn rights(capabilities: &[&str]) -> Value {
+    json!({
+        "runAsUser": 0, "runAsGroup": 0, "runAsNonRoot": false, "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"], "add": capabilities},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,24 +1,10 @@
 //! The pods of `goss` and `container` checks as data: what they mount, what they may, what they are told.
 
-use super::{super::validate, *};
+use super::{
+    super::{tests::settings, validate},
+    *,
+};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
-
-fn settings() -> Settings {
-    let image = |name: &str| {
-        format!("r.local:5000/{name}@{}", Digest::of(name.as_bytes()))
-            .parse()
-            .unwrap()
-    };
-    Settings {
-        tools_image: image("tools"),
-        builder_image: image("builder"),
-        runner_image: image("operator"),
-        grype_database: None,
-        trivy_database: None,
-        database_interval: std::time::Duration::from_secs(300),
-        insecure_registries: ["r.local:5000".to_owned()].into(),
-    }
-}
 
 /// The Job and the options of the one check of a policy.
 fn planned(check: &Value, files: &Value) -> (PodSpec, Value) {
