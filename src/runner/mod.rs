@@ -76,3 +76,5 @@ pub async fn run(args: Args) -> ExitCode {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_container;
