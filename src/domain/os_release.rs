@@ -23,10 +23,8 @@ impl OsRelease {
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(text);
         let field = |name: &str| {
-            let lines = text.lines().rev();
-            let value = lines
-                .filter_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='))
-                .next()?;
+            let mut lines = text.lines().rev();
+            let value = lines.find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='))?;
             let value = value.trim().trim_matches(['"', '\'']).trim();
             (!value.is_empty()).then(|| value.chars().take(MAX_VALUE).collect::<String>())
         };

@@ -37,7 +37,11 @@ mod tree_read;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
+mod tests_bombs;
+#[cfg(test)]
 mod tests_content;
+#[cfg(test)]
+mod tests_distros;
 #[cfg(test)]
 mod tests_hostile;
 #[cfg(test)]

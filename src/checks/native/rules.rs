@@ -73,6 +73,7 @@ pub(super) enum Applies {
 pub(super) type Evaluate = fn(&Context<'_>, &mut Found<'_>) -> Result<Applies, LayerFault>;
 
 /// One rule.
+#[derive(Clone, Copy)]
 pub(super) struct Rule {
     pub id: &'static str,
     pub severity: Severity,

@@ -195,7 +195,7 @@ pub(super) fn pack(bytes: &[u8], packing: Packing) -> (Vec<u8>, &'static str) {
     match packing {
         Packing::Plain => (bytes.to_vec(), ""),
         Packing::Gzip => {
-            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
             gzip.write_all(bytes).unwrap();
             (gzip.finish().unwrap(), "+gzip")
         }

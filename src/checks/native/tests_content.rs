@@ -395,6 +395,10 @@ fn rules_that_a_policy_asks_for_find_their_defects() {
         image.options = options(good);
         assert_eq!(image.findings(), [""; 0], "{expected}");
     }
+}
+
+#[test]
+fn hidden_set_id_files_are_found_on_demand_and_ports_are_allowed_by_number() {
     let lower = Layer::new()
         .file("opt/su", 0o4755, "x")
         .file("usr/bin/passwd", 0o4755, "x");
