@@ -5,9 +5,12 @@
 //! really evaluated. Every byte a tool writes may come from the candidate and is bounded and parsed strictly.
 
 pub mod goss;
-pub mod grype;
+mod grype;
 pub mod native;
 pub mod openscap;
+pub mod sbom;
+pub mod scanner;
+mod trivy;
 
 use crate::domain::{
     digest::Digest,

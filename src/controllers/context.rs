@@ -2,7 +2,7 @@
 
 use super::backoff::Backoff;
 use crate::{
-    domain::image_ref::ImageRef,
+    domain::{image_ref::ImageRef, report::ToolName},
     registry,
     runtime::{args::ControllerArgs, client::Clients, metrics::Metrics},
 };
@@ -21,6 +21,28 @@ pub struct Settings {
     pub runner_image: ImageRef,
     /// Registries that are spoken to without TLS.
     pub insecure_registries: BTreeSet<String>,
+    /// Where the scanners' databases are, by tag: what the tag points to is looked up before a scan.
+    pub vulnerability_databases: Databases,
+}
+
+/// The images of the scanners' databases; a scanner without one uses what the tools image brings along.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Databases {
+    /// Grype's: a file system with `/6/vulnerability.db`.
+    pub grype: Option<ImageRef>,
+    /// Trivy's: a file system with `/db/trivy.db`.
+    pub trivy: Option<ImageRef>,
+}
+
+impl Databases {
+    /// The database of a tool, if it is a scanner and has one.
+    pub fn of(&self, tool: ToolName) -> Option<&ImageRef> {
+        match tool {
+            ToolName::Grype => self.grype.as_ref(),
+            ToolName::Trivy => self.trivy.as_ref(),
+            ToolName::Native | ToolName::Goss | ToolName::Openscap | ToolName::Container => None,
+        }
+    }
 }
 
 /// What every reconcile may use.
@@ -70,6 +92,10 @@ impl Context {
             builder_image: args.builder_image.clone(),
             runner_image: args.runner_image.clone(),
             insecure_registries: insecure,
+            vulnerability_databases: Databases {
+                grype: args.grype_database.clone(),
+                trivy: args.trivy_database.clone(),
+            },
         };
         Ok(Self {
             client: clients.requests.clone(),

@@ -6,17 +6,19 @@
 mod build;
 mod capture;
 mod check;
+mod database;
 mod deliver;
 pub mod frame;
 mod goss;
-mod grype;
 mod install;
 mod isolate;
 mod native;
 mod openscap;
 mod repack;
+mod sbom;
 mod termination;
 mod transfer;
+mod vulnerabilities;
 
 use clap::Subcommand;
 use std::process::ExitCode;
@@ -38,8 +40,12 @@ enum Step {
     Goss(goss::Args),
     /// Run OpenSCAP over the candidate's files.
     Openscap(openscap::Args),
-    /// Run Grype over an OCI layout.
-    Grype(grype::Args),
+    /// Scan the packages of an OCI layout for known vulnerabilities.
+    Vulnerabilities(vulnerabilities::Args),
+    /// Fetch the list of packages that is kept with a report.
+    FetchSbom(sbom::Args),
+    /// Bring a scanner's database into a registry.
+    Database(database::Args),
     /// Copy an image from a registry into an OCI layout.
     Pull(transfer::PullArgs),
     /// Copy an OCI layout to a registry.
@@ -55,7 +61,9 @@ pub async fn run(args: Args) -> ExitCode {
         Step::Native(args) => deliver::report(native::run(&args)),
         Step::Goss(args) => deliver::report(goss::run(&args).await),
         Step::Openscap(args) => deliver::report(openscap::run(&args).await),
-        Step::Grype(args) => deliver::report(grype::run(&args).await),
+        Step::Vulnerabilities(args) => deliver::report(Box::pin(vulnerabilities::run(&args)).await),
+        Step::FetchSbom(args) => deliver::termination("fetch-sbom", Box::pin(sbom::run(&args)).await),
+        Step::Database(args) => deliver::termination("database", Box::pin(database::run(&args)).await),
         Step::Pull(args) => deliver::termination("pull", Box::pin(transfer::pull(&args)).await),
         Step::Push(args) => deliver::termination("push", Box::pin(transfer::push(&args)).await),
         Step::Build(args) => deliver::termination("build", build::run(&args).await),

@@ -1,6 +1,6 @@
 //! The check steps with fake tools: whatever a tool does, a report comes out, and only a whole and fitting one passes.
 
-use super::{check::Examined, goss, grype, openscap};
+use super::{check::Examined, goss, openscap};
 use crate::{
     checks::openscap::tailoring,
     domain::report::{Outcome, Report},
@@ -9,12 +9,10 @@ use clap::Parser;
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 use tempfile::TempDir;
 
-const IMAGE: &str = "sha256:f2a4feecf8aa1e683e53e1522f23fcb977416ad06401d5c38083c290e8973657";
+pub(super) const IMAGE: &str = "sha256:f2a4feecf8aa1e683e53e1522f23fcb977416ad06401d5c38083c290e8973657";
 const RESULTS: &str = include_str!("../checks/testdata/openscap-debian12-cis-l2-bad-containerenv.xml");
 const STREAM: &str = include_str!("../checks/testdata/openscap-small-ds.xml");
-const GRYPE: &str = include_str!("../checks/testdata/grype-one-match.json");
 const GOSS: &str = include_str!("../checks/testdata/goss-bad.json");
-const BOM: &str = r#"{"bomFormat":"CycloneDX","components":[{"type":"library"},{"type":"library"}]}"#;
 
 #[derive(Parser)]
 struct Cli<T: clap::Args> {
@@ -23,7 +21,7 @@ struct Cli<T: clap::Args> {
 }
 
 /// The arguments as a pod gives them: the common ones, then the check's own.
-fn parsed<T: clap::Args>(dir: &Path, own: &[&str]) -> T {
+pub(super) fn parsed<T: clap::Args>(dir: &Path, own: &[&str]) -> T {
     let work = dir.to_str().unwrap();
     let common = ["x", "--check", "c", "--image", IMAGE, "--timeout", "20", "--work", work];
     let options = dir.join("options.json");
@@ -33,7 +31,7 @@ fn parsed<T: clap::Args>(dir: &Path, own: &[&str]) -> T {
 }
 
 /// A folder with files, and with a fake tool that runs this script.
-fn folder(tool: &str, script: &str, files: &[(&str, &str)]) -> TempDir {
+pub(super) fn folder(tool: &str, script: &str, files: &[(&str, &str)]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (name, text) in files {
         let path = dir.path().join(name);
@@ -46,7 +44,7 @@ fn folder(tool: &str, script: &str, files: &[(&str, &str)]) -> TempDir {
     dir
 }
 
-fn message(report: &Report) -> &str {
+pub(super) fn message(report: &Report) -> &str {
     match &report.outcome {
         Outcome::Completed => "",
         Outcome::Error { message } | Outcome::Unsupported { message } => message,
@@ -266,50 +264,4 @@ async fn an_os_without_content_is_unsupported_and_an_unknown_profile_an_error() 
         "{:?}",
         report.outcome
     );
-}
-
-async fn run_grype(script: &str, json: &str) -> Report {
-    let dir = folder("grype", script, &[("report.json", json), ("bom.json", BOM)]);
-    let program = dir.path().join("grype");
-    grype::run(&parsed(
-        dir.path(),
-        &["--layout", "/oci", "--program", program.to_str().unwrap()],
-    ))
-    .await
-    .report
-}
-
-#[tokio::test]
-async fn grype_writes_both_documents_and_they_are_read() {
-    let script = "[ \"$1 $GRYPE_DB_AUTO_UPDATE\" = 'oci-dir:/oci false' ] || exit 9\ncp report.json \"${3#json=}\"; cp bom.json \"${5#cyclonedx-json=}\"";
-    let report = run_grype(script, GRYPE).await;
-    assert_eq!(message(&report), "");
-    assert_eq!((report.evaluated, report.passed, report.findings.len()), (2, 1, 1));
-    assert!(report.tool.database_built.is_some());
-}
-
-#[tokio::test]
-async fn a_grype_that_crashes_or_scans_something_else_is_an_error() {
-    let both = "cp report.json \"${3#json=}\"; cp bom.json \"${5#cyclonedx-json=}\"";
-    let other = GRYPE.replace(IMAGE, &IMAGE.replace('f', "e"));
-    for (script, json, words) in [
-        (
-            format!("{both}; echo 'failed to load vulnerability db' >&2; exit 1"),
-            GRYPE,
-            "failed to load vulnerability db",
-        ),
-        (format!("{both}; exit 2"), GRYPE, "exit code 2"),
-        (format!("{both}; kill -SEGV $$"), GRYPE, "segmentation fault"),
-        (
-            "cp report.json \"${3#json=}\"".to_owned(),
-            GRYPE,
-            "CycloneDX inventory cannot be read",
-        ),
-        ("exit 0".to_owned(), GRYPE, "JSON report cannot be read"),
-        (both.to_owned(), &GRYPE[..4000], "cannot read the output"),
-        (both.to_owned(), &other, "expected a scan of"),
-    ] {
-        let report = run_grype(&script, json).await;
-        assert!(message(&report).contains(words), "{script}: {:?}", report.outcome);
-    }
 }

@@ -27,6 +27,14 @@ pub struct ControllerArgs {
     #[arg(long, env = "REPAVE_RUNNER_IMAGE", value_name = "IMAGE@DIGEST", value_parser = pinned_image)]
     pub runner_image: ImageRef,
 
+    /// Image with Grype's vulnerability database; a tag is looked up before each scan
+    #[arg(long, env = "REPAVE_GRYPE_DATABASE", value_name = "IMAGE", value_parser = image)]
+    pub grype_database: Option<ImageRef>,
+
+    /// Image with Trivy's vulnerability database; a tag is looked up before each scan
+    #[arg(long, env = "REPAVE_TRIVY_DATABASE", value_name = "IMAGE", value_parser = image)]
+    pub trivy_database: Option<ImageRef>,
+
     /// Registry that is spoken to over plain HTTP; repeat it or separate by comma. For test clusters only
     #[arg(long = "insecure-registry", env = "REPAVE_INSECURE_REGISTRY", value_name = "HOST[:PORT]", value_delimiter = ',', value_parser = registry_host)]
     pub insecure_registries: Vec<String>,
@@ -110,6 +118,17 @@ fn pinned_image(text: &str) -> Result<ImageRef, String> {
         Err(format!(
             "expected an image by digest, found {image}: a tag can be moved to another image; write {}@sha256:<64 hex digits>",
             image.repository
+        ))
+    }
+}
+
+fn image(text: &str) -> Result<ImageRef, String> {
+    let image: ImageRef = text.parse().map_err(|error| format!("{error}"))?;
+    if image.tag.is_some() || image.digest.is_some() {
+        Ok(image)
+    } else {
+        Err(format!(
+            "expected an image with a tag or a digest, found {image}: write {image}:<tag>"
         ))
     }
 }
@@ -217,6 +236,11 @@ mod tests {
     #[test]
     fn wrong_values_are_refused_before_anything_starts() {
         for (flag, value, says) in [
+            (
+                "--grype-database",
+                "r.local:5000/grype-db",
+                "write r.local:5000/grype-db:<tag>",
+            ),
             ("--insecure-registry", "http://r.local:5000", "without http://"),
             ("--insecure-registry", "registry", "such as registry.local:5000"),
             ("--insecure-registry", "r.local/path", "without a path"),

@@ -63,7 +63,7 @@ pub fn plan(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, settin
                         });
                     }
                     CheckState::Job(state) => actions.extend(next_attempt(state).map(|attempt| {
-                        let (inputs, job) = jobs::check(candidate, wish, settings, check, image, env, attempt);
+                        let (inputs, job) = jobs::check(candidate, wish, settings, check, image, env, attempt, None);
                         Action::CreateJob {
                             inputs: Box::new(inputs),
                             job: Box::new(job),

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::PodSpec};
 use serde_json::json;
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     let image = |name: &str| {
         format!("r.local:5000/{name}@{}", Digest::of(name.as_bytes()))
             .parse()
@@ -34,10 +34,11 @@ fn settings() -> Settings {
         builder_image: image("builder"),
         runner_image: image("operator"),
         insecure_registries: ["r.local:5000".to_owned()].into(),
+        vulnerability_databases: crate::controllers::context::Databases::default(),
     }
 }
 
-fn candidate() -> ImageCandidate {
+pub(super) fn candidate() -> ImageCandidate {
     serde_json::from_value(json!({
         "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate",
         "metadata": {"name": "debian-12-0123456789ab", "namespace": "platform", "uid": "u", "generation": 1},
@@ -132,7 +133,7 @@ fn jobs_of(observed: &Observed) -> Vec<Job> {
     actions.into_iter().filter_map(job).collect()
 }
 
-fn pod(job: &Job) -> PodSpec {
+pub(super) fn pod(job: &Job) -> PodSpec {
     job.spec.clone().unwrap().template.spec.unwrap()
 }
 

@@ -13,6 +13,8 @@ mod pod;
 mod vulnerabilities;
 
 pub use build::build;
+#[allow(unused_imports)]
+pub use vulnerabilities::{Rescan, rescan};
 
 use super::validate::{PlannedCheck, Wish};
 use crate::{
@@ -21,7 +23,7 @@ use crate::{
         refs::{LABEL_BASE_IMAGE, LABEL_CANDIDATE, LABEL_CHECK},
     },
     controllers::context::Settings,
-    domain::{digest::Digest, report::ToolName},
+    domain::{digest::Digest, image_ref::ImageRef, report::ToolName},
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use kube::Resource;
@@ -62,9 +64,12 @@ struct Subject<'a> {
     env: &'a [String],
     /// The Job's name, and that of the ConfigMap with its inputs.
     job: &'a str,
+    /// The scanner's database, by digest; without one, what the tools image brings along.
+    database: Option<&'a ImageRef>,
 }
 
-/// The Job of one check.
+/// The Job of one check. `database` is the vulnerability database of a scanner, by digest.
+#[allow(clippy::too_many_arguments)]
 pub fn check(
     candidate: &ImageCandidate,
     wish: &Wish,
@@ -73,6 +78,7 @@ pub fn check(
     image: &Digest,
     env: &[String],
     attempt: u32,
+    database: Option<&ImageRef>,
 ) -> (ConfigMap, Job) {
     let name = attempt_name(&check_name(&check.key(image, &settings.tools_image)), attempt);
     let subject = Subject {
@@ -82,6 +88,7 @@ pub fn check(
         image,
         env,
         job: &name,
+        database,
     };
     let (options, pod) = match check.tool {
         ToolName::Native => (native::options(check), native::pod(&subject)),
