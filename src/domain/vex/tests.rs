@@ -160,7 +160,7 @@ fn what_breaks_the_specification_is_refused_with_words() {
         (vec![b' '; MAX_DOCUMENT + 1], "split the document"),
         (
             format!("{{\"a\":{}", "[".repeat(10_000)).into_bytes(),
-            "recursion limit",
+            "expected an OpenVEX",
         ),
     ] {
         let error = parse(&bytes).unwrap_err().to_string();
