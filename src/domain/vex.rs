@@ -192,14 +192,15 @@ impl Product {
     }
 }
 
+#[derive(Deserialize)]
+struct Versioned {
+    #[serde(rename = "@context", default)]
+    context: String,
+}
+
 /// Reads a document.
 pub fn parse(bytes: &[u8]) -> Result<Document, VexError> {
     at_most("bytes", MAX_DOCUMENT, bytes.len())?;
-    #[derive(Deserialize)]
-    struct Versioned {
-        #[serde(rename = "@context", default)]
-        context: String,
-    }
     let malformed = |error: serde_json::Error| VexError::Malformed(error.to_string());
     let versioned: Versioned = serde_json::from_slice(bytes).map_err(malformed)?;
     if versioned.context != CONTEXT {

@@ -58,7 +58,7 @@ fn a_statement_suppresses_its_finding_and_no_other() {
         changed(|vex| vex["statements"][0]["vulnerability"] = json!({"name": "X-1", "aliases": ["CVE-2099-0003"]}));
     assert!(suppresses(&by_alias, &finding("CVE-2099-0003", PERL)));
     let any_version = changed(|vex| {
-        vex["statements"][0]["products"] = json!([{"identifiers": {"purl": "pkg:deb/debian/perl-base"}}])
+        vex["statements"][0]["products"] = json!([{"identifiers": {"purl": "pkg:deb/debian/perl-base"}}]);
     });
     assert!(suppresses(&any_version, &finding("CVE-2099-0003", PERL)));
 }
@@ -68,7 +68,7 @@ fn a_statement_about_an_image_is_about_that_digest_and_its_named_parts() {
     let about = |digest: &Digest, parts: Value| {
         changed(|vex| {
             vex["statements"][0]["products"] =
-                json!([{"@id": format!("pkg:oci/base@{digest}"), "subcomponents": parts}])
+                json!([{"@id": format!("pkg:oci/base@{digest}"), "subcomponents": parts}]);
         })
     };
     let perl = finding("CVE-2099-0003", PERL);

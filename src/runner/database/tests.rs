@@ -150,12 +150,13 @@ async fn grype_s_database_becomes_an_image_and_is_pushed_once() {
     assert_eq!(listing.downloads().await, 1);
 }
 
+type Change = fn(&mut serde_json::Value);
+
 #[tokio::test]
 async fn a_wrong_checksum_schema_age_or_path_moves_no_tag() {
     let archive = packed(&[("vulnerability.db", b"rows")]);
     let registry = TestRegistry::docker().await;
     let work = tempfile::tempdir().unwrap();
-    type Change = fn(&mut serde_json::Value);
     let cases: [(Change, &str); 7] = [
         (
             |latest| latest["checksum"] = json!(Digest::of(b"other")),
@@ -208,7 +209,6 @@ async fn a_wrong_checksum_schema_age_or_path_moves_no_tag() {
 
 #[tokio::test]
 async fn a_large_archive_and_plain_http_are_refused() {
-    let archive = packed(&[("vulnerability.db", &vec![7; 3 << 20])]);
     let noise: Vec<u8> = (0..3_u32 << 18)
         .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
         .collect();
@@ -246,7 +246,6 @@ async fn a_large_archive_and_plain_http_are_refused() {
             .unwrap_err()
             .contains("raise --max-mebibytes")
     );
-    drop(archive);
     let words = ["--scanner", "trivy", "--source", "https://x.example/db", "--to", &to];
     assert!(
         refreshed(&words, &work)

@@ -64,7 +64,7 @@ impl Fake<'_> {
 }
 
 /// Over a kept list.
-fn grype<'a>(scan: &'a str) -> Fake<'a> {
+fn grype(scan: &str) -> Fake<'_> {
     Fake {
         scanner: "grype",
         list: "exit 9",
@@ -76,7 +76,7 @@ fn grype<'a>(scan: &'a str) -> Fake<'a> {
     }
 }
 
-fn trivy<'a>(scan: &'a str) -> Fake<'a> {
+fn trivy(scan: &str) -> Fake<'_> {
     Fake {
         scanner: "trivy",
         sbom: TRIVY_LIST,
