@@ -420,6 +420,56 @@ fn the_pod_meets_the_restricted_pod_security_level() {
 }
 
 #[test]
+fn the_refresh_of_the_databases_is_off_and_meets_the_restricted_level_without_a_token() {
+    assert!(!chart(&[]).unwrap().iter().any(|object| is_kind(object, &["CronJob"])));
+    let objects = chart(&[
+        "vulnerabilityDatabase.grype.image=registry.example.com/db/grype:6",
+        "vulnerabilityDatabase.grype.refresh.enabled=true",
+        "vulnerabilityDatabase.grype.refresh.pushSecret=push",
+        "vulnerabilityDatabase.trivy.image=registry.example.com/db/trivy:2",
+        "vulnerabilityDatabase.trivy.refresh.enabled=true",
+    ])
+    .unwrap();
+    assert_eq!(rights(&objects), expected());
+    let jobs: Vec<&Value> = objects.iter().filter(|object| is_kind(object, &["CronJob"])).collect();
+    let names: Vec<String> = jobs.iter().map(|job| text(&job["metadata"]["name"])).collect();
+    assert_eq!(names, ["repave-database-grype", "repave-database-trivy"]);
+    for job in &jobs {
+        let template = &job["spec"]["jobTemplate"]["spec"]["template"];
+        assert_ne!(template["metadata"]["labels"]["app.kubernetes.io/name"], "repave");
+        let pod = &template["spec"];
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        assert!(pod["serviceAccountName"].is_null());
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(
+            pod["securityContext"]["seccompProfile"],
+            json!({"type": "RuntimeDefault"})
+        );
+        let container = &pod["containers"][0];
+        assert_eq!(
+            container["securityContext"],
+            json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}})
+        );
+        assert!(!container["resources"]["limits"]["memory"].is_null());
+    }
+    let arguments =
+        |job: &Value| words(&job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"]);
+    let grype = arguments(jobs[0]);
+    for word in [
+        "--scanner=grype",
+        "--to=registry.example.com/db/grype:6",
+        "--auth=/registry/.dockerconfigjson",
+    ] {
+        assert!(grype.iter().any(|argument| argument == word), "{grype:?}");
+    }
+    assert!(!arguments(jobs[1]).iter().any(|argument| argument.starts_with("--auth")));
+    let deployment = objects.iter().find(|object| is_kind(object, &["Deployment"])).unwrap();
+    let variables = &deployment["spec"]["template"]["spec"]["containers"][0]["env"];
+    let expected = json!({"name": "REPAVE_TRIVY_DATABASE", "value": "registry.example.com/db/trivy:2"});
+    assert!(variables.as_array().unwrap().contains(&expected));
+}
+
+#[test]
 fn wrong_values_are_refused_with_what_to_set() {
     for (settings, says) in [
         (
@@ -440,6 +490,14 @@ fn wrong_values_are_refused_with_what_to_set() {
             "replicas must be 1 without leader election",
         ),
         (["controller.maxJob=5", "replicas=1"], "maxJob"),
+        (
+            ["vulnerabilityDatabase.grype.refresh.enabled=true", "replicas=1"],
+            "vulnerabilityDatabase.grype.image is required",
+        ),
+        (
+            ["vulnerabilityDatabase.trivy.image=trivy-db", "replicas=1"],
+            "vulnerabilityDatabase",
+        ),
         (["leaderElection.leaseDuration=soon", "replicas=1"], "leaseDuration"),
     ] {
         let error = chart(&settings).unwrap_err();

@@ -1,90 +1,55 @@
-//! Grype: known vulnerabilities of the packages in an OCI layout.
+//! Grype: known vulnerabilities of the packages that Syft listed.
 //!
-//! Grype's own report has no package count, so the same run writes a CycloneDX inventory too: no packages, or an
-//! unknown distribution, is not "no vulnerabilities". Must not filter by fix state (the policy decides that) and must
-//! not trust the database's age: its build time goes into the report and the operator judges it.
+//! Must not filter by fix state (the policy decides that) and must not judge the database's age: its build time goes
+//! into the report and the gate judges it. What Grype could not match (a package without a known distribution) is a
+//! problem of the run.
 
-use super::{Invocation, PATH, Parsed, ReadError};
+use super::{
+    Invocation, Parsed, ReadError,
+    sbom::Inventory,
+    scanner::{self, Files, MAX_OUTPUT, Worst, call, joined},
+};
 use crate::domain::{
     digest::Digest,
-    report::{Finding, Severity},
+    purl::PackageUrl,
+    report::{Finding, MAX_ALIASES, Severity},
 };
-use serde::{Deserialize, de::DeserializeOwned};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ffi::OsString,
-    path::Path,
-};
-
-/// Most of each output that is read.
-pub const MAX_OUTPUT: u64 = 64 * 1024 * 1024;
-
-/// Where the tool image has the database.
-pub const DATABASE: &str = "/var/lib/grype/db";
+use serde::Deserialize;
+use std::{collections::BTreeSet, path::Path};
 
 const TOOL: &str = "Grype";
 
-/// What the policy may set.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Options {
-    /// Fewer packages than this are an error.
-    pub min_packages: u64,
+/// How Syft is called: on a layout, packages only (with the files an SBOM of a base image is four times as large), in
+/// the newest version of CycloneDX that other tools read.
+pub(super) fn list(layout: &Path, sbom: &Path, home: &Path) -> Invocation {
+    let args = vec![
+        "scan".into(),
+        joined("oci-dir:", layout),
+        "-o".into(),
+        joined("cyclonedx-json@1.6=", sbom),
+        "--select-catalogers".into(),
+        "-file".into(),
+        "--quiet".into(),
+    ];
+    call("syft", args, home, &[("SYFT_CHECK_FOR_APP_UPDATE", "false".into())])
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self { min_packages: 1 }
-    }
-}
-
-/// The files of one scan.
-#[derive(Debug, Clone, Copy)]
-pub struct Files<'a> {
-    /// The OCI layout.
-    pub layout: &'a Path,
-    /// Where the report goes.
-    pub json: &'a Path,
-    /// Where the inventory goes.
-    pub cyclonedx: &'a Path,
-    /// A folder that may be written to.
-    pub home: &'a Path,
-    /// The folder with the database.
-    pub database: &'a Path,
-}
-
-/// How Grype is called: offline, on a layout, writing both documents to files.
-pub fn invocation(files: &Files<'_>) -> Invocation {
-    let joined = |prefix: &str, path: &Path| {
-        let mut text = OsString::from(prefix);
-        text.push(path);
-        text
-    };
-    let home = files.home;
-    let env = [
-        ("PATH", PATH.into()),
-        ("HOME", home.into()),
-        ("TMPDIR", home.into()),
-        ("XDG_CACHE_HOME", home.join(".cache").into()),
+/// How Grype is called: offline, on a list of packages.
+pub(super) fn scan(files: &Files<'_>) -> Invocation {
+    let args = vec![
+        joined("sbom:", files.sbom),
+        "-o".into(),
+        joined("json=", files.json),
+        "--quiet".into(),
+    ];
+    let own = [
         ("GRYPE_DB_CACHE_DIR", files.database.into()),
         ("GRYPE_DB_AUTO_UPDATE", "false".into()),
         ("GRYPE_CHECK_FOR_APP_UPDATE", "false".into()),
-        // Its age is judged by the operator, against the policy.
+        // Its age is judged by the gate, against the policy.
         ("GRYPE_DB_VALIDATE_AGE", "false".into()),
     ];
-    Invocation {
-        program: "grype".into(),
-        args: vec![
-            joined("oci-dir:", files.layout),
-            "-o".into(),
-            joined("json=", files.json),
-            "-o".into(),
-            joined("cyclonedx-json=", files.cyclonedx),
-        ],
-        env: env
-            .map(|(name, value): (&str, OsString)| (name.to_owned(), value))
-            .into(),
-    }
+    call("grype", args, files.home, &own)
 }
 
 #[derive(Deserialize)]
@@ -120,6 +85,15 @@ struct Vulnerability {
     fix: Fix,
     #[serde(default)]
     known_exploited: Vec<serde::de::IgnoredAny>,
+    #[serde(default)]
+    epss: Vec<Epss>,
+    #[serde(default)]
+    advisories: Vec<Related>,
+}
+
+#[derive(Deserialize)]
+struct Epss {
+    epss: f64,
 }
 
 #[derive(Deserialize)]
@@ -141,6 +115,8 @@ struct Package {
     version: String,
     #[serde(rename = "type", default)]
     kind: String,
+    #[serde(default)]
+    purl: String,
 }
 
 #[derive(Deserialize)]
@@ -196,57 +172,20 @@ struct DatabaseStatus {
     valid: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Inventory {
-    bom_format: String,
-    #[serde(default)]
-    components: Vec<Component>,
-}
-
-#[derive(Deserialize)]
-struct Component {
-    #[serde(rename = "type")]
-    kind: String,
-}
-
 fn untrusted(why: String) -> ReadError {
     ReadError::Untrusted { tool: TOOL, why }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, ReadError> {
-    if bytes.len() as u64 > MAX_OUTPUT {
-        return Err(ReadError::TooLarge {
-            tool: TOOL,
-            what,
-            limit: MAX_OUTPUT,
-        });
-    }
-    serde_json::from_slice(bytes).map_err(|error| ReadError::Malformed {
-        tool: TOOL,
-        why: format!("expected its {what}, found: {error}"),
-    })
-}
-
-/// Reads both documents of one run about `image`.
-pub fn read(json: &[u8], cyclonedx: &[u8], image: &Digest, options: &Options) -> Result<Parsed, ReadError> {
-    let document: Document = parse(json, "JSON report")?;
-    let inventory: Inventory = parse(cyclonedx, "CycloneDX inventory")?;
-    trusted(&document, &inventory, image)?;
-    let packages = inventory.components.iter().filter(|c| c.kind == "library").count() as u64;
-    if packages < options.min_packages.max(1) {
-        return Err(untrusted(format!(
-            "expected at least {} packages, found {packages}: an image without a readable package database cannot be \
-             scanned",
-            options.min_packages.max(1)
-        )));
-    }
+/// Reads the result of one scan of `inventory`, which must be that of `image`.
+pub(super) fn read(json: &[u8], inventory: &Inventory, image: &Digest) -> Result<Parsed, ReadError> {
+    let document: Document = scanner::parse(json, MAX_OUTPUT, TOOL, "JSON report")?;
+    trusted(&document, image)?;
     let Distro { name, version } = &document.distro;
     if name.is_empty() {
-        return Err(ReadError::Unsupported {
-            tool: TOOL,
-            why: format!("it has {packages} packages but no known distribution: is /etc/os-release missing?"),
-        });
+        return Err(untrusted(format!(
+            "expected the distribution of {} packages, found none: they were not matched",
+            inventory.packages()
+        )));
     }
     let mut parsed = Parsed {
         content: Some(format!(
@@ -255,26 +194,26 @@ pub fn read(json: &[u8], cyclonedx: &[u8], image: &Digest, options: &Options) ->
         )),
         version: Some(document.descriptor.version.clone()),
         database_built: Some(document.descriptor.db.status.built),
-        evaluated: packages,
+        evaluated: inventory.packages(),
         not_applicable: document.ignored_matches.len() as u64,
         ..Parsed::default()
     };
     alerts(&document, &mut parsed);
     let vulnerable = findings(&document.matches, &mut parsed);
-    parsed.passed = packages.saturating_sub(vulnerable);
+    parsed.passed = inventory.packages().saturating_sub(vulnerable);
     Ok(parsed)
 }
 
-/// The documents must be Grype's, with a valid database, about the image that was asked for.
-fn trusted(document: &Document, inventory: &Inventory, image: &Digest) -> Result<(), ReadError> {
+/// The document must be Grype's, with a valid database, about the image that was asked for.
+fn trusted(document: &Document, image: &Digest) -> Result<(), ReadError> {
     let found = &document.source.target.manifest_digest;
     if found != image.as_str() {
         return Err(untrusted(format!("expected a scan of {image}, found one of {found:?}")));
     }
-    if document.descriptor.name != "grype" || inventory.bom_format != "CycloneDX" {
+    if document.descriptor.name != "grype" {
         return Err(untrusted(format!(
-            "expected documents of grype in CycloneDX, found {:?} and {:?}",
-            document.descriptor.name, inventory.bom_format
+            "expected a document of grype, found one of {:?}",
+            document.descriptor.name
         )));
     }
     let status = &document.descriptor.db.status;
@@ -304,38 +243,30 @@ fn alerts(document: &Document, parsed: &mut Parsed) {
         }
     }
     let Distro { name, version } = &document.distro;
-    parsed.findings.extend(outlived.map(|message| Finding {
-        id: "distro-eol".into(),
-        severity: Severity::High,
-        title: format!("{name} {version} gets no security updates any more: {message}"),
-        subject: Some(format!("{name} {version}")),
-        remedy: Some("move to a supported release".into()),
-        reference: None,
-        ..Finding::default()
-    }));
+    parsed
+        .findings
+        .extend(outlived.map(|message| scanner::end_of_life(name, version, &format!(": {message}"))));
 }
 
 /// One finding per vulnerability and package, the worst severity of its matches; how many packages have one.
 fn findings(matches: &[Match], parsed: &mut Parsed) -> u64 {
-    let mut worst: BTreeMap<(String, String), Finding> = BTreeMap::new();
+    let mut worst = Worst::default();
     let mut vulnerable = BTreeSet::new();
     for found in matches {
-        let finding = finding(found);
         vulnerable.insert((&found.artifact.name, &found.artifact.version, &found.artifact.kind));
-        let key = (finding.id.clone(), finding.subject.clone().unwrap_or_default());
-        match worst.get(&key) {
-            Some(known) if known.severity >= finding.severity => {}
-            Some(_) | None => {
-                worst.insert(key, finding);
-            }
-        }
+        worst.add(finding(found));
     }
-    parsed.findings.extend(worst.into_values());
+    parsed.findings.extend(worst.into_findings());
     vulnerable.len() as u64
 }
 
 fn finding(found: &Match) -> Finding {
-    let Package { name, version, kind } = &found.artifact;
+    let Package {
+        name,
+        version,
+        kind,
+        purl,
+    } = &found.artifact;
     let fixed = Some(&found.vulnerability.fix)
         .filter(|fix| fix.state == "fixed")
         .and_then(|fix| fix.versions.first());
@@ -345,22 +276,39 @@ fn finding(found: &Match) -> Finding {
         (None, "not-fixed") => "not fixed yet".to_owned(),
         (None, _) => "no fix known".to_owned(),
     };
-    let exploited = if found.vulnerability.known_exploited.is_empty() {
-        ""
-    } else {
-        ", known to be exploited"
-    };
-    let cve = found.related_vulnerabilities.iter().map(|related| &related.id);
+    let vulnerability = &found.vulnerability;
+    let known_exploited = !vulnerability.known_exploited.is_empty();
+    let exploited = if known_exploited { ", known to be exploited" } else { "" };
+    let aliases = aliases(found);
     Finding {
-        id: found.vulnerability.id.clone(),
-        severity: severity(&found.vulnerability.severity),
+        id: vulnerability.id.clone(),
+        severity: severity(&vulnerability.severity),
         title: format!("{name} {version} ({kind}): {state}{exploited}"),
         subject: Some(format!("{name}@{version}")),
         remedy: fixed.map(|fixed| format!("update {name} to {fixed}")),
-        reference: cve.filter(|id| **id != found.vulnerability.id).min().cloned(),
+        reference: aliases.first().cloned(),
         fixed_version: fixed.cloned(),
-        ..Finding::default()
+        package: purl.parse().ok().map(|package: PackageUrl| package.to_string()),
+        epss: vulnerability
+            .epss
+            .iter()
+            .filter_map(|one| scanner::hundredths(one.epss))
+            .max(),
+        known_exploited,
+        aliases,
     }
+}
+
+/// Other names of a vulnerability, the CVE of a GHSA first.
+fn aliases(found: &Match) -> Vec<String> {
+    let others = found
+        .related_vulnerabilities
+        .iter()
+        .chain(&found.vulnerability.advisories)
+        .map(|related| &related.id)
+        .filter(|id| **id != found.vulnerability.id && !id.is_empty());
+    let unique: BTreeSet<&String> = others.collect();
+    unique.into_iter().take(MAX_ALIASES).cloned().collect()
 }
 
 fn severity(word: &str) -> Severity {

@@ -6,10 +6,13 @@
 
 pub mod container;
 pub mod goss;
-pub mod grype;
+mod grype;
 mod loose;
 pub mod native;
 pub mod openscap;
+pub mod sbom;
+pub mod scanner;
+mod trivy;
 
 use crate::domain::{
     digest::Digest,

@@ -8,18 +8,20 @@ mod capture;
 mod check;
 mod chroot;
 mod container;
+mod database;
 mod deliver;
 pub mod frame;
 mod goss;
-mod grype;
 mod install;
 mod isolate;
 mod native;
 mod openscap;
 mod repack;
+mod sbom;
 mod snapshot;
 mod termination;
 mod transfer;
+mod vulnerabilities;
 
 use clap::Subcommand;
 use std::process::ExitCode;
@@ -47,8 +49,12 @@ enum Step {
     Openscap(openscap::Args),
     /// Copy the files of the image that this container runs to a folder, running nothing of it.
     Snapshot(snapshot::Args),
-    /// Run Grype over an OCI layout.
-    Grype(grype::Args),
+    /// Scan the packages of an OCI layout for known vulnerabilities.
+    Vulnerabilities(vulnerabilities::Args),
+    /// Fetch the list of packages that is kept with a report.
+    FetchSbom(sbom::Args),
+    /// Bring a scanner's database into a registry.
+    Database(database::Args),
     /// Copy an image from a registry into an OCI layout.
     Pull(transfer::PullArgs),
     /// Copy an OCI layout to a registry.
@@ -67,7 +73,9 @@ pub async fn run(args: Args) -> ExitCode {
         Step::Container(args) => deliver::report(container::run(&args).await),
         Step::Openscap(args) => deliver::report(openscap::run(&args).await),
         Step::Snapshot(args) => deliver::termination("snapshot", snapshot::run(&args)),
-        Step::Grype(args) => deliver::report(grype::run(&args).await),
+        Step::Vulnerabilities(args) => deliver::report(Box::pin(vulnerabilities::run(&args)).await),
+        Step::FetchSbom(args) => deliver::termination("fetch-sbom", Box::pin(sbom::run(&args)).await),
+        Step::Database(args) => deliver::termination("database", Box::pin(database::run(&args)).await),
         Step::Pull(args) => deliver::termination("pull", Box::pin(transfer::pull(&args)).await),
         Step::Push(args) => deliver::termination("push", Box::pin(transfer::push(&args)).await),
         Step::Build(args) => deliver::termination("build", build::run(&args).await),

@@ -1,6 +1,6 @@
 //! The check steps with fake tools: whatever a tool does, a report comes out, and only a whole and fitting one passes.
 
-use super::{check::Examined, goss, grype, openscap};
+use super::{check::Examined, goss, openscap};
 use crate::{
     checks::openscap::tailoring,
     domain::report::{Outcome, Report},
@@ -12,9 +12,7 @@ use tempfile::TempDir;
 pub(super) const IMAGE: &str = "sha256:f2a4feecf8aa1e683e53e1522f23fcb977416ad06401d5c38083c290e8973657";
 const RESULTS: &str = include_str!("../checks/testdata/openscap-debian12-cis-l2-bad-containerenv.xml");
 const STREAM: &str = include_str!("../checks/testdata/openscap-small-ds.xml");
-const GRYPE: &str = include_str!("../checks/testdata/grype-one-match.json");
 const GOSS: &str = include_str!("../checks/testdata/goss-bad.json");
-const BOM: &str = r#"{"bomFormat":"CycloneDX","components":[{"type":"library"},{"type":"library"}]}"#;
 
 #[derive(Parser)]
 struct Cli<T: clap::Args> {
@@ -484,52 +482,6 @@ async fn a_root_that_is_missing_or_whose_rules_would_read_the_scanner_is_an_erro
         let report = scan.examine(&[], &["--root", root]).await.report;
         assert!(message(&report).contains(words), "{:?}", report.outcome);
         assert!(matches!(report.outcome, Outcome::Error { .. }));
-    }
-}
-
-async fn run_grype(script: &str, json: &str) -> Report {
-    let dir = folder("grype", script, &[("report.json", json), ("bom.json", BOM)]);
-    let program = dir.path().join("grype");
-    grype::run(&parsed(
-        dir.path(),
-        &["--layout", "/oci", "--program", program.to_str().unwrap()],
-    ))
-    .await
-    .report
-}
-
-#[tokio::test]
-async fn grype_writes_both_documents_and_they_are_read() {
-    let script = "[ \"$1 $GRYPE_DB_AUTO_UPDATE\" = 'oci-dir:/oci false' ] || exit 9\ncp report.json \"${3#json=}\"; cp bom.json \"${5#cyclonedx-json=}\"";
-    let report = run_grype(script, GRYPE).await;
-    assert_eq!(message(&report), "");
-    assert_eq!((report.evaluated, report.passed, report.findings.len()), (2, 1, 1));
-    assert!(report.tool.database_built.is_some());
-}
-
-#[tokio::test]
-async fn a_grype_that_crashes_or_scans_something_else_is_an_error() {
-    let both = "cp report.json \"${3#json=}\"; cp bom.json \"${5#cyclonedx-json=}\"";
-    let other = GRYPE.replace(IMAGE, &IMAGE.replace('f', "e"));
-    for (script, json, words) in [
-        (
-            format!("{both}; echo 'failed to load vulnerability db' >&2; exit 1"),
-            GRYPE,
-            "failed to load vulnerability db",
-        ),
-        (format!("{both}; exit 2"), GRYPE, "exit code 2"),
-        (format!("{both}; kill -SEGV $$"), GRYPE, "segmentation fault"),
-        (
-            "cp report.json \"${3#json=}\"".to_owned(),
-            GRYPE,
-            "CycloneDX inventory cannot be read",
-        ),
-        ("exit 0".to_owned(), GRYPE, "JSON report cannot be read"),
-        (both.to_owned(), &GRYPE[..4000], "cannot read the output"),
-        (both.to_owned(), &other, "expected a scan of"),
-    ] {
-        let report = run_grype(&script, json).await;
-        assert!(message(&report).contains(words), "{script}: {:?}", report.outcome);
     }
 }
 

@@ -17,9 +17,9 @@ use tokio::time::timeout;
 const MAX_AUTH: u64 = 1024 * 1024;
 const MAX_CA: u64 = 4 * 1024 * 1024;
 
-/// What pulling and pushing have in common.
+/// What all steps with a registry have in common.
 #[derive(Debug, clap::Args)]
-struct Common {
+pub(super) struct Common {
     /// A registry (HOST:PORT) that speaks plain HTTP.
     #[arg(long = "insecure-host")]
     insecure_hosts: Vec<String>,
@@ -67,7 +67,7 @@ pub struct PushArgs {
 }
 
 impl Common {
-    fn client(&self) -> Result<(Client, Auth), Failure> {
+    pub(super) fn client(&self) -> Result<(Client, Auth), Failure> {
         let file = |path: &PathBuf, limit, what| {
             read_file(path, limit, "the registry client", what).map_err(|error| error.to_string())
         };
@@ -82,21 +82,45 @@ impl Common {
             insecure_hosts: self.insecure_hosts.iter().cloned().collect(),
             ..ClientOptions::default()
         };
-        if let Some(path) = &self.ca {
-            options.ca_bundle_pem = file(path, MAX_CA, "certificates")?;
-        }
+        options.ca_bundle_pem = self.ca_bundle()?;
         let client = Client::new(options).map_err(|error| error.to_string())?;
         Ok((client, auth))
     }
 
+    /// More certificate authorities, PEM; may be empty.
+    pub(super) fn ca_bundle(&self) -> Result<Vec<u8>, Failure> {
+        let Some(path) = &self.ca else {
+            return Ok(Vec::new());
+        };
+        read_file(path, MAX_CA, "the registry client", "certificates").map_err(|error| error.to_string().into())
+    }
+
+    /// Whether this host may be spoken to without TLS.
+    pub(super) fn is_insecure(&self, host: &str) -> bool {
+        self.insecure_hosts.iter().any(|known| known == host)
+    }
+
+    /// When it gives up.
+    pub(super) fn limit(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+
+    /// Most compressed bytes.
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.max_mebibytes.saturating_mul(1 << 20)
+    }
+
     fn limits(&self) -> LayoutLimits {
         LayoutLimits {
-            max_bytes: self.max_mebibytes.saturating_mul(1 << 20),
+            max_bytes: self.max_bytes(),
             ..LayoutLimits::default()
         }
     }
 
-    async fn bounded<T>(&self, what: impl Future<Output = Result<T, crate::registry::Error>>) -> Result<T, Failure> {
+    pub(super) async fn bounded<T>(
+        &self,
+        what: impl Future<Output = Result<T, crate::registry::Error>>,
+    ) -> Result<T, Failure> {
         match timeout(Duration::from_secs(self.timeout), what).await {
             Ok(result) => result.map_err(|error| error.to_string().into()),
             Err(_) => Err(format!(
@@ -108,7 +132,7 @@ impl Common {
     }
 }
 
-fn millis(since: Instant) -> u64 {
+pub(super) fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -132,15 +132,6 @@ impl ControllerArgs {
     }
 }
 
-fn image(text: &str) -> Result<ImageRef, String> {
-    let image: ImageRef = text.parse().map_err(|error| format!("{error}"))?;
-    if image.digest.is_some() || image.tag.is_some() {
-        Ok(image)
-    } else {
-        Err(format!("expected an image with a tag or a digest, found {image}"))
-    }
-}
-
 fn pinned_image(text: &str) -> Result<ImageRef, String> {
     let image: ImageRef = text.parse().map_err(|error| format!("{error}"))?;
     if image.digest.is_some() {
@@ -149,6 +140,17 @@ fn pinned_image(text: &str) -> Result<ImageRef, String> {
         Err(format!(
             "expected an image by digest, found {image}: a tag can be moved to another image; write {}@sha256:<64 hex digits>",
             image.repository
+        ))
+    }
+}
+
+fn image(text: &str) -> Result<ImageRef, String> {
+    let image: ImageRef = text.parse().map_err(|error| format!("{error}"))?;
+    if image.tag.is_some() || image.digest.is_some() {
+        Ok(image)
+    } else {
+        Err(format!(
+            "expected an image with a tag or a digest, found {image}: write {image}:<tag>"
         ))
     }
 }
@@ -261,6 +263,11 @@ mod tests {
     #[test]
     fn wrong_values_are_refused_before_anything_starts() {
         for (flag, value, says) in [
+            (
+                "--grype-database",
+                "r.local:5000/grype-db",
+                "write r.local:5000/grype-db:<tag>",
+            ),
             ("--insecure-registry", "http://r.local:5000", "without http://"),
             ("--insecure-registry", "registry", "such as registry.local:5000"),
             ("--insecure-registry", "r.local/path", "without a path"),

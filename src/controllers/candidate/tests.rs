@@ -45,7 +45,7 @@ pub fn settings() -> Settings {
     }
 }
 
-fn candidate() -> ImageCandidate {
+pub(super) fn candidate() -> ImageCandidate {
     serde_json::from_value(json!({
         "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate",
         "metadata": {"name": "debian-12-0123456789ab", "namespace": "platform", "uid": "u", "generation": 1},
@@ -158,7 +158,7 @@ fn jobs_of(observed: &Observed) -> Vec<Job> {
     actions.into_iter().filter_map(job).collect()
 }
 
-fn pod(job: &Job) -> PodSpec {
+pub(super) fn pod(job: &Job) -> PodSpec {
     job.spec.clone().unwrap().template.spec.unwrap()
 }
 

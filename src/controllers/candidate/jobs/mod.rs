@@ -15,6 +15,7 @@ mod vulnerabilities;
 
 pub use build::build;
 pub use self_test::{self_test, self_test_name};
+pub use vulnerabilities::{Rescan, rescan};
 
 use super::validate::{PlannedCheck, Wish};
 use crate::{

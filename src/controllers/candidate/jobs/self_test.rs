@@ -61,12 +61,8 @@ pub fn self_test(
     ];
     let mut volumes = volumes(&name, &["tmp"], None);
     if let (Some(database), Some(list)) = (&test.database, volumes.as_array_mut()) {
-        command.extend([
-            "--database".to_owned(),
-            "/database".into(),
-            "--database-id".into(),
-            database.to_string(),
-        ]);
+        let id = database.digest.as_ref().map(ToString::to_string).unwrap_or_default();
+        command.extend(["--database".to_owned(), "/database".into(), "--database-id".into(), id]);
         mounts.push(json!({"name": "database", "mountPath": "/database", "readOnly": true}));
         let reference = database.to_string();
         list.push(json!({"name": "database", "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}));

@@ -1,0 +1,193 @@
+//! `runner vulnerabilities`: lists the packages of an OCI layout (or takes a kept list) and scans the list, offline.
+//!
+//! The list goes with the report. Must not scan without a database that says how old it is, and must not report about
+//! another image than the one it was asked about.
+
+use super::{
+    check::{Common, Examined, Known, Scratch, read_file},
+    frame::Attached,
+};
+use crate::{
+    checks::{
+        Parsed, ReadError,
+        sbom::{self, Inventory, MAX_SBOM, MEDIA_TYPE, NAME},
+        scanner::{Files, MAX_OUTPUT, Options, Scanner},
+    },
+    domain::digest::Digest,
+};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+const MAX_DOCUMENT: u64 = 4 * 1024 * 1024;
+
+/// `repave runner vulnerabilities`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Which scanner judges.
+    #[arg(long, value_enum, default_value = "grype")]
+    scanner: Scanner,
+    /// The OCI layout whose packages are listed.
+    #[arg(long, required_unless_present = "sbom", conflicts_with = "sbom")]
+    layout: Option<PathBuf>,
+    /// A list of packages that was kept: the image itself is not needed.
+    #[arg(long)]
+    sbom: Option<PathBuf>,
+    /// The folder with the vulnerability database; where the tools image may have one, unless named.
+    #[arg(long)]
+    database: Option<PathBuf>,
+    /// What the report calls the database: the digest of its image.
+    #[arg(long)]
+    database_id: Option<Digest>,
+    /// The folder with the programs; the PATH, unless named.
+    #[arg(long)]
+    programs: Option<PathBuf>,
+}
+
+/// Runs the check.
+pub async fn run(args: &Args) -> Examined {
+    let mut known = Known::default();
+    let read = examine(args, &mut known).await;
+    args.common.examined(args.scanner.tool(), known, read)
+}
+
+async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
+    let tool = args.scanner.name();
+    let options: Options = args.common.options(tool)?;
+    let scratch = args.common.scratch(tool)?;
+    let database = database(args)?;
+    let sbom = match (&args.layout, &args.sbom) {
+        (Some(layout), _) => list(args, layout, &scratch, known).await?,
+        (None, Some(kept)) => kept.clone(),
+        (None, None) => return Err(crashed(tool, "neither --layout nor --sbom was given".to_owned())),
+    };
+    let bytes = read_file(&sbom, MAX_SBOM, tool, "list of packages")?;
+    let inventory = sbom::read(&bytes, tool)?;
+    about(args, &inventory)?;
+    let kept = Attached::pack(NAME, MEDIA_TYPE, &bytes);
+    known
+        .attached
+        .push(kept.map_err(|error| crashed(tool, format!("its list of packages cannot be packed: {error}")))?);
+    inventory.scannable(options.min_packages, tool)?;
+    let json = scratch.path().join("report.json");
+    let files = Files {
+        sbom: &sbom,
+        json: &json,
+        home: scratch.path(),
+        database: &database,
+    };
+    let mut invocation = args.scanner.scan(&files);
+    invocation.program = program(args, args.scanner.program());
+    let done = args.common.capture(tool, &invocation, 1024 * 1024, known).await?;
+    if done.ended.exit_code() != Some(0) {
+        return Err(done.crashed(tool));
+    }
+    let metadata = match args.scanner {
+        Scanner::Grype => Vec::new(),
+        Scanner::Trivy => read_file(
+            &database.join(args.scanner.database_file()),
+            MAX_DOCUMENT,
+            tool,
+            "database's metadata",
+        )?,
+    };
+    let json = read_file(&json, MAX_OUTPUT, tool, "JSON report")?;
+    let mut parsed = args.scanner.read(&json, &inventory, &args.common.image, &metadata)?;
+    parsed.database = args.database_id.as_ref().map(Digest::to_string);
+    Ok(parsed)
+}
+
+fn crashed(tool: &'static str, why: String) -> ReadError {
+    ReadError::Crashed { tool, why }
+}
+
+fn program(args: &Args, name: &str) -> PathBuf {
+    args.programs
+        .as_ref()
+        .map_or_else(|| PathBuf::from(name), |folder| folder.join(name))
+}
+
+fn database(args: &Args) -> Result<PathBuf, ReadError> {
+    let folder = args
+        .database
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(args.scanner.own_database()));
+    if folder.join(args.scanner.database_file()).is_file() {
+        return Ok(folder);
+    }
+    Err(crashed(
+        args.scanner.name(),
+        format!(
+            "expected a vulnerability database at {}, found none: set vulnerabilityDatabase.{}.image in the operator's configuration",
+            folder.display(),
+            args.scanner.program()
+        ),
+    ))
+}
+
+/// Lists the packages of the layout into a file.
+async fn list(args: &Args, layout: &Path, scratch: &Scratch, known: &mut Known) -> Result<PathBuf, ReadError> {
+    let tool = args.scanner.name();
+    let sbom = scratch.path().join(NAME);
+    let mut invocation = args.scanner.list(layout, &sbom, scratch.path());
+    invocation.program = program(args, args.scanner.lister());
+    let done = args.common.capture(tool, &invocation, 1024 * 1024, known).await?;
+    if done.ended.exit_code() == Some(0) {
+        return Ok(sbom);
+    }
+    let lister = match args.scanner {
+        Scanner::Grype => "Syft",
+        Scanner::Trivy => "Trivy (list of packages)",
+    };
+    Err(done.crashed(lister))
+}
+
+/// The list must be one of the image that was asked for. Syft names its manifest; Trivy its configuration, which the
+/// layout leads to. A kept list of Trivy's is believed because `fetch-sbom` took it from a report about the image.
+fn about(args: &Args, inventory: &Inventory) -> Result<(), ReadError> {
+    let tool = args.scanner.name();
+    let image = &args.common.image;
+    let (expected, found) = match (args.scanner, &args.layout) {
+        (Scanner::Grype, _) => (Some(image.clone()), &inventory.manifest),
+        (Scanner::Trivy, Some(layout)) => (Some(config_of(layout, image, tool)?), &inventory.config),
+        (Scanner::Trivy, None) => (inventory.config.clone(), &inventory.config),
+    };
+    if found.is_some() && expected == *found {
+        return Ok(());
+    }
+    let words = |digest: Option<&Digest>| digest.map_or_else(|| "no image".to_owned(), Digest::to_string);
+    Err(ReadError::Untrusted {
+        tool,
+        why: format!(
+            "expected a list of the packages of {}, found one of {}",
+            words(expected.as_ref()),
+            words(found.as_ref())
+        ),
+    })
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    config: Config,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    digest: Digest,
+}
+
+/// The configuration of the layout's image.
+fn config_of(layout: &Path, image: &Digest, tool: &'static str) -> Result<Digest, ReadError> {
+    let path = layout.join("blobs/sha256").join(image.hex());
+    let bytes = read_file(&path, MAX_DOCUMENT, tool, "image manifest")?;
+    if Digest::of(&bytes) != *image {
+        return Err(crashed(tool, format!("the layout's manifest is not {image}")));
+    }
+    let manifest: Manifest = serde_json::from_slice(&bytes)
+        .map_err(|error| crashed(tool, format!("the layout's manifest cannot be read: {error}")))?;
+    Ok(manifest.config.digest)
+}
+
+#[cfg(test)]
+mod tests;
