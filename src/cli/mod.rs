@@ -1,5 +1,13 @@
-//! The kubectl plugin: one file per command. Reads only; what it prints is what the objects say.
+//! The kubectl plugin, one file per command, and `repave check`, which needs no cluster.
+//!
+//! Reads only; what it prints is what the objects say, or what the checks found.
 
+pub mod check;
+mod credentials;
+mod judge;
+pub mod policy_check;
+mod policy_file;
+mod policy_schema;
 mod render;
 pub mod report;
 pub mod status;
@@ -11,7 +19,7 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "kubectl repave",
     version,
-    after_help = "Examples:\n  kubectl repave status\n  kubectl repave status -o json\n  kubectl repave report debian-12-77d0aa3be1c4 -n platform"
+    after_help = "Examples:\n  kubectl repave status\n  kubectl repave status -o json\n  kubectl repave report debian-12-77d0aa3be1c4 -n platform\n  kubectl repave policy-check -f policy.yaml"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -24,6 +32,8 @@ enum Command {
     Status(status::Args),
     /// What the checks found in one candidate
     Report(report::Args),
+    /// What a changed policy would refuse, from the stored reports
+    PolicyCheck(policy_check::Args),
 }
 
 /// How a result is printed.
@@ -41,5 +51,6 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Status(args) => status::run(&client, &args).await,
         Command::Report(args) => report::run(&client, &args).await,
+        Command::PolicyCheck(args) => policy_check::run(&client, &args).await,
     }
 }

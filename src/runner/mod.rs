@@ -18,8 +18,9 @@ mod repack;
 mod termination;
 mod transfer;
 
-use clap::Subcommand;
-use std::process::ExitCode;
+use crate::domain::report::Report;
+use clap::{Parser as _, Subcommand};
+use std::{ffi::OsString, process::ExitCode};
 
 /// `repave runner`.
 #[derive(Debug, clap::Args)]
@@ -46,6 +47,24 @@ enum Step {
     Push(transfer::PushArgs),
     /// Build an image from an OCI layout into an OCI layout.
     Build(build::Args),
+}
+
+/// Runs a check that reads a layout as its Job does, with the Job's own words, and gives the report instead of
+/// delivering it: `["native", "--check", …]`.
+pub async fn examine(words: Vec<OsString>) -> Result<Report, String> {
+    #[derive(clap::Parser)]
+    #[command(no_binary_name = true)]
+    struct Words {
+        #[command(subcommand)]
+        step: Step,
+    }
+    match Words::try_parse_from(words).map_err(|error| error.to_string())?.step {
+        Step::Native(args) => Ok(native::run(&args).report),
+        Step::Grype(args) => Ok(grype::run(&args).await.report),
+        Step::Install(_) | Step::Goss(_) | Step::Openscap(_) | Step::Pull(_) | Step::Push(_) | Step::Build(_) => {
+            Err("expected a check that reads an OCI layout".to_owned())
+        }
+    }
 }
 
 /// Runs one step and delivers its result.

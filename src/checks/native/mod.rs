@@ -25,6 +25,7 @@ mod rules;
 mod tar_stream;
 mod tree;
 mod tree_read;
+mod unpack;
 
 #[cfg(test)]
 mod testing;
@@ -38,6 +39,7 @@ mod tests_rules;
 pub use error::NativeError;
 pub use limits::Limits;
 pub use options::Options;
+pub use unpack::{Entry, EntryKind, entries};
 
 use crate::domain::digest::Digest;
 use crate::domain::report::{Finding, Outcome, Report, SCHEMA, Tool, ToolName};
