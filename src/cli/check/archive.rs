@@ -71,7 +71,10 @@ fn unpack(archive: &Path, root: &Path) -> anyhow::Result<Contents> {
         ..Limits::default()
     };
     entries(archive, &limits, &mut |entry, data| {
-        contents.take(entry, data).map_err(io::Error::other)
+        // As text: the archive's own error keeps one line of it.
+        contents
+            .take(entry, data)
+            .map_err(|error| io::Error::other(format!("{error:#}")))
     })?;
     Ok(contents)
 }

@@ -14,6 +14,7 @@ use crate::{
     registry::{Auth, Client as RegistryClient},
 };
 use anyhow::Context as _;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use serde::Serialize;
 use std::{collections::BTreeMap, path::PathBuf};
@@ -63,12 +64,13 @@ struct Answers {
 
 /// Reads, judges and prints.
 pub async fn run(client: &Client, args: &Args) -> anyhow::Result<()> {
-    let policies = policy_file::read(&args.filename)?;
+    let mut policies = policy_file::read(&args.filename)?;
     let (registry, auth) = args.registries.open()?;
     let namespace = args
         .namespace
         .clone()
         .unwrap_or_else(|| client.default_namespace().to_owned());
+    complete(&mut policies, client, &namespace).await?;
     let bases = Api::<BaseImage>::namespaced(client.clone(), &namespace)
         .list(&ListParams::default())
         .await?
@@ -104,6 +106,28 @@ pub async fn run(client: &Client, args: &Args) -> anyhow::Result<()> {
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&answers)?),
         Output::Table => println!("{}", text(&answers)),
+    }
+    Ok(())
+}
+
+/// What is not in the file is taken from the cluster, as the operator would; what is nowhere stays missing and is then a
+/// difference that cannot be told.
+async fn complete(policies: &mut policy_file::Policies, client: &Client, namespace: &str) -> anyhow::Result<()> {
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
+    for policy in &mut policies.snapshots {
+        for check in &policy.spec.checks {
+            for (name, at, default) in check.file_references() {
+                let own = policy.files.entry(check.name.clone()).or_default();
+                if own.contains_key(&name) {
+                    continue;
+                }
+                let key = at.key.as_deref().unwrap_or(default);
+                let found = maps.get_opt(&at.name).await?.and_then(|map| map.data);
+                if let Some(text) = found.and_then(|mut data| data.remove(key)) {
+                    own.insert(name, text);
+                }
+            }
+        }
     }
     Ok(())
 }
@@ -230,6 +254,87 @@ fn text(answers: &Answers) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        evidence::{ReportArtifact, attach_report},
+        registry::testing::{TestRegistry, push_image},
+    };
+    use serde_json::json;
+
+    /// A candidate with one released image and one stored report at a registry.
+    fn candidate(staging: &str, production: &str, report: &Digest) -> ImageCandidate {
+        let digest = Digest::of(b"x");
+        serde_json::from_value(json!({
+            "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate", "metadata": {"name": "c", "namespace": "n"},
+            "spec": {
+                "baseImage": "b", "source": "r.io/b", "sourceTag": "1", "sourceDigest": digest, "inputsHash": digest,
+                "staging": staging, "build": {},
+                "policies": [{"name": "p", "spec": {"checks": [{"name": "a", "native": {}, "allow": {"high": 1}}]}}],
+                "promote": {"repository": production, "channelTag": "1", "signing": {"keyRef": {"name": "k"}}},
+            },
+            "status": {"checks": [{"name": "a", "verdict": "Passed", "message": "", "evaluated": 3, "report": report,
+                "toolMillis": 1}]},
+        }))
+        .unwrap()
+    }
+
+    fn report(check: &str, image: &Digest) -> Vec<u8> {
+        json!({
+            "schema": crate::domain::report::SCHEMA, "check": check, "image": image,
+            "tool": {"name": "native", "version": "1"}, "outcome": {"kind": "completed"},
+            "evaluated": 3, "passed": 2, "notApplicable": 0, "toolMillis": 1,
+            "findings": [{"id": "i", "severity": "high", "title": "t"}],
+        })
+        .to_string()
+        .into_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_stored_report_is_fetched_believed_and_judged_under_the_new_policy() {
+        let registry = TestRegistry::docker().await;
+        let (client, auth) = (registry.client(), Auth::anonymous());
+        let repository = registry.repository("base/debian");
+        let image = push_image(&client, &repository, "1", &[b"layer"]).await;
+        let attach = async |check: &str, about: &Digest| {
+            let artifact = ReportArtifact {
+                kind: check.to_owned(),
+                json: report(check, about).into(),
+                attached: Vec::new(),
+            };
+            attach_report(&client, &repository, &image, &artifact, &auth)
+                .await
+                .unwrap()
+        };
+        let released = Release {
+            digest: image.digest.clone(),
+            tag: "1".into(),
+            source_digest: image.digest.clone(),
+            candidate: "c".into(),
+            promoted_at: serde_json::from_value(json!("2026-11-20T00:00:00Z")).unwrap(),
+        };
+        let strict: PolicySnapshot =
+            serde_json::from_value(json!({"name": "p", "spec": {"checks": [{"name": "a", "native": {}}]}})).unwrap();
+        let answer = async |candidate: Option<&ImageCandidate>| {
+            outcomes(candidate, std::slice::from_ref(&strict), &released, &client, &auth).await
+        };
+        let good = attach("a", &image.digest).await;
+        let place = repository.to_string();
+        // The staging repository was cleaned up: the production repository has the report too.
+        for staging in [place.clone(), registry.repository("cleaned/up").to_string()] {
+            let said = answer(Some(&candidate(&staging, &place, &good))).await.unwrap();
+            assert_eq!((said[0].answer, said[0].top.len()), (Answer::Fails, 1), "{said:?}");
+        }
+        let forged = attach("a", &Digest::of(b"another image")).await;
+        let refused = answer(Some(&candidate(&place, &place, &forged)))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("is not believed"), "{refused}");
+        let gone = answer(Some(&candidate(&place, &place, &Digest::of(b"gone"))))
+            .await
+            .unwrap();
+        assert_eq!(gone[0].answer, Answer::Unknown);
+        assert_eq!(answer(None).await.unwrap()[0].answer, Answer::Unknown);
+    }
 
     fn check(name: &str, answer: Answer, message: &str) -> Outcome {
         Outcome {
