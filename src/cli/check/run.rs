@@ -200,3 +200,38 @@ fn has_grype_database(folder: &Path) -> bool {
         .map(|entry| entry.path())
         .any(|path| path.join("vulnerability.db").is_file())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn scan(more: &serde_json::Value) -> PlannedCheck {
+        let spec = json!({"checks": [{"name": "c", "vulnerabilities": more}]});
+        let snapshot = serde_json::from_value(json!({"name": "p", "spec": spec})).unwrap();
+        checks_of(&[snapshot]).unwrap().remove(0)
+    }
+
+    #[test]
+    fn a_scan_runs_only_with_a_scanner_and_a_database_and_says_what_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (scanner, database) = (folder.path().join("grype"), folder.path().join("db"));
+        let tools = Tools {
+            scanner: Some(scanner.clone()),
+            database: Some(database.clone()),
+        };
+        let refused = |more: serde_json::Value, missing| scanner_words(&scan(&more), missing, &tools).unwrap_err();
+        assert!(refused(json!({}), None).contains("--scanner-path"));
+        fs::write(&scanner, "").unwrap();
+        assert!(refused(json!({}), None).contains("grype db update"));
+        fs::create_dir_all(database.join("6")).unwrap();
+        assert!(refused(json!({}), None).contains("grype db update"));
+        fs::write(database.join("6/vulnerability.db"), "").unwrap();
+        assert!(refused(json!({"scanner": "Trivy"}), None).contains("Trivy"));
+        assert!(refused(json!({"vexRefs": [{"name": "v"}]}), None).contains("VEX"));
+        assert!(refused(json!({}), Some(&"ConfigMap x is missing".to_owned())).contains("ConfigMap x"));
+        let words = scanner_words(&scan(&json!({})), None, &tools).unwrap();
+        assert_eq!(words[0], "grype");
+        assert!(words.iter().any(|word| word.to_string_lossy().ends_with("/db")));
+    }
+}

@@ -203,7 +203,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn planned(checks: Value) -> Vec<PlannedCheck> {
+    fn planned(checks: &Value) -> Vec<PlannedCheck> {
         let snapshot = json!({"name": "p", "spec": {"checks": checks}});
         checks_of(&[serde_json::from_value(snapshot).unwrap()]).unwrap()
     }
@@ -235,7 +235,7 @@ mod tests {
         BTreeMap::from([(check.to_owned(), report)])
     }
 
-    fn answer(old: Value, new: Value, reports: &BTreeMap<String, Report>) -> (Answer, String) {
+    fn answer(old: &Value, new: &Value, reports: &BTreeMap<String, Report>) -> (Answer, String) {
         let said = would(&planned(old), &planned(new), reports, at(3600));
         let [only] = said.as_slice() else { panic!("{said:?}") };
         (only.answer, only.message.clone())
@@ -246,12 +246,12 @@ mod tests {
         let stored = reports("a", ToolName::Native, 2, 0);
         let old = json!([{"name": "a", "native": {}, "allow": {"high": 2}}]);
         let strict = json!([{"name": "a", "native": {}, "allow": {"high": 1}}]);
-        assert_eq!(answer(old.clone(), old.clone(), &stored).0, Answer::Passes);
+        assert_eq!(answer(&old, &old, &stored).0, Answer::Passes);
         assert_eq!(
-            answer(old.clone(), strict.clone(), &stored),
+            answer(&old, &strict, &stored),
             (Answer::Fails, "2 failed (high 2)".into())
         );
-        assert_eq!(would(&planned(old), &planned(strict), &stored, at(0))[0].top.len(), 2);
+        assert_eq!(would(&planned(&old), &planned(&strict), &stored, at(0))[0].top.len(), 2);
     }
 
     #[test]
@@ -259,15 +259,15 @@ mod tests {
         let stored = reports("cve", ToolName::Grype, 2, 1);
         let check = |more: Value| json!([{"name": "cve", "allow": {"high": 1}, "vulnerabilities": more}]);
         assert_eq!(
-            answer(check(json!({})), check(json!({"onlyFixable": true})), &stored).0,
+            answer(&check(json!({})), &check(json!({"onlyFixable": true})), &stored).0,
             Answer::Passes
         );
         assert_eq!(
-            answer(check(json!({"onlyFixable": true})), check(json!({})), &stored).0,
+            answer(&check(json!({"onlyFixable": true})), &check(json!({})), &stored).0,
             Answer::Fails
         );
         let young = check(json!({"onlyFixable": true, "databaseMaxAge": "30m"}));
-        let (fails, why) = answer(check(json!({})), young, &stored);
+        let (fails, why) = answer(&check(json!({})), &young, &stored);
         assert_eq!(fails, Answer::Fails);
         assert!(why.contains("database"), "{why}");
     }
@@ -277,23 +277,23 @@ mod tests {
         let stored = reports("a", ToolName::Openscap, 0, 0);
         let cis =
             |profile: &str, rules: u32| json!([{"name": "a", "openscap": {"profile": profile, "minimumRules": rules}}]);
-        assert_eq!(answer(cis("cis", 20), cis("cis", 50), &stored).0, Answer::Passes);
-        assert_eq!(answer(cis("cis", 20), cis("cis", 51), &stored).0, Answer::Fails);
-        let (unknown, why) = answer(cis("cis", 20), cis("stig", 20), &stored);
+        assert_eq!(answer(&cis("cis", 20), &cis("cis", 50), &stored).0, Answer::Passes);
+        assert_eq!(answer(&cis("cis", 20), &cis("cis", 51), &stored).0, Answer::Fails);
+        let (unknown, why) = answer(&cis("cis", 20), &cis("stig", 20), &stored);
         assert_eq!(unknown, Answer::Unknown);
         assert!(why.contains("differs in profile"), "{why}");
         let goss = json!([{"name": "g", "goss": {"gossfile": "x"}}]);
         assert_eq!(
-            answer(cis("cis", 20), goss, &stored),
+            answer(&cis("cis", 20), &goss, &stored),
             (Answer::Unknown, "no such check was ever run on it".into())
         );
-        let (unknown, why) = answer(cis("cis", 20), cis("cis", 20), &BTreeMap::new());
+        let (unknown, why) = answer(&cis("cis", 20), &cis("cis", 20), &BTreeMap::new());
         assert_eq!(unknown, Answer::Unknown);
         assert!(why.contains("no stored report"), "{why}");
         let other = json!([{"name": "a", "vulnerabilities": {"scanner": "Trivy"}}]);
         let grype = json!([{"name": "a", "vulnerabilities": {}}]);
         assert_eq!(
-            answer(grype, other, &reports("a", ToolName::Grype, 0, 0)).0,
+            answer(&grype, &other, &reports("a", ToolName::Grype, 0, 0)).0,
             Answer::Unknown
         );
     }
@@ -306,20 +306,20 @@ mod tests {
             reports("a", ToolName::Native, 0, 0),
             reports("a", ToolName::Native, 1, 0),
         );
-        assert_eq!(answer(none.clone(), some.clone(), &clean).0, Answer::Passes);
-        assert_eq!(answer(none.clone(), some.clone(), &dirty).0, Answer::Unknown);
-        assert_eq!(answer(some.clone(), none.clone(), &dirty).0, Answer::Fails);
-        assert_eq!(answer(some.clone(), none, &clean).0, Answer::Unknown);
-        assert_eq!(answer(some, other, &clean).0, Answer::Unknown);
+        assert_eq!(answer(&none, &some, &clean).0, Answer::Passes);
+        assert_eq!(answer(&none, &some, &dirty).0, Answer::Unknown);
+        assert_eq!(answer(&some, &none, &dirty).0, Answer::Fails);
+        assert_eq!(answer(&some, &none, &clean).0, Answer::Unknown);
+        assert_eq!(answer(&some, &other, &clean).0, Answer::Unknown);
     }
 
     #[test]
     fn a_gossfile_that_changed_cannot_be_told_and_a_renamed_check_can() {
         let stored = reports("a", ToolName::Goss, 0, 0);
         let goss = |name: &str, text: &str| json!([{"name": name, "goss": {"gossfile": text}}]);
-        let same = planned(goss("a", "x"));
-        assert_eq!(answer(goss("a", "x"), goss("a", "y"), &stored).0, Answer::Unknown);
-        assert_eq!(answer(goss("a", "x"), goss("b", "x"), &stored).0, Answer::Passes);
+        let same = planned(&goss("a", "x"));
+        assert_eq!(answer(&goss("a", "x"), &goss("a", "y"), &stored).0, Answer::Unknown);
+        assert_eq!(answer(&goss("a", "x"), &goss("b", "x"), &stored).0, Answer::Passes);
         let mut tailored = same.clone();
         tailored[0].files.insert("vars.yaml".into(), "v".into());
         assert_eq!(would(&same, &tailored, &stored, at(0))[0].answer, Answer::Unknown);
@@ -342,7 +342,7 @@ mod tests {
             let stored = reports("a", ToolName::Native, highs, 0);
             let check = json!([{"name": "a", "native": {}, "allow": {"high": allowed}}]);
             let passes = u32::try_from(highs).unwrap() <= allowed;
-            prop_assert_eq!(answer(check.clone(), check, &stored).0 == Answer::Passes, passes);
+            prop_assert_eq!(answer(&check, &check, &stored).0 == Answer::Passes, passes);
         }
     }
 }
