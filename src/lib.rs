@@ -13,7 +13,7 @@
 //! | [`controllers`] | one folder per kind: validate, observe, plan, apply, status | the Kubernetes API |
 //! | [`runner`] | what runs inside Job pods: pull, run a tool, frame its report | the pod it runs in |
 //! | [`runtime`] | arguments, telemetry, metrics, health endpoints, lease, shutdown | the process |
-//! | [`cli`] | the kubectl plugin, one file per command | the Kubernetes API, read only |
+//! | [`cli`] | the kubectl plugin, one file per command; `repave check` | the Kubernetes API (read only); files, registries |
 //!
 //! Where a wave is decided: `controllers/repave_run/plan.rs` over `domain/wave.rs`.
 //! Where a gate is decided: `domain/verdict.rs`.

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use repave::{
-    api,
+    api, cli,
     controllers::{self, context::Context},
     report, runner,
     runtime::{self, args::ControllerArgs},
@@ -21,6 +21,8 @@ struct Cli {
 enum Command {
     /// The operator: watches, decides, promotes and rolls
     Controller(Box<ControllerArgs>),
+    /// Whether an image passes a policy, without a cluster
+    Check(Box<cli::check::Args>),
     /// One step inside a Job pod; started by the operator, not by people
     Runner(Box<runner::Args>),
     /// Writes the CustomResourceDefinitions, one file each
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         (Err(error), _) => Err(error.into()),
         (Ok(tokio), Command::Controller(args)) => tokio.block_on(Box::pin(controller(*args))),
         (Ok(tokio), Command::Runner(args)) => return tokio.block_on(Box::pin(runner::run(*args))),
+        (Ok(tokio), Command::Check(args)) => return tokio.block_on(Box::pin(cli::check::run(*args))),
         (Ok(_), Command::Crds { out }) => api::definitions_into(&out).map_err(Into::into),
         (Ok(_), Command::ReportSchema { out }) => std::fs::write(&out, report::schema::json())
             .map_err(|error| anyhow::anyhow!("{} cannot be written: {error}", out.display())),

@@ -2,13 +2,39 @@
 //!
 //! Must not run a credential helper (that is a program of somebody's choice) and must not show a secret.
 
-use crate::registry::{Auth, Credentials};
+use crate::registry::{Auth, Client, ClientOptions, Credentials};
 use anyhow::Context as _;
 use serde_json::Value;
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
 };
+
+/// How to speak to registries.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Registries {
+    /// Credentials in the form of Docker's config.json; ~/.docker/config.json unless given
+    #[arg(long, value_name = "FILE")]
+    pub auth: Option<PathBuf>,
+    /// A registry (HOST:PORT) that speaks plain HTTP
+    #[arg(long = "insecure-host", value_name = "HOST")]
+    pub insecure_hosts: Vec<String>,
+    /// More certificate authorities, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+}
+
+impl Registries {
+    /// The client and the credentials.
+    pub fn open(&self) -> anyhow::Result<(Client, Auth)> {
+        let options = ClientOptions {
+            insecure_hosts: self.insecure_hosts.iter().cloned().collect(),
+            ca_bundle_pem: self.ca.as_deref().map(bytes_of).transpose()?.unwrap_or_default(),
+            ..ClientOptions::default()
+        };
+        Ok((Client::new(options)?, find(self.auth.as_deref())?))
+    }
+}
 
 /// Largest file that is read.
 const MAX_FILE: u64 = 1 << 20;
@@ -42,6 +68,10 @@ fn usual() -> Vec<PathBuf> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Auth> {
+    parse(&bytes_of(path)?).with_context(|| format!("{} cannot be used", path.display()))
+}
+
+fn bytes_of(path: &Path) -> anyhow::Result<Vec<u8>> {
     let shown = path.display();
     let mut bytes = Vec::new();
     std::fs::File::open(path)
@@ -51,7 +81,7 @@ fn read(path: &Path) -> anyhow::Result<Auth> {
         bytes.len() as u64 <= MAX_FILE,
         "{shown} is larger than {MAX_FILE} bytes"
     );
-    parse(&bytes).with_context(|| format!("{shown} cannot be used"))
+    Ok(bytes)
 }
 
 /// Entries that say only "ask a helper" are left out; all others must be right.

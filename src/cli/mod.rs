@@ -1,7 +1,14 @@
-//! The kubectl plugin: one file per command. Reads only; what it prints is what the objects say.
+//! The kubectl plugin, one file per command, and `repave check`, which needs no cluster.
+//!
+//! Reads only; what it prints is what the objects say, or what the checks found.
 
+pub mod check;
 mod credentials;
+mod judge;
 mod open;
+pub mod policy_check;
+mod policy_file;
+mod policy_schema;
 mod render;
 pub mod report;
 pub mod status;
@@ -13,7 +20,7 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "kubectl repave",
     version,
-    after_help = "Examples:\n  kubectl repave status\n  kubectl repave status -o json\n  kubectl repave report debian-12-77d0aa3be1c4 -n platform --open\n  kubectl repave report registry.example.com/base/debian:12 -o sarif"
+    after_help = "Examples:\n  kubectl repave status\n  kubectl repave status -o json\n  kubectl repave report debian-12-77d0aa3be1c4 -n platform --open\n  kubectl repave report registry.example.com/base/debian:12 -o sarif\n  kubectl repave policy-check -f policy.yaml"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -26,6 +33,8 @@ enum Command {
     Status(status::Args),
     /// What the checks found in one image
     Report(Box<report::Args>),
+    /// What a changed policy would refuse, from the stored reports
+    PolicyCheck(policy_check::Args),
 }
 
 /// How a result is printed.
@@ -45,5 +54,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             status::run(&client, &args).await
         }
         Command::Report(args) => Box::pin(report::run(&args)).await,
+        Command::PolicyCheck(args) => {
+            let client = crate::runtime::client::Clients::connect().await?.requests;
+            Box::pin(policy_check::run(&client, &args)).await
+        }
     }
 }

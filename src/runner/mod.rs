@@ -23,8 +23,9 @@ mod termination;
 mod transfer;
 mod vulnerabilities;
 
-use clap::Subcommand;
-use std::process::ExitCode;
+use crate::domain::report::Report;
+use clap::{Parser as _, Subcommand};
+use std::{ffi::OsString, process::ExitCode};
 
 /// `repave runner`.
 #[derive(Debug, clap::Args)]
@@ -61,6 +62,32 @@ enum Step {
     Push(transfer::PushArgs),
     /// Build an image from an OCI layout into an OCI layout.
     Build(build::Args),
+}
+
+/// Runs a check that reads a layout as its Job does, with the Job's own words, and gives the report instead of
+/// delivering it: `["native", "--check", …]`.
+pub async fn examine(words: Vec<OsString>) -> Result<Report, String> {
+    #[derive(clap::Parser)]
+    #[command(no_binary_name = true)]
+    struct Words {
+        #[command(subcommand)]
+        step: Step,
+    }
+    match Words::try_parse_from(words).map_err(|error| error.to_string())?.step {
+        Step::Native(args) => Ok(native::run(&args).report),
+        Step::Vulnerabilities(args) => Ok(Box::pin(vulnerabilities::run(&args)).await.report),
+        Step::Install(_)
+        | Step::Goss(_)
+        | Step::GossChroot(_)
+        | Step::Container(_)
+        | Step::Openscap(_)
+        | Step::Snapshot(_)
+        | Step::FetchSbom(_)
+        | Step::Database(_)
+        | Step::Pull(_)
+        | Step::Push(_)
+        | Step::Build(_) => Err("expected a check that reads an OCI layout".to_owned()),
+    }
 }
 
 /// Runs one step and delivers its result.

@@ -33,6 +33,7 @@ mod table;
 mod tar_stream;
 mod tree;
 mod tree_read;
+mod unpack;
 
 #[cfg(test)]
 mod testing;
@@ -54,6 +55,7 @@ pub use inventory::inventory;
 pub use limits::Limits;
 pub use options::{Options, RuleId};
 pub use table::{documentation, rule_ids};
+pub use unpack::{Entry, EntryKind, entries};
 
 use crate::domain::digest::Digest;
 use crate::domain::report::{Finding, Outcome, Report, SCHEMA, Tool, ToolName};

@@ -81,7 +81,10 @@ fn a_stale_undated_or_foreign_database_never_passes() {
     };
     let now = "2026-11-24T12:00:00Z".parse().unwrap();
     let fresh = run(read(KEV, &inventory(), DATABASE));
-    assert_eq!(judge(&fresh, &gate, &Exceptions::default(), now).verdict, Verdict::Passed);
+    assert_eq!(
+        judge(&fresh, &gate, &Exceptions::default(), now).verdict,
+        Verdict::Passed
+    );
     let stale = run(read(KEV, &inventory(), old.as_bytes()));
     let judged = judge(&stale, &gate, &Exceptions::default(), now);
     assert_eq!(judged.verdict, Verdict::Error);

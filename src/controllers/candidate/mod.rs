@@ -14,6 +14,9 @@ mod status;
 mod tests;
 mod validate;
 
+pub(crate) use jobs::layout_options;
+pub use validate::{Error as PolicyError, PlannedCheck, checks_of};
+
 use super::{
     conditions,
     context::Context,

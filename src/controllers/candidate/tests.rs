@@ -403,7 +403,11 @@ fn the_page_is_due_when_all_checks_are_judged_and_only_until_it_is_there() {
     passed.page = Some(Digest::of(b"page"));
     assert_eq!(planned_for(passed, Stage::Promote(image)), [promote]);
     rejected.checks.pop();
-    assert_eq!(planned_for(rejected, Stage::Finished), [], "one check is not judged yet");
+    assert_eq!(
+        planned_for(rejected, Stage::Finished),
+        [],
+        "one check is not judged yet"
+    );
 }
 
 #[test]

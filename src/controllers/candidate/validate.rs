@@ -148,13 +148,13 @@ pub fn validate(candidate: &ImageCandidate) -> Result<Wish, Error> {
         registry_secret: spec.promote.push_secret_ref.as_ref().map(|secret| secret.name.clone()),
         containerfile,
         violations: containerfile::violations(&spec.build.containerfile),
-        checks: checks(candidate)?,
+        checks: checks_of(&spec.policies)?,
         rules: rules(candidate),
     })
 }
 
-fn checks(candidate: &ImageCandidate) -> Result<Vec<PlannedCheck>, Error> {
-    let policies = &candidate.spec.policies;
+/// The checks of these policies, in their order, each with its gate.
+pub fn checks_of(policies: &[PolicySnapshot]) -> Result<Vec<PlannedCheck>, Error> {
     let mut checks = Vec::new();
     for policy in policies {
         for check in &policy.spec.checks {

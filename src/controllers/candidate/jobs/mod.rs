@@ -106,6 +106,15 @@ pub fn check(
     )
 }
 
+/// The options of a check that reads the layers only, as its Job gets them; `None` for one that needs a pod of its own.
+pub(crate) fn layout_options(check: &PlannedCheck) -> Option<Value> {
+    match check.tool {
+        ToolName::Native => Some(native::options(check)),
+        ToolName::Grype | ToolName::Trivy => Some(vulnerabilities::options(check)),
+        ToolName::Goss | ToolName::Openscap | ToolName::Container => None,
+    }
+}
+
 fn inputs(candidate: &ImageCandidate, wish: &Wish, name: &str, files: &BTreeMap<String, String>) -> ConfigMap {
     let mut map = ConfigMap {
         data: Some(files.clone()),

@@ -1,0 +1,379 @@
+//! `kubectl repave policy-check`: which released images and workloads a changed policy would refuse, from stored reports.
+//!
+//! Reads only: nothing is pulled, examined or changed. What the reports cannot tell is said, never counted as a pass.
+
+mod workloads;
+mod would;
+
+use super::{Output, credentials::Registries, policy_file, render};
+use crate::{
+    api::{BaseImage, ImageCandidate, base_image::Release, image_candidate::PolicySnapshot},
+    controllers::candidate::{PlannedCheck, checks_of},
+    domain::{digest::Digest, report::Report},
+    evidence,
+    registry::{Auth, Client as RegistryClient},
+};
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use serde::Serialize;
+use std::{collections::BTreeMap, path::PathBuf};
+use workloads::Estate;
+use would::{Answer, Outcome, would};
+
+/// `kubectl repave policy-check`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The changed policy; the ConfigMaps that it refers to may be in the same file
+    #[arg(long, short, required = true, value_name = "FILE")]
+    filename: Vec<PathBuf>,
+    /// Namespace of the BaseImages; the client's own unless given
+    #[arg(long, short)]
+    namespace: Option<String>,
+    /// Every BaseImage of the namespace, also those that do not refer to the policy
+    #[arg(long)]
+    all: bool,
+    /// How to print it
+    #[arg(long, short, default_value = "table")]
+    output: Output,
+    #[command(flatten)]
+    registries: Registries,
+}
+
+/// One released image under the changed policy.
+#[derive(Debug, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    base: String,
+    tag: String,
+    digest: Digest,
+    answer: Answer,
+    checks: Vec<Outcome>,
+    /// Workloads that run exactly this digest.
+    workloads: Vec<String>,
+}
+
+/// Everything that is known.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answers {
+    images: Vec<Row>,
+    /// Namespaces whose workloads could not be read.
+    unread: Vec<String>,
+}
+
+/// Reads, judges and prints.
+pub async fn run(client: &Client, args: &Args) -> anyhow::Result<()> {
+    let mut policies = policy_file::read(&args.filename)?;
+    let (registry, auth) = args.registries.open()?;
+    let namespace = args
+        .namespace
+        .clone()
+        .unwrap_or_else(|| client.default_namespace().to_owned());
+    complete(&mut policies, client, &namespace).await?;
+    let bases = Api::<BaseImage>::namespaced(client.clone(), &namespace)
+        .list(&ListParams::default())
+        .await?
+        .items;
+    let estate = workloads::read(client).await?;
+    let mut images = Vec::new();
+    for base in bases {
+        let named: Vec<PolicySnapshot> = policies
+            .snapshots
+            .iter()
+            .filter(|policy| {
+                args.all
+                    || base
+                        .spec
+                        .policy_refs
+                        .iter()
+                        .any(|reference| reference.name == policy.name)
+            })
+            .cloned()
+            .collect();
+        let released = base.status.as_ref().and_then(|status| status.released.clone());
+        if let (false, Some(released)) = (named.is_empty(), released) {
+            let candidates = Api::<ImageCandidate>::namespaced(client.clone(), &namespace);
+            let candidate = candidates.get_opt(&released.candidate).await?;
+            let outcomes = outcomes(candidate.as_ref(), &named, &released, &registry, &auth).await?;
+            images.push(row(&base, &released, outcomes, &estate));
+        }
+    }
+    let answers = Answers {
+        images,
+        unread: estate.unread,
+    };
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&answers)?),
+        Output::Table => println!("{}", text(&answers)),
+    }
+    Ok(())
+}
+
+/// What is not in the file is taken from the cluster, as the operator would; what is nowhere stays missing and is then a
+/// difference that cannot be told.
+async fn complete(policies: &mut policy_file::Policies, client: &Client, namespace: &str) -> anyhow::Result<()> {
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
+    for policy in &mut policies.snapshots {
+        for check in &policy.spec.checks {
+            for (name, at, default) in check.file_references() {
+                let own = policy.files.entry(check.name.clone()).or_default();
+                if own.contains_key(&name) {
+                    continue;
+                }
+                let key = at.key.as_deref().unwrap_or(default);
+                let found = maps.get_opt(&at.name).await?.and_then(|map| map.data);
+                if let Some(text) = found.and_then(|mut data| data.remove(key)) {
+                    own.insert(name, text);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn outcomes(
+    candidate: Option<&ImageCandidate>,
+    new: &[PolicySnapshot],
+    released: &Release,
+    registry: &RegistryClient,
+    auth: &Auth,
+) -> anyhow::Result<Vec<Outcome>> {
+    let new_checks = checks_of(new)?;
+    let (old, reports) = match candidate {
+        None => (Vec::new(), BTreeMap::new()),
+        Some(candidate) => {
+            let old = checks_of(&candidate.spec.policies)?;
+            let reports = stored(candidate, &old, &released.digest, registry, auth).await?;
+            (old, reports)
+        }
+    };
+    let mut outcomes = would(&old, &new_checks, &reports, released.promoted_at.0);
+    // Rules over results are not evaluated here: they are named, not passed over.
+    outcomes.extend(new.iter().flat_map(|policy| &policy.spec.rules).map(|rule| Outcome {
+        check: format!("rule {}", rule.name),
+        answer: Answer::Unknown,
+        message: "rules over the results of all checks are evaluated in the cluster only".to_owned(),
+        top: Vec::new(),
+    }));
+    Ok(outcomes)
+}
+
+/// The stored reports of a candidate, each believed only if it is about this check, image and tool.
+async fn stored(
+    candidate: &ImageCandidate,
+    checks: &[PlannedCheck],
+    released: &Digest,
+    registry: &RegistryClient,
+    auth: &Auth,
+) -> anyhow::Result<BTreeMap<String, Report>> {
+    let status = candidate.status.clone().unwrap_or_default();
+    let production = candidate.spec.promote.repository.parse()?;
+    let mut reports = BTreeMap::new();
+    for summary in &status.checks {
+        let check = checks.iter().find(|check| check.name == summary.name);
+        let (Some(check), Some(digest)) = (check, &summary.report) else {
+            continue;
+        };
+        let staging = evidence::fetch_report(registry, &candidate.spec.staging, digest, auth).await;
+        let bytes = match staging {
+            Err(error) if error.is_not_found() => evidence::fetch_report(registry, &production, digest, auth).await,
+            other => other,
+        };
+        let bytes = match bytes {
+            Err(error) if error.is_not_found() => continue,
+            other => other.with_context(|| format!("cannot fetch the report of {}", check.name))?,
+        };
+        let report: Report =
+            serde_json::from_slice(&bytes).with_context(|| format!("the stored report of {}", check.name))?;
+        let report = report.validate(&check.name, released, check.tool)?;
+        reports.insert(check.name.clone(), report);
+    }
+    Ok(reports)
+}
+
+fn row(base: &BaseImage, released: &Release, checks: Vec<Outcome>, estate: &Estate) -> Row {
+    Row {
+        base: format!("{}/{}", base.namespace().unwrap_or_default(), base.name_any()),
+        tag: released.tag.clone(),
+        digest: released.digest.clone(),
+        // The worst of all checks; nothing judged is nothing known.
+        answer: checks.iter().map(|check| check.answer).max().unwrap_or(Answer::Unknown),
+        checks,
+        workloads: estate.running(&released.digest),
+    }
+}
+
+fn text(answers: &Answers) -> String {
+    if answers.images.is_empty() {
+        return "No released image refers to this policy. Look at all of the namespace with --all, or at another one with \
+                -n."
+            .to_owned();
+    }
+    let mut table = render::table(&["BASE", "RELEASED", "WOULD", "WORKLOADS", "BECAUSE OF"]);
+    for row in &answers.images {
+        let because: Vec<&str> = row
+            .checks
+            .iter()
+            .filter(|check| check.answer != Answer::Passes)
+            .map(|check| check.check.as_str())
+            .collect();
+        let because = if because.is_empty() {
+            "-".to_owned()
+        } else {
+            because.join(", ")
+        };
+        let workloads = row.workloads.len().to_string();
+        table.add_row([&row.base, &row.tag, row.answer.as_str(), &workloads, &because]);
+    }
+    let mut lines = vec![table.to_string()];
+    for row in answers.images.iter().filter(|row| row.answer != Answer::Passes) {
+        lines.push(format!("\n{} {}:", row.base, row.tag));
+        for check in row.checks.iter().filter(|check| check.answer != Answer::Passes) {
+            lines.push(format!(
+                "  {} {}: {}",
+                check.check,
+                check.answer.as_str(),
+                check.message
+            ));
+            lines.extend(check.top.iter().map(|finding| format!("    - {finding}")));
+        }
+        if row.answer == Answer::Fails && !row.workloads.is_empty() {
+            lines.push(format!("  workloads: {}", row.workloads.join(", ")));
+        }
+    }
+    if !answers.unread.is_empty() {
+        lines.push(format!(
+            "\nworkloads not counted, no right to list them: {}",
+            answers.unread.join(", ")
+        ));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        evidence::{ReportArtifact, attach_report},
+        registry::testing::{TestRegistry, push_image},
+    };
+    use serde_json::json;
+
+    /// A candidate with one released image and one stored report at a registry.
+    fn candidate(staging: &str, production: &str, report: &Digest) -> ImageCandidate {
+        let digest = Digest::of(b"x");
+        serde_json::from_value(json!({
+            "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate", "metadata": {"name": "c", "namespace": "n"},
+            "spec": {
+                "baseImage": "b", "source": "r.io/b", "sourceTag": "1", "sourceDigest": digest, "inputsHash": digest,
+                "staging": staging, "build": {},
+                "policies": [{"name": "p", "spec": {"checks": [{"name": "a", "native": {}, "allow": {"high": 1}}]}}],
+                "promote": {"repository": production, "channelTag": "1", "signing": {"keyRef": {"name": "k"}}},
+            },
+            "status": {"checks": [{"name": "a", "verdict": "Passed", "message": "", "evaluated": 3, "report": report,
+                "toolMillis": 1}]},
+        }))
+        .unwrap()
+    }
+
+    fn report(check: &str, image: &Digest) -> Vec<u8> {
+        json!({
+            "schema": crate::domain::report::SCHEMA, "check": check, "image": image,
+            "tool": {"name": "native", "version": "1"}, "outcome": {"kind": "completed"},
+            "evaluated": 3, "passed": 2, "notApplicable": 0, "toolMillis": 1,
+            "findings": [{"id": "i", "severity": "high", "title": "t"}],
+        })
+        .to_string()
+        .into_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_stored_report_is_fetched_believed_and_judged_under_the_new_policy() {
+        let registry = TestRegistry::docker().await;
+        let (client, auth) = (registry.client(), Auth::anonymous());
+        let repository = registry.repository("base/debian");
+        let image = push_image(&client, &repository, "1", &[b"layer"]).await;
+        let attach = async |check: &str, about: &Digest| {
+            let artifact = ReportArtifact {
+                kind: check.to_owned(),
+                json: report(check, about).into(),
+                attached: Vec::new(),
+            };
+            attach_report(&client, &repository, &image, &artifact, &auth)
+                .await
+                .unwrap()
+        };
+        let released = Release {
+            digest: image.digest.clone(),
+            tag: "1".into(),
+            source_digest: image.digest.clone(),
+            candidate: "c".into(),
+            promoted_at: serde_json::from_value(json!("2026-11-20T00:00:00Z")).unwrap(),
+        };
+        let strict: PolicySnapshot =
+            serde_json::from_value(json!({"name": "p", "spec": {"checks": [{"name": "a", "native": {}}]}})).unwrap();
+        let answer = async |candidate: Option<&ImageCandidate>| {
+            outcomes(candidate, std::slice::from_ref(&strict), &released, &client, &auth).await
+        };
+        let good = attach("a", &image.digest).await;
+        let place = repository.to_string();
+        // The staging repository was cleaned up: the production repository has the report too.
+        for staging in [place.clone(), registry.repository("cleaned/up").to_string()] {
+            let said = answer(Some(&candidate(&staging, &place, &good))).await.unwrap();
+            assert_eq!((said[0].answer, said[0].top.len()), (Answer::Fails, 1), "{said:?}");
+        }
+        let forged = attach("a", &Digest::of(b"another image")).await;
+        let refused = answer(Some(&candidate(&place, &place, &forged)))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("is not believed"), "{refused}");
+        let gone = answer(Some(&candidate(&place, &place, &Digest::of(b"gone"))))
+            .await
+            .unwrap();
+        assert_eq!(gone[0].answer, Answer::Unknown);
+        assert_eq!(answer(None).await.unwrap()[0].answer, Answer::Unknown);
+    }
+
+    fn check(name: &str, answer: Answer, message: &str) -> Outcome {
+        Outcome {
+            check: name.into(),
+            answer,
+            message: message.into(),
+            top: if answer == Answer::Fails {
+                vec!["/x is writable by everybody (native.world-writable, high)".into()]
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    #[test]
+    fn the_table_names_what_would_fail_who_runs_it_and_what_cannot_be_told() {
+        let row = |base: &str, answer, checks, workloads: &[&str]| Row {
+            base: base.into(),
+            tag: "12-20261120-4f2a91c07b1e".into(),
+            digest: Digest::of(base.as_bytes()),
+            answer,
+            checks,
+            workloads: workloads.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let fails = vec![
+            check("hardening", Answer::Fails, "1 failed (high 1)"),
+            check(
+                "cis",
+                Answer::Unknown,
+                "it differs in profile: that needs a new examination",
+            ),
+        ];
+        let passes = vec![check("hardening", Answer::Passes, "passed, 30 evaluated")];
+        insta::assert_snapshot!(text(&Answers {
+            images: vec![
+                row("platform/debian-12", Answer::Fails, fails, &["shop/cart", "shop/front"]),
+                row("platform/debian-13", Answer::Passes, passes, &[]),
+            ],
+            unread: vec!["secret".into()],
+        }));
+    }
+}
