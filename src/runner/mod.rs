@@ -18,6 +18,7 @@ mod native;
 mod openscap;
 mod repack;
 mod sbom;
+mod self_test;
 mod snapshot;
 mod termination;
 mod transfer;
@@ -52,6 +53,8 @@ enum Step {
     Snapshot(snapshot::Args),
     /// Scan the packages of an OCI layout for known vulnerabilities.
     Vulnerabilities(vulnerabilities::Args),
+    /// Let a tool examine known-bad fixtures, as it examines a candidate.
+    SelfTest(self_test::Args),
     /// Fetch the list of packages that is kept with a report.
     FetchSbom(sbom::Args),
     /// Bring a scanner's database into a registry.
@@ -67,6 +70,11 @@ enum Step {
 /// Runs a check that reads a layout as its Job does, with the Job's own words, and gives the report instead of
 /// delivering it: `["native", "--check", …]`.
 pub async fn examine(words: Vec<OsString>) -> Result<Report, String> {
+    Box::pin(examined(words)).await.map(|examined| examined.report)
+}
+
+/// The same with what goes with the report, for every check that runs where its tool is.
+async fn examined(words: Vec<OsString>) -> Result<check::Examined, String> {
     #[derive(clap::Parser)]
     #[command(no_binary_name = true)]
     struct Words {
@@ -74,19 +82,20 @@ pub async fn examine(words: Vec<OsString>) -> Result<Report, String> {
         step: Step,
     }
     match Words::try_parse_from(words).map_err(|error| error.to_string())?.step {
-        Step::Native(args) => Ok(native::run(&args).report),
-        Step::Vulnerabilities(args) => Ok(Box::pin(vulnerabilities::run(&args)).await.report),
+        Step::Native(args) => Ok(native::run(&args)),
+        Step::Vulnerabilities(args) => Ok(Box::pin(vulnerabilities::run(&args)).await),
+        Step::Goss(args) => Ok(goss::run(&args).await),
+        Step::Openscap(args) => Ok(openscap::run(&args).await),
         Step::Install(_)
-        | Step::Goss(_)
         | Step::GossChroot(_)
         | Step::Container(_)
-        | Step::Openscap(_)
         | Step::Snapshot(_)
+        | Step::SelfTest(_)
         | Step::FetchSbom(_)
         | Step::Database(_)
         | Step::Pull(_)
         | Step::Push(_)
-        | Step::Build(_) => Err("expected a check that reads an OCI layout".to_owned()),
+        | Step::Build(_) => Err("expected a check that runs where its tool is".to_owned()),
     }
 }
 
@@ -101,6 +110,7 @@ pub async fn run(args: Args) -> ExitCode {
         Step::Openscap(args) => deliver::report(openscap::run(&args).await),
         Step::Snapshot(args) => deliver::termination("snapshot", snapshot::run(&args)),
         Step::Vulnerabilities(args) => deliver::report(Box::pin(vulnerabilities::run(&args)).await),
+        Step::SelfTest(args) => deliver::report(Box::pin(self_test::run(&args)).await),
         Step::FetchSbom(args) => deliver::termination("fetch-sbom", Box::pin(sbom::run(&args)).await),
         Step::Database(args) => deliver::termination("database", Box::pin(database::run(&args)).await),
         Step::Pull(args) => deliver::termination("pull", Box::pin(transfer::pull(&args)).await),

@@ -18,6 +18,9 @@ tools_root() { # tools_root INTO
   ln -s ../usr/lib/os-release "$tree/etc/os-release"
   certificates "$packages" "$tree"
   busybox "$packages" "$tree" sh cat cp ls mkdir env
+  # Without its macros librpm finds no database, and no platform of the RHEL family matches.
+  mkdir -p "$tree/usr/lib/rpm"
+  cp -a "$packages"/usr/lib/rpm/{macros,macros.d,platform,rpmrc} "$tree/usr/lib/rpm/"
   mkdir -p "$tree/var/lib/grype/db" "$tree/var/lib/trivy" "$tree/usr/share/openscap" "$tree/usr/share/xml/scap/ssg/content"
   cp -a "$packages/usr/share/openscap/xsl" "$packages/usr/share/openscap/schemas" "$tree/usr/share/openscap/"
   for version in "$tree"/usr/share/openscap/schemas/oval/*; do
