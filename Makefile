@@ -50,7 +50,7 @@ binaries: prepare ## The static binary that goes into the images
 	@cp target/$(TARGET)/e2e/kubectl-repave target/tools/bin/kubectl-repave
 
 tools: prepare ## The programs of the cluster and the checks, from their Go modules
-	@e2e/tools/build cluster grype syft helm
+	@e2e/tools/build cluster grype syft trivy helm
 
 images: tools ## The images of the story, from Debian packages
 	@e2e/images/build

@@ -21,6 +21,9 @@ const SELECTOR: &str = "app.kubernetes.io/name=repave";
 pub async fn install(world: &World) -> Result<()> {
     let operator = image(world, "operator").await?;
     let (tools, builder) = (image(world, "tools").await?, image(world, "builder").await?);
+    // Pushed here so that its tag exists; the operator resolves the tag itself.
+    image(world, "grype-db").await?;
+    image(world, "trivy-db").await?;
     let charts = world.root.join("charts");
     let namespace = ["--namespace", NAMESPACE, "--create-namespace"];
     let crds = charts.join("repave-crds").to_string_lossy().into_owned();
@@ -35,6 +38,11 @@ pub async fn install(world: &World) -> Result<()> {
     let values = serde_json::json!({
         "image": {"repository": repository, "digest": digest},
         "toolsImage": tools, "builderImage": builder,
+        "vulnerabilityDatabase": {
+            "grype": {"image": format!("{}/repave/grype-db:e2e", world.registry)},
+            "trivy": {"image": format!("{}/repave/trivy-db:e2e", world.registry)},
+            "interval": "10s",
+        },
         "insecureRegistries": [world.registry],
         // A successor waits for the lease of a killed predecessor to run out: short, because the story kills often.
         "leaderElection": {"leaseDuration": "5s"},

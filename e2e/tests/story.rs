@@ -127,10 +127,14 @@ async fn no_job_was_made_twice(cast: &Cast) -> Result<()> {
     let mut seen = BTreeSet::new();
     for job in jobs.items {
         let label = |key: &str| job.labels().get(key).cloned().unwrap_or_default();
-        let what = (label("repave.dev/candidate"), label("repave.dev/check"));
+        let what = (
+            label("repave.dev/candidate"),
+            label("repave.dev/check"),
+            label("repave.dev/self-test"),
+        );
         ensure!(seen.insert(what.clone()), "two Jobs for {what:?}");
     }
-    // Three candidates, each with a build and four checks.
-    ensure!(seen.len() == 15, "expected 15 Jobs, found {seen:?}");
+    // Three candidates, each with a build and four checks, and one self-test for each of the four tools.
+    ensure!(seen.len() == 19, "expected 19 Jobs, found {seen:?}");
     Ok(())
 }

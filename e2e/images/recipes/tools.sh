@@ -2,7 +2,7 @@
 # The image of the check Jobs: OpenSCAP with the data streams of several distributions, Grype, Syft, Trivy where it was fetched, the Goss bundle, repave.
 # It must hold no vulnerability database (those are images of their own, which change daily), and must have no package manager, no interpreter but a small shell, no SCE plugin (it would run scripts of the scanner's own root), and nothing set-uid.
 
-tools_packages=base-files,openscap-scanner,goss,busybox-static,ca-certificates
+tools_packages=base-files,openscap-scanner,rpm-common,goss,busybox-static,ca-certificates
 content_packages=ssg-debian,ssg-debderived,ssg-nondebian # only in the development suite are these new enough to know Debian 12 and its CIS profiles
 content_version=0.1.82 # the oldest that knows all the streams and their profiles
 content_streams='debian12 debian13 ubuntu2204 ubuntu2404 rhel8 rhel9 rhel10 almalinux9'
