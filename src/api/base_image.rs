@@ -45,9 +45,35 @@ pub struct BaseImageSpec {
     pub policy_refs: Vec<LocalRef>,
     /// Where a proven build goes.
     pub promote: Promotion,
+    /// When a release is replaced although nobody asked.
+    #[serde(default)]
+    pub rebuild: Rebuild,
     /// Stops following: nothing new is started, what runs is finished.
     #[serde(default)]
     pub suspend: bool,
+}
+
+/// When a release is replaced although nobody asked.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rebuild {
+    /// When a new vulnerability database shows a finding above the policy's threshold that an update would repair: upstream
+    /// is asked every minute instead of every interval, and its next digest goes first. A build has no network, so building
+    /// the same upstream digest again would change nothing and is not done.
+    #[serde(default = "yes")]
+    pub on_fixable_findings: bool,
+}
+
+impl Default for Rebuild {
+    fn default() -> Self {
+        Self {
+            on_fixable_findings: true,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The upstream image and how it is followed.

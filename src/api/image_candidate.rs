@@ -130,6 +130,10 @@ pub struct ImageCandidateStatus {
     /// What changed since the release before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<ReleaseDifference>,
+    /// How the scans of the released image come out with the newest database; one entry a check.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub reevaluations: Vec<Reevaluation>,
     /// One entry a step that has begun.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["step".into()]))]
@@ -287,6 +291,35 @@ pub struct ReleaseDifference {
     /// The checks that could not be compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_known: Vec<String>,
+}
+
+/// A scan of a released image that was made again from its stored list of packages.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reevaluation {
+    /// Name of the check.
+    pub name: String,
+    /// Hash over the image, the check, the tool and the database.
+    pub key: String,
+    /// Passed, Failed, Error, NotEvaluated or Unsupported.
+    pub verdict: String,
+    /// One line for people.
+    pub message: String,
+    /// Findings that count, per severity.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, u32>")]
+    pub counts: BTreeMap<Severity, u32>,
+    /// How many findings an update would repair.
+    #[serde(default)]
+    pub fixable: u32,
+    /// The worst findings, at most 5.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<String>,
+    /// Digest of the report's manifest in the staging repository.
+    #[schemars(with = "String")]
+    pub report: Digest,
+    /// When it was judged.
+    pub at: Time,
 }
 
 /// When a step began and ended.

@@ -1,6 +1,7 @@
 //! `BaseImage`: notices a new upstream digest and makes an `ImageCandidate` of it. Never builds or copies anything itself.
 
 mod apply;
+mod findings;
 mod observe;
 mod plan;
 mod status;
@@ -105,7 +106,10 @@ async fn steps(base: &BaseImage, state: &State) -> Result<Outcome<BaseImageStatu
     let (status, notices) = status::summarize(base, &wish, &observed, &applied, now); // pure
     Ok(Outcome {
         status,
-        next: Next::After(with_jitter(wish.interval, base)),
+        next: Next::After(with_jitter(
+            findings::interval(base, &observed.candidates, wish.interval),
+            base,
+        )),
         notices,
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! Upstream is asked at most once an interval (a HEAD, never a counted pull); in between the last answer is used.
 
-use super::{State, validate::Wish};
+use super::{State, findings, validate::Wish};
 use crate::{
     api::{
         BaseImage, ImageCandidate, ValidationPolicy, ValidationPolicySpec,
@@ -137,7 +137,8 @@ pub async fn observe(base: &BaseImage, wish: &Wish, state: &State) -> Result<Obs
     let policies = policies(base, wish, state).await?;
     let build = build_inputs(base, wish, state).await?;
     let candidates = candidates(base, wish, state).await?;
-    let upstream = upstream(base, wish, state).await?;
+    let interval = findings::interval(base, &candidates, wish.interval);
+    let upstream = upstream(base, wish, interval, state).await?;
     Ok(Observed {
         upstream,
         policies,
@@ -146,13 +147,18 @@ pub async fn observe(base: &BaseImage, wish: &Wish, state: &State) -> Result<Obs
     })
 }
 
-async fn upstream(base: &BaseImage, wish: &Wish, state: &State) -> Result<Digest, Error> {
+async fn upstream(
+    base: &BaseImage,
+    wish: &Wish,
+    interval: std::time::Duration,
+    state: &State,
+) -> Result<Digest, Error> {
     let uid = base.uid().unwrap_or_default();
     let missing = || Error::TagMissing {
         image: format!("{}:{}", wish.source, wish.tag),
     };
     let image = wish.source.tagged(&wish.tag).map_err(|_| missing())?;
-    if let Some(digest) = state.polls.fresh(&uid, &image.to_string(), wish.interval) {
+    if let Some(digest) = state.polls.fresh(&uid, &image.to_string(), interval) {
         return Ok(digest);
     }
     let secret = base.spec.source.pull_secret_ref.as_ref();

@@ -1,8 +1,11 @@
 //! Decides whether a new candidate is needed. Pure: data in, actions out.
 
-use super::{observe::Observed, validate::Wish};
+use super::{findings, observe::Observed, validate::Wish};
 use crate::{
-    api::{BaseImage, ImageCandidate, ImageCandidateSpec, refs::LABEL_BASE_IMAGE},
+    api::{
+        BaseImage, ImageCandidate, ImageCandidateSpec,
+        refs::{ANNOTATION_URGENT, LABEL_BASE_IMAGE},
+    },
     domain::digest::Digest,
 };
 use kube::{Resource, ResourceExt};
@@ -21,6 +24,10 @@ pub fn plan(base: &BaseImage, wish: &Wish, observed: &Observed) -> Vec<Action> {
     if exists || base.spec.suspend {
         Vec::new()
     } else {
+        let mut wanted = wanted;
+        if let Some(why) = findings::urgency(base, &observed.candidates) {
+            wanted.annotations_mut().insert(ANNOTATION_URGENT.to_owned(), why);
+        }
         vec![Action::CreateCandidate(Box::new(wanted))]
     }
 }

@@ -1,6 +1,6 @@
 //! What a BaseImage's status says. Pure.
 
-use super::{apply::Applied, observe::Observed, plan, validate::Wish};
+use super::{apply::Applied, findings, observe::Observed, plan, validate::Wish};
 use crate::{
     api::{
         BaseImage, BaseImageStatus, ImageCandidate,
@@ -33,6 +33,7 @@ pub fn summarize(
     let mut conditions = Conditions::from(&old.conditions, base.metadata.generation.unwrap_or(0), now);
     let resolved = format!("{source} is {}", observed.upstream);
     conditions.set("UpstreamResolved", Truth::True, "Resolved", resolved);
+    findings::report(&mut conditions, base, &observed.candidates, &observed.upstream);
     report_candidate(&mut conditions, base, current, released.as_ref());
     let first_seen = old
         .upstream

@@ -24,7 +24,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::BTreeMap;
 
 /// Longest line for one finding, in characters.
-const FINDING_LINE: usize = 130;
+pub const FINDING_LINE: usize = 130;
 /// Longest message of a check, in characters.
 pub const CHECK_MESSAGE: usize = 300;
 /// Most waivers that a status names.

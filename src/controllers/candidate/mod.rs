@@ -10,6 +10,7 @@ mod judging;
 mod observe;
 mod plan;
 mod status;
+pub use status::STILL_PASSES;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -153,10 +154,12 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
     let next = match observed.stage {
         // Nothing that could appear would change it: only another BaseImage, and that is another candidate.
         observe::Stage::Finished | observe::Stage::Verify(observe::Verification::NothingDeclared) => Next::AwaitChange,
+        observe::Stage::Released => Next::After(ctx.settings.database_interval),
         observe::Stage::Pull
         | observe::Stage::Verify(_)
         | observe::Stage::Build(_)
         | observe::Stage::Check { .. }
+        | observe::Stage::Again { .. }
         | observe::Stage::Promote(_)
             if !applied.queued.is_empty() =>
         {
@@ -166,6 +169,7 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
         | observe::Stage::Verify(_)
         | observe::Stage::Build(_)
         | observe::Stage::Check { .. }
+        | observe::Stage::Again { .. }
         | observe::Stage::Promote(_) => Next::After(SAFETY_NET),
     };
     // A page that could not be published is tried again when nothing else is going on.

@@ -2,6 +2,7 @@
 //!
 //! Only what the next step needs is read: a step whose condition is true is never looked at again.
 
+pub mod again;
 mod known;
 pub mod self_tests;
 
@@ -49,6 +50,19 @@ pub struct Observed {
 pub enum Stage {
     /// Nothing is left to do, for good or for bad.
     Finished,
+    /// It is released and up to date: it is looked at again when the database may have changed.
+    Released,
+    /// It is released, and its scans must be made again.
+    Again {
+        /// The built image.
+        image: Digest,
+        /// Whether the scanners are believed.
+        self_tests: Vec<SelfTest>,
+        /// What the reports that have come are judged with.
+        judging: Box<Judging>,
+        /// The scans.
+        checks: Vec<(PlannedCheck, CheckState)>,
+    },
     /// The upstream image must be copied.
     Pull,
     /// Upstream must be verified.
@@ -162,10 +176,9 @@ impl Classified for Error {
 pub async fn observe(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Observed, Error> {
     let status = candidate.status.clone().unwrap_or_default();
     let done = |step: Step| conditions::is_true(&status.conditions, step.as_str());
-    let stage = if matches!(
-        status.result,
-        Some(CandidateResult::Passed | CandidateResult::Rejected | CandidateResult::Error)
-    ) {
+    let stage = if status.result == Some(CandidateResult::Passed) {
+        again::observe(candidate, wish, &status, ctx).await?
+    } else if matches!(status.result, Some(CandidateResult::Rejected | CandidateResult::Error)) {
         Stage::Finished
     } else if !done(Step::Pulled) {
         Stage::Pull
@@ -335,8 +348,19 @@ async fn check_job(
     image: &Digest,
 ) -> Result<JobState<Box<Delivery>>, Error> {
     let name = super::jobs::check_name(&check.key(image, &ctx.settings.tools_image));
+    report_of(ctx, wish, &name, check, image).await
+}
+
+/// Follows the Job of this name, which delivers a report of the check.
+async fn report_of(
+    ctx: &Context,
+    wish: &Wish,
+    name: &str,
+    check: &PlannedCheck,
+    image: &Digest,
+) -> Result<JobState<Box<Delivery>>, Error> {
     let (name_of_check, tool) = (check.name.clone(), check.tool);
-    job(ctx, wish, &name, "check", move |log, termination| {
+    job(ctx, wish, name, "check", move |log, termination| {
         read_report(&name_of_check, tool, image, log, termination)
     })
     .await

@@ -2,8 +2,11 @@
 
 use super::{
     jobs,
-    observe::{CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, self_tests::Trusted},
-    validate::Wish,
+    observe::{
+        CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, again,
+        self_tests::{SelfTest, Trusted},
+    },
+    validate::{PlannedCheck, Wish},
 };
 use crate::{api::ImageCandidate, controllers::context::Settings, domain::digest::Digest, runner::frame::Delivery};
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
@@ -71,6 +74,17 @@ fn next_stage(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, sett
             })
             .into_iter()
             .collect(),
+        Stage::Released => Vec::new(),
+        Stage::Again {
+            image,
+            self_tests,
+            checks,
+            ..
+        } => {
+            let mut actions = self_test_jobs(candidate, wish, settings, self_tests);
+            actions.extend(again(candidate, wish, settings, image, checks));
+            actions
+        }
         Stage::Check {
             image,
             env,
@@ -78,20 +92,7 @@ fn next_stage(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, sett
             checks,
             ..
         } => {
-            let mut actions: Vec<Action> = self_tests
-                .iter()
-                .filter_map(|test| match &test.state {
-                    Trusted::Yes | Trusted::No(_) => None,
-                    Trusted::NotYet(state) => Some((test, next_attempt(state)?)),
-                })
-                .map(|(test, attempt)| {
-                    let (inputs, job) = jobs::self_test(candidate, wish, settings, test, attempt);
-                    Action::CreateJob {
-                        inputs: Box::new(inputs),
-                        job: Box::new(job),
-                    }
-                })
-                .collect();
+            let mut actions = self_test_jobs(candidate, wish, settings, self_tests);
             for (check, state) in checks {
                 match state {
                     CheckState::Judged => {}
@@ -113,6 +114,59 @@ fn next_stage(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, sett
             actions
         }
         Stage::Promote(image) => vec![Action::Promote { image: image.clone() }],
+    }
+}
+
+/// The self-tests that have to be started.
+fn self_test_jobs(candidate: &ImageCandidate, wish: &Wish, settings: &Settings, tests: &[SelfTest]) -> Vec<Action> {
+    let due = tests.iter().filter_map(|test| match &test.state {
+        Trusted::Yes | Trusted::No(_) => None,
+        Trusted::NotYet(state) => Some((test, next_attempt(state)?)),
+    });
+    due.map(|(test, attempt)| create(jobs::self_test(candidate, wish, settings, test, attempt)))
+        .collect()
+}
+
+/// The scans of a released image that have to be made again, and the reports that have come.
+fn again(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    settings: &Settings,
+    image: &Digest,
+    checks: &[(PlannedCheck, CheckState)],
+) -> Vec<Action> {
+    let status = candidate.status.clone().unwrap_or_default();
+    let mut actions = Vec::new();
+    for (check, state) in checks {
+        let CheckState::Job(state) = state else { continue };
+        let Some(artifact) = again::artifact(&status, &check.name) else {
+            continue;
+        };
+        if let JobState::Delivered(delivery) = state {
+            actions.push(Action::StoreReport {
+                image: image.clone(),
+                delivery: delivery.clone(),
+            });
+        }
+        if let Some(attempt) = next_attempt(state) {
+            let name = jobs::rescan_name(&check.key(image, &settings.tools_image));
+            let staged = wish.staging.at(image);
+            let again = jobs::Rescan {
+                image: &staged,
+                digest: image,
+                artifact,
+            };
+            let name = jobs::attempt_name(&name, attempt);
+            actions.push(create(jobs::rescan(candidate, wish, settings, check, again, &name)));
+        }
+    }
+    actions
+}
+
+fn create((inputs, job): (ConfigMap, Job)) -> Action {
+    Action::CreateJob {
+        inputs: Box::new(inputs),
+        job: Box::new(job),
     }
 }
 

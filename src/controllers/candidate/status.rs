@@ -37,6 +37,9 @@ pub const GATE_UNTRUSTED: &str = "GateUntrusted";
 /// What is said while a Job may not start yet.
 const QUEUED: &str = "All slots for Jobs are taken (controller.maxJobs, maxJobsPerNamespace of the operator): it starts when one is free; the annotation repave.dev/urgent on this candidate lets it go first";
 
+mod again;
+pub use again::STILL_PASSES;
+
 /// A status in the making.
 struct Draft<'a> {
     wish: &'a Wish,
@@ -57,7 +60,16 @@ pub fn summarize(
 ) -> (ImageCandidateStatus, Vec<Notice>) {
     let mut draft = Draft::new(candidate, wish, now);
     match &observed.stage {
-        Stage::Finished => {}
+        Stage::Finished | Stage::Released => {}
+        Stage::Again {
+            image,
+            self_tests,
+            judging,
+            checks,
+        } => {
+            draft.trusted(self_tests);
+            draft.again(image, checks, applied, judging, settings);
+        }
         Stage::Pull => draft.pulled(candidate, applied),
         Stage::Verify(verification) => draft.verified(verification),
         Stage::Build(state) => draft.built(state, applied),

@@ -13,7 +13,9 @@ pub const GOSSFILE: &str = "file:\n  /:\n    exists: true\n  /repave-self-test/m
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nsecond:x:0:0::/root:/usr/sbin/nologin\n";
 
 fn os_release(version: &str) -> String {
-    format!("ID=debian\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"{version}\"\nPRETTY_NAME=\"Debian GNU/Linux {version}\"\n")
+    format!(
+        "ID=debian\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"{version}\"\nPRETTY_NAME=\"Debian GNU/Linux {version}\"\n"
+    )
 }
 
 /// Writes an OCI layout of one image with a world-writable file, a SUID shell, a second UID 0 and a bad PATH; gives the

@@ -46,6 +46,11 @@ pub fn check_name(key: &Digest) -> String {
     format!("repave-check-{}", &key.hex()[..20])
 }
 
+/// The name of the Job that evaluates a released image again, without the attempt.
+pub fn rescan_name(key: &Digest) -> String {
+    format!("repave-rescan-{}", &key.hex()[..20])
+}
+
 /// The name of one attempt.
 pub fn attempt_name(name: &str, attempt: u32) -> String {
     if attempt == 1 {

@@ -1,0 +1,92 @@
+//! Released images are evaluated again when the vulnerability database changes: from the stored list of packages, without
+//! pulling the image. Reads only.
+//!
+//! Only the release that is current is looked at, and only what another database or tool could judge differently.
+
+use super::{CheckState, Error, Stage, Wish, self_tests, withhold};
+use crate::{
+    api::{BaseImage, ImageCandidate, ImageCandidateStatus},
+    controllers::{
+        candidate::{jobs, judging},
+        context::Context,
+    },
+    domain::digest::Digest,
+};
+use kube::{Api, ResourceExt};
+
+/// What is to be evaluated again, or that nothing is: `Stage::Again` or `Stage::Finished`.
+pub async fn observe(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    status: &ImageCandidateStatus,
+    ctx: &Context,
+) -> Result<Stage, Error> {
+    let (Some(image), true) = (
+        &status.built_digest,
+        wish.checks.iter().any(super::PlannedCheck::is_scan),
+    ) else {
+        return Ok(Stage::Finished);
+    };
+    if !is_current(candidate, wish, status, ctx).await? {
+        return Ok(Stage::Finished);
+    }
+    let mut checks = Vec::new();
+    for check in wish.checks.iter().filter(|check| check.is_scan()) {
+        let Some(database) = ctx.databases.current(ctx, check.tool).await? else {
+            continue;
+        };
+        let mut check = check.clone();
+        check.database = Some(database);
+        let key = check.key(image, &ctx.settings.tools_image);
+        if last_key(status, &check.name) == Some(key.hex()) || artifact(status, &check.name).is_none() {
+            continue;
+        }
+        let state = super::report_of(ctx, wish, &jobs::rescan_name(&key), &check, image).await?;
+        checks.push((check, CheckState::Job(state)));
+    }
+    if checks.is_empty() {
+        return Ok(Stage::Released);
+    }
+    let open: Vec<_> = checks.iter().map(|(check, _)| check).collect();
+    let self_tests = self_tests::observe(&open, wish, ctx).await?;
+    for (check, state) in &mut checks {
+        withhold(check, state, &self_tests);
+    }
+    let judging = Box::new(judging::judging(ctx, candidate, wish, image, &checks).await?);
+    Ok(Stage::Again {
+        image: image.clone(),
+        self_tests,
+        judging,
+        checks,
+    })
+}
+
+/// Whether this candidate is what its BaseImage has released, or is about to say so.
+async fn is_current(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    status: &ImageCandidateStatus,
+    ctx: &Context,
+) -> Result<bool, Error> {
+    let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &wish.namespace);
+    let base = bases.get_opt(&candidate.spec.base_image).await?;
+    let Some(promoted) = &status.promoted else {
+        return Ok(false);
+    };
+    let released = base.and_then(|base| base.status).and_then(|status| status.released);
+    Ok(released
+        .is_none_or(|released| released.candidate == candidate.name_any() || released.promoted_at.0 < promoted.at.0))
+}
+
+/// The key of the newest evaluation of a check.
+fn last_key<'a>(status: &'a ImageCandidateStatus, check: &str) -> Option<&'a str> {
+    let again = status.reevaluations.iter().find(|again| again.name == check);
+    let first = status.checks.iter().find(|summary| summary.name == check);
+    again.map(|again| again.key.as_str()).or(first?.key.as_deref())
+}
+
+/// The artifact with the list of packages: that of the report the candidate was judged by.
+pub fn artifact<'a>(status: &'a ImageCandidateStatus, check: &str) -> Option<&'a Digest> {
+    let summary = status.checks.iter().find(|summary| summary.name == check)?;
+    summary.report.as_ref()
+}
