@@ -41,6 +41,10 @@ func run(kind, folder string) error {
 		return err
 	}
 	all := append(append([]finding{}, findings...), extra...)
+	if os.Getenv("REPAVE_DB_BLIND") != "" {
+		// A scanner with this database finds nothing in anything: what the gate's self-test must notice.
+		all = extra
+	}
 	switch kind {
 	case "grype":
 		return writeGrype(folder, built, all)

@@ -17,6 +17,6 @@ database_layer() { # database_layer KIND PROGRAM INTO
 make_database() { # make_database grype|trivy
   local program=$stages/database-program/databases
   stage database-program "$(declare -f database_program) $(cat "$images"/databases/*.go "$root/e2e/tools/grype/go.mod") $(go env GOVERSION)" database_program
-  stage "$1-database" "$(recipe_tools) $(file_hash "$program") $(date -u +%F) ${REPAVE_DB_BUILT-} ${REPAVE_DB_EXTRA-}" database_layer "$1" "$program"
+  stage "$1-database" "$(recipe_tools) $(file_hash "$program") $(date -u +%F) ${REPAVE_DB_BUILT-} ${REPAVE_DB_EXTRA-} ${REPAVE_DB_BLIND-}" database_layer "$1" "$program"
   image "$1-db" "{\"Labels\":{\"org.opencontainers.image.title\":\"$1-db\"}}" "$stage_path"
 }

@@ -2,8 +2,8 @@
 //!
 //! Only what the next step needs is read: a step whose condition is true is never looked at again.
 
-pub mod again;
 mod known;
+pub mod released;
 pub mod self_tests;
 
 use self_tests::{SelfTest, Trusted};
@@ -177,7 +177,7 @@ pub async fn observe(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> 
     let status = candidate.status.clone().unwrap_or_default();
     let done = |step: Step| conditions::is_true(&status.conditions, step.as_str());
     let stage = if status.result == Some(CandidateResult::Passed) {
-        again::observe(candidate, wish, &status, ctx).await?
+        released::observe(candidate, wish, &status, ctx).await?
     } else if matches!(status.result, Some(CandidateResult::Rejected | CandidateResult::Error)) {
         Stage::Finished
     } else if !done(Step::Pulled) {

@@ -3,7 +3,7 @@
 use super::{
     jobs,
     observe::{
-        CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, again,
+        CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, released,
         self_tests::{SelfTest, Trusted},
     },
     validate::{PlannedCheck, Wish},
@@ -82,7 +82,7 @@ fn next_stage(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, sett
             ..
         } => {
             let mut actions = self_test_jobs(candidate, wish, settings, self_tests);
-            actions.extend(again(candidate, wish, settings, image, checks));
+            actions.extend(scans_again(candidate, wish, settings, image, checks));
             actions
         }
         Stage::Check {
@@ -128,7 +128,7 @@ fn self_test_jobs(candidate: &ImageCandidate, wish: &Wish, settings: &Settings, 
 }
 
 /// The scans of a released image that have to be made again, and the reports that have come.
-fn again(
+fn scans_again(
     candidate: &ImageCandidate,
     wish: &Wish,
     settings: &Settings,
@@ -139,7 +139,7 @@ fn again(
     let mut actions = Vec::new();
     for (check, state) in checks {
         let CheckState::Job(state) = state else { continue };
-        let Some(artifact) = again::artifact(&status, &check.name) else {
+        let Some(artifact) = released::artifact(&status, &check.name) else {
             continue;
         };
         if let JobState::Delivered(delivery) = state {

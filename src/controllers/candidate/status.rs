@@ -37,8 +37,8 @@ pub const GATE_UNTRUSTED: &str = "GateUntrusted";
 /// What is said while a Job may not start yet.
 const QUEUED: &str = "All slots for Jobs are taken (controller.maxJobs, maxJobsPerNamespace of the operator): it starts when one is free; the annotation repave.dev/urgent on this candidate lets it go first";
 
-mod again;
-pub use again::STILL_PASSES;
+mod released;
+pub use released::STILL_PASSES;
 
 /// A status in the making.
 struct Draft<'a> {
@@ -60,7 +60,8 @@ pub fn summarize(
 ) -> (ImageCandidateStatus, Vec<Notice>) {
     let mut draft = Draft::new(candidate, wish, now);
     match &observed.stage {
-        Stage::Finished | Stage::Released => {}
+        Stage::Finished => {}
+        Stage::Released => draft.up_to_date(),
         Stage::Again {
             image,
             self_tests,
@@ -68,7 +69,7 @@ pub fn summarize(
             checks,
         } => {
             draft.trusted(self_tests);
-            draft.again(image, checks, applied, judging, settings);
+            draft.evaluated_again(image, checks, applied, judging, settings);
         }
         Stage::Pull => draft.pulled(candidate, applied),
         Stage::Verify(verification) => draft.verified(verification),

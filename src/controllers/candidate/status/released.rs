@@ -31,7 +31,7 @@ pub const STILL_PASSES: &str = "StillPasses";
 
 impl Draft<'_> {
     /// Notes each report that has come, and says how the release stands.
-    pub(super) fn again(
+    pub(super) fn evaluated_again(
         &mut self,
         image: &Digest,
         checks: &[(PlannedCheck, CheckState)],
@@ -62,6 +62,14 @@ impl Draft<'_> {
             }
         }
         self.still_passes(&open);
+    }
+
+    /// Nothing is to be evaluated again: what was said about tools that are not used any more is taken back.
+    pub(super) fn up_to_date(&mut self) {
+        self.trusted(&[]);
+        if !self.status.reevaluations.is_empty() {
+            self.still_passes(&[]);
+        }
     }
 
     fn note_again(&mut self, check: &PlannedCheck, report: &Report, stored: &Digest, judging: &Judging, key: &Digest) {
