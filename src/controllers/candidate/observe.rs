@@ -2,6 +2,7 @@
 //!
 //! Only what the next step needs is read: a step whose condition is true is never looked at again.
 
+pub mod again;
 mod known;
 pub mod self_tests;
 
@@ -68,6 +69,8 @@ pub enum Stage {
         /// What the reports that have come are judged with.
         judging: Box<Judging>,
     },
+    /// It was refused with other waivers than there are now: its stored reports are judged anew.
+    Judge(Box<again::Again>),
     /// Everything passed: it must be promoted.
     Promote(Digest),
 }
@@ -162,7 +165,9 @@ impl Classified for Error {
 pub async fn observe(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Observed, Error> {
     let status = candidate.status.clone().unwrap_or_default();
     let done = |step: Step| conditions::is_true(&status.conditions, step.as_str());
-    let stage = if matches!(
+    let stage = if let Some(again) = again::observe(candidate, wish, &status, ctx).await? {
+        Stage::Judge(Box::new(again))
+    } else if matches!(
         status.result,
         Some(CandidateResult::Passed | CandidateResult::Rejected | CandidateResult::Error)
     ) {
@@ -259,6 +264,7 @@ async fn checks(
         let mut check = check.clone();
         if !judged {
             check.database = ctx.databases.current(ctx, check.tool).await?;
+            check.day = known::day(&check, status, candidate);
         }
         let state = if judged {
             CheckState::Judged
