@@ -118,8 +118,8 @@ async fn subject_of(candidate: ImageCandidate) -> anyhow::Result<Subject> {
     let namespace = candidate.namespace().unwrap_or_default();
     let mut subject = Subject::of(candidate)?;
     let client = crate::runtime::client::Clients::connect().await?.requests;
-    let listed = Api::<Waiver>::namespaced(client, &namespace).list(&ListParams::default().limit(MAX_WAIVERS));
-    match listed.await {
+    let waivers = Api::<Waiver>::namespaced(client, &namespace);
+    match waivers.list(&ListParams::default().limit(MAX_WAIVERS)).await {
         Ok(waivers) => subject.waivers = waivers.items,
         Err(error) => {
             eprintln!("the waivers of {namespace} cannot be read, so waived findings are shown as open: {error}")
