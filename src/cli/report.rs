@@ -10,7 +10,7 @@ mod tests;
 use super::{credentials, open};
 use crate::{
     api::{ImageCandidate, Waiver},
-    domain::digest::Digest,
+    domain::{digest::Digest, image_ref::Repository},
     registry::{Client, ClientOptions},
     report::sarif,
 };
@@ -83,7 +83,7 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
         }
         Target::Digest(digest) => subject_of(by_digest(digest, args).await?).await?,
     };
-    let hosts: Vec<_> = subject.homes.iter().map(|home| home.host()).collect();
+    let hosts: Vec<_> = subject.homes.iter().map(Repository::host).collect();
     let reader = reader(args, &hosts)?;
     if args.open {
         return say(open::open(&reader.page(&subject).await?)?.as_bytes());
@@ -122,7 +122,7 @@ async fn subject_of(candidate: ImageCandidate) -> anyhow::Result<Subject> {
     match waivers.list(&ListParams::default().limit(MAX_WAIVERS)).await {
         Ok(waivers) => subject.waivers = waivers.items,
         Err(error) => {
-            eprintln!("the waivers of {namespace} cannot be read, so waived findings are shown as open: {error}")
+            eprintln!("the waivers of {namespace} cannot be read, so waived findings are shown as open: {error}");
         }
     }
     Ok(subject)

@@ -69,7 +69,7 @@ pub enum Error {
         /// Where it is.
         config_map: String,
         /// What is wrong.
-        why: VexError,
+        why: Box<VexError>,
     },
     /// A ConfigMap, Secret, or a key of one.
     #[error(transparent)]
@@ -236,7 +236,7 @@ fn check_vex(policy: &str, check: &Check, reference: &KeyRef, text: &str) -> Res
         policy: policy.to_owned(),
         check: check.name.clone(),
         config_map: reference.name.clone(),
-        why,
+        why: Box::new(why),
     })
 }
 
