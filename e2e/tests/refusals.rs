@@ -261,15 +261,28 @@ fn validation_policy() -> Value {
             {"name": "hardening", "native": {}, "allow": {"low": 3}, "timeout": "1h"},
             {"name": "functional", "goss": {"gossfileRef": {"name": "base-goss"}, "minimumTests": 8}},
             {"name": "cis", "openscap": {"profile": "cis_level1_server", "minimumRules": 100}},
-            {"name": "cves", "vulnerabilities": {"scanner": "Grype", "onlyFixable": true, "databaseMaxAge": "48h"}},
+            {"name": "cves", "vulnerabilities": {
+                "scanner": "Grype", "onlyFixable": true, "databaseMaxAge": "48h", "epssAtLeast": 90, "vexRefs": [{"name": "vex"}],
+            }},
+            {"name": "own", "container": {"image": format!("registry.example.com/own@{}", digest()), "command": ["/check"]}},
+        ], "enforcement": "Audit", "rules": [
+            {"name": "enough", "expression": "checks.cis.passed >= 100", "message": "fewer than 100 CIS rules passed"},
         ]},
     })
 }
 
 fn validation_policy_refusals() -> Vec<Refusal> {
     let checks = "checks is empty: a policy without checks would let everything through; write at least - {name: hardening, native: {}}";
-    let one_tool = "each check names exactly one of native, goss, openscap or vulnerabilities";
+    let one_tool = "each check names exactly one of native, goss, openscap, vulnerabilities or container";
     let timeout = "timeout is between 1s and 1h; the default is 10m";
+    let gossfile = "goss names exactly one of gossfile (the tests themselves) or gossfileRef: {name: <ConfigMap>}";
+    let vars = "goss names at most one of vars and varsRef";
+    let by_digest =
+        "container.image must name a digest (image@sha256:…): a check that can change under its name proves nothing";
+    let goss = |goss: Value| json!({"name": "functional", "goss": goss});
+    let both_files = goss(json!({"gossfile": "file: {}", "gossfileRef": {"name": "g"}}));
+    let both_vars = goss(json!({"gossfile": "file: {}", "vars": "a: 1", "varsRef": {"name": "v"}}));
+    let own = |image: String| json!({"name": "own", "container": {"image": image, "command": ["/check"]}});
     let two = json!({"name": "two", "native": {}, "openscap": {"profile": "standard"}});
     let misspelt = r#"unknown field "spec.checks[0].allow.hihg""#;
     vec![
@@ -278,6 +291,11 @@ fn validation_policy_refusals() -> Vec<Refusal> {
         refusal("/spec/checks/0", json!({"name": "none"}), one_tool),
         refusal("/spec/checks/0/timeout", "1h1s".into(), timeout),
         refusal("/spec/checks/0/timeout", "0s".into(), timeout),
+        refusal("/spec/checks/1", goss(json!({})), gossfile),
+        refusal("/spec/checks/1", both_files, gossfile),
+        refusal("/spec/checks/1", both_vars, vars),
+        refusal("/spec/checks/4", own("registry.example.com/own:1".into()), by_digest),
+        refusal("/spec/checks/4", own(digest()), by_digest),
         // What the schema itself refuses: the answer names the field.
         refusal("/spec/checks/0/allow", json!({"hihg": 1}), misspelt),
         refusal("/spec/checks/0/allow", json!({"high": -1}), "spec.checks[0].allow.high"),
@@ -307,8 +325,49 @@ fn validation_policy_refusals() -> Vec<Refusal> {
         refusal(
             "/spec/checks/3/vulnerabilities/scanner",
             "Other".into(),
-            r#"supported values: "Grype""#,
+            r#"supported values: "Grype", "Trivy""#,
         ),
+        refusal(
+            "/spec/enforcement",
+            "Warn".into(),
+            r#"supported values: "Enforce", "Audit""#,
+        ),
+        refusal(
+            "/spec/checks/0/native",
+            json!({"rulesEnabled": ["native.nonsense"]}),
+            "spec.checks[0].native.rulesEnabled[0]",
+        ),
+        refusal(
+            "/spec/checks/0/native",
+            json!({"maxSize": "large"}),
+            "spec.checks[0].native.maxSize",
+        ),
+        refusal(
+            "/spec/checks/1/goss/mode",
+            "Outside".into(),
+            r#"supported values: "InImage", "Chroot""#,
+        ),
+        refusal(
+            "/spec/checks/3/vulnerabilities/epssAtLeast",
+            0.into(),
+            "spec.checks[3].vulnerabilities.epssAtLeast",
+        ),
+        refusal(
+            "/spec/checks/3/vulnerabilities/vexRefs/0/name",
+            "".into(),
+            "spec.checks[3].vulnerabilities.vexRefs[0].name",
+        ),
+        refusal(
+            "/spec/checks/4/container/command",
+            json!([]),
+            "spec.checks[4].container.command",
+        ),
+        refusal(
+            "/spec/checks/4/container/result",
+            "TAP".into(),
+            r#"supported values: "ExitCode", "JUnit", "Sarif", "Repave""#,
+        ),
+        refusal("/spec/rules/0/expression", "".into(), "spec.rules[0].expression"),
     ]
 }
 

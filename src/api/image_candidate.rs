@@ -127,6 +127,10 @@ pub struct ImageCandidateStatus {
     /// The waivers that took findings out of a count, at most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waivers: Vec<String>,
+    /// Which waivers were in force when the checks were judged: a refused candidate is judged anew, from the stored reports,
+    /// when others are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged_with: Option<String>,
     /// What changed since the release before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<ReleaseDifference>,

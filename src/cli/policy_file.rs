@@ -309,6 +309,28 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_has_one_check_of_each_kind_and_rules_that_can_be_read() {
+        let policies = parse(include_str!("../../config/samples/validationpolicy.yaml")).unwrap();
+        let spec = &policies.snapshots[0].spec;
+        let kinds = |check: &crate::api::validation_policy::Check| {
+            [
+                check.native.is_some(),
+                check.goss.is_some(),
+                check.openscap.is_some(),
+                check.vulnerabilities.is_some(),
+                check.container.is_some(),
+            ]
+        };
+        for kind in 0..5 {
+            assert_eq!(spec.checks.iter().filter(|check| kinds(check)[kind]).count(), 1);
+        }
+        assert_eq!(spec.rules.len(), 2);
+        for rule in &spec.rules {
+            crate::domain::rules::Expression::parse(&rule.expression).unwrap();
+        }
+    }
+
+    #[test]
     fn other_kinds_and_no_policy_at_all_are_refused_by_name() {
         let other = parse("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n")
             .unwrap_err()

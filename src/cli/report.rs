@@ -9,8 +9,8 @@ mod tests;
 
 use super::{credentials, open};
 use crate::{
-    api::ImageCandidate,
-    domain::digest::Digest,
+    api::{ImageCandidate, Waiver},
+    domain::{digest::Digest, image_ref::Repository},
     registry::{Client, ClientOptions},
     report::sarif,
 };
@@ -22,6 +22,9 @@ use std::{
     io::{IsTerminal as _, Write as _},
     path::PathBuf,
 };
+
+/// Most waivers of a namespace that are read: as many as the operator reads.
+const MAX_WAIVERS: u32 = 500;
 
 /// `kubectl repave report`.
 #[derive(Debug, clap::Args)]
@@ -76,11 +79,11 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
             if args.output == Output::Table && args.check.is_none() && args.raw.is_none() && !args.open {
                 return say(print::candidate(&candidate).as_bytes());
             }
-            Subject::of(candidate)?
+            subject_of(candidate).await?
         }
-        Target::Digest(digest) => Subject::of(by_digest(digest, args).await?)?,
+        Target::Digest(digest) => subject_of(by_digest(digest, args).await?).await?,
     };
-    let hosts: Vec<_> = subject.homes.iter().map(|home| home.host()).collect();
+    let hosts: Vec<_> = subject.homes.iter().map(Repository::host).collect();
     let reader = reader(args, &hosts)?;
     if args.open {
         return say(open::open(&reader.page(&subject).await?)?.as_bytes());
@@ -108,6 +111,21 @@ fn reader(args: &Args, hosts: &[&str]) -> anyhow::Result<Reader> {
         auth: credentials::find(args.auth.as_deref())?,
         tell: std::io::stderr().is_terminal(),
     })
+}
+
+/// The candidate with the waivers of its namespace. Without them everything is shown as it was found, and that is said.
+async fn subject_of(candidate: ImageCandidate) -> anyhow::Result<Subject> {
+    let namespace = candidate.namespace().unwrap_or_default();
+    let mut subject = Subject::of(candidate)?;
+    let client = crate::runtime::client::Clients::connect().await?.requests;
+    let waivers = Api::<Waiver>::namespaced(client, &namespace);
+    match waivers.list(&ListParams::default().limit(MAX_WAIVERS)).await {
+        Ok(waivers) => subject.waivers = waivers.items,
+        Err(error) => {
+            eprintln!("the waivers of {namespace} cannot be read, so waived findings are shown as open: {error}");
+        }
+    }
+    Ok(subject)
 }
 
 async fn by_name(name: &str, args: &Args) -> anyhow::Result<ImageCandidate> {
@@ -160,7 +178,12 @@ fn text(args: &Args, subject: &Subject, reports: &[Stored]) -> anyhow::Result<St
         }
         Output::Sarif => {
             let home = subject.homes.last().context("no repository is known")?;
-            let rows: Vec<_> = reports.iter().map(|stored| (&stored.report, [].as_slice())).collect();
+            let exceptions: Vec<_> = reports
+                .iter()
+                .map(|stored| subject.exceptions(&stored.report))
+                .collect();
+            let rows = reports.iter().map(|stored| &stored.report);
+            let rows: Vec<_> = rows.zip(exceptions.iter().map(Vec::as_slice)).collect();
             serde_json::to_string_pretty(&sarif::export(&home.at(&subject.digest), &rows))?
         }
         Output::Table | Output::Html if args.check.is_some() => print::findings(reports),

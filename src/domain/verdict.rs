@@ -67,7 +67,7 @@ pub const END_OF_LIFE: &str = "os.end-of-life";
 
 impl Gate {
     /// Whether a finding is looked at, before waivers and VEX.
-    fn concerns(&self, finding: &Finding) -> bool {
+    pub fn concerns(&self, finding: &Finding) -> bool {
         if finding.id == END_OF_LIFE {
             // No update repairs it, so `only_fixable` must not hide it.
             return !self.allow_end_of_life;

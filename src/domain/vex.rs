@@ -4,9 +4,13 @@
 //! whole, because half of somebody's exceptions is nobody's decision. Must not let a statement about another package
 //! or image suppress a finding. Pure. Specification: <https://github.com/openvex/spec> (v0.2.0).
 
+mod applied;
+
 use super::{digest::Digest, purl::PackageUrl, report::Finding};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use applied::suppressions;
 
 /// The context of the version that is read and written.
 pub const CONTEXT: &str = "https://openvex.dev/ns/v0.2.0";
@@ -225,6 +229,13 @@ fn at_most(what: &'static str, limit: usize, found: usize) -> Result<(), VexErro
     Ok(())
 }
 
+impl Document {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 impl Statement {
     /// What the specification demands of a statement.
     fn complete(&self) -> Result<(), String> {
@@ -261,7 +272,7 @@ impl Statement {
     }
 
     /// When it was said.
-    fn said(&self, document: &Document) -> Timestamp {
+    pub fn said(&self, document: &Document) -> Timestamp {
         self.timestamp.unwrap_or(document.timestamp)
     }
 
@@ -319,6 +330,9 @@ pub struct Exception {
     pub vulnerability: String,
     /// The package, as in [`Finding::package`]; `None` for the whole image.
     pub package: Option<String>,
+    /// What is said: `not_affected` and `fixed` for what a statement of others says, `affected` for a risk that somebody
+    /// took, because a waiver makes nothing harmless.
+    pub status: Status,
     /// Why it does not count.
     pub reason: String,
     /// Since when.
@@ -343,10 +357,11 @@ pub fn write(image: &Digest, author: &str, now: Timestamp, exceptions: &[Excepti
                 component: part(format!("pkg:oci/image@{}", image.as_str().replace(':', "%3A"))),
                 subcomponents: exception.package.iter().cloned().map(part).collect(),
             }],
-            status: Status::NotAffected,
+            status: exception.status,
             justification: None,
-            impact_statement: Some(exception.reason.clone()),
-            action_statement: None,
+            // The specification has a field for each: why it does no harm, and what is done about one that does.
+            impact_statement: (exception.status == Status::NotAffected).then(|| exception.reason.clone()),
+            action_statement: (exception.status == Status::Affected).then(|| exception.reason.clone()),
         })
         .collect();
     Document {

@@ -5,6 +5,7 @@
 
 use super::report::{Finding, Severity};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeSet, HashMap};
 
 /// Longest life of a waiver, counted from its creation: a longer one is not an exception any more, but a policy.
 pub const HORIZON: SignedDuration = SignedDuration::from_hours(366 * 24);
@@ -25,6 +26,14 @@ impl Pattern {
     /// Exactly this text, stars included: for what a machine wrote.
     pub fn exact(text: &str) -> Self {
         Self(vec![text.to_owned()])
+    }
+
+    /// The one text that fits, if there are no others.
+    fn only(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [only] => Some(only),
+            [] | [_, ..] => None,
+        }
     }
 
     /// Whether the whole text fits. Needs time proportional to text times pattern at most; there is no backtracking.
@@ -175,19 +184,49 @@ pub enum Standing<'a> {
 
 /// All exceptions that concern one image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Exceptions(Vec<Suppression>);
+pub struct Exceptions {
+    all: Vec<Suppression>,
+    /// Those about exactly one id, by it: a report and a VEX document may have ten thousand each.
+    exact: HashMap<String, Vec<usize>>,
+    /// The others.
+    patterns: Vec<usize>,
+}
 
 impl FromIterator<Suppression> for Exceptions {
     fn from_iter<T: IntoIterator<Item = Suppression>>(all: T) -> Self {
-        Self(all.into_iter().collect())
+        let mut exceptions = Self::default();
+        for suppression in all {
+            let at = exceptions.all.len();
+            match suppression.id.only() {
+                Some(id) => {
+                    for id in std::iter::once(id).chain(suppression.aliases.iter().map(String::as_str)) {
+                        exceptions.exact.entry(id.to_owned()).or_default().push(at);
+                    }
+                }
+                None => exceptions.patterns.push(at),
+            }
+            exceptions.all.push(suppression);
+        }
+        exceptions
     }
 }
 
 impl Exceptions {
+    /// Those that may cover a finding, in their order.
+    fn of(&self, finding: &Finding) -> impl Iterator<Item = &Suppression> {
+        let ids = std::iter::once(&finding.id).chain(&finding.aliases);
+        let exact = ids.filter_map(|id| self.exact.get(id)).flatten();
+        let places: BTreeSet<usize> = exact.chain(&self.patterns).copied().collect();
+        places.into_iter().filter_map(|at| self.all.get(at))
+    }
+
     /// How a finding stands. A VEX statement speaks first, because it says that there is nothing to waive.
     pub fn standing(&self, check: &str, finding: &Finding, now: Timestamp) -> Standing<'_> {
         let (mut waiver, mut expired) = (None, None);
-        for suppression in self.0.iter().filter(|suppression| suppression.covers(check, finding)) {
+        for suppression in self
+            .of(finding)
+            .filter(|suppression| suppression.covers(check, finding))
+        {
             match &suppression.kind {
                 Kind::Vex { document } => return Standing::Suppressed { document },
                 Kind::Waiver { name, expires, .. } if *expires <= now => expired = expired.or(Some(name.as_str())),

@@ -30,6 +30,9 @@ use vsa::{ResourceRef, VerificationSummary};
 
 /// What a normalised report is called among the artifacts of an image.
 pub const REPORT_ARTIFACT_TYPE: &str = "application/vnd.repave.report.v1+json";
+/// What the OpenVEX document is called among the artifacts of an image: neither OpenVEX nor OCI names one, and this is what
+/// registries that know such documents look for (Harbor). <https://github.com/openvex/spec/issues/34>
+pub const VEX_ARTIFACT_TYPE: &str = "application/vnd.openvex+json";
 /// Which report it is: the name of the check, `sbom`, `summary`.
 pub const REPORT_KIND: &str = "dev.repave.report.kind";
 /// Annotation of a layer: the name of the file in it.
@@ -55,9 +58,11 @@ pub struct ReportArtifact {
 pub struct Evidence {
     /// The reports that the verdict rests on.
     pub reports: Vec<ReportArtifact>,
+    /// The OpenVEX document with what did not count.
+    pub vex: Option<Bytes>,
     /// The page for people; it only repeats the reports, so the verdict does not rest on it and may do without.
     pub page: Option<Bytes>,
-    /// The verdict; the digests of the reports are added to its inputs.
+    /// The verdict; the digests of the reports and of the OpenVEX document are added to its inputs.
     pub summary: VerificationSummary,
 }
 
@@ -222,6 +227,14 @@ pub async fn publish(
             digest: digest.clone(),
         });
         reports.push(digest);
+    }
+    if let Some(json) = &evidence.vex {
+        let document = Artifact::single(VEX_ARTIFACT_TYPE, VEX_ARTIFACT_TYPE, json.clone(), BTreeMap::new());
+        let digest = client.attach(repository, subject, &document, auth).await?;
+        summary.input_attestations.push(ResourceRef {
+            uri: format!("oci://{}", repository.at(&digest)),
+            digest,
+        });
     }
     if let Some(html) = &evidence.page {
         attach_page(client, repository, subject, html.clone(), auth).await?;

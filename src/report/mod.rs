@@ -39,13 +39,15 @@ impl ExceptionKind {
     }
 }
 
-/// Why some findings of a check do not count; for showing only.
+/// Why one finding of a check does not count; for showing only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exception {
-    /// Id of the findings.
+    /// Id of the finding.
     pub finding: String,
-    /// Only the finding about this path, package or account; without it, all with that id.
+    /// The path or account that it is about, as the finding has it.
     pub subject: Option<String>,
+    /// The package, as the finding has it.
+    pub package: Option<String>,
     /// Who answers for it.
     pub owner: String,
     /// Why.
@@ -57,11 +59,26 @@ pub struct Exception {
 }
 
 impl Exception {
-    /// The first of these exceptions that is about a finding.
+    /// Puts exceptions into the order in which [`Exception::of`] finds them.
+    pub fn sort(exceptions: &mut [Self]) {
+        exceptions.sort_by(|a, b| a.key().cmp(&b.key()));
+    }
+
+    /// The exception that is about exactly this finding; `exceptions` are sorted.
     pub fn of<'a>(exceptions: &'a [Self], finding: &Finding) -> Option<&'a Self> {
-        exceptions.iter().find(|exception| {
-            exception.finding == finding.id && (exception.subject.is_none() || exception.subject == finding.subject)
-        })
+        let wanted = (
+            finding.id.as_str(),
+            finding.subject.as_deref(),
+            finding.package.as_deref(),
+        );
+        let at = exceptions
+            .binary_search_by(|exception| exception.key().cmp(&wanted))
+            .ok()?;
+        exceptions.get(at)
+    }
+
+    fn key(&self) -> (&str, Option<&str>, Option<&str>) {
+        (&self.finding, self.subject.as_deref(), self.package.as_deref())
     }
 }
 

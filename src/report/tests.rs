@@ -76,6 +76,7 @@ fn waiver() -> Exception {
     Exception {
         finding: "CVE-2020-1".into(),
         subject: None,
+        package: low().package,
         owner: "platform@example.com".into(),
         reason: "tar is never run on foreign archives".into(),
         expires: Some("2027-01-31T00:00:00Z".parse().unwrap()),
@@ -272,7 +273,9 @@ fn hostile_text_stays_text_on_the_page() {
     let summary = &mut candidate.status.as_mut().unwrap().checks[0];
     (summary.message, summary.verdict) = (HOSTILE.into(), HOSTILE.into());
     let exception = Exception {
-        finding: HOSTILE.into(),
+        finding: report.findings[0].id.clone(),
+        subject: report.findings[0].subject.clone(),
+        package: report.findings[0].package.clone(),
         owner: HOSTILE.into(),
         reason: HOSTILE.into(),
         ..waiver()
@@ -334,22 +337,28 @@ fn a_page_is_bounded_and_says_what_it_leaves_out() {
 }
 
 #[test]
-fn an_exception_is_about_its_finding_and_subject_only() {
-    let of_other_subject = Exception {
-        finding: "CVE-2026-1234".into(),
-        subject: Some("curl".into()),
+fn an_exception_is_about_exactly_its_finding() {
+    let of_cve = Exception {
+        finding: cve().id,
+        subject: cve().subject,
+        package: cve().package,
         ..waiver()
     };
-    let of_all = Exception {
-        subject: None,
-        ..of_other_subject.clone()
+    let of_other_package = Exception {
+        package: Some("pkg:deb/debian/curl@7".into()),
+        ..of_cve.clone()
     };
+    let of_other_subject = Exception {
+        subject: Some("/opt/curl".into()),
+        ..of_cve.clone()
+    };
+    assert_eq!(Exception::of(std::slice::from_ref(&of_other_package), &cve()), None);
     assert_eq!(Exception::of(std::slice::from_ref(&of_other_subject), &cve()), None);
-    assert_eq!(
-        Exception::of(&[of_other_subject, of_all.clone()], &cve()),
-        Some(&of_all)
-    );
-    assert_eq!(Exception::of(&[of_all], &low()), None);
+    let mut all = [of_other_subject, waiver(), of_cve.clone(), of_other_package];
+    Exception::sort(&mut all);
+    assert_eq!(Exception::of(&all, &cve()), Some(&of_cve));
+    assert_eq!(Exception::of(&all, &low()), Some(&waiver()));
+    assert_eq!(Exception::of(&[of_cve], &low()), None);
 }
 
 fn sarif_of(reports: &[Report], exceptions: &[Exception]) -> Value {

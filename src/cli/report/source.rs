@@ -3,7 +3,8 @@
 //! Everything that a registry gives is bounded and read strictly; a report about another image is refused. Reads only.
 
 use crate::{
-    api::{ImageCandidate, ImageCandidateStatus},
+    api::{ImageCandidate, ImageCandidateStatus, Waiver},
+    controllers::candidate::{accepted, checks_of, judged_at, shown},
     domain::{
         digest::Digest,
         image_ref::{ImageRef, Repository},
@@ -12,7 +13,7 @@ use crate::{
     evidence,
     registry::{self, Auth, Client},
     report::{
-        self,
+        self, Exception,
         page::{self, Page, Section},
     },
 };
@@ -63,6 +64,8 @@ pub struct Subject {
     pub homes: Vec<Repository>,
     /// The candidate.
     pub candidate: Option<ImageCandidate>,
+    /// The waivers of its namespace.
+    pub waivers: Vec<Waiver>,
 }
 
 /// A report and where it was found.
@@ -99,6 +102,7 @@ impl Subject {
             digest,
             homes,
             candidate: Some(candidate),
+            waivers: Vec::new(),
         })
     }
 
@@ -107,6 +111,17 @@ impl Subject {
         self.homes
             .last()
             .map_or_else(|| self.digest.to_string(), |home| home.at(&self.digest).to_string())
+    }
+
+    /// Why findings of a report did not count when its candidate was judged; nothing where no candidate is known.
+    pub fn exceptions(&self, report: &Report) -> Vec<Exception> {
+        let Some(candidate) = &self.candidate else {
+            return Vec::new();
+        };
+        let checks = checks_of(&candidate.spec.policies).unwrap_or_default();
+        let check = checks.iter().find(|check| check.name == report.check);
+        let found = check.map(|check| accepted(check, report, &self.waivers, candidate, judged_at(candidate)));
+        shown(found.unwrap_or_default())
     }
 
     fn status(&self) -> ImageCandidateStatus {
@@ -120,19 +135,19 @@ impl Subject {
 impl Reader {
     /// The image that a reference means now.
     pub async fn resolve(&self, image: &ImageRef) -> anyhow::Result<Subject> {
-        let digest = match &image.digest {
-            Some(digest) => digest.clone(),
-            None => {
-                let found = self.client.head(image, &self.auth).await?;
-                found
-                    .with_context(|| format!("there is no image {image}: look at its tag"))?
-                    .digest
-            }
+        let digest = if let Some(digest) = &image.digest {
+            digest.clone()
+        } else {
+            let found = self.client.head(image, &self.auth).await?;
+            found
+                .with_context(|| format!("there is no image {image}: look at its tag"))?
+                .digest
         };
         Ok(Subject {
             digest,
             homes: vec![image.repository.clone()],
             candidate: None,
+            waivers: Vec::new(),
         })
     }
 
@@ -235,7 +250,9 @@ impl Reader {
                 Some(artifact) => Some(self.report(subject, artifact, Some(&check.name)).await?.report),
                 None => None,
             };
-            sections.push(Section::new(check, report.as_ref(), &[], None));
+            let exceptions = report.as_ref().map(|report| subject.exceptions(report));
+            let exceptions = exceptions.unwrap_or_default();
+            sections.push(Section::new(check, report.as_ref(), &exceptions, None));
         }
         Ok(Page::new(candidate, sections, None).html()?.into_bytes())
     }

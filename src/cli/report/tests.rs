@@ -54,6 +54,7 @@ impl Shelf {
             digest: self.image.digest.clone(),
             homes: vec![self.repository.clone()],
             candidate: None,
+            waivers: Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
         BaseImage, ImageCandidate, ValidationPolicy, ValidationPolicySpec,
         image_candidate::{BuildInputs, PolicySnapshot},
         refs::{KeyRef, LABEL_BASE_IMAGE},
+        validation_policy::Check,
     },
     controllers::{
         error::{Class, Classified, WAIT},
@@ -16,6 +17,7 @@ use crate::{
     domain::{
         digest::Digest,
         rules::{Expression, InvalidExpression},
+        vex::{self, VexError},
     },
     registry,
 };
@@ -55,6 +57,20 @@ pub enum Error {
         /// What is wrong.
         why: InvalidExpression,
     },
+    /// A VEX document that a check names cannot be read.
+    #[error(
+        "ValidationPolicy {policy:?}, check {check:?}, OpenVEX document in ConfigMap {config_map:?}: {why}. Nothing is built before it is corrected"
+    )]
+    InvalidVex {
+        /// The policy.
+        policy: String,
+        /// The check.
+        check: String,
+        /// Where it is.
+        config_map: String,
+        /// What is wrong.
+        why: Box<VexError>,
+    },
     /// A ConfigMap, Secret, or a key of one.
     #[error(transparent)]
     Input(#[from] inputs::Error),
@@ -77,6 +93,7 @@ impl Classified for Error {
         match self {
             Self::PolicyMissing(_) => "PolicyMissing",
             Self::InvalidRule { .. } => "InvalidRule",
+            Self::InvalidVex { .. } => "InvalidVex",
             Self::Input(error) => error.reason(),
             Self::TagMissing { .. } => "TagMissing",
             Self::Registry(error) => error.reason(),
@@ -86,7 +103,9 @@ impl Classified for Error {
 
     fn class(&self) -> Class {
         match self {
-            Self::PolicyMissing(_) | Self::InvalidRule { .. } | Self::TagMissing { .. } => Class::Waiting(WAIT),
+            Self::PolicyMissing(_) | Self::InvalidRule { .. } | Self::InvalidVex { .. } | Self::TagMissing { .. } => {
+                Class::Waiting(WAIT)
+            }
             Self::Input(error) => error.class(),
             Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
             Self::Api(_) => Class::Transient,
@@ -175,11 +194,13 @@ async fn policies(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<Po
         let missing = || Error::PolicyMissing(reference.name.clone());
         let spec = api.get_opt(&reference.name).await?.ok_or_else(missing)?.spec;
         check_rules(&reference.name, &spec)?;
+        let policy = reference.name.clone();
         let mut files = BTreeMap::new();
         for check in &spec.checks {
             let mut own = check.inline_files();
             for (name, reference, default) in check.file_references() {
                 let text = inputs::config_map_key(&state.ctx, &wish.namespace, reference, default).await?;
+                check_vex(&policy, check, reference, &text)?;
                 own.insert(name, text);
             }
             if !own.is_empty() {
@@ -205,6 +226,24 @@ fn check_rules(policy: &str, spec: &ValidationPolicySpec) -> Result<(), Error> {
         })?;
     }
     Ok(())
+}
+
+/// Every VEX document must be readable too: its check would only come to an error.
+fn check_vex(policy: &str, check: &Check, reference: &KeyRef, text: &str) -> Result<(), Error> {
+    if !check
+        .vulnerabilities
+        .iter()
+        .flat_map(|scan| &scan.vex_refs)
+        .any(|vex| vex == reference)
+    {
+        return Ok(());
+    }
+    vex::parse(text.as_bytes()).map(drop).map_err(|why| Error::InvalidVex {
+        policy: policy.to_owned(),
+        check: check.name.clone(),
+        config_map: reference.name.clone(),
+        why: Box::new(why),
+    })
 }
 
 async fn build_inputs(base: &BaseImage, wish: &Wish, state: &State) -> Result<BuildInputs, Error> {

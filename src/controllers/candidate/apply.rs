@@ -1,5 +1,6 @@
 //! Carries out the plan of a candidate. The only file of this controller that writes; everything in it may be done twice.
 
+mod openvex;
 mod page;
 
 use super::{plan::Action, validate::Wish};
@@ -283,8 +284,10 @@ async fn promote(
         .head(&produced, &auth)
         .await?
         .ok_or_else(|| Error::Lost(produced.to_string()))?;
+    let reports = stored_reports(candidate, wish, ctx, &auth).await?;
     let evidence = Evidence {
-        reports: stored_reports(candidate, wish, ctx, &auth).await?,
+        vex: openvex::document(candidate, wish, ctx, image, &reports).await?,
+        reports,
         page: page::stored(wish, ctx, page, &auth).await,
         summary: summary(candidate, wish),
     };

@@ -60,6 +60,13 @@ pub fn summary(
     }
 }
 
+/// Notes which waivers were in force. Checks that were judged with different ones give a word that no set of waivers has,
+/// so that a refusal is judged anew, with one set.
+pub fn judged_with(status: &mut ImageCandidateStatus, in_force: &str) {
+    let several = status.judged_with.as_deref().is_some_and(|before| before != in_force);
+    status.judged_with = Some(if several { "several" } else { in_force }.to_owned());
+}
+
 /// Adds the waivers that a judgement used, and what changed since the release before.
 pub fn note(status: &mut ImageCandidateStatus, report: &Report, judgement: &Judgement, judging: &Judging) {
     for waiver in &judgement.used_waivers {

@@ -4,12 +4,13 @@
 //! read is "not known" and keeps nothing up.
 
 use super::{
+    exceptions,
     observe::{CheckState, Error, JobState},
     validate::{PlannedCheck, Wish},
 };
 use crate::{
     api::{BaseImage, ImageCandidate, Waiver},
-    controllers::{context::Context, error::one_line, inputs, waiver},
+    controllers::{context::Context, error::one_line, inputs},
     domain::{digest::Digest, report::Report, waiver::Suppression},
     evidence,
 };
@@ -24,6 +25,8 @@ const MAX_WAIVERS: u32 = 500;
 pub struct Judging {
     /// The waivers that are about this image, whatever the time is.
     pub waivers: Vec<Suppression>,
+    /// Which of them are in force now ([`exceptions::in_force`]).
+    pub in_force: String,
     /// The release before.
     pub previous: Previous,
 }
@@ -71,7 +74,20 @@ pub async fn judging(
     if now.is_empty() {
         return Ok(Judging::default());
     }
-    let previous = previous(ctx, candidate, wish, &now).await.unwrap_or_else(|error| {
+    let waivers = waivers(ctx, &wish.namespace).await?;
+    Ok(with(ctx, candidate, wish, image, &now, &waivers).await)
+}
+
+/// The same for these checks and waivers.
+pub async fn with(
+    ctx: &Context,
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    image: &Digest,
+    now: &[&PlannedCheck],
+    waivers: &[Waiver],
+) -> Judging {
+    let previous = previous(ctx, candidate, wish, now).await.unwrap_or_else(|error| {
         tracing::warn!(
             candidate = wish.name,
             error = one_line(&error),
@@ -79,32 +95,22 @@ pub async fn judging(
         );
         Previous::NotKnown
     });
-    Ok(Judging {
-        waivers: waivers(ctx, candidate, wish, image).await?,
+    Judging {
+        waivers: exceptions::of_waivers(waivers, candidate, image),
+        in_force: exceptions::in_force(waivers, candidate, image, ctx.now()),
         previous,
-    })
+    }
 }
 
-async fn waivers(
-    ctx: &Context,
-    candidate: &ImageCandidate,
-    wish: &Wish,
-    image: &Digest,
-) -> Result<Vec<Suppression>, Error> {
-    let list = Api::<DeserializeGuard<Waiver>>::namespaced(ctx.client.clone(), &wish.namespace)
+/// The waivers of a namespace that can be read.
+pub async fn waivers(ctx: &Context, namespace: &str) -> Result<Vec<Waiver>, kube::Error> {
+    let list = Api::<DeserializeGuard<Waiver>>::namespaced(ctx.client.clone(), namespace)
         .list(&ListParams::default().limit(MAX_WAIVERS))
         .await?;
     if list.metadata.continue_.is_some_and(|more| !more.is_empty()) {
-        tracing::warn!(
-            namespace = wish.namespace,
-            "more than {MAX_WAIVERS} waivers: the others have no effect"
-        );
+        tracing::warn!(namespace, "more than {MAX_WAIVERS} waivers: the others have no effect");
     }
-    let spec = &candidate.spec;
-    let readable = list.items.into_iter().filter_map(|guarded| guarded.0.ok());
-    Ok(readable
-        .flat_map(|waiver| waiver::validate::suppressions(&waiver, &spec.base_image, &[image, &spec.source_digest]))
-        .collect())
+    Ok(list.items.into_iter().filter_map(|guarded| guarded.0.ok()).collect())
 }
 
 async fn previous(

@@ -5,6 +5,7 @@
 
 mod apply;
 mod decision;
+mod exceptions;
 mod jobs;
 mod judging;
 mod observe;
@@ -15,6 +16,7 @@ pub use status::STILL_PASSES;
 mod tests;
 mod validate;
 
+pub(crate) use exceptions::{accepted, judged_at, shown};
 pub(crate) use jobs::layout_options;
 pub use validate::{Error as PolicyError, PlannedCheck, checks_of};
 
@@ -22,21 +24,25 @@ use super::{
     conditions,
     context::Context,
     driver::{self, DriverError, Next, Outcome},
-    error::{Class, Classified},
+    error::{Class, Classified, one_line},
     slots,
 };
 use crate::{
-    api::{ImageCandidate, ImageCandidateStatus, image_candidate::Step},
+    api::{
+        ImageCandidate, ImageCandidateStatus, Waiver,
+        image_candidate::{CandidateResult, Step},
+    },
     runtime::metrics,
 };
 use futures::StreamExt as _;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
-    Api,
-    core::DeserializeGuard,
+    Api, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         Controller,
         controller::{Action, Config},
+        reflector::{ObjectRef, Store},
         watcher,
     },
 };
@@ -80,8 +86,15 @@ type Guarded = DeserializeGuard<ImageCandidate>;
 pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let client = ctx.watches.clone();
     let ours = watcher::Config::default().labels(crate::api::refs::LABEL_CANDIDATE);
-    Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default())
-        .owns(Api::<Job>::all(client), ours)
+    let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
+    let candidates = controller.store();
+    controller
+        .owns(Api::<Job>::all(client.clone()), ours)
+        .watches(
+            Api::<PartialObjectMeta<Waiver>>::all(client),
+            watcher::Config::default(),
+            move |waiver| waiver_may_concern(&candidates, waiver.namespace().as_deref()),
+        )
         .with_config(Config::default().concurrency(8))
         .graceful_shutdown_on(shutdown)
         .run(
@@ -91,6 +104,21 @@ pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync 
         )
         .for_each(|_| std::future::ready(()))
         .await;
+}
+
+/// The candidates of a namespace that are decided: those that are not read the waivers when they are judged.
+fn waiver_may_concern(candidates: &Store<Guarded>, namespace: Option<&str>) -> Vec<ObjectRef<Guarded>> {
+    let concerned = |candidate: &ImageCandidate| {
+        let result = candidate.status.as_ref().and_then(|status| status.result);
+        candidate.namespace().as_deref() == namespace
+            && matches!(result, Some(CandidateResult::Rejected | CandidateResult::Passed))
+    };
+    candidates
+        .state()
+        .iter()
+        .filter(|guarded| guarded.0.as_ref().is_ok_and(concerned))
+        .map(|guarded| ObjectRef::from_obj(guarded.as_ref()))
+        .collect()
 }
 
 async fn reconcile(seen: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action, DriverError> {
@@ -160,6 +188,7 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
         | observe::Stage::Build(_)
         | observe::Stage::Check { .. }
         | observe::Stage::Again { .. }
+        | observe::Stage::Judge(_)
         | observe::Stage::Promote(_)
             if !applied.queued.is_empty() =>
         {
@@ -170,6 +199,7 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
         | observe::Stage::Build(_)
         | observe::Stage::Check { .. }
         | observe::Stage::Again { .. }
+        | observe::Stage::Judge(_)
         | observe::Stage::Promote(_) => Next::After(SAFETY_NET),
     };
     // A page that could not be published is tried again when nothing else is going on.
@@ -181,10 +211,27 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
 }
 
 fn failure(candidate: &ImageCandidate, error: &Error, ctx: &Context) -> Outcome<ImageCandidateStatus> {
+    if let Some(refused) = candidate.status.clone().filter(is_refused) {
+        // It was only looked at whether waivers open it: it stays what it is, and is looked at again.
+        tracing::warn!(
+            candidate = candidate.name_any(),
+            error = one_line(error),
+            "refused candidate not looked at again"
+        );
+        return Outcome {
+            status: refused,
+            next: error.class().into(),
+            notices: Vec::new(),
+        };
+    }
     let (status, notices) = status::failed(candidate, error, ctx.now());
     Outcome {
         status,
         next: error.class().into(),
         notices,
     }
+}
+
+fn is_refused(status: &ImageCandidateStatus) -> bool {
+    status.result == Some(CandidateResult::Rejected)
 }

@@ -2,6 +2,7 @@
 //!
 //! Only what the next step needs is read: a step whose condition is true is never looked at again.
 
+pub mod again;
 mod known;
 pub mod released;
 pub mod self_tests;
@@ -82,6 +83,8 @@ pub enum Stage {
         /// What the reports that have come are judged with.
         judging: Box<Judging>,
     },
+    /// It was refused with other waivers than there are now: its stored reports are judged anew.
+    Judge(Box<again::Again>),
     /// Everything passed: it must be promoted.
     Promote(Digest),
 }
@@ -176,7 +179,9 @@ impl Classified for Error {
 pub async fn observe(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Observed, Error> {
     let status = candidate.status.clone().unwrap_or_default();
     let done = |step: Step| conditions::is_true(&status.conditions, step.as_str());
-    let stage = if status.result == Some(CandidateResult::Passed) {
+    let stage = if let Some(again) = again::observe(candidate, wish, &status, ctx).await? {
+        Stage::Judge(Box::new(again))
+    } else if status.result == Some(CandidateResult::Passed) {
         released::observe(candidate, wish, &status, ctx).await?
     } else if matches!(status.result, Some(CandidateResult::Rejected | CandidateResult::Error)) {
         Stage::Finished
@@ -272,6 +277,7 @@ async fn checks(
         let mut check = check.clone();
         if !judged {
             check.database = ctx.databases.current(ctx, check.tool).await?;
+            check.day = known::day(&check, status, candidate);
         }
         let state = if judged {
             CheckState::Judged

@@ -44,7 +44,10 @@ pub enum Action {
 
 /// The page, where it is due, and the actions for the stage that is next.
 pub fn plan(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, settings: &Settings) -> Vec<Action> {
-    let page = page_due(candidate, wish).map(|image| Action::PublishPage { image });
+    // What is judged anew gets a page of its own when that is done.
+    let judging = matches!(observed.stage, Stage::Judge(_));
+    let page = page_due(candidate, wish).filter(|_| !judging);
+    let page = page.map(|image| Action::PublishPage { image });
     page.into_iter()
         .chain(next_stage(candidate, wish, observed, settings))
         .collect()
@@ -61,8 +64,8 @@ fn page_due(candidate: &ImageCandidate, wish: &Wish) -> Option<Digest> {
 fn next_stage(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, settings: &Settings) -> Vec<Action> {
     match &observed.stage {
         Stage::Pull => vec![Action::CopyToStaging],
-        // What was verified is only said in the status; nothing is done.
-        Stage::Finished | Stage::Verify(_) => Vec::new(),
+        // What was verified or judged anew is only said in the status; nothing is done.
+        Stage::Finished | Stage::Verify(_) | Stage::Judge(_) => Vec::new(),
         Stage::Build(_) if !wish.violations.is_empty() => Vec::new(),
         Stage::Build(state) => next_attempt(state)
             .map(|attempt| {

@@ -3,6 +3,7 @@
 use super::{
     apply::Applied,
     decision::{self, Broken},
+    exceptions,
     judging::Judging,
     observe::{
         CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, Verification,
@@ -21,15 +22,12 @@ use crate::{
         driver::Notice,
         error::{Class, Classified, one_line},
     },
-    domain::{
-        digest::Digest,
-        report::Report,
-        verdict::{self, Verdict},
-        waiver::Exceptions,
-    },
+    domain::{digest::Digest, report::Report, verdict::Verdict},
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+mod again;
 
 /// Condition: a tool did not reject its known-bad fixtures.
 pub const GATE_UNTRUSTED: &str = "GateUntrusted";
@@ -84,6 +82,7 @@ pub fn summarize(
             draft.trusted(self_tests);
             draft.checked(image, checks, applied, judging, settings);
         }
+        Stage::Judge(again) => draft.judged_again(again, settings),
         Stage::Promote(_) => draft.promoted(applied),
     }
     draft.page(applied);
@@ -317,8 +316,8 @@ impl<'a> Draft<'a> {
         judging: &Judging,
         key: &Digest,
     ) {
-        let exceptions: Exceptions = judging.waivers.iter().cloned().collect();
-        let judgement = verdict::judge(report, &check.gate, &exceptions, self.now);
+        let judgement = exceptions::judge(check, report, &judging.waivers, self.now);
+        decision::judged_with(&mut self.status, &judging.in_force);
         decision::note(&mut self.status, report, &judgement, judging);
         let summary = decision::summary(check, report, &judgement, stored, key);
         self.status.checks.push(summary);

@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::PodSpec};
 use serde_json::json;
 
+mod again;
 mod decision;
 
 /// The settings of an operator with nothing special.

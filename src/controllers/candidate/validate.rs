@@ -15,6 +15,7 @@ use crate::{
         verdict::Gate,
     },
 };
+use jiff::civil::Date;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 
@@ -77,6 +78,8 @@ pub struct PlannedCheck {
     pub files: BTreeMap<String, String>,
     /// The vulnerability database, by digest; observed, not wished.
     pub database: Option<ImageRef>,
+    /// The day of a check whose result changes with time alone; observed, not wished.
+    pub day: Option<Date>,
 }
 
 impl PlannedCheck {
@@ -93,7 +96,8 @@ impl PlannedCheck {
         let spec = serde_json::to_string(&self.spec).unwrap_or_default();
         let files = serde_json::to_string(&self.files).unwrap_or_default();
         let database = self.database.as_ref().map(ImageRef::to_string).unwrap_or_default();
-        Digest::of(format!("{image}\n{tools}\n{database}\n{}\n{spec}\n{files}", self.name).as_bytes())
+        let day = self.day.map(|day| format!("\n{day}")).unwrap_or_default();
+        Digest::of(format!("{image}\n{tools}\n{database}\n{}\n{spec}\n{files}{day}", self.name).as_bytes())
     }
 }
 
@@ -173,6 +177,7 @@ pub fn checks_of(policies: &[PolicySnapshot]) -> Result<Vec<PlannedCheck>, Error
                 enforced: policy.spec.enforcement == Enforcement::Enforce,
                 files,
                 database: None,
+                day: None,
             });
         }
     }

@@ -174,6 +174,7 @@ fn what_is_written_is_read_back_and_suppresses() {
     let exception = |id: &str, package: Option<&str>| Exception {
         vulnerability: id.into(),
         package: package.map(str::to_owned),
+        status: Status::NotAffected,
         reason: "no untrusted input".into(),
         since: now,
     };

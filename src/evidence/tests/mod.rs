@@ -264,6 +264,7 @@ async fn all_evidence_is_published_once_and_the_summary_names_the_reports() {
     };
     let evidence = Evidence {
         reports: vec![report("native"), report("grype")],
+        vex: Some(Bytes::from_static(b"{}")),
         page: Some(Bytes::from_static(b"<p>page</p>")),
         summary: summary(),
     };
@@ -280,7 +281,11 @@ async fn all_evidence_is_published_once_and_the_summary_names_the_reports() {
         .referrers(&repository, &image.digest, None, &FREE())
         .await
         .unwrap();
-    assert_eq!(all.len(), 5, "one signature, one summary, two reports, one page");
+    assert_eq!(
+        all.len(),
+        6,
+        "one signature, one summary, two reports, one OpenVEX document, one page"
+    );
     let pages = client
         .referrers(
             &repository,

@@ -7,7 +7,7 @@ use super::{Error, PageFailure, push_auth};
 use crate::{
     api::{BaseImage, ImageCandidate, image_candidate::CheckSummary},
     controllers::{
-        candidate::validate::Wish,
+        candidate::{exceptions, judging, validate::Wish},
         context::Context,
         error::{Classified as _, one_line},
     },
@@ -15,7 +15,7 @@ use crate::{
     evidence,
     registry::{self, Auth, Descriptor},
     report::{
-        self,
+        self, Exception,
         page::{Page, Section},
     },
 };
@@ -57,10 +57,17 @@ async fn try_publish(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, ima
     let auth = push_auth(candidate, wish, ctx).await?;
     let subject = subject(ctx, &wish.staging, image, &auth).await?;
     let previous = previous(candidate, wish, ctx, image, &auth).await;
+    let waivers = judging::waivers(ctx, &wish.namespace).await?;
+    let excepted = |check: &str, report: &Report| -> Vec<Exception> {
+        let check = wish.checks.iter().find(|planned| planned.name == check);
+        let at = exceptions::judged_at(candidate);
+        let accepted = check.map(|check| exceptions::accepted(check, report, &waivers, candidate, at));
+        exceptions::shown(accepted.unwrap_or_default())
+    };
     let mut sections = Vec::new();
     // One check after the other: at most two reports are in memory.
     for summary in candidate.status.iter().flat_map(|status| &status.checks) {
-        sections.push(section(wish, ctx, image, summary, previous.as_ref(), &auth).await?);
+        sections.push(section(wish, ctx, image, summary, previous.as_ref(), &excepted, &auth).await?);
     }
     let compared = previous.map(|previous| format!("{} ({})", previous.tag, previous.digest));
     let html = Bytes::from(Page::new(candidate, sections, compared.as_deref()).html()?);
@@ -85,6 +92,7 @@ async fn section(
     image: &Digest,
     summary: &CheckSummary,
     previous: Option<&Previous>,
+    excepted: &(dyn Fn(&str, &Report) -> Vec<Exception> + Sync),
     auth: &Auth,
 ) -> Result<Section, Error> {
     let report = match &summary.report {
@@ -100,7 +108,9 @@ async fn section(
         }
         None => None,
     };
-    Ok(Section::new(summary, report.as_ref(), &[], before.as_ref()))
+    let exceptions = report.as_ref().map(|report| excepted(&summary.name, report));
+    let exceptions = exceptions.unwrap_or_default();
+    Ok(Section::new(summary, report.as_ref(), &exceptions, before.as_ref()))
 }
 
 /// `None` for one that this version cannot read: the page then says so.

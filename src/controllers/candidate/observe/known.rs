@@ -1,21 +1,39 @@
 //! Reports that another candidate of the same BaseImage has already: the same image, check, tools, content and database
 //! give the same report, so the check is not run again.
 //!
+//! The native rules about age and the end of an operating system's life change with time alone, so their report is taken
+//! over on the same day (UTC) only.
+//!
 //! What is taken over is named by digest in a status that only the operator writes, and is judged anew. A report that
 //! cannot be read, or is about something else, is no report: the check runs.
 
 use super::{Error, PlannedCheck, Wish};
 use crate::{
-    api::{ImageCandidate, refs::LABEL_BASE_IMAGE},
+    api::{ImageCandidate, ImageCandidateStatus, image_candidate::Step, refs::LABEL_BASE_IMAGE},
     controllers::{context::Context, inputs},
     domain::{
         digest::Digest,
-        report::{Outcome, Report},
+        report::{Outcome, Report, ToolName},
     },
     evidence::{self, ReportArtifact},
     runner::frame::{Attached, Delivery},
 };
+use jiff::{civil::Date, tz::TimeZone};
 use kube::{Api, ResourceExt, api::ListParams};
+
+/// The day (UTC) that a check's result is of, where that changes with time alone: the one on which the candidate was built,
+/// because that never changes afterwards and a check must not run every day for nothing.
+pub fn day(check: &PlannedCheck, status: &ImageCandidateStatus, candidate: &ImageCandidate) -> Option<Date> {
+    match check.tool {
+        ToolName::Native => {
+            let built = status.timeline.iter().find(|entry| entry.step == Step::Built);
+            let built = built.and_then(|entry| entry.finished.clone());
+            let at = built.or_else(|| candidate.creation_timestamp())?.0;
+            Some(at.to_zoned(TimeZone::UTC).date())
+        }
+        ToolName::Goss | ToolName::Openscap | ToolName::Grype | ToolName::Trivy | ToolName::Container => None,
+    }
+}
 
 /// What sibling candidates know.
 #[derive(Debug, Default)]
@@ -121,6 +139,30 @@ mod tests {
                     annotations: BTreeMap::new(),
                 })
                 .collect(),
+        }
+    }
+
+    #[test]
+    fn what_changes_with_time_alone_is_taken_over_on_the_same_day_only() {
+        let candidate = crate::controllers::candidate::tests::candidate();
+        let built = |at: &str| -> ImageCandidateStatus {
+            let entry = serde_json::json!({"step": "Built", "started": "2026-01-01T00:00:00Z", "finished": at});
+            serde_json::from_value(serde_json::json!({"timeline": [entry]})).unwrap()
+        };
+        let (image, tools) = (
+            Digest::of(b"built"),
+            crate::controllers::candidate::tests::settings().tools_image,
+        );
+        let key = |name: &str, at: &str| {
+            let mut check = planned(name);
+            check.day = day(&check, &built(at), &candidate);
+            check.key(&image, &tools)
+        };
+        let (morning, evening, next) = ("2026-01-02T00:00:01Z", "2026-01-02T23:59:59Z", "2026-01-03T00:00:00Z");
+        assert_eq!(key("hardening", morning), key("hardening", evening));
+        assert_ne!(key("hardening", evening), key("hardening", next));
+        for timeless in ["functional", "cis", "cves"] {
+            assert_eq!(key(timeless, morning), key(timeless, next), "{timeless}");
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
         candidate::{
             apply::Applied,
             decision::{CHECK_MESSAGE, FINDING_LINE},
+            exceptions,
             judging::Judging,
             observe::{CheckState, JobState},
             validate::PlannedCheck,
@@ -21,7 +22,6 @@ use crate::{
         digest::Digest,
         report::Report,
         verdict::{self, Verdict},
-        waiver::Exceptions,
     },
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -73,8 +73,7 @@ impl Draft<'_> {
     }
 
     fn note_again(&mut self, check: &PlannedCheck, report: &Report, stored: &Digest, judging: &Judging, key: &Digest) {
-        let exceptions: Exceptions = judging.waivers.iter().cloned().collect();
-        let judgement = verdict::judge(report, &check.gate, &exceptions, self.now);
+        let judgement = exceptions::judge(check, report, &judging.waivers, self.now);
         let fixable = report.findings.iter().filter(|finding| finding.fixed_version.is_some());
         let entry = Reevaluation {
             name: check.name.clone(),

@@ -69,6 +69,7 @@ fn waiver(expires: i64) -> Suppression {
 fn what_a_waiver_covers_opens_the_gate_until_it_is_over() {
     let with = |expires| Judging {
         waivers: vec![waiver(expires)],
+        in_force: "w".into(),
         previous: Previous::None,
     };
     let candidate = under("Enforce", &json!([]));
@@ -188,6 +189,7 @@ fn the_difference_to_the_release_before_is_said_and_never_keeps_anything_out() {
     };
     let with = |checks: Vec<(String, Before)>| Judging {
         waivers: vec![waiver(2_000_000)],
+        in_force: "w".into(),
         previous: Previous::Known {
             candidate: "debian-12-old".into(),
             checks: checks.into_iter().collect(),
@@ -233,6 +235,7 @@ fn the_largest_status_with_all_of_this_stays_under_eight_kibibytes() {
     });
     let judging = Judging {
         waivers: Vec::new(),
+        in_force: "w".into(),
         previous: Previous::Known {
             candidate: "c".repeat(53),
             checks: [(
