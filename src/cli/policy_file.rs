@@ -1,12 +1,18 @@
-//! Policies from a file: ValidationPolicy manifests and the ConfigMaps that they refer to, as the cluster would take them.
+//! Policies from a file: ValidationPolicy manifests, the ConfigMaps that they refer to and Waivers, as the cluster would
+//! take them.
 //!
 //! Must not guess: a kind, field or value that the cluster would refuse is refused here, by its name.
 
 use super::policy_schema;
 use crate::{
-    api::{self, ValidationPolicy, ValidationPolicySpec, image_candidate::PolicySnapshot, validation_policy::Check},
+    api::{
+        self, ValidationPolicy, ValidationPolicySpec, Waiver, image_candidate::PolicySnapshot, validation_policy::Check,
+    },
+    cli::exceptions::MAX_WAIVERS,
     domain::report::bounded,
 };
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResourceExt as _;
 use serde::Deserialize;
 use serde_json::Value;
@@ -41,7 +47,7 @@ pub enum Error {
     Yaml(String),
     /// A document is of another kind.
     #[error(
-        "expected ValidationPolicy (repave.dev/v1alpha1) and ConfigMap documents, found {0}: take it out of the file"
+        "expected ValidationPolicy and Waiver (repave.dev/v1alpha1) and ConfigMap documents, found {0}: take it out of the file"
     )]
     Kind(String),
     /// The cluster would refuse it.
@@ -55,6 +61,9 @@ pub enum Error {
     /// There are none, or too many.
     #[error("expected 1 to {MAX_POLICIES} ValidationPolicy documents, found {0}")]
     Count(usize),
+    /// There are too many waivers.
+    #[error("expected at most {MAX_WAIVERS} Waiver documents, as many as the operator reads; found {0}")]
+    Waivers(usize),
 }
 
 /// The policies of one or several files.
@@ -64,6 +73,8 @@ pub struct Policies {
     pub snapshots: Vec<PolicySnapshot>,
     /// ConfigMaps and keys that are referred to and not in the files: by policy and check.
     pub missing: BTreeMap<(String, String), String>,
+    /// The waivers, as if they were created now, unless they say earlier.
+    pub waivers: Vec<Waiver>,
 }
 
 #[derive(Deserialize)]
@@ -79,13 +90,20 @@ pub fn schema() -> Value {
     schema.cloned().unwrap_or_default()
 }
 
+/// The definition of a waiver as it is installed.
+pub fn waiver_definition() -> Value {
+    let definition = serde_json::to_value(Waiver::crd()).unwrap_or_default();
+    let schema = definition.pointer("/spec/versions/0/schema/openAPIV3Schema");
+    schema.cloned().unwrap_or_default()
+}
+
 /// Reads the files together: a ConfigMap may be in another one than its policy.
-pub fn read(paths: &[PathBuf]) -> Result<Policies, Error> {
+pub fn read(paths: &[PathBuf], now: Timestamp) -> Result<Policies, Error> {
     let mut documents = Vec::new();
     for path in paths {
         documents.extend(documents_of(&text(path)?)?);
     }
-    policies(&documents)
+    policies(&documents, now)
 }
 
 fn text(path: &Path) -> Result<String, Error> {
@@ -116,8 +134,8 @@ fn cut(text: &str) -> String {
         .collect()
 }
 
-fn policies(documents: &[Value]) -> Result<Policies, Error> {
-    let (mut specs, mut maps) = (Vec::new(), BTreeMap::new());
+fn policies(documents: &[Value], now: Timestamp) -> Result<Policies, Error> {
+    let (mut specs, mut maps, mut waivers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for document in documents {
         let word = |at: &str| {
             document
@@ -131,6 +149,12 @@ fn policies(documents: &[Value]) -> Result<Policies, Error> {
             (version, "ValidationPolicy") if version == format!("{}/v1alpha1", api::GROUP) => {
                 specs.push((policy(document, &name)?, name));
             }
+            (version, "Waiver") if version == format!("{}/v1alpha1", api::GROUP) => {
+                let read = waiver(document, &name, now)?;
+                if waivers.insert(name.clone(), read).is_some() {
+                    return Err(refused("Waiver", &name, &"it is there twice: take one out"));
+                }
+            }
             ("v1", "ConfigMap") => {
                 let map: ConfigMap =
                     serde_json::from_value(document.clone()).map_err(|error| refused("ConfigMap", &name, &error))?;
@@ -142,12 +166,19 @@ fn policies(documents: &[Value]) -> Result<Policies, Error> {
     if specs.is_empty() || specs.len() > MAX_POLICIES {
         return Err(Error::Count(specs.len()));
     }
+    if waivers.len() > MAX_WAIVERS {
+        return Err(Error::Waivers(waivers.len()));
+    }
     let mut missing = BTreeMap::new();
     let snapshots = specs
         .into_iter()
         .map(|(spec, name)| snapshot(name, spec, &maps, &mut missing))
         .collect();
-    Ok(Policies { snapshots, missing })
+    Ok(Policies {
+        snapshots,
+        missing,
+        waivers: waivers.into_values().collect(),
+    })
 }
 
 fn refused(kind: &str, name: &str, why: &dyn std::fmt::Display) -> Error {
@@ -157,27 +188,54 @@ fn refused(kind: &str, name: &str, why: &dyn std::fmt::Display) -> Error {
     }
 }
 
-fn policy(document: &Value, name: &str) -> Result<ValidationPolicySpec, Error> {
+/// What is wrong with a manifest around its spec, and with its spec by this schema.
+fn violations(document: &Value, name: &str, known: &[&str], schema: &Value) -> Vec<String> {
     let mut said = Vec::new();
     if name.is_empty() {
         said.push("metadata.name: required, found nothing".to_owned());
     }
-    let known = ["apiVersion", "kind", "metadata", "spec"];
     let keys = document.as_object().into_iter().flat_map(|map| map.keys());
     said.extend(
         keys.filter(|key| !known.contains(&key.as_str()))
             .map(|key| format!("{}: unknown field", bounded(key))),
     );
-    let nothing = Value::Null;
-    let spec = document.get("spec").unwrap_or(&nothing);
-    said.extend(policy_schema::violations(spec, &schema(), "spec"));
+    let spec = document.get("spec").unwrap_or(&Value::Null);
+    said.extend(policy_schema::violations(spec, schema, "spec"));
+    said
+}
+
+fn policy(document: &Value, name: &str) -> Result<ValidationPolicySpec, Error> {
+    let said = violations(document, name, &["apiVersion", "kind", "metadata", "spec"], &schema());
     if !said.is_empty() {
         return Err(Error::Refused {
             name: cut(&format!("ValidationPolicy {name:?}")),
             said,
         });
     }
-    serde_json::from_value(spec.clone()).map_err(|error| refused("ValidationPolicy", name, &error))
+    let spec = document.get("spec").cloned().unwrap_or_default();
+    serde_json::from_value(spec).map_err(|error| refused("ValidationPolicy", name, &error))
+}
+
+/// A waiver; one that was exported from a cluster keeps its time of creation, on which its longest life depends.
+fn waiver(document: &Value, name: &str, now: Timestamp) -> Result<Waiver, Error> {
+    let definition = waiver_definition();
+    let schema = definition.pointer("/properties/spec").cloned().unwrap_or_default();
+    let known = ["apiVersion", "kind", "metadata", "spec", "status"];
+    let mut said = violations(document, name, &known, &schema);
+    said.extend(policy_schema::broken_rules(document, &definition, "Waiver"));
+    if !said.is_empty() {
+        return Err(Error::Refused {
+            name: cut(&format!("Waiver {name:?}")),
+            said,
+        });
+    }
+    let mut document = document.clone();
+    // How it stood in a cluster is of no interest.
+    document.as_object_mut().map(|fields| fields.remove("status"));
+    let mut waiver: Waiver = serde_json::from_value(document).map_err(|error| refused("Waiver", name, &error))?;
+    let created = waiver.metadata.creation_timestamp.take();
+    waiver.metadata.creation_timestamp = Some(Time(created.map_or(now, |time| time.0.min(now))));
+    Ok(waiver)
 }
 
 type Maps = BTreeMap<String, BTreeMap<String, String>>;
@@ -224,11 +282,87 @@ mod tests {
 
     /// Reads one text, for tests of what uses policies.
     pub fn parse(text: &str) -> Result<Policies, Error> {
-        policies(&documents_of(text)?)
+        policies(&documents_of(text)?, "2026-11-24T00:00:00Z".parse().unwrap())
     }
 
     fn manifest(spec: &str) -> String {
         format!("apiVersion: repave.dev/v1alpha1\nkind: ValidationPolicy\nmetadata: {{name: p}}\nspec: {spec}\n")
+    }
+
+    fn waiver(more: &str, spec: &str) -> String {
+        format!(
+            "---\napiVersion: repave.dev/v1alpha1\nkind: Waiver\nmetadata: {{name: w{more}}}\nspec: {{owner: team, {spec}}}\n"
+        )
+    }
+
+    #[test]
+    fn a_waiver_is_as_old_as_it_says_and_never_younger_than_now() {
+        let policy = manifest("{checks: [{name: hard, native: {}}]}");
+        let spec = "reason: it is accepted, expiresAt: 2026-12-01T00:00:00Z, scope: {findings: [{id: CVE-1}]}";
+        for (more, created) in [
+            ("", "2026-11-24T00:00:00Z"),
+            (", creationTimestamp: 2026-01-02T00:00:00Z", "2026-01-02T00:00:00Z"),
+            (", creationTimestamp: 2036-01-02T00:00:00Z", "2026-11-24T00:00:00Z"),
+        ] {
+            let read = parse(&format!("{policy}{}", waiver(more, spec))).unwrap().waivers;
+            let found = read[0].metadata.creation_timestamp.as_ref().unwrap();
+            assert_eq!(found.0, created.parse::<Timestamp>().unwrap(), "{more}");
+        }
+    }
+
+    #[test]
+    fn a_waiver_that_the_cluster_refuses_is_refused_here_with_the_same_sentence() {
+        let policy = manifest("{checks: [{name: hard, native: {}}]}");
+        let long = "n".repeat(63);
+        let with = |reason: &str, time: &str, scope: &str| format!("reason: {reason}, {time}, scope: {scope}");
+        let (good, time, findings) = (
+            "it is accepted",
+            "expiresAt: 2026-12-01T00:00:00Z",
+            "{findings: [{id: CVE-1}]}",
+        );
+        for (more, spec, says) in [
+            ("", with("short", time, findings), "say in at least 10 characters"),
+            (
+                "",
+                with(
+                    good,
+                    "expiresAt: 2026-12-01T00:00:00Z, notBefore: 2026-12-01T00:00:00Z",
+                    findings,
+                ),
+                "never have an effect",
+            ),
+            ("", with(good, "expiresAt: soon", findings), "Waiver \"w\""),
+            ("", with(good, time, "{findings: []}"), "scope.findings is empty"),
+            (
+                "",
+                with(good, time, "{findings: [{id: '*'}]}"),
+                "alone would waive everything",
+            ),
+            (
+                "",
+                with(good, time, "{findings: [{id: 'a**'}]}"),
+                "a star stands at the end only",
+            ),
+            (
+                "",
+                with(good, time, "{findings: [{id: a}], images: {digests: [x]}}"),
+                "scope.images.digests",
+            ),
+            (
+                "",
+                with(good, time, "{findings: [{id: a}], image: x}"),
+                "spec.scope.image: unknown field",
+            ),
+            (long.as_str(), with(good, time, findings), "at most 63 characters"),
+        ] {
+            let error = parse(&format!("{policy}{}", waiver(more, &spec)))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(says), "{spec}: {error}");
+        }
+        let one = waiver("", &with(good, time, findings));
+        let twice = parse(&format!("{policy}{one}{one}")).unwrap_err().to_string();
+        assert!(twice.contains("twice"), "{twice}");
     }
 
     fn refusal(spec: &str) -> String {

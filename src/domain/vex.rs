@@ -103,6 +103,13 @@ pub struct Document {
     pub statements: Vec<Statement>,
 }
 
+impl Document {
+    /// Its own id, as its author wrote it.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 /// One statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {

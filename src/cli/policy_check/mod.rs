@@ -5,17 +5,24 @@
 mod workloads;
 mod would;
 
-use super::{Output, credentials::Registries, policy_file, render};
+use super::{
+    Output,
+    credentials::Registries,
+    exceptions::{Granted, MAX_WAIVERS},
+    judge::{self, Holds},
+    policy_file, render,
+};
 use crate::{
-    api::{BaseImage, ImageCandidate, base_image::Release, image_candidate::PolicySnapshot},
+    api::{BaseImage, ImageCandidate, Waiver, base_image::Release, image_candidate::PolicySnapshot},
     controllers::candidate::{PlannedCheck, checks_of},
     domain::{digest::Digest, report::Report},
     evidence,
     registry::{Auth, Client as RegistryClient},
 };
 use anyhow::Context as _;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::{Api, Client, ResourceExt as _, api::ListParams, core::DeserializeGuard};
 use serde::Serialize;
 use std::{collections::BTreeMap, path::PathBuf};
 use workloads::Estate;
@@ -24,7 +31,7 @@ use would::{Answer, Outcome, would};
 /// `kubectl repave policy-check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The changed policy; the ConfigMaps that it refers to may be in the same file
+    /// The changed policy; the ConfigMaps that it refers to and Waivers may be in the same file
     #[arg(long, short, required = true, value_name = "FILE")]
     filename: Vec<PathBuf>,
     /// Namespace of the BaseImages; the client's own unless given
@@ -64,13 +71,15 @@ struct Answers {
 
 /// Reads, judges and prints.
 pub async fn run(client: &Client, args: &Args) -> anyhow::Result<()> {
-    let mut policies = policy_file::read(&args.filename)?;
+    let now = Timestamp::now();
+    let mut policies = policy_file::read(&args.filename, now)?;
     let (registry, auth) = args.registries.open()?;
     let namespace = args
         .namespace
         .clone()
         .unwrap_or_else(|| client.default_namespace().to_owned());
     complete(&mut policies, client, &namespace).await?;
+    let waivers = merged(policies.waivers, in_force(client, &namespace).await?, &namespace);
     let bases = Api::<BaseImage>::namespaced(client.clone(), &namespace)
         .list(&ListParams::default())
         .await?
@@ -95,7 +104,14 @@ pub async fn run(client: &Client, args: &Args) -> anyhow::Result<()> {
         if let (false, Some(released)) = (named.is_empty(), released) {
             let candidates = Api::<ImageCandidate>::namespaced(client.clone(), &namespace);
             let candidate = candidates.get_opt(&released.candidate).await?;
-            let outcomes = outcomes(candidate.as_ref(), &named, &released, &registry, &auth).await?;
+            let image = Asked {
+                candidate: candidate.as_ref(),
+                released: &released,
+                base: &base.name_any(),
+                waivers: &waivers,
+                now,
+            };
+            let outcomes = outcomes(&image, &named, &registry, &auth).await?;
             images.push(row(&base, &released, outcomes, &estate));
         }
     }
@@ -132,15 +148,52 @@ async fn complete(policies: &mut policy_file::Policies, client: &Client, namespa
     Ok(())
 }
 
+/// The waivers of the namespace: as many as the operator reads.
+async fn in_force(client: &Client, namespace: &str) -> anyhow::Result<Vec<Waiver>> {
+    let limit = u32::try_from(MAX_WAIVERS).unwrap_or(u32::MAX);
+    let list = Api::<DeserializeGuard<Waiver>>::namespaced(client.clone(), namespace)
+        .list(&ListParams::default().limit(limit))
+        .await
+        .with_context(|| format!("cannot list the waivers of namespace {namespace}"))?;
+    // One that cannot be read has no effect in the operator either.
+    Ok(list.items.into_iter().filter_map(|guarded| guarded.0.ok()).collect())
+}
+
+/// The namespace's waivers once those of the file were applied to it: one of the same name is changed, and keeps its age.
+fn merged(file: Vec<Waiver>, cluster: Vec<Waiver>, namespace: &str) -> Vec<Waiver> {
+    let mut all: BTreeMap<String, Waiver> = cluster.into_iter().map(|waiver| (waiver.name_any(), waiver)).collect();
+    let here = |waiver: &Waiver| waiver.namespace().is_none_or(|name| name == namespace);
+    for mut waiver in file.into_iter().filter(here) {
+        if let Some(there) = all.get(&waiver.name_any()) {
+            waiver
+                .metadata
+                .creation_timestamp
+                .clone_from(&there.metadata.creation_timestamp);
+        }
+        all.insert(waiver.name_any(), waiver);
+    }
+    all.into_values().collect()
+}
+
+/// A released image that is asked about.
+struct Asked<'a> {
+    candidate: Option<&'a ImageCandidate>,
+    released: &'a Release,
+    /// Name of its BaseImage.
+    base: &'a str,
+    waivers: &'a [Waiver],
+    now: Timestamp,
+}
+
 async fn outcomes(
-    candidate: Option<&ImageCandidate>,
+    image: &Asked<'_>,
     new: &[PolicySnapshot],
-    released: &Release,
     registry: &RegistryClient,
     auth: &Auth,
 ) -> anyhow::Result<Vec<Outcome>> {
+    let released = image.released;
     let new_checks = checks_of(new)?;
-    let (old, reports) = match candidate {
+    let (old, reports) = match image.candidate {
         None => (Vec::new(), BTreeMap::new()),
         Some(candidate) => {
             let old = checks_of(&candidate.spec.policies)?;
@@ -148,14 +201,35 @@ async fn outcomes(
             (old, reports)
         }
     };
-    let mut outcomes = would(&old, &new_checks, &reports, released.promoted_at.0);
-    // Rules over results are not evaluated here: they are named, not passed over.
-    outcomes.extend(new.iter().flat_map(|policy| &policy.spec.rules).map(|rule| Outcome {
-        check: format!("rule {}", rule.name),
-        answer: Answer::Unknown,
-        message: "rules over the results of all checks are evaluated in the cluster only".to_owned(),
-        top: Vec::new(),
-    }));
+    let granted = Granted {
+        waivers: image.waivers,
+        base_image: image.base,
+        digests: &[&released.digest, &released.source_digest],
+        now: image.now,
+    };
+    let at = released.promoted_at.0;
+    let (mut outcomes, mut kept) = (Vec::new(), Vec::new());
+    for answered in would(&old, &new_checks, &reports, at, &granted) {
+        outcomes.push(answered.outcome);
+        kept.extend(answered.kept);
+    }
+    outcomes.extend(
+        judge::rules(new, &new_checks, &kept, &released.digest, at)
+            .into_iter()
+            .map(|rule| {
+                let (answer, message) = match rule.holds {
+                    Holds::Yes => (Answer::Passes, "it holds".to_owned()),
+                    Holds::No { message, .. } => (Answer::Fails, message),
+                    Holds::NotKnown { why } => (Answer::Unknown, why),
+                };
+                Outcome {
+                    check: rule.name,
+                    answer,
+                    message,
+                    top: Vec::new(),
+                }
+            }),
+    );
     Ok(outcomes)
 }
 
@@ -311,10 +385,20 @@ mod tests {
             candidate: "c".into(),
             promoted_at: serde_json::from_value(json!("2026-11-20T00:00:00Z")).unwrap(),
         };
-        let strict: PolicySnapshot =
-            serde_json::from_value(json!({"name": "p", "spec": {"checks": [{"name": "a", "native": {}}]}})).unwrap();
+        let strict: PolicySnapshot = serde_json::from_value(json!({"name": "p", "spec": {
+            "checks": [{"name": "a", "native": {}}],
+            "rules": [{"name": "r", "expression": "checks.a.passed == 2", "message": "m"}],
+        }}))
+        .unwrap();
         let answer = async |candidate: Option<&ImageCandidate>| {
-            outcomes(candidate, std::slice::from_ref(&strict), &released, &client, &auth).await
+            let image = Asked {
+                candidate,
+                released: &released,
+                base: "b",
+                waivers: &[],
+                now: Timestamp::UNIX_EPOCH,
+            };
+            outcomes(&image, std::slice::from_ref(&strict), &client, &auth).await
         };
         let good = attach("a", &image.digest).await;
         let place = repository.to_string();
@@ -322,6 +406,11 @@ mod tests {
         for staging in [place.clone(), registry.repository("cleaned/up").to_string()] {
             let said = answer(Some(&candidate(&staging, &place, &good))).await.unwrap();
             assert_eq!((said[0].answer, said[0].top.len()), (Answer::Fails, 1), "{said:?}");
+            assert_eq!(
+                (said[1].check.as_str(), said[1].answer),
+                ("rule r", Answer::Passes),
+                "{said:?}"
+            );
         }
         let forged = attach("a", &Digest::of(b"another image")).await;
         let refused = answer(Some(&candidate(&place, &place, &forged)))
@@ -332,8 +421,44 @@ mod tests {
         let gone = answer(Some(&candidate(&place, &place, &Digest::of(b"gone"))))
             .await
             .unwrap();
-        assert_eq!(gone[0].answer, Answer::Unknown);
+        assert_eq!((gone[0].answer, gone[1].answer), (Answer::Unknown, Answer::Unknown));
         assert_eq!(answer(None).await.unwrap()[0].answer, Answer::Unknown);
+    }
+
+    #[test]
+    fn the_files_waivers_change_those_of_the_namespace_and_keep_their_age() {
+        let waiver = |name: &str, namespace: Option<&str>, owner: &str, created: &str| -> Waiver {
+            serde_json::from_value(json!({
+                "apiVersion": "repave.dev/v1alpha1", "kind": "Waiver",
+                "metadata": {"name": name, "namespace": namespace, "creationTimestamp": created},
+                "spec": {"owner": owner, "reason": "it is accepted", "expiresAt": "2026-12-01T00:00:00Z",
+                    "scope": {"findings": [{"id": "CVE-1"}]}},
+            }))
+            .unwrap()
+        };
+        let (old, new) = ("2026-01-01T00:00:00Z", "2026-11-01T00:00:00Z");
+        let cluster = vec![
+            waiver("a", Some("n"), "cluster", old),
+            waiver("b", Some("n"), "cluster", old),
+        ];
+        let file = vec![
+            waiver("a", None, "file", new),
+            waiver("c", Some("n"), "file", new),
+            waiver("d", Some("elsewhere"), "file", new),
+        ];
+        let all = merged(file, cluster, "n");
+        let told: Vec<_> = all
+            .iter()
+            .map(|waiver| {
+                let created = waiver.metadata.creation_timestamp.as_ref().unwrap().0.to_string();
+                (waiver.name_any(), waiver.spec.owner.clone(), created)
+            })
+            .collect();
+        let row = |name: &str, owner: &str, created: &str| (name.to_owned(), owner.to_owned(), created.to_owned());
+        assert_eq!(
+            told,
+            [row("a", "file", old), row("b", "cluster", old), row("c", "file", new)]
+        );
     }
 
     fn check(name: &str, answer: Answer, message: &str) -> Outcome {

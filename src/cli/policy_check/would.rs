@@ -4,10 +4,14 @@
 //! gossfile, an option of the native rules) is not guessed: where the stored report cannot tell, that is the answer.
 
 use crate::{
-    cli::judge::judge,
+    api::image_candidate::CheckSummary,
+    cli::{
+        exceptions::Granted,
+        judge::{self, judge},
+    },
     controllers::candidate::PlannedCheck,
     domain::{
-        report::Report,
+        report::{Report, ToolName},
         verdict::{Verdict, describe_finding},
     },
 };
@@ -19,8 +23,8 @@ use std::collections::BTreeMap;
 /// Longest line of a finding, in characters.
 const LINE: usize = 200;
 
-/// Fields that only the gate reads: a stored report can be judged again under others.
-const JUDGED: [&str; 9] = [
+/// Fields that only the gate reads, and the exceptions: a stored report can be judged again under others.
+const JUDGED: [&str; 11] = [
     "name",
     "allow",
     "timeout",
@@ -29,6 +33,8 @@ const JUDGED: [&str; 9] = [
     "onlyFixable",
     "databaseMaxAge",
     "allowKnownExploited",
+    "allowEndOfLife",
+    "vexRefs",
     "epssAtLeast",
 ];
 
@@ -44,6 +50,15 @@ pub struct Outcome {
     pub message: String,
     /// The worst findings that count.
     pub top: Vec<String>,
+}
+
+/// An answer, and what the operator would keep of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answered {
+    /// The answer.
+    pub outcome: Outcome,
+    /// What rules are evaluated over; only where a report of exactly this examination was judged.
+    pub kept: Option<CheckSummary>,
 }
 
 /// The answer.
@@ -83,22 +98,32 @@ enum Difference {
 }
 
 /// Judges every check of the new policy from the reports of the old checks, by the old checks' names. `at` is when the old
-/// ones were judged: the age of a vulnerability database counts from then.
+/// ones were judged: the age of a vulnerability database counts from then. What is `granted` counts as of its own time.
 pub fn would(
     old: &[PlannedCheck],
     new: &[PlannedCheck],
     reports: &BTreeMap<String, Report>,
     at: Timestamp,
-) -> Vec<Outcome> {
-    new.iter().map(|check| one(old, check, reports, at)).collect()
+    granted: &Granted<'_>,
+) -> Vec<Answered> {
+    new.iter().map(|check| one(old, check, reports, at, granted)).collect()
 }
 
-fn one(old: &[PlannedCheck], new: &PlannedCheck, reports: &BTreeMap<String, Report>, at: Timestamp) -> Outcome {
-    let unknown = |message: String| Outcome {
-        check: new.name.clone(),
-        answer: Answer::Unknown,
-        message,
-        top: Vec::new(),
+fn one(
+    old: &[PlannedCheck],
+    new: &PlannedCheck,
+    reports: &BTreeMap<String, Report>,
+    at: Timestamp,
+    granted: &Granted<'_>,
+) -> Answered {
+    let unknown = |message: String| Answered {
+        outcome: Outcome {
+            check: new.name.clone(),
+            answer: Answer::Unknown,
+            message,
+            top: Vec::new(),
+        },
+        kept: None,
     };
     let mut alike: Vec<_> = old
         .iter()
@@ -113,7 +138,17 @@ fn one(old: &[PlannedCheck], new: &PlannedCheck, reports: &BTreeMap<String, Repo
     let Some(report) = reports.get(&check.name) else {
         return unknown(format!("there is no stored report of its check {}", check.name));
     };
-    let judgement = judge(report, &new.gate, at);
+    // A waiver names checks as the new policy does.
+    let report = &Report {
+        check: new.name.clone(),
+        ..report.clone()
+    };
+    let applied = match granted.to(new, report) {
+        Ok(applied) => applied,
+        Err(why) => return unknown(why),
+    };
+    let judgement = judge(report, &new.gate, &applied.exceptions, at);
+    let kept = (difference == Difference::None).then(|| judge::kept(new, report, &judgement));
     let passed = judgement.verdict == Verdict::Passed;
     match (difference, passed) {
         (Difference::None, _) | (Difference::Wider(_), true) => {}
@@ -122,7 +157,7 @@ fn one(old: &[PlannedCheck], new: &PlannedCheck, reports: &BTreeMap<String, Repo
             return unknown(format!("it differs in {what}: that needs a new examination"));
         }
     }
-    Outcome {
+    let outcome = Outcome {
         check: new.name.clone(),
         answer: if passed { Answer::Passes } else { Answer::Fails },
         message: judgement.message,
@@ -131,12 +166,13 @@ fn one(old: &[PlannedCheck], new: &PlannedCheck, reports: &BTreeMap<String, Repo
             .iter()
             .map(|finding| describe_finding(finding, LINE))
             .collect(),
-    }
+    };
+    Answered { outcome, kept }
 }
 
 fn difference(old: &PlannedCheck, new: &PlannedCheck) -> Difference {
-    if old.files != new.files {
-        return Difference::Other("its files (gossfile, tailoring, VEX)".to_owned());
+    if examined_files(old) != examined_files(new) {
+        return Difference::Other("its files (gossfile, variables, tailoring)".to_owned());
     }
     let (was, is) = (examined(old), examined(new));
     let names: Vec<&String> = was.keys().chain(is.keys()).collect();
@@ -162,6 +198,14 @@ fn difference(old: &PlannedCheck, new: &PlannedCheck) -> Difference {
         Difference::Narrower(what)
     } else {
         Difference::Other(what)
+    }
+}
+
+/// The files that the examination reads. VEX documents are none: the gate applies them.
+fn examined_files(check: &PlannedCheck) -> Option<&BTreeMap<String, String>> {
+    match check.tool {
+        ToolName::Grype | ToolName::Trivy => None,
+        ToolName::Native | ToolName::Goss | ToolName::Openscap | ToolName::Container => Some(&check.files),
     }
 }
 
@@ -194,10 +238,11 @@ fn subset(less: Option<&Value>, more: Option<&Value>) -> bool {
 mod tests {
     use super::*;
     use crate::{
+        api::Waiver,
         controllers::candidate::checks_of,
         domain::{
             digest::Digest,
-            report::{Finding, Outcome as Ending, Severity, Tool, ToolName},
+            report::{Finding, Outcome as Ending, Severity, Tool},
         },
     };
     use proptest::prelude::*;
@@ -236,9 +281,65 @@ mod tests {
     }
 
     fn answer(old: &Value, new: &Value, reports: &BTreeMap<String, Report>) -> (Answer, String) {
-        let said = would(&planned(old), &planned(new), reports, at(3600));
+        let said = would_of(&planned(old), &planned(new), reports, at(3600), &[]);
         let [only] = said.as_slice() else { panic!("{said:?}") };
-        (only.answer, only.message.clone())
+        (only.outcome.answer, only.outcome.message.clone())
+    }
+
+    fn would_of(
+        old: &[PlannedCheck],
+        new: &[PlannedCheck],
+        reports: &BTreeMap<String, Report>,
+        when: Timestamp,
+        waivers: &[Waiver],
+    ) -> Vec<Answered> {
+        let granted = Granted {
+            waivers,
+            base_image: "debian-12",
+            digests: &[&Digest::of(b"i")],
+            now: at(1_000_000),
+        };
+        would(old, new, reports, when, &granted)
+    }
+
+    fn waiver(name: &str, from: i64, until: i64) -> Waiver {
+        serde_json::from_value(json!({
+            "apiVersion": "repave.dev/v1alpha1", "kind": "Waiver",
+            "metadata": {"name": name, "creationTimestamp": at(0).to_string()},
+            "spec": {"owner": "team", "reason": "it is accepted", "notBefore": at(from).to_string(),
+                "expiresAt": at(until).to_string(),
+                "scope": {"images": {"baseImages": ["debian-12"]}, "checks": ["a"], "findings": [{"id": "f*"}]}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn waivers_count_as_of_today_and_by_the_names_of_the_new_policy() {
+        let stored = reports("before", ToolName::Native, 2, 0);
+        let old = planned(&json!([{"name": "before", "native": {}}]));
+        let new = planned(&json!([{"name": "a", "native": {}}]));
+        // Judged as of a time at which no waiver had begun.
+        let said = |waivers: &[Waiver]| would_of(&old, &new, &stored, at(0), waivers).remove(0);
+        let today = said(&[waiver("w", 10, 2_000_000)]);
+        assert_eq!(today.outcome.answer, Answer::Passes, "{today:?}");
+        assert_eq!(today.kept.unwrap().waived, 2);
+        let over = said(&[waiver("gone", 10, 1_000_000)]).outcome;
+        assert_eq!(over.answer, Answer::Fails);
+        assert!(over.message.contains("its waiver expired: gone"), "{}", over.message);
+        assert_eq!(
+            said(&[waiver("later", 1_000_001, 2_000_000)]).outcome.answer,
+            Answer::Fails
+        );
+    }
+
+    #[test]
+    fn only_a_report_of_the_same_examination_is_kept_for_rules() {
+        let stored = reports("a", ToolName::Native, 0, 0);
+        let of = |allowed: Value| planned(&json!([{"name": "a", "native": {"suidAllowed": allowed}}]));
+        let (none, some) = (of(json!([])), of(json!(["/x"])));
+        let kept = |new: &[PlannedCheck]| would_of(&none, new, &stored, at(0), &[]).remove(0).kept;
+        assert_eq!(kept(&none).unwrap().evaluated, 50);
+        assert_eq!(kept(&some), None);
     }
 
     #[test]
@@ -251,7 +352,8 @@ mod tests {
             answer(&old, &strict, &stored),
             (Answer::Fails, "2 failed (high 2)".into())
         );
-        assert_eq!(would(&planned(&old), &planned(&strict), &stored, at(0))[0].top.len(), 2);
+        let said = would_of(&planned(&old), &planned(&strict), &stored, at(0), &[]);
+        assert_eq!(said[0].outcome.top.len(), 2);
     }
 
     #[test]
@@ -322,7 +424,8 @@ mod tests {
         assert_eq!(answer(&goss("a", "x"), &goss("b", "x"), &stored).0, Answer::Passes);
         let mut tailored = same.clone();
         tailored[0].files.insert("vars.yaml".into(), "v".into());
-        assert_eq!(would(&same, &tailored, &stored, at(0))[0].answer, Answer::Unknown);
+        let said = would_of(&same, &tailored, &stored, at(0), &[]);
+        assert_eq!(said[0].outcome.answer, Answer::Unknown);
     }
 
     #[test]

@@ -14,8 +14,9 @@ mod status;
 mod tests;
 mod validate;
 
+pub(crate) use decision::{broken_rules, summary};
 pub(crate) use jobs::layout_options;
-pub use validate::{Error as PolicyError, PlannedCheck, checks_of};
+pub use validate::{Error as PolicyError, PlannedCheck, PlannedRule, checks_of, rules_of};
 
 use super::{
     conditions,
