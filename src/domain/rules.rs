@@ -169,9 +169,9 @@ impl Needs {
     }
 
     fn check(&mut self, name: &str) {
-        self.checks
-            .iter_mut()
-            .for_each(|checks| drop(checks.insert(name.to_owned())));
+        if let Some(checks) = &mut self.checks {
+            checks.insert(name.to_owned());
+        }
     }
 }
 
