@@ -37,7 +37,7 @@ impl Tools {
         let databases = databases?;
         if let Some(path) = folder {
             let folder = named(path, "--scanner-path")?;
-            let named = format!("in {}", path.display());
+            let named = format!("in {path:?}");
             let folders = vec![folder];
             return Ok(Self {
                 folders,

@@ -225,6 +225,7 @@ async fn outcomes(
                 Outcome {
                     check: rule.name,
                     answer,
+                    enforced: rule.enforced,
                     message,
                     top: Vec::new(),
                 }
@@ -271,11 +272,21 @@ fn row(base: &BaseImage, released: &Release, checks: Vec<Outcome>, estate: &Esta
         base: format!("{}/{}", base.namespace().unwrap_or_default(), base.name_any()),
         tag: released.tag.clone(),
         digest: released.digest.clone(),
-        // The worst of all checks; nothing judged is nothing known.
-        answer: checks.iter().map(|check| check.answer).max().unwrap_or(Answer::Unknown),
+        answer: overall(&checks),
         checks,
         workloads: estate.running(&released.digest),
     }
+}
+
+/// The worst of all checks that keep an image out. Nothing judged is nothing known; what is only reported refuses nothing.
+fn overall(checks: &[Outcome]) -> Answer {
+    let enforced = checks.iter().filter(|check| check.enforced).map(|check| check.answer);
+    let nothing = if checks.is_empty() {
+        Answer::Unknown
+    } else {
+        Answer::Passes
+    };
+    enforced.max().unwrap_or(nothing)
 }
 
 fn text(answers: &Answers) -> String {
@@ -301,15 +312,13 @@ fn text(answers: &Answers) -> String {
         table.add_row([&row.base, &row.tag, row.answer.as_str(), &workloads, &because]);
     }
     let mut lines = vec![table.to_string()];
-    for row in answers.images.iter().filter(|row| row.answer != Answer::Passes) {
+    let said = |row: &&Row| row.checks.iter().any(|check| check.answer != Answer::Passes);
+    for row in answers.images.iter().filter(said) {
         lines.push(format!("\n{} {}:", row.base, row.tag));
         for check in row.checks.iter().filter(|check| check.answer != Answer::Passes) {
-            lines.push(format!(
-                "  {} {}: {}",
-                check.check,
-                check.answer.as_str(),
-                check.message
-            ));
+            let audit = if check.enforced { "" } else { " (audit only)" };
+            let answer = check.answer.as_str();
+            lines.push(format!("  {} {answer}{audit}: {}", check.check, check.message));
             lines.extend(check.top.iter().map(|finding| format!("    - {finding}")));
         }
         if row.answer == Answer::Fails && !row.workloads.is_empty() {
@@ -426,6 +435,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_only_reported_refuses_nothing_and_is_said() {
+        let audit = |name: &str, answer| Outcome {
+            enforced: false,
+            ..check(name, answer, "m")
+        };
+        assert_eq!(overall(&[]), Answer::Unknown);
+        let tried = vec![audit("tried", Answer::Fails)];
+        assert_eq!(overall(&tried), Answer::Passes);
+        let both = [audit("tried", Answer::Fails), check("a", Answer::Unknown, "m")];
+        assert_eq!(overall(&both), Answer::Unknown);
+        let row = Row {
+            base: "n/b".into(),
+            tag: "1".into(),
+            digest: Digest::of(b"i"),
+            answer: overall(&tried),
+            checks: tried,
+            workloads: Vec::new(),
+        };
+        let text = text(&Answers {
+            images: vec![row],
+            unread: Vec::new(),
+        });
+        assert!(text.contains("tried fails (audit only): m"), "{text}");
+    }
+
+    #[test]
     fn the_files_waivers_change_those_of_the_namespace_and_keep_their_age() {
         let waiver = |name: &str, namespace: Option<&str>, owner: &str, created: &str| -> Waiver {
             serde_json::from_value(json!({
@@ -465,6 +500,7 @@ mod tests {
         Outcome {
             check: name.into(),
             answer,
+            enforced: true,
             message: message.into(),
             top: if answer == Answer::Fails {
                 vec!["/x is writable by everybody (native.world-writable, high)".into()]

@@ -46,6 +46,8 @@ pub struct Outcome {
     pub check: String,
     /// The answer.
     pub answer: Answer,
+    /// Whether it keeps an image out; otherwise it is only reported.
+    pub enforced: bool,
     /// Why, in one line.
     pub message: String,
     /// The worst findings that count.
@@ -120,6 +122,7 @@ fn one(
         outcome: Outcome {
             check: new.name.clone(),
             answer: Answer::Unknown,
+            enforced: new.enforced,
             message,
             top: Vec::new(),
         },
@@ -160,6 +163,7 @@ fn one(
     let outcome = Outcome {
         check: new.name.clone(),
         answer: if passed { Answer::Passes } else { Answer::Fails },
+        enforced: new.enforced,
         message: judgement.message,
         top: judgement
             .worst
