@@ -80,7 +80,11 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
         }
         Target::Digest(digest) => Subject::of(by_digest(digest, args).await?)?,
     };
-    let hosts: Vec<_> = subject.homes.iter().map(|home| home.host()).collect();
+    let hosts: Vec<_> = subject
+        .homes
+        .iter()
+        .map(crate::domain::image_ref::Repository::host)
+        .collect();
     let reader = reader(args, &hosts)?;
     if args.open {
         return say(open::open(&reader.page(&subject).await?)?.as_bytes());

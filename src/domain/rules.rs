@@ -150,21 +150,21 @@ impl Needs {
             Expr::Select(select) => self.add(&select.operand),
             Expr::Call(call) => match indexed(call) {
                 Some(name) => self.check(name),
-                None => call
-                    .target
-                    .iter()
-                    .map(AsRef::as_ref)
-                    .chain(&call.args)
-                    .for_each(|part| self.add(part)),
+                None => self.all(call.target.iter().map(AsRef::as_ref).chain(&call.args)),
             },
-            Expr::List(list) => list.elements.iter().for_each(|part| self.add(part)),
+            Expr::List(list) => self.all(&list.elements),
             Expr::Comprehension(of) => {
-                let parts = [&of.iter_range, &of.accu_init, &of.loop_cond, &of.loop_step, &of.result];
-                parts.into_iter().for_each(|part| self.add(part));
+                self.all([&of.iter_range, &of.accu_init, &of.loop_cond, &of.loop_step, &of.result]);
             }
             // Refused when the expression was read.
             Expr::Map(_) | Expr::Struct(_) => self.checks = None,
             Expr::Literal(_) | Expr::Unspecified => {}
+        }
+    }
+
+    fn all<'a>(&mut self, parts: impl IntoIterator<Item = &'a IdedExpr>) {
+        for part in parts {
+            self.add(part);
         }
     }
 

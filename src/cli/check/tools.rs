@@ -37,7 +37,7 @@ impl Tools {
         let databases = databases?;
         if let Some(path) = folder {
             let folder = named(path, "--scanner-path")?;
-            let named = format!("in {path:?}");
+            let named = format!("in the folder {}", path.display());
             let folders = vec![folder];
             return Ok(Self {
                 folders,
@@ -145,13 +145,16 @@ mod tests {
         let refused = |scanner| tools.find(scanner).unwrap_err();
         let none = refused(Scanner::Grype);
         assert!(
-            none.starts_with("needs grype and syft: grype and syft not found in "),
+            none.starts_with("needs grype and syft: grype and syft not found in the folder "),
             "{none}"
         );
         program(&at("grype"), 0o755);
         program(&at("syft"), 0o644);
         let one = refused(Scanner::Grype);
-        assert!(one.starts_with("needs grype and syft: syft not found in "), "{one}");
+        assert!(
+            one.starts_with("needs grype and syft: syft not found in the folder "),
+            "{one}"
+        );
         assert!(refused(Scanner::Trivy).starts_with("needs trivy: trivy not found"));
         program(&at("syft"), 0o755);
         assert!(refused(Scanner::Grype).contains("grype db update"));

@@ -120,14 +120,13 @@ impl Subject {
 impl Reader {
     /// The image that a reference means now.
     pub async fn resolve(&self, image: &ImageRef) -> anyhow::Result<Subject> {
-        let digest = match &image.digest {
-            Some(digest) => digest.clone(),
-            None => {
-                let found = self.client.head(image, &self.auth).await?;
-                found
-                    .with_context(|| format!("there is no image {image}: look at its tag"))?
-                    .digest
-            }
+        let digest = if let Some(digest) = &image.digest {
+            digest.clone()
+        } else {
+            let found = self.client.head(image, &self.auth).await?;
+            found
+                .with_context(|| format!("there is no image {image}: look at its tag"))?
+                .digest
         };
         Ok(Subject {
             digest,
