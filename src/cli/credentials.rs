@@ -91,8 +91,7 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Auth> {
         .map_err(|error| anyhow::anyhow!("expected JSON, found something else at line {}", error.line()))?;
     let mut auths = config
         .get_mut("auths")
-        .map(Value::take)
-        .unwrap_or_else(|| serde_json::json!({}));
+        .map_or_else(|| serde_json::json!({}), Value::take);
     if let Value::Object(entries) = &mut auths {
         let filled = |entry: &Value, key: &str| {
             entry

@@ -4,6 +4,7 @@
 
 pub mod check;
 mod credentials;
+mod exceptions;
 mod judge;
 mod open;
 pub mod policy_check;

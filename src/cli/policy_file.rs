@@ -1,12 +1,18 @@
-//! Policies from a file: ValidationPolicy manifests and the ConfigMaps that they refer to, as the cluster would take them.
+//! Policies from a file: ValidationPolicy manifests, the ConfigMaps that they refer to and Waivers, as the cluster would
+//! take them.
 //!
 //! Must not guess: a kind, field or value that the cluster would refuse is refused here, by its name.
 
 use super::policy_schema;
 use crate::{
-    api::{self, ValidationPolicy, ValidationPolicySpec, image_candidate::PolicySnapshot, validation_policy::Check},
+    api::{
+        self, ValidationPolicy, ValidationPolicySpec, Waiver, image_candidate::PolicySnapshot, validation_policy::Check,
+    },
+    cli::exceptions::MAX_WAIVERS,
     domain::report::bounded,
 };
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResourceExt as _;
 use serde::Deserialize;
 use serde_json::Value;
@@ -41,7 +47,7 @@ pub enum Error {
     Yaml(String),
     /// A document is of another kind.
     #[error(
-        "expected ValidationPolicy (repave.dev/v1alpha1) and ConfigMap documents, found {0}: take it out of the file"
+        "expected ValidationPolicy and Waiver (repave.dev/v1alpha1) and ConfigMap documents, found {0}: take it out of the file"
     )]
     Kind(String),
     /// The cluster would refuse it.
@@ -55,6 +61,9 @@ pub enum Error {
     /// There are none, or too many.
     #[error("expected 1 to {MAX_POLICIES} ValidationPolicy documents, found {0}")]
     Count(usize),
+    /// There are too many waivers.
+    #[error("expected at most {MAX_WAIVERS} Waiver documents, as many as the operator reads; found {0}")]
+    Waivers(usize),
 }
 
 /// The policies of one or several files.
@@ -64,6 +73,8 @@ pub struct Policies {
     pub snapshots: Vec<PolicySnapshot>,
     /// ConfigMaps and keys that are referred to and not in the files: by policy and check.
     pub missing: BTreeMap<(String, String), String>,
+    /// The waivers, as if they were created now, unless they say earlier.
+    pub waivers: Vec<Waiver>,
 }
 
 #[derive(Deserialize)]
@@ -79,13 +90,20 @@ pub fn schema() -> Value {
     schema.cloned().unwrap_or_default()
 }
 
+/// The definition of a waiver as it is installed.
+pub fn waiver_definition() -> Value {
+    let definition = serde_json::to_value(Waiver::crd()).unwrap_or_default();
+    let schema = definition.pointer("/spec/versions/0/schema/openAPIV3Schema");
+    schema.cloned().unwrap_or_default()
+}
+
 /// Reads the files together: a ConfigMap may be in another one than its policy.
-pub fn read(paths: &[PathBuf]) -> Result<Policies, Error> {
+pub fn read(paths: &[PathBuf], now: Timestamp) -> Result<Policies, Error> {
     let mut documents = Vec::new();
     for path in paths {
         documents.extend(documents_of(&text(path)?)?);
     }
-    policies(&documents)
+    policies(&documents, now)
 }
 
 fn text(path: &Path) -> Result<String, Error> {
@@ -116,8 +134,8 @@ fn cut(text: &str) -> String {
         .collect()
 }
 
-fn policies(documents: &[Value]) -> Result<Policies, Error> {
-    let (mut specs, mut maps) = (Vec::new(), BTreeMap::new());
+fn policies(documents: &[Value], now: Timestamp) -> Result<Policies, Error> {
+    let (mut specs, mut maps, mut waivers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for document in documents {
         let word = |at: &str| {
             document
@@ -131,6 +149,12 @@ fn policies(documents: &[Value]) -> Result<Policies, Error> {
             (version, "ValidationPolicy") if version == format!("{}/v1alpha1", api::GROUP) => {
                 specs.push((policy(document, &name)?, name));
             }
+            (version, "Waiver") if version == format!("{}/v1alpha1", api::GROUP) => {
+                let read = waiver(document, &name, now)?;
+                if waivers.insert(name.clone(), read).is_some() {
+                    return Err(refused("Waiver", &name, &"it is there twice: take one out"));
+                }
+            }
             ("v1", "ConfigMap") => {
                 let map: ConfigMap =
                     serde_json::from_value(document.clone()).map_err(|error| refused("ConfigMap", &name, &error))?;
@@ -142,12 +166,19 @@ fn policies(documents: &[Value]) -> Result<Policies, Error> {
     if specs.is_empty() || specs.len() > MAX_POLICIES {
         return Err(Error::Count(specs.len()));
     }
+    if waivers.len() > MAX_WAIVERS {
+        return Err(Error::Waivers(waivers.len()));
+    }
     let mut missing = BTreeMap::new();
     let snapshots = specs
         .into_iter()
         .map(|(spec, name)| snapshot(name, spec, &maps, &mut missing))
         .collect();
-    Ok(Policies { snapshots, missing })
+    Ok(Policies {
+        snapshots,
+        missing,
+        waivers: waivers.into_values().collect(),
+    })
 }
 
 fn refused(kind: &str, name: &str, why: &dyn std::fmt::Display) -> Error {
@@ -157,27 +188,54 @@ fn refused(kind: &str, name: &str, why: &dyn std::fmt::Display) -> Error {
     }
 }
 
-fn policy(document: &Value, name: &str) -> Result<ValidationPolicySpec, Error> {
+/// What is wrong with a manifest around its spec, and with its spec by this schema.
+fn violations(document: &Value, name: &str, known: &[&str], schema: &Value) -> Vec<String> {
     let mut said = Vec::new();
     if name.is_empty() {
         said.push("metadata.name: required, found nothing".to_owned());
     }
-    let known = ["apiVersion", "kind", "metadata", "spec"];
     let keys = document.as_object().into_iter().flat_map(|map| map.keys());
     said.extend(
         keys.filter(|key| !known.contains(&key.as_str()))
             .map(|key| format!("{}: unknown field", bounded(key))),
     );
-    let nothing = Value::Null;
-    let spec = document.get("spec").unwrap_or(&nothing);
-    said.extend(policy_schema::violations(spec, &schema(), "spec"));
+    let spec = document.get("spec").unwrap_or(&Value::Null);
+    said.extend(policy_schema::violations(spec, schema, "spec"));
+    said
+}
+
+fn policy(document: &Value, name: &str) -> Result<ValidationPolicySpec, Error> {
+    let said = violations(document, name, &["apiVersion", "kind", "metadata", "spec"], &schema());
     if !said.is_empty() {
         return Err(Error::Refused {
             name: cut(&format!("ValidationPolicy {name:?}")),
             said,
         });
     }
-    serde_json::from_value(spec.clone()).map_err(|error| refused("ValidationPolicy", name, &error))
+    let spec = document.get("spec").cloned().unwrap_or_default();
+    serde_json::from_value(spec).map_err(|error| refused("ValidationPolicy", name, &error))
+}
+
+/// A waiver; one that was exported from a cluster keeps its time of creation, on which its longest life depends.
+fn waiver(document: &Value, name: &str, now: Timestamp) -> Result<Waiver, Error> {
+    let definition = waiver_definition();
+    let schema = definition.pointer("/properties/spec").cloned().unwrap_or_default();
+    let known = ["apiVersion", "kind", "metadata", "spec", "status"];
+    let mut said = violations(document, name, &known, &schema);
+    said.extend(policy_schema::broken_rules(document, &definition, "Waiver"));
+    if !said.is_empty() {
+        return Err(Error::Refused {
+            name: cut(&format!("Waiver {name:?}")),
+            said,
+        });
+    }
+    let mut document = document.clone();
+    // How it stood in a cluster is of no interest.
+    document.as_object_mut().map(|fields| fields.remove("status"));
+    let mut waiver: Waiver = serde_json::from_value(document).map_err(|error| refused("Waiver", name, &error))?;
+    let created = waiver.metadata.creation_timestamp.take();
+    waiver.metadata.creation_timestamp = Some(Time(created.map_or(now, |time| time.0.min(now))));
+    Ok(waiver)
 }
 
 type Maps = BTreeMap<String, BTreeMap<String, String>>;
@@ -219,126 +277,4 @@ fn files_of(check: &Check, maps: &Maps) -> (BTreeMap<String, String>, Option<Str
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Reads one text, for tests of what uses policies.
-    pub fn parse(text: &str) -> Result<Policies, Error> {
-        policies(&documents_of(text)?)
-    }
-
-    fn manifest(spec: &str) -> String {
-        format!("apiVersion: repave.dev/v1alpha1\nkind: ValidationPolicy\nmetadata: {{name: p}}\nspec: {spec}\n")
-    }
-
-    fn refusal(spec: &str) -> String {
-        parse(&manifest(spec)).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_policy_with_its_config_map_is_read_as_the_operator_would_keep_it() {
-        let policy =
-            manifest("{checks: [{name: works, goss: {gossfileRef: {name: tests}}}, {name: hard, native: {}}]}");
-        let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: tests}\ndata: {goss.yaml: 'file: {}'}\n";
-        let whole = parse(&format!("{policy}---\n{map}---\n")).unwrap();
-        assert_eq!(whole.snapshots[0].files["works"]["goss.yaml"], "file: {}");
-        assert!(whole.missing.is_empty());
-        let alone = parse(&policy).unwrap();
-        let missing = &alone.missing[&("p".to_owned(), "works".to_owned())];
-        assert!(missing.contains("\"tests\" with key \"goss.yaml\""), "{missing}");
-    }
-
-    #[test]
-    fn what_the_cluster_refuses_is_refused_here_with_the_same_sentence() {
-        for (spec, says) in [
-            (
-                "{checks: []}",
-                "checks is empty: a policy without checks would let everything through",
-            ),
-            ("{checks: [{name: a}]}", "each check names exactly one of native, goss"),
-            (
-                "{checks: [{name: a, native: {}, goss: {gossfile: x}}]}",
-                "each check names exactly one of",
-            ),
-            ("{checks: [{name: a, goss: {}}]}", "goss names exactly one of gossfile"),
-            (
-                "{checks: [{name: a, goss: {gossfile: x, vars: y, varsRef: {name: z}}}]}",
-                "at most one of vars",
-            ),
-            (
-                "{checks: [{name: a, native: {}, timeout: 2h}]}",
-                "timeout is between 1s and 1h",
-            ),
-            (
-                "{checks: [{name: a, container: {image: x, command: [y]}}]}",
-                "must name a digest",
-            ),
-            (
-                "{checks: [{name: a, native: {suidAlowed: [/x]}}]}",
-                "spec.checks[0].native.suidAlowed: unknown field",
-            ),
-            (
-                "{checks: [{name: a, native: {}, allow: {severe: 1}}]}",
-                "spec.checks[0].allow.severe: unknown field",
-            ),
-            (
-                "{checks: [{name: a, native: {}, allow: {high: -1}}]}",
-                "expected at least 0, found -1",
-            ),
-            (
-                "{checks: [{name: a, native: {}, allow: {high: \"1\"}}]}",
-                "expected integer, found \"1\"",
-            ),
-            (
-                "{checks: [{name: A, native: {}}]}",
-                "spec.checks[0].name: expected text like",
-            ),
-            ("{checks: [{native: {}}]}", "spec.checks[0].name: required"),
-            (
-                "{checks: [{name: a, native: {}}, {name: a, native: {}}]}",
-                "another entry has the same name",
-            ),
-            ("{checks: [{name: a, native: }]}", "found null; leave the field out"),
-            (
-                "{checks: [{name: a, native: {}}], enforcement: Never}",
-                "expected one of \"Enforce\", \"Audit\"",
-            ),
-        ] {
-            assert!(refusal(spec).contains(says), "{spec}: {}", refusal(spec));
-        }
-    }
-
-    #[test]
-    fn the_sample_has_one_check_of_each_kind_and_rules_that_can_be_read() {
-        let policies = parse(include_str!("../../config/samples/validationpolicy.yaml")).unwrap();
-        let spec = &policies.snapshots[0].spec;
-        let kinds = |check: &crate::api::validation_policy::Check| {
-            [
-                check.native.is_some(),
-                check.goss.is_some(),
-                check.openscap.is_some(),
-                check.vulnerabilities.is_some(),
-                check.container.is_some(),
-            ]
-        };
-        for kind in 0..5 {
-            assert_eq!(spec.checks.iter().filter(|check| kinds(check)[kind]).count(), 1);
-        }
-        assert_eq!(spec.rules.len(), 2);
-        for rule in &spec.rules {
-            crate::domain::rules::Expression::parse(&rule.expression).unwrap();
-        }
-    }
-
-    #[test]
-    fn other_kinds_and_no_policy_at_all_are_refused_by_name() {
-        let other = parse("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n")
-            .unwrap_err()
-            .to_string();
-        assert!(other.contains("\"Secret\" of \"v1\""), "{other}");
-        assert!(parse("").unwrap_err().to_string().contains("found 0"));
-        assert!(matches!(parse("a: [").unwrap_err(), Error::Yaml(_)));
-        let twice = manifest("{checks: [{name: a, name: b, native: {}}]}");
-        assert!(matches!(parse(&twice).unwrap_err(), Error::Yaml(_)));
-    }
-}
+mod tests;

@@ -107,6 +107,13 @@ pub struct Document {
     pub statements: Vec<Statement>,
 }
 
+impl Document {
+    /// Its own id, as its author wrote it.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 /// One statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
@@ -227,13 +234,6 @@ fn at_most(what: &'static str, limit: usize, found: usize) -> Result<(), VexErro
         return Err(VexError::TooLarge { what, limit, found });
     }
     Ok(())
-}
-
-impl Document {
-    /// Its id.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
 }
 
 impl Statement {

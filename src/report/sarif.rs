@@ -7,11 +7,13 @@
 use super::{Exception, ExceptionKind, clean};
 use crate::domain::{
     digest::Digest,
-    image_ref::ImageRef,
     report::{Finding, Outcome, Report, Severity},
 };
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::{Display, Write as _},
+};
 
 /// Where the schema of the format is.
 const SCHEMA_URI: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
@@ -20,8 +22,8 @@ const ROOT: &str = "IMAGE";
 /// Longest text that is taken over, in characters.
 const MAX: usize = 1_000;
 
-/// The log of these reports about one image, each with what does not count in it.
-pub fn export(image: &ImageRef, reports: &[(&Report, &[Exception])]) -> Value {
+/// The log of these reports about one image (a reference, or the name of a file and a digest), each with what does not count in it.
+pub fn export(image: &dyn Display, reports: &[(&Report, &[Exception])]) -> Value {
     let runs: Vec<_> = reports
         .iter()
         .map(|(report, exceptions)| run(image, report, exceptions))
@@ -29,7 +31,7 @@ pub fn export(image: &ImageRef, reports: &[(&Report, &[Exception])]) -> Value {
     json!({"$schema": SCHEMA_URI, "version": "2.1.0", "runs": runs})
 }
 
-fn run(image: &ImageRef, report: &Report, exceptions: &[Exception]) -> Value {
+fn run(image: &dyn Display, report: &Report, exceptions: &[Exception]) -> Value {
     let rules = rules(report);
     let index: BTreeMap<&str, usize> = rules.keys().enumerate().map(|(n, id)| (*id, n)).collect();
     let results: Vec<_> = report
@@ -114,7 +116,13 @@ fn help_uri(id: &str) -> Option<String> {
     (digits(year, 4, 4) && digits(number, 4, 10)).then(|| format!("https://nvd.nist.gov/vuln/detail/{id}"))
 }
 
-fn result(image: &ImageRef, report: &Report, finding: &Finding, rule: usize, suppressed: Option<&Exception>) -> Value {
+fn result(
+    image: &dyn Display,
+    report: &Report,
+    finding: &Finding,
+    rule: usize,
+    suppressed: Option<&Exception>,
+) -> Value {
     let mut properties = severity_properties(finding.severity, finding.reference.as_deref());
     let mut more = |key: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -163,7 +171,7 @@ fn suppression(exception: &Exception) -> Value {
 }
 
 /// A path in the image, a package, or else the image itself.
-fn location(image: &ImageRef, finding: &Finding) -> Value {
+fn location(image: &dyn Display, finding: &Finding) -> Value {
     let subject = finding.subject.as_deref().unwrap_or_default();
     if let Some(package) = &finding.package {
         let name = if subject.is_empty() { package } else { subject };
@@ -275,10 +283,10 @@ fn why_untrusted(report: &Report) -> Option<(&'static str, String)> {
     })
 }
 
-fn properties(image: &ImageRef, report: &Report) -> Value {
+fn properties(image: &dyn Display, report: &Report) -> Value {
     let tool = &report.tool;
     json!({
-        "image": image.to_string(),
+        "image": clean(&image.to_string(), MAX),
         "check": clean(&report.check, MAX),
         "evaluated": report.evaluated,
         "passed": report.passed,

@@ -16,7 +16,11 @@ use crate::{
     domain::digest::Digest,
 };
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 const MAX_DOCUMENT: u64 = 4 * 1024 * 1024;
 
@@ -40,9 +44,9 @@ pub struct Args {
     /// What the report calls the database: the digest of its image.
     #[arg(long)]
     database_id: Option<Digest>,
-    /// The folder with the programs; the PATH, unless named.
+    /// The folders with the programs, written as PATH is; the PATH of tools, unless named.
     #[arg(long)]
-    programs: Option<PathBuf>,
+    programs: Option<OsString>,
 }
 
 /// Runs the check.
@@ -103,9 +107,13 @@ fn crashed(tool: &'static str, why: String) -> ReadError {
 }
 
 fn program(args: &Args, name: &str) -> PathBuf {
-    args.programs
-        .as_ref()
-        .map_or_else(|| PathBuf::from(name), |folder| folder.join(name))
+    let Some(folders) = &args.programs else {
+        return PathBuf::from(name);
+    };
+    let files = || env::split_paths(folders).map(|folder| folder.join(name));
+    // Where none has it, the first one is named in the error.
+    let found = files().find(|file| file.is_file()).or_else(|| files().next());
+    found.unwrap_or_else(|| PathBuf::from(name))
 }
 
 fn database(args: &Args) -> Result<PathBuf, ReadError> {

@@ -1,20 +1,36 @@
 //! `repave check IMAGE --policy FILE`: the operator's verdict about an image, on a laptop or in CI, without a cluster.
 //!
 //! The checks run through the same code as in their Jobs, and the same gate judges them. What needs a cluster is named
-//! and is not a pass. Exit codes: see [`Ended`].
+//! and is not a pass. Exit codes: see [`Ended`]. With `--autoadd` nothing is judged: it prints a gossfile.
 
 mod archive;
 mod image;
 mod output;
 mod run;
+mod sarif;
 #[cfg(test)]
 mod tests;
+mod tools;
 
-use super::{credentials::Registries, policy_file};
-use crate::registry::Platform;
+use super::{credentials::Registries, exceptions::Granted, policy_file};
+use crate::{
+    api::Waiver,
+    checks::{goss::template::gossfile, native},
+    controllers::waiver::validate::period,
+    registry::Platform,
+};
 use anyhow::Context as _;
+use image::Image;
+use jiff::Timestamp;
+use kube::ResourceExt as _;
 use run::{Judged, Ran};
-use std::{fs, io::IsTerminal as _, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    io::{self, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+use tools::Tools;
 
 /// `repave check`.
 #[derive(Debug, clap::Args)]
@@ -27,16 +43,24 @@ use std::{fs, io::IsTerminal as _, path::PathBuf, process::ExitCode};
 Examples:
   repave check registry.example.com/base/debian:12 --policy hardened.yaml
   repave check ./image-layout --policy hardened.yaml -o json
-  docker save app:1 -o app.tar && repave check app.tar --policy hardened.yaml --allow-not-run")]
+  docker save app:1 -o app.tar && repave check app.tar --policy hardened.yaml --allow-not-run
+  repave check app.tar --policy hardened.yaml --policy waivers.yaml --base-image debian-12 -o sarif > check.sarif
+  repave check --autoadd registry.example.com/base/debian:12 > goss.yaml")]
 pub struct Args {
     /// A folder with an OCI layout, a `docker save` or OCI archive (.tar, .tar.gz), or a registry reference
     image: String,
-    /// A file with ValidationPolicy documents and the ConfigMaps that they refer to; may be given several times
-    #[arg(long, short, required = true, value_name = "FILE")]
+    /// A file with ValidationPolicy documents, the ConfigMaps that they refer to, and Waivers; may be given several times
+    #[arg(long, short, required_unless_present = "autoadd", value_name = "FILE")]
     policy: Vec<PathBuf>,
+    /// Name of the BaseImage that this image would be a release of: waivers that are bound to it apply then
+    #[arg(long, value_name = "NAME")]
+    base_image: Option<String>,
     /// How to print the result
     #[arg(long, short, default_value = "table")]
-    output: super::Output,
+    output: Output,
+    /// Judge nothing: print a gossfile that demands what this image has (packages, accounts, modes), as a template
+    #[arg(long, conflicts_with_all = ["policy", "base_image", "output", "report", "allow_not_run"])]
+    autoadd: bool,
     /// Write all reports to this file too, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -46,14 +70,25 @@ pub struct Args {
     /// Which platform of an image with several, e.g. linux/arm64; this machine's unless given
     #[arg(long)]
     platform: Option<Platform>,
-    /// The vulnerability scanner; looked up in PATH unless given
-    #[arg(long, value_name = "FILE")]
-    scanner_path: Option<PathBuf>,
-    /// Folder with the scanner's vulnerability database; the scanner's own cache unless given
+    /// Folder with the scanners (grype and syft, or trivy); the folders of PATH unless given
     #[arg(long, value_name = "FOLDER")]
-    database: Option<PathBuf>,
+    scanner_path: Option<PathBuf>,
+    /// Folder with a scanner's vulnerability database; the scanner's own cache unless given; once for each scanner
+    #[arg(long, value_name = "FOLDER")]
+    database: Vec<PathBuf>,
     #[command(flatten)]
     registries: Registries,
+}
+
+/// How the result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// A table for people.
+    Table,
+    /// JSON for machines.
+    Json,
+    /// SARIF 2.1.0, for code hosts and viewers.
+    Sarif,
 }
 
 /// How it ended, as an exit code.
@@ -82,34 +117,92 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 async fn checked(args: &Args) -> anyhow::Result<Ended> {
-    let policies = policy_file::read(&args.policy)?;
+    let now = Timestamp::now();
     let scratch = tempfile::Builder::new()
         .prefix("repave-check-")
         .tempdir()
         .context("cannot make a temporary folder")?;
-    let image = Box::pin(image::open(args, &scratch.path().join("image"))).await?;
-    for note in &image.notes {
+    if args.autoadd {
+        return Box::pin(autoadd(args, scratch.path())).await;
+    }
+    let policies = policy_file::read(&args.policy, now)?;
+    let tools = Tools::new(args.scanner_path.as_deref(), &args.database)?;
+    let image = opened(args, scratch.path()).await?;
+    for note in policies.waivers.iter().filter_map(|waiver| no_effect(waiver, args)) {
         eprintln!("note: {note}");
     }
-    let tools = run::Tools {
-        scanner: args.scanner_path.clone(),
-        database: args.database.clone(),
+    let granted = Granted {
+        waivers: &policies.waivers,
+        base_image: args.base_image.as_deref().unwrap_or_default(),
+        digests: &[&image.digest],
+        now,
     };
-    let judged = run::all(&policies, &image, &tools, scratch.path()).await?;
+    let judged = Box::pin(run::all(&policies, &image, &tools, &granted, scratch.path())).await?;
     if let Some(path) = &args.report {
         let reports = serde_json::to_vec_pretty(&output::reports(&judged))?;
         fs::write(path, reports).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let ended = ended(&judged, args.allow_not_run);
-    match args.output {
-        super::Output::Json => println!("{}", serde_json::to_string_pretty(&output::json(&judged))?),
-        super::Output::Table => {
+    say(&match args.output {
+        Output::Json => serde_json::to_string_pretty(&output::json(&judged))?,
+        Output::Sarif => serde_json::to_string_pretty(&sarif::log(&args.image, &image.digest, &judged))?,
+        Output::Table => {
             let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            let colour = std::io::stdout().is_terminal() && !no_color;
-            println!("{}", output::text(&image.digest, &judged, ended, colour));
+            let colour = io::stdout().is_terminal() && !no_color;
+            output::text(&image.digest, &judged, ended, colour)
         }
-    }
+    })?;
     Ok(ended)
+}
+
+async fn opened(args: &Args, scratch: &Path) -> anyhow::Result<Image> {
+    let image = Box::pin(image::open(args, &scratch.join("image"))).await?;
+    for note in &image.notes {
+        eprintln!("note: {note}");
+    }
+    Ok(image)
+}
+
+/// Prints what the image has as a gossfile; says nothing about whether that is good.
+async fn autoadd(args: &Args, scratch: &Path) -> anyhow::Result<Ended> {
+    let image = opened(args, scratch).await?;
+    let (layout, digest) = (image.layout.clone(), image.digest.clone());
+    let read = move || native::inventory(&layout, &native::Limits::default());
+    let template = tokio::task::spawn_blocking(read)
+        .await
+        .context("reading the image ended early")?
+        .with_context(|| format!("cannot read the layers of {digest}"))?;
+    say(&gossfile(&template))?;
+    Ok(Ended::Passed)
+}
+
+/// Why a waiver of the file has no effect here, whatever it covers.
+fn no_effect(waiver: &Waiver, args: &Args) -> Option<String> {
+    let name = waiver.name_any();
+    if let Err(too_long) = period(waiver) {
+        return Some(format!("waiver {name}: {too_long}"));
+    }
+    let images = &waiver.spec.scope.images;
+    let bound = !images.base_images.is_empty() && images.digests.is_empty();
+    (bound && args.base_image.is_none()).then(|| {
+        format!(
+            "waiver {name} is bound to base images: it has no effect without --base-image (one of {})",
+            images.base_images.join(", ")
+        )
+    })
+}
+
+/// A closed pipe (`| head`) is no error.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out
+        .write_all(text.trim_end_matches('\n').as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// What the results come to. What was not run is never a pass by itself: with nothing run at all it stays [`Ended::NotRun`].

@@ -29,6 +29,10 @@ pub struct Row<'a> {
     enforced: bool,
     message: &'a str,
     counts: BTreeMap<Severity, u32>,
+    /// Findings that a waiver takes out of the count.
+    waived: u32,
+    /// Findings that a VEX statement takes out of the count.
+    suppressed: u32,
     report: Option<&'a Report>,
 }
 
@@ -38,26 +42,30 @@ pub fn json(judged: &[Judged]) -> Vec<Row<'_>> {
 }
 
 fn row(check: &Judged) -> Row<'_> {
-    let (verdict, message, counts, report) = match &check.ran {
-        Ran::Report { report, judgement } => (
-            judgement.verdict.as_str(),
-            judgement.message.as_str(),
-            judgement.counts.clone(),
-            Some(&**report),
-        ),
-        Ran::NotRun { why } => ("NotRun", why.as_str(), BTreeMap::new(), None),
-    };
-    Row {
+    let empty = |verdict, message| Row {
         check: &check.check,
         verdict,
         enforced: check.enforced,
         message,
-        counts,
-        report,
+        counts: BTreeMap::new(),
+        waived: 0,
+        suppressed: 0,
+        report: None,
+    };
+    match &check.ran {
+        Ran::Report { report, judgement, .. } => Row {
+            counts: judgement.counts.clone(),
+            waived: judgement.waived,
+            suppressed: judgement.suppressed,
+            report: Some(&**report),
+            ..empty(judgement.verdict.as_str(), judgement.message.as_str())
+        },
+        Ran::Rule { verdict, message } => empty(verdict.as_str(), message),
+        Ran::NotRun { why } => empty("NotRun", why),
     }
 }
 
-/// The normalised reports of what ran; also what a SARIF export is made of.
+/// The normalised reports of what ran.
 pub fn reports(judged: &[Judged]) -> Vec<&Report> {
     judged.iter().filter_map(|check| row(check).report).collect()
 }

@@ -2,40 +2,35 @@
 //!
 //! Must not turn "not run" into a pass, and must not judge: that is `cli::judge`.
 
-use super::image::Image;
+use super::{
+    image::Image,
+    tools::{Found, Tools},
+};
 use crate::{
-    api::validation_policy::{Enforcement, Scanner},
-    cli::{judge::judge, policy_file::Policies},
+    checks::scanner::Scanner,
+    cli::{
+        exceptions::{Applied, Granted},
+        judge::{self, Holds, RuleAnswer},
+        policy_file::Policies,
+    },
     controllers::candidate::{PlannedCheck, checks_of, layout_options},
     domain::{
-        report::{Report, ToolName},
+        report::{Outcome, Report, ToolName, bounded},
         verdict::{Judgement, Verdict},
     },
+    report::Exception,
     runner,
 };
 use anyhow::Context as _;
-use jiff::Timestamp;
-use std::{
-    env,
-    ffi::OsString,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, fs, path::Path};
 
-/// The tools that a person named.
-#[derive(Debug, Default)]
-pub struct Tools {
-    /// The vulnerability scanner.
-    pub scanner: Option<PathBuf>,
-    /// Its database.
-    pub database: Option<PathBuf>,
-}
-
-/// One check and what became of it.
+/// One check or rule and what became of it.
 #[derive(Debug)]
 pub struct Judged {
-    /// The check's name.
+    /// The check's name; `rule <name>` for a rule.
     pub check: String,
+    /// Its tool; a rule has none.
+    pub tool: Option<ToolName>,
     /// Whether the image is kept out when it does not pass.
     pub enforced: bool,
     /// What became of it.
@@ -51,6 +46,15 @@ pub enum Ran {
         report: Box<Report>,
         /// What it comes to.
         judgement: Judgement,
+        /// The findings that do not count, and why.
+        exceptions: Vec<Exception>,
+    },
+    /// It is a rule over the results, and it was evaluated.
+    Rule {
+        /// Passed, Failed, or Error where it has no answer.
+        verdict: Verdict,
+        /// One line.
+        message: String,
     },
     /// It was not run here.
     NotRun {
@@ -64,60 +68,120 @@ impl Ran {
     pub fn failed(&self) -> bool {
         match self {
             Self::Report { judgement, .. } => judgement.verdict != Verdict::Passed,
+            Self::Rule { verdict, .. } => *verdict != Verdict::Passed,
             Self::NotRun { .. } => false,
         }
     }
 }
 
 /// All checks of all policies, one after the other, in their order; then the rules over their results.
-pub async fn all(policies: &Policies, image: &Image, tools: &Tools, scratch: &Path) -> anyhow::Result<Vec<Judged>> {
+pub async fn all(
+    policies: &Policies,
+    image: &Image,
+    tools: &Tools,
+    granted: &Granted<'_>,
+    scratch: &Path,
+) -> anyhow::Result<Vec<Judged>> {
     let checks = checks_of(&policies.snapshots)?;
     let origins = policies
         .snapshots
         .iter()
         .flat_map(|policy| policy.spec.checks.iter().map(move |check| (policy, check)));
-    let mut judged = Vec::new();
+    let (mut judged, mut kept) = (Vec::new(), Vec::new());
     for (planned, (policy, check)) in checks.iter().zip(origins) {
         let missing = policies.missing.get(&(policy.name.clone(), check.name.clone()));
+        let ran = match words(planned, missing, tools) {
+            Err(why) => Ran::NotRun { why },
+            Ok(words) => judge(planned, examine(planned, words, image, scratch).await?, granted),
+        };
+        if let Ran::Report { report, judgement, .. } = &ran {
+            kept.push(judge::kept(planned, report, judgement));
+        }
         judged.push(Judged {
             check: planned.name.clone(),
-            enforced: policy.spec.enforcement == Enforcement::Enforce,
-            ran: one(planned, missing, image, tools, scratch).await?,
+            tool: Some(planned.tool),
+            enforced: planned.enforced,
+            ran,
         });
     }
-    for policy in &policies.snapshots {
-        judged.extend(policy.spec.rules.iter().map(|rule| Judged {
-            check: format!("rule {}", rule.name),
-            enforced: policy.spec.enforcement == Enforcement::Enforce,
-            ran: not_run("rules over the results of all checks are evaluated in the cluster only"),
-        }));
-    }
+    let rules = judge::rules(&policies.snapshots, &checks, &kept, &image.digest, granted.now);
+    judged.extend(rules.into_iter().map(rule));
     Ok(judged)
 }
 
-fn not_run(why: impl Into<String>) -> Ran {
-    Ran::NotRun { why: why.into() }
+/// The operator's judgement of a report, with all exceptions. With VEX documents that cannot be read it is an error.
+fn judge(check: &PlannedCheck, report: Report, granted: &Granted<'_>) -> Ran {
+    let (report, applied) = match granted.to(check, &report) {
+        Ok(applied) => (report, applied),
+        Err(why) => {
+            let mut report = report;
+            report.outcome = Outcome::Error { message: bounded(&why) };
+            (report, Applied::default())
+        }
+    };
+    let judgement = judge::judge(&report, &check.gate, &applied.exceptions, granted.now);
+    Ran::Report {
+        report: Box::new(report),
+        judgement,
+        exceptions: applied.shown,
+    }
 }
 
-async fn one(
-    check: &PlannedCheck,
-    missing: Option<&String>,
-    image: &Image,
-    tools: &Tools,
-    scratch: &Path,
-) -> anyhow::Result<Ran> {
-    let special = match check.tool {
+fn rule(answer: RuleAnswer) -> Judged {
+    let ran = match answer.holds {
+        Holds::Yes => Ran::Rule {
+            verdict: Verdict::Passed,
+            message: "it holds".to_owned(),
+        },
+        Holds::No { message, error } => Ran::Rule {
+            verdict: if error { Verdict::Error } else { Verdict::Failed },
+            message,
+        },
+        Holds::NotKnown { why } => Ran::NotRun {
+            why: format!("not run here: {why}"),
+        },
+    };
+    Judged {
+        check: answer.name,
+        tool: None,
+        enforced: answer.enforced,
+        ran,
+    }
+}
+
+/// The runner's subcommand and what only this kind of check is told; otherwise why it does not run here.
+fn words(check: &PlannedCheck, missing: Option<&String>, tools: &Tools) -> Result<Vec<OsString>, String> {
+    let words = match check.tool {
         ToolName::Native => Ok(vec![OsString::from("native")]),
-        ToolName::Grype | ToolName::Trivy => scanner_words(check, missing, tools),
-        ToolName::Goss => Err("not run here: Goss needs a container of the image, in the cluster".to_owned()),
-        ToolName::Openscap => Err("not run here: OpenSCAP needs the image mounted, in the cluster".to_owned()),
-        ToolName::Container => Err("not run here: a check of your own image needs the cluster".to_owned()),
+        ToolName::Grype => scan(Scanner::Grype, missing, tools),
+        ToolName::Trivy => scan(Scanner::Trivy, missing, tools),
+        ToolName::Goss => Err("Goss needs a container of the image, in the cluster".to_owned()),
+        ToolName::Openscap => Err("OpenSCAP needs the image mounted, in the cluster".to_owned()),
+        ToolName::Container => Err("a check of your own image needs the cluster".to_owned()),
     };
-    let (mut words, options) = match (special, layout_options(check)) {
-        (Ok(words), Some(options)) => (words, options),
-        (Ok(_), None) => return Ok(not_run("not run here: it needs a pod of its own, in the cluster")),
-        (Err(why), _) => return Ok(not_run(why)),
-    };
+    words.map_err(|why| format!("not run here: {why}"))
+}
+
+fn scan(scanner: Scanner, missing: Option<&String>, tools: &Tools) -> Result<Vec<OsString>, String> {
+    if let Some(missing) = missing {
+        return Err(missing.clone());
+    }
+    let Found { programs, database } = tools.find(scanner)?;
+    let mut words = ["vulnerabilities", "--scanner", scanner.program(), "--programs"]
+        .map(OsString::from)
+        .to_vec();
+    words.extend([programs, "--database".into(), database.into()]);
+    Ok(words)
+}
+
+/// Runs a check as its Job does.
+async fn examine(
+    check: &PlannedCheck,
+    mut words: Vec<OsString>,
+    image: &Image,
+    scratch: &Path,
+) -> anyhow::Result<Report> {
+    let options = layout_options(check).context("its options are not those of a check of layers")?;
     let file = scratch.join("options.json");
     fs::write(&file, options.to_string()).context("cannot write the check's options")?;
     words.extend(["--check", &check.name, "--image", image.digest.as_str(), "--timeout"].map(OsString::from));
@@ -131,110 +195,5 @@ async fn one(
         image.layout.clone().into(),
     ]);
     let report = runner::examine(words).await.map_err(anyhow::Error::msg)?;
-    let report = report.validate(&check.name, &image.digest, check.tool)?;
-    let judgement = judge(&report, &check.gate, Timestamp::now());
-    Ok(Ran::Report {
-        report: Box::new(report),
-        judgement,
-    })
-}
-
-/// The adapter to the scanners of the runner: its subcommand and what only a scan is told.
-fn scanner_words(check: &PlannedCheck, missing: Option<&String>, tools: &Tools) -> Result<Vec<OsString>, String> {
-    let Some(scan) = &check.spec.vulnerabilities else {
-        return Err("not run here: the policy names no scanner".to_owned());
-    };
-    if let Some(missing) = missing {
-        return Err(format!("not run here: {missing}"));
-    }
-    if !scan.vex_refs.is_empty() {
-        return Err("not run here: VEX documents are applied in the cluster only".to_owned());
-    }
-    match scan.scanner {
-        Scanner::Trivy => Err("not run here: Trivy runs in the cluster only".to_owned()),
-        Scanner::Grype => {
-            let program = absolute(tools.scanner.clone().or_else(|| in_path("grype")));
-            let program = program.ok_or("not run here: grype is not in PATH; name it with --scanner-path")?;
-            let database = absolute(tools.database.clone().or_else(grype_cache));
-            let database = database.filter(|folder| has_grype_database(folder)).ok_or(
-                "not run here: there is no vulnerability database; run `grype db update`, or name its folder with \
-                 --database",
-            )?;
-            let programs = program.parent().unwrap_or(&program).to_owned();
-            Ok(vec![
-                "vulnerabilities".into(),
-                "--scanner".into(),
-                "grype".into(),
-                "--programs".into(),
-                programs.into(),
-                "--database".into(),
-                database.into(),
-            ])
-        }
-    }
-}
-
-/// Tools run in another folder.
-fn absolute(path: Option<PathBuf>) -> Option<PathBuf> {
-    fs::canonicalize(path?).ok()
-}
-
-fn in_path(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
-}
-
-/// Where Grype keeps its database unless told otherwise.
-fn grype_cache() -> Option<PathBuf> {
-    if let Some(folder) = env::var_os("GRYPE_DB_CACHE_DIR") {
-        return Some(folder.into());
-    }
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache")));
-    Some(cache?.join("grype/db"))
-}
-
-/// A folder below it is named by the version of the database's schema.
-fn has_grype_database(folder: &Path) -> bool {
-    let below = fs::read_dir(folder).into_iter().flatten().flatten();
-    below
-        .map(|entry| entry.path())
-        .any(|path| path.join("vulnerability.db").is_file())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn scan(more: &serde_json::Value) -> PlannedCheck {
-        let spec = json!({"checks": [{"name": "c", "vulnerabilities": more}]});
-        let snapshot = serde_json::from_value(json!({"name": "p", "spec": spec})).unwrap();
-        checks_of(&[snapshot]).unwrap().remove(0)
-    }
-
-    #[test]
-    fn a_scan_runs_only_with_a_scanner_and_a_database_and_says_what_is_missing() {
-        let folder = tempfile::tempdir().unwrap();
-        let (scanner, database) = (folder.path().join("grype"), folder.path().join("db"));
-        let tools = Tools {
-            scanner: Some(scanner.clone()),
-            database: Some(database.clone()),
-        };
-        let refused = |more: serde_json::Value, missing| scanner_words(&scan(&more), missing, &tools).unwrap_err();
-        assert!(refused(json!({}), None).contains("--scanner-path"));
-        fs::write(&scanner, "").unwrap();
-        assert!(refused(json!({}), None).contains("grype db update"));
-        fs::create_dir_all(database.join("6")).unwrap();
-        assert!(refused(json!({}), None).contains("grype db update"));
-        fs::write(database.join("6/vulnerability.db"), "").unwrap();
-        assert!(refused(json!({"scanner": "Trivy"}), None).contains("Trivy"));
-        assert!(refused(json!({"vexRefs": [{"name": "v"}]}), None).contains("VEX"));
-        assert!(refused(json!({}), Some(&"ConfigMap x is missing".to_owned())).contains("ConfigMap x"));
-        let words = scanner_words(&scan(&json!({})), None, &tools).unwrap();
-        assert_eq!(words[0], "vulnerabilities");
-        assert!(words.iter().any(|word| word.to_string_lossy().ends_with("/db")));
-    }
+    Ok(report.validate(&check.name, &image.digest, check.tool)?)
 }

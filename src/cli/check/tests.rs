@@ -301,20 +301,175 @@ async fn what_needs_the_cluster_is_named_and_is_no_pass() {
     let name = tar.to_str().unwrap();
     let others = "  - {name: works, goss: {gossfile: 'file: {}'}}\n  - {name: cis, openscap: {profile: cis}}\n  \
                   - {name: cves, vulnerabilities: {scanner: Trivy}}\n";
+    let none = folder.path().join("none");
+    fs::create_dir(&none).unwrap();
+    let none = none.to_str().unwrap();
     let both = policy(folder.path(), &format!("{NATIVE}{others}"));
-    assert_eq!(ended_with(&[name, "--policy", &both]).await, Ended::NotRun);
+    let alone = [name, "--policy", &both, "--scanner-path", none];
+    assert_eq!(ended_with(&alone).await, Ended::NotRun);
     assert_eq!(
-        ended_with(&[name, "--policy", &both, "--allow-not-run"]).await,
+        ended_with(&[&alone[..], &["--allow-not-run"]].concat()).await,
         Ended::Passed
     );
     let only = policy(folder.path(), others);
     assert_eq!(
-        ended_with(&[name, "--policy", &only, "--allow-not-run"]).await,
+        ended_with(&[name, "--policy", &only, "--scanner-path", none, "--allow-not-run"]).await,
         Ended::NotRun
     );
-    let rules = format!("{NATIVE}  rules: [{{name: r, expression: 'true', message: m}}]\n");
-    let rules = policy(folder.path(), &rules);
-    assert_eq!(ended_with(&[name, "--policy", &rules]).await, Ended::NotRun);
+}
+
+#[tokio::test]
+async fn a_rule_decides_like_a_check_and_waits_for_what_it_asks_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let tar = folder.path().join("app.tar");
+    docker_save(&tar, &[clean()]);
+    let name = tar.to_str().unwrap();
+    let goss = "  - {name: works, goss: {gossfile: 'file: {}'}}\n";
+    for (expression, more, expected) in [
+        ("checks.hardening.passed > 3", "", Ended::Passed),
+        ("checks.hardening.passed > 3000", "", Ended::Failed),
+        ("checks.hardning.passed > 3", "", Ended::Failed),
+        ("checks.hardening.passed", "", Ended::Failed),
+        ("checks.hardening.passed > 3000", goss, Ended::Failed),
+        ("checks.works.passed > 3", goss, Ended::NotRun),
+        ("previous.opened == 0", "", Ended::NotRun),
+    ] {
+        let rules = format!("{NATIVE}{more}  rules: [{{name: r, expression: '{expression}', message: m}}]\n");
+        let rules = policy(folder.path(), &rules);
+        assert_eq!(ended_with(&[name, "--policy", &rules]).await, expected, "{expression}");
+    }
+    let audit = "  enforcement: Audit\n  rules: [{name: r, expression: 'false', message: m}]\n";
+    let audit = policy(folder.path(), &format!("{NATIVE}{audit}"));
+    assert_eq!(ended_with(&[name, "--policy", &audit]).await, Ended::Passed);
+}
+
+/// A second file, with a waiver of `/etc/cron.conf` that ends then.
+fn waivers(folder: &Path, expires: &str, images: &str) -> String {
+    let path = folder.join("waivers.yaml");
+    let text = format!(
+        "apiVersion: repave.dev/v1alpha1\nkind: Waiver\nmetadata: {{name: cron}}\nspec:\n  owner: platform\n  \
+         reason: the file is empty\n  expiresAt: {expires}\n  scope:\n    images: {images}\n    findings: \
+         [{{id: native.world-writable, subject: /etc/cron.conf}}]\n"
+    );
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_waiver_of_the_file_is_applied_until_its_end_and_where_it_is_bound_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let tar = folder.path().join("app.tar");
+    docker_save(&tar, &[clean(), layer(&[("etc/cron.conf", 0o666, "x")])]);
+    let policy = policy(folder.path(), NATIVE);
+    let soon = (Timestamp::now() + jiff::SignedDuration::from_hours(48)).to_string();
+    let late = (Timestamp::now() + jiff::SignedDuration::from_hours(24 * 400)).to_string();
+    let ended = async |expires: &str, images: &str, more: &[&str]| {
+        let waivers = waivers(folder.path(), expires, images);
+        let words = [tar.to_str().unwrap(), "--policy", &policy, "--policy", &waivers];
+        ended_with(&[&words[..], more].concat()).await
+    };
+    let bound = "{baseImages: [debian-12]}";
+    assert_eq!(ended(&soon, "{}", &[]).await, Ended::Passed);
+    assert_eq!(ended("2026-01-01T00:00:00Z", "{}", &[]).await, Ended::Failed);
+    assert_eq!(ended(&late, "{}", &[]).await, Ended::Failed);
+    assert_eq!(ended(&soon, bound, &[]).await, Ended::Failed);
+    assert_eq!(ended(&soon, bound, &["--base-image", "debian-13"]).await, Ended::Failed);
+    assert_eq!(ended(&soon, bound, &["--base-image", "debian-12"]).await, Ended::Passed);
+    let too_long = policy_file::read(
+        &[waivers(folder.path(), &late, "{}").into(), (&policy).into()],
+        Timestamp::now(),
+    );
+    let given = args(&["x", "--policy", "p"]);
+    let note = no_effect(&too_long.unwrap().waivers[0], &given).unwrap();
+    assert!(
+        note.contains("waiver cron: expected spec.expiresAt at most 366 days"),
+        "{note}"
+    );
+}
+
+#[tokio::test]
+async fn in_sarif_nothing_looks_clean_that_was_not_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let tar = folder.path().join("app.tar");
+    docker_save(
+        &tar,
+        &[
+            clean(),
+            layer(&[("etc/cron.conf", 0o666, "x"), ("etc/other", 0o666, "x")]),
+        ],
+    );
+    let goss = "  - {name: works, goss: {gossfile: 'file: {}'}}\n";
+    let rules = "  rules: [{name: bad, expression: 'checks.hardening.passed > 999', message: too few}, \
+                 {name: later, expression: 'checks.works.passed > 0', message: m}]\n";
+    let policy = policy(folder.path(), &format!("{NATIVE}{goss}{rules}"));
+    let soon = (Timestamp::now() + jiff::SignedDuration::from_hours(48)).to_string();
+    let files = [policy.into(), waivers(folder.path(), &soon, "{}").into()];
+    let policies = policy_file::read(&files, Timestamp::now()).unwrap();
+    let image = open(tar.to_str().unwrap(), &folder.path().join("s")).await.unwrap();
+    let granted = Granted {
+        waivers: &policies.waivers,
+        base_image: "",
+        digests: &[&image.digest],
+        now: Timestamp::now(),
+    };
+    let tools = Tools::default();
+    let judged = run::all(&policies, &image, &tools, &granted, folder.path())
+        .await
+        .unwrap();
+    let log = sarif::log("app.tar", &image.digest, &judged);
+    // As published by OASIS, but for a stray bracket that makes one of its patterns no regular expression.
+    let schema = include_str!("../../report/testdata/sarif-2.1.0.schema.json").replace("{2}]?$", "{2}?$");
+    let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
+    let errors: Vec<_> = validator.iter_errors(&log).map(|error| error.to_string()).collect();
+    assert_eq!(errors, [""; 0]);
+    let runs = log["runs"].as_array().unwrap();
+    let success = |n: usize| runs[n]["invocations"][0]["executionSuccessful"].as_bool().unwrap();
+    assert_eq!(
+        (runs.len(), success(0), success(1), success(2)),
+        (3, true, false, false)
+    );
+    assert_eq!(runs[0]["properties"]["image"], format!("app.tar@{}", image.digest));
+    let suppressed = |path: &str| {
+        let results = runs[0]["results"].as_array().unwrap();
+        let at = "/locations/0/physicalLocation/artifactLocation/uri";
+        let result = results
+            .iter()
+            .find(|result| result.pointer(at) == Some(&json!(path)))
+            .unwrap();
+        result["suppressions"].as_array().unwrap().len()
+    };
+    assert_eq!((suppressed("etc/cron.conf"), suppressed("etc/other")), (1, 0));
+    let why = runs[1]["invocations"][0]["toolExecutionNotifications"][0]["message"]["text"].as_str();
+    assert!(why.unwrap().contains("not run here: Goss"), "{why:?}");
+    assert_eq!(runs[2]["results"][0]["message"]["text"], "too few");
+    assert_eq!(runs[2]["results"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn sarif_of_a_report_that_the_gate_does_not_believe_is_no_success() {
+    let image = Digest::of(b"image");
+    let mut few = judged_native(&image);
+    let Ran::Report { report, judgement, .. } = &mut few.ran else {
+        panic!()
+    };
+    report.findings.clear();
+    judgement.verdict = crate::domain::verdict::Verdict::NotEvaluated;
+    judgement.message = "expected at least 90 evaluated, found 30".into();
+    let log = sarif::log("x", &image, &[few]);
+    let invocation = &log["runs"][0]["invocations"][0];
+    assert_eq!(invocation["executionSuccessful"], false);
+    assert_eq!(log["runs"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn autoadd_needs_no_policy_and_takes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let tar = folder.path().join("app.tar");
+    docker_save(&tar, &[clean()]);
+    assert_eq!(ended_with(&["--autoadd", tar.to_str().unwrap()]).await, Ended::Passed);
+    for words in [vec!["check", "x"], vec!["check", "--autoadd", "x", "--policy", "p"]] {
+        assert!(Cli::try_parse_from(words).is_err());
+    }
 }
 
 #[tokio::test]
@@ -344,9 +499,8 @@ async fn what_cannot_be_read_is_neither_a_pass_nor_a_failed_gate() {
     }
 }
 
-#[test]
-fn the_table_shows_what_ran_and_what_did_not() {
-    let image = Digest::of(b"image");
+/// The native check with one finding.
+fn judged_native(image: &Digest) -> Judged {
     let tool = crate::domain::report::Tool {
         name: crate::domain::report::ToolName::Native,
         version: "1".into(),
@@ -354,7 +508,7 @@ fn the_table_shows_what_ran_and_what_did_not() {
         database_built: None,
         database: None,
     };
-    let mut report = crate::domain::report::Report::error("hardening", &image, tool, "");
+    let mut report = crate::domain::report::Report::error("hardening", image, tool, "");
     report.outcome = crate::domain::report::Outcome::Completed;
     report.evaluated = 30;
     report.findings = vec![crate::domain::report::Finding {
@@ -373,20 +527,39 @@ fn the_table_shows_what_ran_and_what_did_not() {
         epss_at_least: None,
         allow_end_of_life: false,
     };
-    let judged = [
-        Judged {
-            check: "hardening".into(),
-            enforced: true,
-            ran: Ran::Report {
-                judgement: crate::cli::judge::judge(&report, &gate, jiff::Timestamp::UNIX_EPOCH),
-                report: Box::new(report),
-            },
+    let none = crate::domain::waiver::Exceptions::default();
+    Judged {
+        check: "hardening".into(),
+        tool: Some(crate::domain::report::ToolName::Native),
+        enforced: true,
+        ran: Ran::Report {
+            judgement: crate::cli::judge::judge(&report, &gate, &none, jiff::Timestamp::UNIX_EPOCH),
+            report: Box::new(report),
+            exceptions: Vec::new(),
         },
+    }
+}
+
+#[test]
+fn the_table_shows_what_ran_and_what_did_not() {
+    let image = Digest::of(b"image");
+    let judged = [
+        judged_native(&image),
         Judged {
             check: "works".into(),
+            tool: Some(crate::domain::report::ToolName::Goss),
             enforced: false,
             ran: Ran::NotRun {
                 why: "not run here: Goss needs a container of the image, in the cluster".into(),
+            },
+        },
+        Judged {
+            check: "rule enough".into(),
+            tool: None,
+            enforced: true,
+            ran: Ran::Rule {
+                verdict: crate::domain::verdict::Verdict::Failed,
+                message: "fewer than 40 rules were evaluated".into(),
             },
         },
     ];
@@ -399,4 +572,47 @@ fn the_table_shows_what_ran_and_what_did_not() {
     assert_eq!(machine[0]["counts"], json!({"high": 1}));
     assert_eq!(machine[1]["verdict"], "NotRun");
     assert_eq!(machine[1]["report"], Value::Null);
+}
+
+/// With `REPAVE_TEST_IMAGES`: a folder with the layouts `debian-v2`, `debian-v3` and the unpacked databases `grype-db` and
+/// `trivy-db`; skipped (with a line of output) where it or the tools are missing.
+#[tokio::test]
+async fn the_real_scanners_say_the_same_about_the_planted_vulnerability() {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin");
+    let Some(images) = std::env::var_os("REPAVE_TEST_IMAGES").filter(|_| tools.join("syft").is_file()) else {
+        println!("skipped: set REPAVE_TEST_IMAGES and build syft, grype and trivy");
+        return;
+    };
+    let at = |name: &str| Path::new(&images).join(name).to_str().unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let (grype, trivy, report) = (at("grype-db"), at("trivy-db"), folder.path().join("report.json"));
+    for scanner in ["Grype", "Trivy"] {
+        let scan = format!("  - {{name: cves, vulnerabilities: {{scanner: {scanner}, databaseMaxAge: 9999h}}}}\n");
+        let policy = policy(folder.path(), &scan);
+        for (image, expected, found) in [
+            ("debian-v2", Ended::Failed, vec!["CVE-2026-1234"]),
+            ("debian-v3", Ended::Passed, vec![]),
+        ] {
+            let (image, tools) = (at(image), tools.to_str().unwrap());
+            let words = [
+                &image,
+                "--policy",
+                &policy,
+                "--scanner-path",
+                tools,
+                "--database",
+                &grype,
+            ];
+            let more = ["--database", &trivy, "--report", report.to_str().unwrap()];
+            assert_eq!(
+                ended_with(&[&words[..], &more].concat()).await,
+                expected,
+                "{scanner} {image}"
+            );
+            let reports: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+            let findings = reports[0]["findings"].as_array().unwrap();
+            let ids: Vec<_> = findings.iter().map(|finding| finding["id"].as_str().unwrap()).collect();
+            assert_eq!(ids, found, "{scanner} {image}");
+        }
+    }
 }

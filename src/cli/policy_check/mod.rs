@@ -5,17 +5,24 @@
 mod workloads;
 mod would;
 
-use super::{Output, credentials::Registries, policy_file, render};
+use super::{
+    Output,
+    credentials::Registries,
+    exceptions::{Granted, MAX_WAIVERS},
+    judge::{self, Holds},
+    policy_file, render,
+};
 use crate::{
-    api::{BaseImage, ImageCandidate, base_image::Release, image_candidate::PolicySnapshot},
+    api::{BaseImage, ImageCandidate, Waiver, base_image::Release, image_candidate::PolicySnapshot},
     controllers::candidate::{PlannedCheck, checks_of},
     domain::{digest::Digest, report::Report},
     evidence,
     registry::{Auth, Client as RegistryClient},
 };
 use anyhow::Context as _;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::{Api, Client, ResourceExt as _, api::ListParams, core::DeserializeGuard};
 use serde::Serialize;
 use std::{collections::BTreeMap, path::PathBuf};
 use workloads::Estate;
@@ -24,7 +31,7 @@ use would::{Answer, Outcome, would};
 /// `kubectl repave policy-check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The changed policy; the ConfigMaps that it refers to may be in the same file
+    /// The changed policy; the ConfigMaps that it refers to and Waivers may be in the same file
     #[arg(long, short, required = true, value_name = "FILE")]
     filename: Vec<PathBuf>,
     /// Namespace of the BaseImages; the client's own unless given
@@ -64,13 +71,15 @@ struct Answers {
 
 /// Reads, judges and prints.
 pub async fn run(client: &Client, args: &Args) -> anyhow::Result<()> {
-    let mut policies = policy_file::read(&args.filename)?;
+    let now = Timestamp::now();
+    let mut policies = policy_file::read(&args.filename, now)?;
     let (registry, auth) = args.registries.open()?;
     let namespace = args
         .namespace
         .clone()
         .unwrap_or_else(|| client.default_namespace().to_owned());
     complete(&mut policies, client, &namespace).await?;
+    let waivers = merged(policies.waivers, in_force(client, &namespace).await?, &namespace);
     let bases = Api::<BaseImage>::namespaced(client.clone(), &namespace)
         .list(&ListParams::default())
         .await?
@@ -95,7 +104,14 @@ pub async fn run(client: &Client, args: &Args) -> anyhow::Result<()> {
         if let (false, Some(released)) = (named.is_empty(), released) {
             let candidates = Api::<ImageCandidate>::namespaced(client.clone(), &namespace);
             let candidate = candidates.get_opt(&released.candidate).await?;
-            let outcomes = outcomes(candidate.as_ref(), &named, &released, &registry, &auth).await?;
+            let image = Asked {
+                candidate: candidate.as_ref(),
+                released: &released,
+                base: &base.name_any(),
+                waivers: &waivers,
+                now,
+            };
+            let outcomes = outcomes(&image, &named, &registry, &auth).await?;
             images.push(row(&base, &released, outcomes, &estate));
         }
     }
@@ -132,15 +148,52 @@ async fn complete(policies: &mut policy_file::Policies, client: &Client, namespa
     Ok(())
 }
 
+/// The waivers of the namespace: as many as the operator reads.
+async fn in_force(client: &Client, namespace: &str) -> anyhow::Result<Vec<Waiver>> {
+    let limit = u32::try_from(MAX_WAIVERS).unwrap_or(u32::MAX);
+    let list = Api::<DeserializeGuard<Waiver>>::namespaced(client.clone(), namespace)
+        .list(&ListParams::default().limit(limit))
+        .await
+        .with_context(|| format!("cannot list the waivers of namespace {namespace}"))?;
+    // One that cannot be read has no effect in the operator either.
+    Ok(list.items.into_iter().filter_map(|guarded| guarded.0.ok()).collect())
+}
+
+/// The namespace's waivers once those of the file were applied to it: one of the same name is changed, and keeps its age.
+fn merged(file: Vec<Waiver>, cluster: Vec<Waiver>, namespace: &str) -> Vec<Waiver> {
+    let mut all: BTreeMap<String, Waiver> = cluster.into_iter().map(|waiver| (waiver.name_any(), waiver)).collect();
+    let here = |waiver: &Waiver| waiver.namespace().is_none_or(|name| name == namespace);
+    for mut waiver in file.into_iter().filter(here) {
+        if let Some(there) = all.get(&waiver.name_any()) {
+            waiver
+                .metadata
+                .creation_timestamp
+                .clone_from(&there.metadata.creation_timestamp);
+        }
+        all.insert(waiver.name_any(), waiver);
+    }
+    all.into_values().collect()
+}
+
+/// A released image that is asked about.
+struct Asked<'a> {
+    candidate: Option<&'a ImageCandidate>,
+    released: &'a Release,
+    /// Name of its BaseImage.
+    base: &'a str,
+    waivers: &'a [Waiver],
+    now: Timestamp,
+}
+
 async fn outcomes(
-    candidate: Option<&ImageCandidate>,
+    image: &Asked<'_>,
     new: &[PolicySnapshot],
-    released: &Release,
     registry: &RegistryClient,
     auth: &Auth,
 ) -> anyhow::Result<Vec<Outcome>> {
+    let released = image.released;
     let new_checks = checks_of(new)?;
-    let (old, reports) = match candidate {
+    let (old, reports) = match image.candidate {
         None => (Vec::new(), BTreeMap::new()),
         Some(candidate) => {
             let old = checks_of(&candidate.spec.policies)?;
@@ -148,14 +201,36 @@ async fn outcomes(
             (old, reports)
         }
     };
-    let mut outcomes = would(&old, &new_checks, &reports, released.promoted_at.0);
-    // Rules over results are not evaluated here: they are named, not passed over.
-    outcomes.extend(new.iter().flat_map(|policy| &policy.spec.rules).map(|rule| Outcome {
-        check: format!("rule {}", rule.name),
-        answer: Answer::Unknown,
-        message: "rules over the results of all checks are evaluated in the cluster only".to_owned(),
-        top: Vec::new(),
-    }));
+    let granted = Granted {
+        waivers: image.waivers,
+        base_image: image.base,
+        digests: &[&released.digest, &released.source_digest],
+        now: image.now,
+    };
+    let at = released.promoted_at.0;
+    let (mut outcomes, mut kept) = (Vec::new(), Vec::new());
+    for answered in would(&old, &new_checks, &reports, at, &granted) {
+        outcomes.push(answered.outcome);
+        kept.extend(answered.kept);
+    }
+    outcomes.extend(
+        judge::rules(new, &new_checks, &kept, &released.digest, at)
+            .into_iter()
+            .map(|rule| {
+                let (answer, message) = match rule.holds {
+                    Holds::Yes => (Answer::Passes, "it holds".to_owned()),
+                    Holds::No { message, .. } => (Answer::Fails, message),
+                    Holds::NotKnown { why } => (Answer::Unknown, why),
+                };
+                Outcome {
+                    check: rule.name,
+                    answer,
+                    enforced: rule.enforced,
+                    message,
+                    top: Vec::new(),
+                }
+            }),
+    );
     Ok(outcomes)
 }
 
@@ -197,11 +272,21 @@ fn row(base: &BaseImage, released: &Release, checks: Vec<Outcome>, estate: &Esta
         base: format!("{}/{}", base.namespace().unwrap_or_default(), base.name_any()),
         tag: released.tag.clone(),
         digest: released.digest.clone(),
-        // The worst of all checks; nothing judged is nothing known.
-        answer: checks.iter().map(|check| check.answer).max().unwrap_or(Answer::Unknown),
+        answer: overall(&checks),
         checks,
         workloads: estate.running(&released.digest),
     }
+}
+
+/// The worst of all checks that keep an image out. Nothing judged is nothing known; what is only reported refuses nothing.
+fn overall(checks: &[Outcome]) -> Answer {
+    let enforced = checks.iter().filter(|check| check.enforced).map(|check| check.answer);
+    let nothing = if checks.is_empty() {
+        Answer::Unknown
+    } else {
+        Answer::Passes
+    };
+    enforced.max().unwrap_or(nothing)
 }
 
 fn text(answers: &Answers) -> String {
@@ -227,15 +312,13 @@ fn text(answers: &Answers) -> String {
         table.add_row([&row.base, &row.tag, row.answer.as_str(), &workloads, &because]);
     }
     let mut lines = vec![table.to_string()];
-    for row in answers.images.iter().filter(|row| row.answer != Answer::Passes) {
+    let said = |row: &&Row| row.checks.iter().any(|check| check.answer != Answer::Passes);
+    for row in answers.images.iter().filter(said) {
         lines.push(format!("\n{} {}:", row.base, row.tag));
         for check in row.checks.iter().filter(|check| check.answer != Answer::Passes) {
-            lines.push(format!(
-                "  {} {}: {}",
-                check.check,
-                check.answer.as_str(),
-                check.message
-            ));
+            let audit = if check.enforced { "" } else { " (audit only)" };
+            let answer = check.answer.as_str();
+            lines.push(format!("  {} {answer}{audit}: {}", check.check, check.message));
             lines.extend(check.top.iter().map(|finding| format!("    - {finding}")));
         }
         if row.answer == Answer::Fails && !row.workloads.is_empty() {
@@ -252,128 +335,4 @@ fn text(answers: &Answers) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        evidence::{ReportArtifact, attach_report},
-        registry::testing::{TestRegistry, push_image},
-    };
-    use serde_json::json;
-
-    /// A candidate with one released image and one stored report at a registry.
-    fn candidate(staging: &str, production: &str, report: &Digest) -> ImageCandidate {
-        let digest = Digest::of(b"x");
-        serde_json::from_value(json!({
-            "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate", "metadata": {"name": "c", "namespace": "n"},
-            "spec": {
-                "baseImage": "b", "source": "r.io/b", "sourceTag": "1", "sourceDigest": digest, "inputsHash": digest,
-                "staging": staging, "build": {},
-                "policies": [{"name": "p", "spec": {"checks": [{"name": "a", "native": {}, "allow": {"high": 1}}]}}],
-                "promote": {"repository": production, "channelTag": "1", "signing": {"keyRef": {"name": "k"}}},
-            },
-            "status": {"checks": [{"name": "a", "verdict": "Passed", "message": "", "evaluated": 3, "report": report,
-                "toolMillis": 1}]},
-        }))
-        .unwrap()
-    }
-
-    fn report(check: &str, image: &Digest) -> Vec<u8> {
-        json!({
-            "schema": crate::domain::report::SCHEMA, "check": check, "image": image,
-            "tool": {"name": "native", "version": "1"}, "outcome": {"kind": "completed"},
-            "evaluated": 3, "passed": 2, "notApplicable": 0, "toolMillis": 1,
-            "findings": [{"id": "i", "severity": "high", "title": "t"}],
-        })
-        .to_string()
-        .into_bytes()
-    }
-
-    #[tokio::test]
-    async fn a_stored_report_is_fetched_believed_and_judged_under_the_new_policy() {
-        let registry = TestRegistry::docker().await;
-        let (client, auth) = (registry.client(), Auth::anonymous());
-        let repository = registry.repository("base/debian");
-        let image = push_image(&client, &repository, "1", &[b"layer"]).await;
-        let attach = async |check: &str, about: &Digest| {
-            let artifact = ReportArtifact {
-                kind: check.to_owned(),
-                json: report(check, about).into(),
-                attached: Vec::new(),
-            };
-            attach_report(&client, &repository, &image, &artifact, &auth)
-                .await
-                .unwrap()
-        };
-        let released = Release {
-            digest: image.digest.clone(),
-            tag: "1".into(),
-            source_digest: image.digest.clone(),
-            candidate: "c".into(),
-            promoted_at: serde_json::from_value(json!("2026-11-20T00:00:00Z")).unwrap(),
-        };
-        let strict: PolicySnapshot =
-            serde_json::from_value(json!({"name": "p", "spec": {"checks": [{"name": "a", "native": {}}]}})).unwrap();
-        let answer = async |candidate: Option<&ImageCandidate>| {
-            outcomes(candidate, std::slice::from_ref(&strict), &released, &client, &auth).await
-        };
-        let good = attach("a", &image.digest).await;
-        let place = repository.to_string();
-        // The staging repository was cleaned up: the production repository has the report too.
-        for staging in [place.clone(), registry.repository("cleaned/up").to_string()] {
-            let said = answer(Some(&candidate(&staging, &place, &good))).await.unwrap();
-            assert_eq!((said[0].answer, said[0].top.len()), (Answer::Fails, 1), "{said:?}");
-        }
-        let forged = attach("a", &Digest::of(b"another image")).await;
-        let refused = answer(Some(&candidate(&place, &place, &forged)))
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(refused.contains("is not believed"), "{refused}");
-        let gone = answer(Some(&candidate(&place, &place, &Digest::of(b"gone"))))
-            .await
-            .unwrap();
-        assert_eq!(gone[0].answer, Answer::Unknown);
-        assert_eq!(answer(None).await.unwrap()[0].answer, Answer::Unknown);
-    }
-
-    fn check(name: &str, answer: Answer, message: &str) -> Outcome {
-        Outcome {
-            check: name.into(),
-            answer,
-            message: message.into(),
-            top: if answer == Answer::Fails {
-                vec!["/x is writable by everybody (native.world-writable, high)".into()]
-            } else {
-                Vec::new()
-            },
-        }
-    }
-
-    #[test]
-    fn the_table_names_what_would_fail_who_runs_it_and_what_cannot_be_told() {
-        let row = |base: &str, answer, checks, workloads: &[&str]| Row {
-            base: base.into(),
-            tag: "12-20261120-4f2a91c07b1e".into(),
-            digest: Digest::of(base.as_bytes()),
-            answer,
-            checks,
-            workloads: workloads.iter().map(|name| (*name).to_owned()).collect(),
-        };
-        let fails = vec![
-            check("hardening", Answer::Fails, "1 failed (high 1)"),
-            check(
-                "cis",
-                Answer::Unknown,
-                "it differs in profile: that needs a new examination",
-            ),
-        ];
-        let passes = vec![check("hardening", Answer::Passes, "passed, 30 evaluated")];
-        insta::assert_snapshot!(text(&Answers {
-            images: vec![
-                row("platform/debian-12", Answer::Fails, fails, &["shop/cart", "shop/front"]),
-                row("platform/debian-13", Answer::Passes, passes, &[]),
-            ],
-            unread: vec!["secret".into()],
-        }));
-    }
-}
+mod tests;

@@ -137,10 +137,12 @@ pub struct Broken {
 
 /// The rules that do not hold, once all checks are judged.
 pub fn broken(wish: &Wish, status: &ImageCandidateStatus, now: Timestamp) -> Vec<Broken> {
-    wish.rules
-        .iter()
-        .filter_map(|rule| evaluate(rule, status, now))
-        .collect()
+    broken_rules(&wish.rules, status, now)
+}
+
+/// Those of these rules that do not hold.
+pub fn broken_rules(rules: &[PlannedRule], status: &ImageCandidateStatus, now: Timestamp) -> Vec<Broken> {
+    rules.iter().filter_map(|rule| evaluate(rule, status, now)).collect()
 }
 
 fn evaluate(rule: &PlannedRule, status: &ImageCandidateStatus, now: Timestamp) -> Option<Broken> {

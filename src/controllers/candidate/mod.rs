@@ -17,8 +17,9 @@ mod tests;
 mod validate;
 
 pub(crate) use exceptions::{accepted, judged_at, shown};
+pub(crate) use decision::{broken_rules, summary};
 pub(crate) use jobs::layout_options;
-pub use validate::{Error as PolicyError, PlannedCheck, checks_of};
+pub use validate::{Error as PolicyError, PlannedCheck, PlannedRule, checks_of, rules_of};
 
 use super::{
     conditions,

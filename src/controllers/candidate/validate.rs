@@ -153,7 +153,7 @@ pub fn validate(candidate: &ImageCandidate) -> Result<Wish, Error> {
         containerfile,
         violations: containerfile::violations(&spec.build.containerfile),
         checks: checks_of(&spec.policies)?,
-        rules: rules(candidate),
+        rules: rules_of(&spec.policies),
     })
 }
 
@@ -193,8 +193,8 @@ fn full_name(policies: &[PolicySnapshot], policy: &PolicySnapshot, name: &str) -
     }
 }
 
-fn rules(candidate: &ImageCandidate) -> Vec<PlannedRule> {
-    let policies = &candidate.spec.policies;
+/// The rules of these policies, in their order.
+pub fn rules_of(policies: &[PolicySnapshot]) -> Vec<PlannedRule> {
     let rules = policies
         .iter()
         .flat_map(|policy| policy.spec.rules.iter().map(move |rule| (policy, rule)));

@@ -124,3 +124,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_an_expression_asks_about_is_never_less_than_it_reads() {
+    let needs = |text: &str| Expression::parse(text).unwrap().needs().unwrap();
+    let names = |text: &str| {
+        needs(text)
+            .checks
+            .map(|names| names.into_iter().collect::<Vec<_>>().join(" "))
+    };
+    for (text, checks) in [
+        ("true", Some("")),
+        ("checks.cves.failed.critical == 0", Some("cves")),
+        (
+            "checks['hardened.cis'].passed > 1 && checks.cves.waived < 3",
+            Some("cves hardened.cis"),
+        ),
+        ("has(checks.goss) || checks.cves.passed > 0", Some("cves goss")),
+        ("['Passed'].exists(v, v == checks.goss.verdict)", Some("goss")),
+        ("checks.all(c, checks[c].verdict == 'Passed')", None),
+        ("'goss' in checks", None),
+        ("size(checks) == 2", None),
+        ("checks['go' + 'ss'].passed > 0", None),
+    ] {
+        assert_eq!(names(text).as_deref(), checks, "{text}");
+    }
+    assert!(needs("previous.opened == 0").previous && !needs("checks.cves.waived == 0").previous);
+}

@@ -275,3 +275,22 @@ async fn the_real_tools_give_the_same_result_from_the_image_and_from_the_kept_li
         );
     }
 }
+
+#[test]
+fn the_programs_may_be_in_different_folders_and_the_first_one_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["a", "b"] {
+        fs::create_dir(at(name)).unwrap();
+    }
+    for name in ["a/syft", "b/syft", "b/grype"] {
+        fs::write(at(name), "").unwrap();
+    }
+    let both = format!("{}:{}", at("a").display(), at("b").display());
+    let args: Args = parsed(folder.path(), &["--sbom", "x", "--programs", &both]);
+    assert_eq!(program(&args, "syft"), at("a/syft"));
+    assert_eq!(program(&args, "grype"), at("b/grype"));
+    assert_eq!(program(&args, "trivy"), at("a/trivy"));
+    let args: Args = parsed(folder.path(), &["--sbom", "x"]);
+    assert_eq!(program(&args, "grype"), Path::new("grype"));
+}

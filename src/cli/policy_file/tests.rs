@@ -1,0 +1,198 @@
+//! What is read, and what is refused with the words of the cluster.
+
+use super::*;
+
+/// Reads one text, for tests of what uses policies.
+pub fn parse(text: &str) -> Result<Policies, Error> {
+    policies(&documents_of(text)?, "2026-11-24T00:00:00Z".parse().unwrap())
+}
+
+fn manifest(spec: &str) -> String {
+    format!("apiVersion: repave.dev/v1alpha1\nkind: ValidationPolicy\nmetadata: {{name: p}}\nspec: {spec}\n")
+}
+
+fn waiver(more: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: repave.dev/v1alpha1\nkind: Waiver\nmetadata: {{name: w{more}}}\nspec: {{owner: team, {spec}}}\n"
+    )
+}
+
+#[test]
+fn a_waiver_is_as_old_as_it_says_and_never_younger_than_now() {
+    let policy = manifest("{checks: [{name: hard, native: {}}]}");
+    let spec = "reason: it is accepted, expiresAt: 2026-12-01T00:00:00Z, scope: {findings: [{id: CVE-1}]}";
+    for (more, created) in [
+        ("", "2026-11-24T00:00:00Z"),
+        (", creationTimestamp: 2026-01-02T00:00:00Z", "2026-01-02T00:00:00Z"),
+        (", creationTimestamp: 2036-01-02T00:00:00Z", "2026-11-24T00:00:00Z"),
+    ] {
+        let read = parse(&format!("{policy}{}", waiver(more, spec))).unwrap().waivers;
+        let found = read[0].metadata.creation_timestamp.as_ref().unwrap();
+        assert_eq!(found.0, created.parse::<Timestamp>().unwrap(), "{more}");
+    }
+}
+
+#[test]
+fn a_waiver_that_the_cluster_refuses_is_refused_here_with_the_same_sentence() {
+    let policy = manifest("{checks: [{name: hard, native: {}}]}");
+    let long = "n".repeat(63);
+    let with = |reason: &str, time: &str, scope: &str| format!("reason: {reason}, {time}, scope: {scope}");
+    let (good, time, findings) = (
+        "it is accepted",
+        "expiresAt: 2026-12-01T00:00:00Z",
+        "{findings: [{id: CVE-1}]}",
+    );
+    for (more, spec, says) in [
+        ("", with("short", time, findings), "say in at least 10 characters"),
+        (
+            "",
+            with(
+                good,
+                "expiresAt: 2026-12-01T00:00:00Z, notBefore: 2026-12-01T00:00:00Z",
+                findings,
+            ),
+            "never have an effect",
+        ),
+        ("", with(good, "expiresAt: soon", findings), "Waiver \"w\""),
+        ("", with(good, time, "{findings: []}"), "scope.findings is empty"),
+        (
+            "",
+            with(good, time, "{findings: [{id: '*'}]}"),
+            "alone would waive everything",
+        ),
+        (
+            "",
+            with(good, time, "{findings: [{id: 'a**'}]}"),
+            "a star stands at the end only",
+        ),
+        (
+            "",
+            with(good, time, "{findings: [{id: a}], images: {digests: [x]}}"),
+            "scope.images.digests",
+        ),
+        (
+            "",
+            with(good, time, "{findings: [{id: a}], image: x}"),
+            "spec.scope.image: unknown field",
+        ),
+        (long.as_str(), with(good, time, findings), "at most 63 characters"),
+    ] {
+        let error = parse(&format!("{policy}{}", waiver(more, &spec)))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(says), "{spec}: {error}");
+    }
+    let one = waiver("", &with(good, time, findings));
+    let twice = parse(&format!("{policy}{one}{one}")).unwrap_err().to_string();
+    assert!(twice.contains("twice"), "{twice}");
+}
+
+fn refusal(spec: &str) -> String {
+    parse(&manifest(spec)).unwrap_err().to_string()
+}
+
+#[test]
+fn a_policy_with_its_config_map_is_read_as_the_operator_would_keep_it() {
+    let policy = manifest("{checks: [{name: works, goss: {gossfileRef: {name: tests}}}, {name: hard, native: {}}]}");
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: tests}\ndata: {goss.yaml: 'file: {}'}\n";
+    let whole = parse(&format!("{policy}---\n{map}---\n")).unwrap();
+    assert_eq!(whole.snapshots[0].files["works"]["goss.yaml"], "file: {}");
+    assert!(whole.missing.is_empty());
+    let alone = parse(&policy).unwrap();
+    let missing = &alone.missing[&("p".to_owned(), "works".to_owned())];
+    assert!(missing.contains("\"tests\" with key \"goss.yaml\""), "{missing}");
+}
+
+#[test]
+fn what_the_cluster_refuses_is_refused_here_with_the_same_sentence() {
+    for (spec, says) in [
+        (
+            "{checks: []}",
+            "checks is empty: a policy without checks would let everything through",
+        ),
+        ("{checks: [{name: a}]}", "each check names exactly one of native, goss"),
+        (
+            "{checks: [{name: a, native: {}, goss: {gossfile: x}}]}",
+            "each check names exactly one of",
+        ),
+        ("{checks: [{name: a, goss: {}}]}", "goss names exactly one of gossfile"),
+        (
+            "{checks: [{name: a, goss: {gossfile: x, vars: y, varsRef: {name: z}}}]}",
+            "at most one of vars",
+        ),
+        (
+            "{checks: [{name: a, native: {}, timeout: 2h}]}",
+            "timeout is between 1s and 1h",
+        ),
+        (
+            "{checks: [{name: a, container: {image: x, command: [y]}}]}",
+            "must name a digest",
+        ),
+        (
+            "{checks: [{name: a, native: {suidAlowed: [/x]}}]}",
+            "spec.checks[0].native.suidAlowed: unknown field",
+        ),
+        (
+            "{checks: [{name: a, native: {}, allow: {severe: 1}}]}",
+            "spec.checks[0].allow.severe: unknown field",
+        ),
+        (
+            "{checks: [{name: a, native: {}, allow: {high: -1}}]}",
+            "expected at least 0, found -1",
+        ),
+        (
+            "{checks: [{name: a, native: {}, allow: {high: \"1\"}}]}",
+            "expected integer, found \"1\"",
+        ),
+        (
+            "{checks: [{name: A, native: {}}]}",
+            "spec.checks[0].name: expected text like",
+        ),
+        ("{checks: [{native: {}}]}", "spec.checks[0].name: required"),
+        (
+            "{checks: [{name: a, native: {}}, {name: a, native: {}}]}",
+            "another entry has the same name",
+        ),
+        ("{checks: [{name: a, native: }]}", "found null; leave the field out"),
+        (
+            "{checks: [{name: a, native: {}}], enforcement: Never}",
+            "expected one of \"Enforce\", \"Audit\"",
+        ),
+    ] {
+        assert!(refusal(spec).contains(says), "{spec}: {}", refusal(spec));
+    }
+}
+
+#[test]
+fn other_kinds_and_no_policy_at_all_are_refused_by_name() {
+    let other = parse("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n")
+        .unwrap_err()
+        .to_string();
+    assert!(other.contains("\"Secret\" of \"v1\""), "{other}");
+    assert!(parse("").unwrap_err().to_string().contains("found 0"));
+    assert!(matches!(parse("a: [").unwrap_err(), Error::Yaml(_)));
+    let twice = manifest("{checks: [{name: a, name: b, native: {}}]}");
+    assert!(matches!(parse(&twice).unwrap_err(), Error::Yaml(_)));
+}
+
+#[test]
+fn the_sample_has_one_check_of_each_kind_and_rules_that_can_be_read() {
+    let policies = parse(include_str!("../../../config/samples/validationpolicy.yaml")).unwrap();
+    let spec = &policies.snapshots[0].spec;
+    let kinds = |check: &crate::api::validation_policy::Check| {
+        [
+            check.native.is_some(),
+            check.goss.is_some(),
+            check.openscap.is_some(),
+            check.vulnerabilities.is_some(),
+            check.container.is_some(),
+        ]
+    };
+    for kind in 0..5 {
+        assert_eq!(spec.checks.iter().filter(|check| kinds(check)[kind]).count(), 1);
+    }
+    assert_eq!(spec.rules.len(), 2);
+    for rule in &spec.rules {
+        crate::domain::rules::Expression::parse(&rule.expression).unwrap();
+    }
+}
