@@ -88,6 +88,12 @@ pub fn read(paths: &[PathBuf]) -> Result<Policies, Error> {
     policies(&documents)
 }
 
+/// Reads one text, for tests of what uses policies.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn parse(text: &str) -> Result<Policies, Error> {
+    policies(&documents_of(text)?)
+}
+
 fn text(path: &Path) -> Result<String, Error> {
     let failed = |source| Error::File {
         path: path.to_owned(),
@@ -221,11 +227,6 @@ fn files_of(check: &Check, maps: &Maps) -> (BTreeMap<String, String>, Option<Str
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Reads one text, for tests of what uses policies.
-    pub fn parse(text: &str) -> Result<Policies, Error> {
-        policies(&documents_of(text)?)
-    }
 
     fn manifest(spec: &str) -> String {
         format!("apiVersion: repave.dev/v1alpha1\nkind: ValidationPolicy\nmetadata: {{name: p}}\nspec: {spec}\n")

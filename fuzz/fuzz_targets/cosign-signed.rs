@@ -1,0 +1,3 @@
+//! See `src/fuzz.rs` and `fuzz/README.md`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| repave::fuzz::run("cosign-signed", bytes));
