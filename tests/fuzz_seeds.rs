@@ -199,3 +199,40 @@ fn every_parser_has_a_fuzz_target_and_seeds_and_nothing_else_has() {
         );
     }
 }
+
+/// All sources below a folder, as one text.
+fn sources(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text.push_str(&sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+    text
+}
+
+#[test]
+fn every_test_that_the_table_of_failures_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = fs::read_to_string(root.join("docs/checks/failures.md")).unwrap();
+    let sources = sources(&root.join("src"));
+    let rows = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what goes wrong"));
+    let mut named = 0;
+    for row in rows {
+        let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let tests: Vec<&str> = last.split(", ").map(|test| test.trim_matches('`')).collect();
+        named += tests.len();
+        for test in tests {
+            let declared = format!("fn {test}(");
+            let at = sources.find(&declared);
+            let at = at.unwrap_or_else(|| panic!("the table names the test {test:?}, which is not in src: {row}"));
+            // Its attribute is on the line before, or before that in a property.
+            let before = &sources[sources[..at].rfind("\n\n").unwrap_or(0)..at];
+            assert!(before.contains("test]"), "{test:?} is no test");
+        }
+    }
+    assert!(named > 80, "only {named} tests are named: is the table still read?");
+}
