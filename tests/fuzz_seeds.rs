@@ -219,7 +219,9 @@ fn every_test_that_the_table_of_failures_names_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let table = fs::read_to_string(root.join("docs/checks/failures.md")).unwrap();
     let sources = sources(&root.join("src"));
-    let rows = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what goes wrong"));
+    let rows = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| what goes wrong"));
     let mut named = 0;
     for row in rows {
         let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();

@@ -72,7 +72,9 @@ fn of_container(container: ContainerStatus) -> Option<String> {
             ""
         };
         let code = ended.exit_code;
-        return Some(format!("container {name} ended with exit code {code} {reason}{remedy}{failed}"));
+        return Some(format!(
+            "container {name} ended with exit code {code} {reason}{remedy}{failed}"
+        ));
     }
     if let Some(waiting) = state.waiting.filter(|w| w.reason.as_deref() != Some("PodInitializing")) {
         let reason = waiting.reason.unwrap_or_default();
@@ -101,9 +103,7 @@ mod tests {
 
     /// The container `check` in this state.
     fn check(state: &Value) -> Pod {
-        let of = |name: &str, state: &Value| {
-            json!({"name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state})
-        };
+        let of = |name: &str, state: &Value| json!({"name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state});
         pod(&json!({"phase": "Failed",
             "initContainerStatuses": [of("pull", &json!({"terminated": {"exitCode": 0, "reason": "Completed"}}))],
             "containerStatuses": [of("check", state)]}))
@@ -127,7 +127,9 @@ mod tests {
 
     #[test]
     fn what_the_kubelet_quotes_is_bounded() {
-        let said = says(&check(&json!({"waiting": {"reason": "ErrImagePull", "message": "x".repeat(100_000)}})));
+        let said = says(&check(
+            &json!({"waiting": {"reason": "ErrImagePull", "message": "x".repeat(100_000)}}),
+        ));
         assert_eq!(said.len(), MAX_TEXT);
     }
 
@@ -170,12 +172,18 @@ mod tests {
         let status = lost.status.as_mut().unwrap();
         status.reason = Some("NodeLost".into());
         status.message = Some("Node n1 which was running pod p is unresponsive".into());
-        assert_eq!(says(&lost), "pod NodeLost: Node n1 which was running pod p is unresponsive");
+        assert_eq!(
+            says(&lost),
+            "pod NodeLost: Node n1 which was running pod p is unresponsive"
+        );
     }
 
     #[test]
     fn a_pod_that_is_gone_is_no_delivery() {
-        assert_eq!(ended(None, "check").unwrap_err(), "the Job has ended and its pod is gone");
+        assert_eq!(
+            ended(None, "check").unwrap_err(),
+            "the Job has ended and its pod is gone"
+        );
         assert_eq!(says(&pod(&json!({}))), "pod is unknown");
     }
 
@@ -207,7 +215,10 @@ mod tests {
         let read = |log: &[u8]| read_report("works", ToolName::Goss, &image, log, announced.clone());
         assert_eq!(read(log.as_bytes()).unwrap().report.evaluated, 1);
         let gone = read(b"").unwrap_err();
-        assert!(gone.starts_with("expected one report in the pod's log, found none"), "{gone}");
+        assert!(
+            gone.starts_with("expected one report in the pod's log, found none"),
+            "{gone}"
+        );
         let torn = read(&log.as_bytes()[..log.len() / 2]).unwrap_err();
         assert!(torn.contains("torn or malformed: it has no end line"), "{torn}");
         let rotated = read(&log.as_bytes()[log.len() / 2..]).unwrap_err();
