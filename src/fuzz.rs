@@ -450,11 +450,11 @@ fn cosign_bundle(bytes: &[u8]) {
 fn cosign_signed(bytes: &[u8]) {
     let Some(key) = key() else { return };
     let (payload, statement) = verify::is_about(&key, &image(), bytes);
-    // Whatever is taken for a signature of a digest has that digest in it.
-    let named = bytes.windows(64).any(|window| window == image().hex().as_bytes());
-    let escaped = bytes.contains(&b'\\');
-    assert!(!(payload || statement) || named || escaped);
-    assert!(!(payload && statement));
+    // Whatever is taken for a signature of a digest has that digest in it, unless its letters are escaped.
+    if payload || statement {
+        let (hex, text) = (image().hex().to_owned(), String::from_utf8_lossy(bytes));
+        assert!(text.contains(&hex) || text.contains('\\'), "{text}");
+    }
 }
 
 fn policy(bytes: &[u8]) {
