@@ -5,7 +5,7 @@ CLUSTER := e2e/cluster/cluster
 TARGET := x86_64-unknown-linux-gnu
 export RUST_BACKTRACE ?= 0
 
-.PHONY: bench help prepare build binaries tools images generate verify lint fmt test test-fast test-docs e2e demo demo-clean cluster cluster-down deny
+.PHONY: bench fuzz help prepare build binaries tools images generate verify lint fmt test test-fast test-docs e2e demo demo-clean cluster cluster-down deny
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -27,6 +27,17 @@ test: prepare lint verify test-fast e2e ## Every test; installs what it needs
 
 test-fast: ## What needs no cluster
 	@cargo test --workspace --lib --bins
+	@cargo test --package repave --features fuzzing --test fuzz_seeds
+
+# The first is one of `ls fuzz/fuzz_targets`; what is found is kept in fuzz/artifacts.
+fuzz: TARGET = goss
+fuzz: SECONDS = 60
+fuzz: ## Search for bad input with coverage: make fuzz TARGET=goss SECONDS=60 (needs nightly Rust, cargo-fuzz, clang)
+	@cargo +nightly --version >/dev/null 2>&1 || { echo "make fuzz needs nightly Rust: rustup toolchain install nightly"; exit 1; }
+	@cargo +nightly fuzz --version >/dev/null 2>&1 || { echo "make fuzz needs cargo-fuzz: cargo install --locked cargo-fuzz"; exit 1; }
+	@test -f "fuzz/fuzz_targets/$(TARGET).rs" || { echo "expected TARGET to be one of: $$(ls fuzz/seeds | tr '\n' ' ')"; exit 1; }
+	@mkdir -p "fuzz/corpus/$(TARGET)"
+	@cargo +nightly fuzz run "$(TARGET)" "fuzz/corpus/$(TARGET)" "fuzz/seeds/$(TARGET)" -- -max_total_time="$(SECONDS)" -rss_limit_mb=1024 -timeout=10
 
 e2e: binaries cluster images ## The tests on a real cluster
 	@e2e/tools/build cosign

@@ -24,6 +24,9 @@ pub mod cli;
 pub mod controllers;
 pub mod domain;
 pub mod evidence;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod registry;
 pub mod report;
 pub mod runner;

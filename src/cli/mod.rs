@@ -8,7 +8,7 @@ mod exceptions;
 mod judge;
 mod open;
 pub mod policy_check;
-mod policy_file;
+pub(crate) mod policy_file;
 mod policy_schema;
 mod render;
 pub mod report;

@@ -106,6 +106,12 @@ pub fn read(paths: &[PathBuf], now: Timestamp) -> Result<Policies, Error> {
     policies(&documents, now)
 }
 
+/// Reads one text as of the same moment always.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn parse(text: &str) -> Result<Policies, Error> {
+    policies(&documents_of(text)?, Timestamp::UNIX_EPOCH)
+}
+
 fn text(path: &Path) -> Result<String, Error> {
     let failed = |source| Error::File {
         path: path.to_owned(),

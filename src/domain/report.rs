@@ -253,7 +253,7 @@ impl Report {
         }
     }
 
-    /// Sorts, bounds and cleans the findings. The runner calls it last; it never hides that it cut something.
+    /// Sorts, bounds and cleans the findings and every other text. The runner calls it last; it never hides that it cut something.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         self.findings.sort_by(|a, b| {
@@ -266,6 +266,13 @@ impl Report {
             self.truncated = true;
         }
         self.summary = self.summary.as_deref().map(bounded);
+        self.tool.version = bounded(&self.tool.version);
+        self.tool.content = self.tool.content.as_deref().map(bounded);
+        self.tool.database = self.tool.database.as_deref().map(bounded);
+        match &mut self.outcome {
+            Outcome::Completed => {}
+            Outcome::Error { message } | Outcome::Unsupported { message } => *message = bounded(message),
+        }
         for finding in &mut self.findings {
             finding.id = bounded(&finding.id);
             finding.title = bounded(&finding.title);
@@ -356,6 +363,34 @@ pub fn bounded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_received_report_reaches_no_terminal_raw_in_any_of_its_texts() {
+        let escape = format!("\u{1b}[2J{}", "x".repeat(2 * MAX_TEXT));
+        let tool = Tool {
+            name: ToolName::Native,
+            version: escape.clone(),
+            content: Some(escape.clone()),
+            database_built: None,
+            database: Some(escape.clone()),
+        };
+        let image = Digest::of(b"image");
+        let mut report = Report::error("hard", &image, tool, "");
+        report.outcome = Outcome::Unsupported { message: escape };
+        let report = report.validate("hard", &image, ToolName::Native).unwrap();
+        let Outcome::Unsupported { message } = report.outcome else {
+            panic!("{:?}", report.outcome)
+        };
+        let texts = [
+            message,
+            report.tool.version,
+            report.tool.content.unwrap(),
+            report.tool.database.unwrap(),
+        ];
+        for text in texts {
+            assert!(text.starts_with("\u{fffd}[2J") && text.len() <= MAX_TEXT, "{text}");
+        }
+    }
 
     fn tool() -> Tool {
         Tool {

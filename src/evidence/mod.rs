@@ -11,7 +11,7 @@
 
 pub mod cosign;
 pub mod signing;
-mod verify;
+pub(crate) mod verify;
 pub mod vsa;
 
 #[cfg(test)]

@@ -286,6 +286,27 @@ impl Search<'_> {
     }
 }
 
+/// What was signed, read without its signature, for fuzzing: whether a payload and a statement are about the digest.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn is_about(key: &PublicKey, digest: &Digest, signed: &[u8]) -> (bool, bool) {
+    let mut search = Search {
+        digest,
+        key,
+        found: 0,
+        other: None,
+    };
+    let about = (
+        search.is_payload_about_digest(signed),
+        search.is_statement_about_digest(signed),
+    );
+    assert!(
+        search
+            .other
+            .is_none_or(|other| other.len() <= crate::domain::report::MAX_TEXT)
+    );
+    about
+}
+
 fn is_bundle(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.dev.sigstore.bundle")
 }

@@ -173,7 +173,7 @@ fn causes(error: &reqwest::Error) -> String {
 }
 
 /// Seconds or an HTTP date; at most one hour.
-fn retry_after(text: &str) -> Option<Duration> {
+pub(crate) fn retry_after(text: &str) -> Option<Duration> {
     let seconds = text.trim().parse::<u64>().ok().map(Duration::from_secs);
     let wait = seconds.or_else(|| {
         let until = jiff::fmt::rfc2822::DateTimeParser::new()
@@ -184,7 +184,8 @@ fn retry_after(text: &str) -> Option<Duration> {
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
-fn error_code(body: &[u8]) -> String {
+/// The error code of the specification in a body; empty where there is none.
+pub(crate) fn error_code(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Errors {
         errors: Vec<OneError>,

@@ -159,7 +159,12 @@ fn no_such_platform(image: &ImageRef, wanted: &Platform, found: &str) -> Error {
     }
 }
 
-fn resolve(host: &str, manifest: &Manifest, image: &ImageManifest, config: &[u8]) -> Result<ResolvedImage, Error> {
+pub(crate) fn resolve(
+    host: &str,
+    manifest: &Manifest,
+    image: &ImageManifest,
+    config: &[u8],
+) -> Result<ResolvedImage, Error> {
     let parsed: ImageConfig = serde_json::from_slice(config).map_err(|e| {
         Error::malformed(
             host,

@@ -18,7 +18,7 @@
 //! Must not trust a registry: every body is bounded, every digest recomputed, every target checked.
 
 pub mod address;
-mod answer;
+pub(crate) mod answer;
 pub mod auth;
 pub mod blob;
 pub mod client;
@@ -35,7 +35,7 @@ mod tags;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-mod token;
+pub(crate) mod token;
 
 pub use auth::{Auth, Credentials, InvalidCredentials};
 pub use blob::{BlobMove, BlobStream};

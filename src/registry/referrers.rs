@@ -351,7 +351,7 @@ impl Client {
     }
 }
 
-fn parse_index(host: &str, bytes: &[u8]) -> Result<ImageIndex, Error> {
+pub(crate) fn parse_index(host: &str, bytes: &[u8]) -> Result<ImageIndex, Error> {
     serde_json::from_slice(bytes)
         .map_err(|e| Error::malformed(host, "the list of referrers", "an OCI index", &e.to_string()))
 }

@@ -123,7 +123,7 @@ fn parameters(text: &str) -> HashMap<String, String> {
 }
 
 #[derive(Deserialize)]
-struct TokenAnswer {
+pub(crate) struct TokenAnswer {
     #[serde(default)]
     token: String,
     #[serde(default)]

@@ -231,6 +231,23 @@ impl<R: Read> LayerTar for TarStream<R> {
 
 type Visit<'a> = dyn FnMut(&Header, (u16, u32), &mut dyn LayerTar) -> Result<(), LayerFault> + 'a;
 
+/// A layer without digests, for fuzzing: the tree and how many bytes were unpacked.
+#[cfg(feature = "fuzzing")]
+pub(super) fn of_bytes(stored: &[u8], limits: &Limits) -> Result<(Tree, u64), LayerFault> {
+    let (mut tree, mut budget) = (Tree::new(limits), Budget::new(limits));
+    let (mut seen, mut kept, mut count) = (Seen::default(), 0, 0_u64);
+    let size = stored.len() as u64;
+    let unpacked = Metered::new(Decoder::new(stored)?, &mut budget, size, limits);
+    entries(unpacked, 0, limits, &mut |header, origin, tar| {
+        count += 1;
+        if count > limits.entries {
+            return Err(LayerFault::limit("entries of the image", limits.entries));
+        }
+        apply(&mut tree, &mut seen, header, origin, tar, &mut kept, limits)
+    })?;
+    Ok((tree, budget.spent()))
+}
+
 /// Reads one layer to its end and verifies both its digests.
 fn stream(
     image: &Image,

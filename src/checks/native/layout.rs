@@ -243,6 +243,23 @@ fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8], known: &[&str]) -> Resul
     serde_json::from_slice(bytes).map_err(broken)
 }
 
+/// Each document of an image by itself, for fuzzing.
+#[cfg(feature = "fuzzing")]
+pub(super) fn documents(bytes: &[u8], limits: &Limits) {
+    let index = parse::<Index>("index.json", bytes, &["manifests"]);
+    let manifest = parse::<Manifest>("the manifest", bytes, &["config", "layers"]);
+    let config = parse::<ImageConfig>("the configuration", bytes, &["rootfs", "config", "history"]);
+    if let (Ok(manifest), Ok(config)) = (manifest, &config)
+        && let Ok(layers) = pair_layers(manifest.layers, config, limits)
+    {
+        assert!(layers.len() as u64 <= limits.layers);
+    }
+    assert!(
+        index.is_err() || config.is_err(),
+        "one document is both an index and a configuration"
+    );
+}
+
 fn refuse_twins(what: &str, value: &serde_json::Value, known: &[&str]) -> Result<(), NativeError> {
     let keys = value.as_object().into_iter().flat_map(|object| object.keys());
     for key in keys {

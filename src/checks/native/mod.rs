@@ -15,6 +15,8 @@ mod content;
 mod environment;
 mod error;
 mod files;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod glob;
 mod hidden;
 mod history;

@@ -3,7 +3,7 @@
 //! The checks run through the same code as in their Jobs, and the same gate judges them. What needs a cluster is named
 //! and is not a pass. Exit codes: see [`Ended`]. With `--autoadd` nothing is judged: it prints a gossfile.
 
-mod archive;
+pub(crate) mod archive;
 mod image;
 mod output;
 mod run;

@@ -16,8 +16,8 @@ pub use status::STILL_PASSES;
 mod tests;
 mod validate;
 
-pub(crate) use exceptions::{accepted, judged_at, shown};
 pub(crate) use decision::{broken_rules, summary};
+pub(crate) use exceptions::{accepted, judged_at, shown};
 pub(crate) use jobs::layout_options;
 pub use validate::{Error as PolicyError, PlannedCheck, PlannedRule, checks_of, rules_of};
 

@@ -4,6 +4,7 @@
 
 pub mod again;
 mod known;
+mod pod;
 pub mod released;
 pub mod self_tests;
 
@@ -441,7 +442,7 @@ async fn follow<T>(
     let pod = pod_of(ctx, wish, &super::jobs::attempt_name(name, attempt)).await?;
     if !slots::is_finished(&job) {
         return Ok(JobState::Running(
-            pod.as_ref().map_or_else(|| "waiting for its pod".into(), describe_pod),
+            pod.as_ref().map_or_else(|| "waiting for its pod".into(), pod::describe),
         ));
     }
     match delivered(ctx, wish, pod.as_ref(), container, read).await? {
@@ -478,26 +479,15 @@ async fn delivered<T>(
     container: &str,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<Result<T, String>, Error> {
-    let Some(pod) = pod else {
-        return Ok(Err("the Job has ended and its pod is gone".into()));
-    };
-    let Some(message) = termination_message(pod, container) else {
-        return Ok(Err(describe_pod(pod)));
-    };
-    let termination = match Termination::decode(&message) {
+    let termination = match pod::ended(pod, container) {
         Ok(termination) => termination,
-        Err(error) => return Ok(Err(format!("{error}; {}", describe_pod(pod)))),
+        Err(message) => return Ok(Err(message)),
     };
-    if let Termination::Failed(failed) = &termination {
-        return Ok(Err(format!(
-            "{}: {} {}",
-            failed.step,
-            failed.message,
-            failed.log.join(" | ")
-        )));
-    }
     let log = match &termination {
-        Termination::Reported(_) => log_of(ctx, wish, pod, container).await?,
+        Termination::Reported(_) => match pod {
+            Some(pod) => log_of(ctx, wish, pod, container).await?,
+            None => Vec::new(),
+        },
         Termination::Pulled { .. }
         | Termination::Pushed { .. }
         | Termination::Built { .. }
@@ -522,58 +512,5 @@ async fn log_of(ctx: &Context, wish: &Wish, pod: &Pod, container: &str) -> Resul
         // A log that was collected with its pod reads as empty: the report is then torn, never passed.
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
         Err(error) => Err(error.into()),
-    }
-}
-
-fn termination_message(pod: &Pod, container: &str) -> Option<String> {
-    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let status = statuses.iter().find(|status| status.name == container)?;
-    status
-        .state
-        .as_ref()?
-        .terminated
-        .as_ref()?
-        .message
-        .clone()
-        .filter(|message| !message.is_empty())
-}
-
-/// What a pod does or what became of it, in one line: the first container that is not fine speaks.
-fn describe_pod(pod: &Pod) -> String {
-    let status = pod.status.clone().unwrap_or_default();
-    let containers = status
-        .init_container_statuses
-        .into_iter()
-        .flatten()
-        .chain(status.container_statuses.into_iter().flatten());
-    for container in containers {
-        let name = &container.name;
-        let state = container.state.unwrap_or_default();
-        if let Some(ended) = state.terminated.filter(|ended| ended.exit_code != 0) {
-            let message = ended.message.and_then(|text| Termination::decode(&text).ok());
-            let failed = match message {
-                Some(Termination::Failed(failed)) => format!(": {} {}", failed.message, failed.log.join(" | ")),
-                _ => String::new(),
-            };
-            let reason = ended.reason.unwrap_or_default();
-            return format!(
-                "container {name} ended with exit code {} {reason}{failed}",
-                ended.exit_code
-            );
-        }
-        if let Some(waiting) = state.waiting.filter(|w| w.reason.as_deref() != Some("PodInitializing")) {
-            let reason = waiting.reason.unwrap_or_default();
-            return format!(
-                "container {name} waits: {reason} {}",
-                waiting.message.unwrap_or_default()
-            );
-        }
-        if state.running.is_some() {
-            return format!("container {name} runs");
-        }
-    }
-    match (status.reason, status.message) {
-        (Some(reason), Some(message)) => format!("pod {reason}: {message}"),
-        _ => format!("pod is {}", status.phase.unwrap_or_else(|| "unknown".into())),
     }
 }

@@ -58,7 +58,7 @@ pub fn summarize(
 ) -> (ImageCandidateStatus, Vec<Notice>) {
     let mut draft = Draft::new(candidate, wish, now);
     match &observed.stage {
-        Stage::Finished => {}
+        Stage::Finished => draft.superseded(),
         Stage::Released => draft.up_to_date(),
         Stage::Again {
             image,

@@ -6,7 +6,7 @@ pub(super) mod database;
 
 mod bdb;
 mod ndb;
-mod rpm_header;
+pub(super) mod rpm_header;
 mod sqlite;
 
 use super::error::LayerFault;

@@ -12,7 +12,7 @@ const NAME: (u32, u32) = (1000, 6);
 const MAX_ENTRIES: u32 = 0xffff;
 
 /// The package's name.
-pub(super) fn name(header: &[u8]) -> Result<Vec<u8>, LayerFault> {
+pub(in super::super) fn name(header: &[u8]) -> Result<Vec<u8>, LayerFault> {
     read(header)
         .ok_or_else(|| LayerFault::Malformed("expected an RPM header with a name in the package database".into()))
 }

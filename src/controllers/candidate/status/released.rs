@@ -72,6 +72,12 @@ impl Draft<'_> {
         }
     }
 
+    /// It is not, or no longer, what is released: nothing is said any more about tools and databases of today.
+    pub(super) fn superseded(&mut self) {
+        self.trusted(&[]);
+        self.conditions.clear(STILL_PASSES);
+    }
+
     fn note_again(&mut self, check: &PlannedCheck, report: &Report, stored: &Digest, judging: &Judging, key: &Digest) {
         let judgement = exceptions::judge(check, report, &judging.waivers, self.now);
         let fixable = report.findings.iter().filter(|finding| finding.fixed_version.is_some());
