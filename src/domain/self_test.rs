@@ -75,7 +75,7 @@ pub fn judge(report: &Report) -> Result<(), String> {
     };
     let missed: Vec<&str> = expected(tool)
         .iter()
-        .filter(|group| !group.iter().any(|id| found(id)))
+        .filter(|group| !group.iter().any(found))
         .filter_map(|group| group.first().copied())
         .collect();
     if missed.is_empty() {

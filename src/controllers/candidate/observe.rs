@@ -154,9 +154,8 @@ impl Classified for Error {
     fn reason(&self) -> &'static str {
         match self {
             Self::Input(error) => error.reason(),
-            Self::Registry(error) => error.reason(),
+            Self::Registry(error) | Self::Database(databases::Error::Registry(error)) => error.reason(),
             Self::Signature(error) => error.reason(),
-            Self::Database(databases::Error::Registry(error)) => error.reason(),
             Self::Database(databases::Error::Missing(_)) => "DatabaseMissing",
             Self::Api(_) => "ApiError",
         }

@@ -65,7 +65,7 @@ fn next_stage(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, sett
     match &observed.stage {
         Stage::Pull => vec![Action::CopyToStaging],
         // What was verified or judged anew is only said in the status; nothing is done.
-        Stage::Finished | Stage::Verify(_) | Stage::Judge(_) => Vec::new(),
+        Stage::Finished | Stage::Released | Stage::Verify(_) | Stage::Judge(_) => Vec::new(),
         Stage::Build(_) if !wish.violations.is_empty() => Vec::new(),
         Stage::Build(state) => next_attempt(state)
             .map(|attempt| {
@@ -77,7 +77,6 @@ fn next_stage(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, sett
             })
             .into_iter()
             .collect(),
-        Stage::Released => Vec::new(),
         Stage::Again {
             image,
             self_tests,

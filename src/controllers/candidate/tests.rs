@@ -393,7 +393,7 @@ fn the_page_is_due_when_all_checks_are_judged_and_only_until_it_is_there() {
     let page = Action::PublishPage { image: image.clone() };
     let mut rejected = all_reported("cves");
     rejected.built_digest = Some(image.clone());
-    assert_eq!(planned_for(rejected.clone(), Stage::Finished), [page.clone()]);
+    assert_eq!(planned_for(rejected.clone(), Stage::Finished), vec![page.clone()]);
     let mut passed = all_reported("");
     passed.built_digest = Some(image.clone());
     let promote = Action::Promote { image: image.clone() };
