@@ -7,7 +7,7 @@
 use super::{
     Invocation, Parsed, ReadError,
     sbom::Inventory,
-    scanner::{self, Files, MAX_OUTPUT, Worst, call, joined},
+    scanner::{self, Files, Gathered, MAX_OUTPUT, Worst, call, joined},
 };
 use crate::domain::{
     digest::Digest,
@@ -15,7 +15,7 @@ use crate::domain::{
     report::{Finding, MAX_ALIASES, Severity},
 };
 use serde::Deserialize;
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, io::Read, path::Path};
 
 const TOOL: &str = "Grype";
 
@@ -55,7 +55,8 @@ pub(super) fn scan(files: &Files<'_>) -> Invocation {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
-    matches: Vec<Match>,
+    #[serde(deserialize_with = "scanner::gathered")]
+    matches: Matches,
     #[serde(default)]
     ignored_matches: Vec<serde::de::IgnoredAny>,
     #[serde(default)]
@@ -64,6 +65,26 @@ struct Document {
     #[serde(default)]
     distro: Distro,
     descriptor: Descriptor,
+}
+
+/// What is kept of the matches.
+#[derive(Default)]
+struct Matches {
+    worst: Worst,
+    /// Name, version and type.
+    vulnerable: BTreeSet<(String, String, String)>,
+}
+
+impl Gathered for Matches {
+    type Item = Match;
+
+    fn take(&mut self, found: Match) {
+        self.worst.add(finding(&found));
+        let Package {
+            name, version, kind, ..
+        } = found.artifact;
+        self.vulnerable.insert((name, version, kind));
+    }
 }
 
 #[derive(Deserialize)]
@@ -177,8 +198,8 @@ fn untrusted(why: String) -> ReadError {
 }
 
 /// Reads the result of one scan of `inventory`, which must be that of `image`.
-pub(super) fn read(json: &[u8], inventory: &Inventory, image: &Digest) -> Result<Parsed, ReadError> {
-    let document: Document = scanner::parse(json, MAX_OUTPUT, TOOL, "JSON report")?;
+pub(super) fn read(json: impl Read, inventory: &Inventory, image: &Digest) -> Result<Parsed, ReadError> {
+    let document: Document = scanner::parse_stream(json, MAX_OUTPUT, TOOL, "JSON report")?;
     trusted(&document, image)?;
     let Distro { name, version } = &document.distro;
     if name.is_empty() {
@@ -199,8 +220,9 @@ pub(super) fn read(json: &[u8], inventory: &Inventory, image: &Digest) -> Result
         ..Parsed::default()
     };
     alerts(&document, &mut parsed);
-    let vulnerable = findings(&document.matches, &mut parsed);
-    parsed.passed = inventory.packages().saturating_sub(vulnerable);
+    let Matches { worst, vulnerable } = document.matches;
+    parsed.findings.extend(worst.into_findings());
+    parsed.passed = inventory.packages().saturating_sub(vulnerable.len() as u64);
     Ok(parsed)
 }
 
@@ -246,18 +268,6 @@ fn alerts(document: &Document, parsed: &mut Parsed) {
     parsed
         .findings
         .extend(outlived.map(|message| scanner::end_of_life(name, version, &format!(": {message}"))));
-}
-
-/// One finding per vulnerability and package, the worst severity of its matches; how many packages have one.
-fn findings(matches: &[Match], parsed: &mut Parsed) -> u64 {
-    let mut worst = Worst::default();
-    let mut vulnerable = BTreeSet::new();
-    for found in matches {
-        vulnerable.insert((&found.artifact.name, &found.artifact.version, &found.artifact.kind));
-        worst.add(finding(found));
-    }
-    parsed.findings.extend(worst.into_findings());
-    vulnerable.len() as u64
 }
 
 fn finding(found: &Match) -> Finding {

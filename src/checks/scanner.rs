@@ -10,11 +10,40 @@ use crate::domain::{
     digest::Digest,
     report::{EPSS_CERTAIN, Finding, Severity, ToolName},
 };
-use serde::{Deserialize, de::DeserializeOwned};
-use std::{collections::BTreeMap, ffi::OsString, path::Path};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, SeqAccess, Visitor},
+};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt,
+    io::{BufReader, Read},
+    marker::PhantomData,
+    path::Path,
+};
 
 /// Most of a scanner's result that is read.
 pub const MAX_OUTPUT: u64 = 64 * 1024 * 1024;
+
+/// The same from a stream, of which no more is in memory than the parser keeps.
+pub(super) fn parse_stream<T: DeserializeOwned>(
+    json: impl Read,
+    limit: u64,
+    tool: &'static str,
+    what: &'static str,
+) -> Result<T, ReadError> {
+    // One byte more than is allowed: reaching it is what tells "too large" from "just fits".
+    let mut limited = BufReader::with_capacity(64 * 1024, json.take(limit + 1));
+    let parsed = serde_json::from_reader(&mut limited);
+    if limited.get_ref().limit() == 0 {
+        return Err(ReadError::TooLarge { tool, what, limit });
+    }
+    parsed.map_err(|error| ReadError::Malformed {
+        tool,
+        why: format!("expected its {what}, found: {error}"),
+    })
+}
 
 /// The finding of an operating system that gets no security updates any more.
 pub const END_OF_LIFE: &str = "os.end-of-life";
@@ -120,10 +149,11 @@ impl Scanner {
         }
     }
 
-    /// Reads the result. `database` is the content of [`Scanner::database_file`] where that is a text (Trivy).
+    /// Reads the result while it comes, keeping the findings only. `database` is the content of
+    /// [`Scanner::database_file`] where that is a text (Trivy).
     pub fn read(
         self,
-        json: &[u8],
+        json: impl Read,
         inventory: &Inventory,
         image: &Digest,
         database: &[u8],
@@ -197,6 +227,37 @@ pub(super) fn hundredths(probability: f64) -> Option<u16> {
     (0.0..=f64::from(EPSS_CERTAIN))
         .contains(&scaled)
         .then_some(scaled as u16)
+}
+
+/// A list of which each item is taken in while it is read: a scan's result repeats everything for every match, and as
+/// a whole it takes many times what is kept of it.
+pub(super) trait Gathered: Default {
+    /// One item as it is written.
+    type Item: DeserializeOwned;
+    /// Keeps of it what is needed.
+    fn take(&mut self, item: Self::Item);
+}
+
+/// Reads a list into a [`Gathered`]; for `#[serde(deserialize_with)]`.
+pub(super) fn gathered<'de, G: Gathered, D: Deserializer<'de>>(deserializer: D) -> Result<G, D::Error> {
+    struct Items<G>(PhantomData<G>);
+
+    impl<'de, G: Gathered> Visitor<'de> for Items<G> {
+        type Value = G;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<G, A::Error> {
+            let mut gathered = G::default();
+            while let Some(item) = list.next_element()? {
+                gathered.take(item);
+            }
+            Ok(gathered)
+        }
+    }
+    deserializer.deserialize_seq(Items(PhantomData))
 }
 
 /// One finding per vulnerability and package: the worst of its matches, with what any of them knows.

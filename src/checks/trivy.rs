@@ -7,7 +7,7 @@
 use super::{
     Invocation, Parsed, ReadError,
     sbom::Inventory,
-    scanner::{self, Files, MAX_OUTPUT, Worst, call},
+    scanner::{self, Files, Gathered, MAX_OUTPUT, Worst, call},
 };
 use crate::domain::{
     digest::Digest,
@@ -15,7 +15,7 @@ use crate::domain::{
     report::{Finding, MAX_ALIASES, Severity},
 };
 use serde::Deserialize;
-use std::{collections::BTreeSet, ffi::OsString, path::Path};
+use std::{collections::BTreeSet, ffi::OsString, io::Read, path::Path};
 
 const TOOL: &str = "Trivy";
 
@@ -113,10 +113,27 @@ struct Os {
 struct Scanned {
     #[serde(default)]
     packages: Vec<serde::de::IgnoredAny>,
-    #[serde(default)]
-    vulnerabilities: Vec<Vulnerability>,
+    #[serde(default, deserialize_with = "scanner::gathered")]
+    vulnerabilities: Vulnerabilities,
     #[serde(default)]
     experimental_modified_findings: Vec<serde::de::IgnoredAny>,
+}
+
+/// What is kept of the vulnerabilities.
+#[derive(Default)]
+struct Vulnerabilities {
+    worst: Worst,
+    /// Name and version.
+    vulnerable: BTreeSet<(String, String)>,
+}
+
+impl Gathered for Vulnerabilities {
+    type Item = Vulnerability;
+
+    fn take(&mut self, found: Vulnerability) {
+        self.worst.add(finding(&found));
+        self.vulnerable.insert((found.pkg_name, found.installed_version));
+    }
 }
 
 #[derive(Deserialize)]
@@ -174,11 +191,11 @@ fn honest(version: &str) -> Result<(), ReadError> {
 }
 
 /// Reads the result of one scan of `inventory` with the database that this metadata describes.
-pub(super) fn read(json: &[u8], inventory: &Inventory, database: &[u8]) -> Result<Parsed, ReadError> {
+pub(super) fn read(json: impl Read, inventory: &Inventory, database: &[u8]) -> Result<Parsed, ReadError> {
     for (_, version) in inventory.tools.iter().filter(|(name, _)| name == "trivy") {
         honest(version)?;
     }
-    let document: Document = scanner::parse(json, MAX_OUTPUT, TOOL, "JSON report")?;
+    let document: Document = scanner::parse_stream(json, MAX_OUTPUT, TOOL, "JSON report")?;
     honest(&document.trivy.version)?;
     if document.schema_version != SCHEMA {
         return Err(untrusted(format!(
@@ -226,12 +243,14 @@ fn parsed(document: Document, database: &Database) -> Result<Parsed, ReadError> 
     }
     let (mut worst, mut vulnerable) = (Worst::default(), BTreeSet::new());
     let mut suppressed = 0;
-    for one in &document.results {
+    for one in document.results {
         suppressed += one.experimental_modified_findings.len();
-        for found in &one.vulnerabilities {
-            vulnerable.insert((&found.pkg_name, &found.installed_version));
-            worst.add(finding(found));
-        }
+        vulnerable.extend(one.vulnerabilities.vulnerable);
+        // Several results may name the same package.
+        one.vulnerabilities
+            .worst
+            .into_findings()
+            .for_each(|found| worst.add(found));
     }
     if suppressed > 0 {
         parsed.problems.push(format!(

@@ -4,14 +4,14 @@
 //! another image than the one it was asked about.
 
 use super::{
-    check::{Common, Examined, Known, Scratch, read_file},
+    check::{Common, Examined, Known, Scratch, open, read_file},
     frame::Attached,
 };
 use crate::{
     checks::{
         Parsed, ReadError,
         sbom::{self, Inventory, MAX_SBOM, MEDIA_TYPE, NAME},
-        scanner::{Files, MAX_OUTPUT, Options, Scanner},
+        scanner::{Files, Options, Scanner},
     },
     domain::digest::Digest,
 };
@@ -96,8 +96,8 @@ async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
             "database's metadata",
         )?,
     };
-    let json = read_file(&json, MAX_OUTPUT, tool, "JSON report")?;
-    let mut parsed = args.scanner.read(&json, &inventory, &args.common.image, &metadata)?;
+    let json = open(&json).map_err(|error| crashed(tool, format!("its JSON report cannot be read: {error}")))?;
+    let mut parsed = args.scanner.read(json, &inventory, &args.common.image, &metadata)?;
     parsed.database = args.database_id.as_ref().map(Digest::to_string);
     Ok(parsed)
 }

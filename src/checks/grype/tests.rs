@@ -59,7 +59,7 @@ fn exploited_ignored_and_outlived_are_told_apart() {
     let mut document: Value = serde_json::from_slice(SHAPE).unwrap();
     document["source"]["target"]["manifestDigest"] = json!(IMAGE);
     let json = serde_json::to_vec(&document).unwrap();
-    let parsed = read(&json, &inventory(3), &image()).unwrap();
+    let parsed = read(json.as_slice(), &inventory(3), &image()).unwrap();
     assert_eq!((parsed.evaluated, parsed.passed, parsed.not_applicable), (3, 2, 1));
     let ids: Vec<&str> = parsed.findings.iter().map(|finding| finding.id.as_str()).collect();
     assert_eq!(ids, ["os.end-of-life", "CVE-2099-0001"]);
@@ -133,7 +133,7 @@ fn packages_that_were_not_judged_are_a_problem() {
     let alerts =
         json!([{"package": {"name": "a", "version": "1"}, "alerts": [{"type": "distro-unknown", "message": "m"}]}]);
     let json = changed(|document| document["alertsByPackage"] = alerts);
-    let parsed = read(&json, &inventory(2), &image()).unwrap();
+    let parsed = read(json.as_slice(), &inventory(2), &image()).unwrap();
     assert!(parsed.problems[0].contains("a 1 was not judged (distro-unknown)"));
 }
 
@@ -142,7 +142,7 @@ fn what_will_not_be_fixed_says_so_and_has_no_fixed_version() {
     let json = changed(|document| {
         document["matches"][0]["vulnerability"]["fix"] = json!({"versions": ["1"], "state": "wont-fix"});
     });
-    let parsed = read(&json, &inventory(2), &image()).unwrap();
+    let parsed = read(json.as_slice(), &inventory(2), &image()).unwrap();
     assert_eq!(parsed.findings[0].fixed_version, None);
     assert!(parsed.findings[0].title.ends_with("the distribution will not fix it"));
 }
@@ -154,7 +154,7 @@ fn the_worst_of_several_matches_counts_once() {
         again["vulnerability"]["severity"] = json!("Critical");
         document["matches"].as_array_mut().unwrap().push(again);
     });
-    let parsed = read(&json, &inventory(2), &image()).unwrap();
+    let parsed = read(json.as_slice(), &inventory(2), &image()).unwrap();
     assert_eq!(parsed.findings.len(), 1);
     assert_eq!(parsed.findings[0].severity, Severity::Critical);
 }
@@ -180,6 +180,35 @@ fn torn_deep_huge_and_foreign_documents_are_not_read() {
     assert!(refused(&changed(|document| document["descriptor"]["name"] = json!("x"))).contains("document of grype"));
 }
 
+/// Gives its bytes one at a time, then fails as a broken disk does.
+struct Broken<'a>(&'a [u8]);
+
+impl Read for Broken<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.0.is_empty() {
+            return Err(std::io::Error::other("broken disk"));
+        }
+        self.0.read(&mut buffer[..1])
+    }
+}
+
+#[test]
+fn a_stream_gives_the_same_as_the_whole_and_an_error_of_the_disk_is_one() {
+    let json = changed(|document| {
+        let one = document["matches"][0].clone();
+        let others = (0..500).map(|n| {
+            let mut other = one.clone();
+            other["artifact"]["name"] = json!(format!("p{}", n / 2));
+            other
+        });
+        document["matches"].as_array_mut().unwrap().extend(others);
+    });
+    let parsed = read(json.as_slice().chain(std::io::empty()), &inventory(300), &image()).unwrap();
+    assert_eq!((parsed.findings.len(), parsed.passed), (251, 49));
+    let torn = read(Broken(&json[..json.len() - 1]), &inventory(300), &image()).unwrap_err();
+    assert!(torn.to_string().contains("broken disk"), "{torn}");
+}
+
 #[test]
 fn syft_and_grype_are_called_offline() {
     let path = Path::new;
@@ -203,6 +232,6 @@ fn syft_and_grype_are_called_offline() {
 proptest! {
     #[test]
     fn reading_never_panics(json in proptest::collection::vec(any::<u8>(), 0..500)) {
-        prop_assert!(read(&json, &inventory(1), &image()).is_err());
+        prop_assert!(read(json.as_slice(), &inventory(1), &image()).is_err());
     }
 }

@@ -127,7 +127,7 @@ fn a_missing_operating_system_and_no_packages_are_not_no_vulnerabilities() {
         took: Duration::ZERO,
         candidate_executed: false,
     };
-    let report = assemble(run, read(&none, &inventory(), DATABASE));
+    let report = assemble(run, read(none.as_slice(), &inventory(), DATABASE));
     assert!(matches!(report.outcome, Outcome::Error { message } if message.contains("nothing was evaluated")));
 }
 
@@ -148,7 +148,7 @@ fn another_schema_image_or_a_malicious_release_is_refused() {
     for version in ["0.69.3", "0.69.40", "0.70.0"] {
         assert!(
             read(
-                &changed(|report| report["Trivy"]["Version"] = json!(version)),
+                changed(|report| report["Trivy"]["Version"] = json!(version)).as_slice(),
                 &inventory(),
                 DATABASE
             )
@@ -160,14 +160,16 @@ fn another_schema_image_or_a_malicious_release_is_refused() {
 #[test]
 fn an_outlived_release_is_a_finding_and_a_suppression_a_problem() {
     let outlived = changed(|report| report["Metadata"]["OS"]["EOSL"] = json!(true));
-    let parsed = read(&outlived, &inventory(), DATABASE).unwrap();
+    let parsed = read(outlived.as_slice(), &inventory(), DATABASE).unwrap();
     assert_eq!(
         (parsed.findings[0].id.as_str(), parsed.findings[0].severity),
         ("os.end-of-life", Severity::High)
     );
     let suppressed =
         changed(|report| report["Results"][0]["ExperimentalModifiedFindings"] = json!([{"Type": "vulnerability"}]));
-    assert!(read(&suppressed, &inventory(), DATABASE).unwrap().problems[0].contains("1 findings were suppressed"));
+    assert!(
+        read(suppressed.as_slice(), &inventory(), DATABASE).unwrap().problems[0].contains("1 findings were suppressed")
+    );
 }
 
 #[test]
@@ -188,7 +190,7 @@ fn torn_huge_and_deep_results_are_refused_and_escapes_do_not_reach_a_report() {
         ));
     }
     assert!(matches!(
-        read(&huge, &inventory(), DATABASE),
+        read(huge.as_slice(), &inventory(), DATABASE),
         Err(ReadError::TooLarge { .. })
     ));
     let escapes = changed(|report| report["Results"][0]["Vulnerabilities"][0]["Title"] = json!("\u{1b}]0;x\u{7}"));
@@ -202,7 +204,7 @@ fn torn_huge_and_deep_results_are_refused_and_escapes_do_not_reach_a_report() {
         took: Duration::ZERO,
         candidate_executed: false,
     };
-    let report = assemble(run, read(&escapes, &inventory(), DATABASE));
+    let report = assemble(run, read(escapes.as_slice(), &inventory(), DATABASE));
     assert!(!serde_json::to_string(&report).unwrap().contains("\\u001b"));
 }
 
@@ -231,7 +233,7 @@ fn trivy_is_called_offline_and_without_any_file_of_settings() {
 proptest! {
     #[test]
     fn reading_never_panics(json in proptest::collection::vec(any::<u8>(), 0..300)) {
-        prop_assert!(read(&json, &inventory(), DATABASE).is_err());
+        prop_assert!(read(json.as_slice(), &inventory(), DATABASE).is_err());
         prop_assert!(read(KEV, &inventory(), &json).is_err());
     }
 }
