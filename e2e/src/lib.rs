@@ -3,6 +3,7 @@
 //! Runs inside `e2e/cluster/cluster run`, which gives it a kubeconfig, the tools, and the registry's name. Must not
 //! know how the cluster was made, and must not use anything of the operator that a user could not see.
 
+pub mod checks;
 pub mod command;
 pub mod missing;
 pub mod operator;
