@@ -134,7 +134,9 @@ async fn no_job_was_made_twice(cast: &Cast) -> Result<()> {
         );
         ensure!(seen.insert(what.clone()), "two Jobs for {what:?}");
     }
-    // Three candidates, each with a build and four checks, and one self-test for each of the four tools.
-    ensure!(seen.len() == 19, "expected 19 Jobs, found {seen:?}");
+    // Three candidates, each with a build and four checks. Self-tests are not counted: an operator that has seen one pass
+    // in another namespace does not run it again.
+    seen.retain(|(_, _, self_test)| self_test.is_empty());
+    ensure!(seen.len() == 15, "expected 15 Jobs, found {seen:?}");
     Ok(())
 }
