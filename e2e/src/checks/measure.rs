@@ -152,7 +152,12 @@ pub fn between(words: Vec<OsString>) -> Result<()> {
 pub fn myself() -> Result<(Duration, i64)> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Ok((Duration::from_micros(u64::try_from(micros)?), usage.max_rss()))
+    // Not the usage's max_rss: across exec a child inherits its parent's, which had just made the document.
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|rest| rest.split_whitespace().next());
+    let peak = peak.context("/proc/self/status has no VmHWM")?.parse()?;
+    Ok((Duration::from_micros(u64::try_from(micros)?), peak))
 }
 
 /// The middle one.
