@@ -151,6 +151,13 @@ pub struct ImageCandidateStatus {
     pub conditions: Vec<Condition>,
 }
 
+impl ImageCandidateStatus {
+    /// What a check came to, if it is judged.
+    pub fn check(&self, name: &str) -> Option<&CheckSummary> {
+        self.checks.iter().find(|summary| summary.name == name)
+    }
+}
+
 /// The steps of the pipeline, in order; each one is a condition type.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, schemars::JsonSchema)]
 pub enum Step {

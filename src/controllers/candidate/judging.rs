@@ -148,8 +148,7 @@ async fn previous(
                 continue;
             }
         };
-        let report = serde_json::from_slice::<Report>(&json).ok();
-        if let Some(report) = report.and_then(|r| r.validate(&check.name, &released.digest, check.tool).ok()) {
+        if let Ok(report) = check.stored(&json, &released.digest) {
             let (report, waived) = (Box::new(report), summary.waived);
             checks.insert(check.name.clone(), Before { report, waived });
         }

@@ -190,18 +190,11 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
         | observe::Stage::Check { .. }
         | observe::Stage::Again { .. }
         | observe::Stage::Judge(_)
-        | observe::Stage::Promote(_)
-            if !applied.queued.is_empty() =>
-        {
-            Next::After(slots::ASK_AGAIN)
-        }
-        observe::Stage::Pull
-        | observe::Stage::Verify(_)
-        | observe::Stage::Build(_)
-        | observe::Stage::Check { .. }
-        | observe::Stage::Again { .. }
-        | observe::Stage::Judge(_)
-        | observe::Stage::Promote(_) => Next::After(SAFETY_NET),
+        | observe::Stage::Promote(_) => Next::After(if applied.queued.is_empty() {
+            SAFETY_NET
+        } else {
+            slots::ASK_AGAIN
+        }),
     };
     // A page that could not be published is tried again when nothing else is going on.
     let next = match (&applied.page, next) {

@@ -273,7 +273,7 @@ async fn checks(
     let mut states = Vec::new();
     let known = known::Known::of(candidate, wish, &image, ctx).await?;
     for check in &wish.checks {
-        let judged = status.checks.iter().any(|summary| summary.name == check.name);
+        let judged = status.check(&check.name).is_some();
         let mut check = check.clone();
         if !judged {
             check.database = ctx.databases.current(ctx, check.tool).await?;

@@ -56,8 +56,7 @@ pub fn plan(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, settin
 /// The built image, when all its checks are judged (whatever they came to) and it has no page yet.
 fn page_due(candidate: &ImageCandidate, wish: &Wish) -> Option<Digest> {
     let status = candidate.status.as_ref()?;
-    let judged = |name: &str| status.checks.iter().any(|summary| summary.name == name);
-    let all = !wish.checks.is_empty() && wish.checks.iter().all(|check| judged(&check.name));
+    let all = !wish.checks.is_empty() && wish.checks.iter().all(|check| status.check(&check.name).is_some());
     status.built_digest.clone().filter(|_| all && status.page.is_none())
 }
 
@@ -68,13 +67,7 @@ fn next_stage(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, sett
         Stage::Finished | Stage::Released | Stage::Verify(_) | Stage::Judge(_) => Vec::new(),
         Stage::Build(_) if !wish.violations.is_empty() => Vec::new(),
         Stage::Build(state) => next_attempt(state)
-            .map(|attempt| {
-                let (inputs, job) = jobs::build(candidate, wish, settings, attempt);
-                Action::CreateJob {
-                    inputs: Box::new(inputs),
-                    job: Box::new(job),
-                }
-            })
+            .map(|attempt| create(jobs::build(candidate, wish, settings, attempt)))
             .into_iter()
             .collect(),
         Stage::Again {
@@ -96,22 +89,10 @@ fn next_stage(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, sett
         } => {
             let mut actions = self_test_jobs(candidate, wish, settings, self_tests);
             for (check, state) in checks {
-                match state {
-                    CheckState::Judged => {}
-                    CheckState::Job(JobState::Delivered(delivery)) => {
-                        actions.push(Action::StoreReport {
-                            image: image.clone(),
-                            delivery: delivery.clone(),
-                        });
-                    }
-                    CheckState::Job(state) => actions.extend(next_attempt(state).map(|attempt| {
-                        let (inputs, job) = jobs::check(candidate, wish, settings, check, image, env, attempt);
-                        Action::CreateJob {
-                            inputs: Box::new(inputs),
-                            job: Box::new(job),
-                        }
-                    })),
-                }
+                let CheckState::Job(state) = state else { continue };
+                actions.extend(next_of_check(image, state, |attempt| {
+                    jobs::check(candidate, wish, settings, check, image, env, attempt)
+                }));
             }
             actions
         }
@@ -144,13 +125,7 @@ fn scans_again(
         let Some(artifact) = released::artifact(&status, &check.name) else {
             continue;
         };
-        if let JobState::Delivered(delivery) = state {
-            actions.push(Action::StoreReport {
-                image: image.clone(),
-                delivery: delivery.clone(),
-            });
-        }
-        if let Some(attempt) = next_attempt(state) {
+        actions.extend(next_of_check(image, state, |attempt| {
             let name = jobs::rescan_name(&check.key(image, &settings.tools_image));
             let staged = wish.staging.at(image);
             let again = jobs::Rescan {
@@ -159,10 +134,25 @@ fn scans_again(
                 artifact,
             };
             let name = jobs::attempt_name(&name, attempt);
-            actions.push(create(jobs::rescan(candidate, wish, settings, check, again, &name)));
-        }
+            jobs::rescan(candidate, wish, settings, check, again, &name)
+        }));
     }
     actions
+}
+
+/// What a check's Job asks for: its report is kept, or its next attempt is made.
+fn next_of_check(
+    image: &Digest,
+    state: &JobState<Box<Delivery>>,
+    job: impl FnOnce(u32) -> (ConfigMap, Job),
+) -> Option<Action> {
+    if let JobState::Delivered(delivery) = state {
+        return Some(Action::StoreReport {
+            image: image.clone(),
+            delivery: delivery.clone(),
+        });
+    }
+    next_attempt(state).map(|attempt| create(job(attempt)))
 }
 
 fn create((inputs, job): (ConfigMap, Job)) -> Action {

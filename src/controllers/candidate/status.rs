@@ -38,6 +38,34 @@ const QUEUED: &str = "All slots for Jobs are taken (controller.maxJobs, maxJobsP
 mod released;
 pub use released::STILL_PASSES;
 
+/// A report that was stored in this reconcile.
+struct Arrived<'a> {
+    check: &'a PlannedCheck,
+    report: &'a Report,
+    /// Its artifact in staging.
+    stored: &'a Digest,
+    /// What decides what the check finds.
+    key: Digest,
+}
+
+/// The reports that were stored, each with its check.
+fn arrived<'a>(
+    image: &'a Digest,
+    checks: &'a [(PlannedCheck, CheckState)],
+    applied: &'a Applied,
+    settings: &'a Settings,
+) -> impl Iterator<Item = Arrived<'a>> {
+    applied.reports.iter().filter_map(move |(report, stored)| {
+        let (check, _) = checks.iter().find(|(check, _)| check.name == report.check)?;
+        Some(Arrived {
+            check,
+            report,
+            stored,
+            key: check.key(image, &settings.tools_image),
+        })
+    })
+}
+
 /// A status in the making.
 struct Draft<'a> {
     wish: &'a Wish,
@@ -297,25 +325,21 @@ impl<'a> Draft<'a> {
                 self.judge_missing(check, message);
             }
         }
-        for (report, stored) in &applied.reports {
-            if let Some((check, _)) = checks.iter().find(|(check, _)| check.name == report.check) {
-                let key = check.key(image, &settings.tools_image);
-                self.judge_report(check, report, stored, judging, &key);
-            }
+        for arrived in arrived(image, checks, applied, settings) {
+            self.judge_report(&arrived, judging);
         }
         self.gate(Step::Validated, image, checks, false, applied);
         self.gate(Step::Scanned, image, checks, true, applied);
         self.headline();
     }
 
-    fn judge_report(
-        &mut self,
-        check: &PlannedCheck,
-        report: &Report,
-        stored: &Digest,
-        judging: &Judging,
-        key: &Digest,
-    ) {
+    fn judge_report(&mut self, arrived: &Arrived<'_>, judging: &Judging) {
+        let Arrived {
+            check,
+            report,
+            stored,
+            key,
+        } = arrived;
         let judgement = exceptions::judge(check, report, &judging.waivers, self.now);
         decision::judged_with(&mut self.status, &judging.in_force);
         decision::note(&mut self.status, report, &judgement, judging);

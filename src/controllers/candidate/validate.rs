@@ -11,7 +11,7 @@ use crate::{
         containerfile,
         digest::Digest,
         image_ref::{ImageRef, InvalidImageRef, Repository},
-        report::ToolName,
+        report::{self, Report, ToolName},
         verdict::Gate,
     },
 };
@@ -89,6 +89,19 @@ impl PlannedCheck {
             ToolName::Grype | ToolName::Trivy => true,
             ToolName::Native | ToolName::Goss | ToolName::Openscap | ToolName::Container => false,
         }
+    }
+
+    /// A report of this check that was stored: about this image and by the check's own tool, or why it is not one.
+    pub fn stored(&self, json: &[u8], image: &Digest) -> Result<Report, String> {
+        let report: Report = serde_json::from_slice(json).map_err(|_| {
+            format!(
+                "the stored report of check {} is not of the format {}",
+                self.name,
+                report::SCHEMA
+            )
+        })?;
+        let report = report.validate(&self.name, image, self.tool);
+        report.map_err(|error| error.to_string())
     }
 
     /// A hash over the image and all that decides the outcome: names the check's Job.

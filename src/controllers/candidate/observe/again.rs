@@ -5,20 +5,13 @@
 
 use super::{Error, Wish};
 use crate::{
-    api::{
-        ImageCandidate, ImageCandidateStatus,
-        image_candidate::{CandidateResult, CheckSummary},
-    },
+    api::{ImageCandidate, ImageCandidateStatus, image_candidate::CandidateResult},
     controllers::{
         candidate::{exceptions, judging, judging::Judging, validate::PlannedCheck},
         context::Context,
         inputs,
     },
-    domain::{
-        digest::Digest,
-        report::{self, Report},
-        verdict::Verdict,
-    },
+    domain::{digest::Digest, report::Report, verdict::Verdict},
     evidence,
     registry::Auth,
 };
@@ -40,7 +33,7 @@ pub struct Again {
 /// The image of a candidate that findings alone keep out; only such a one may be judged anew.
 pub fn refused_for_findings<'a>(status: &'a ImageCandidateStatus, checks: &[PlannedCheck]) -> Option<&'a Digest> {
     let judged = |check: &PlannedCheck| {
-        let summary = status.checks.iter().find(|summary| summary.name == check.name);
+        let summary = status.check(&check.name);
         let words = [Verdict::Passed.as_str(), Verdict::Failed.as_str()];
         summary.is_some_and(|summary| !check.enforced || words.contains(&summary.verdict.as_str()))
     };
@@ -82,13 +75,12 @@ async fn reports(
 ) -> Result<Result<Vec<Stored>, String>, Error> {
     let mut reports = Vec::new();
     for check in &wish.checks {
-        let summary = status.checks.iter().find(|summary| summary.name == check.name);
-        let Some(stored) = summary.and_then(|summary| summary.report.as_ref()) else {
+        let Some(stored) = status.check(&check.name).and_then(|summary| summary.report.as_ref()) else {
             continue;
         };
         match evidence::fetch_report(&ctx.registry, &wish.staging, stored, auth).await {
-            Ok(json) => match believed(&json, check, image) {
-                Ok(report) => reports.push((report, stored.clone())),
+            Ok(json) => match check.stored(&json, image) {
+                Ok(report) => reports.push((Box::new(report), stored.clone())),
                 Err(why) => return Ok(Err(why)),
             },
             Err(error) if error.is_not_found() => {
@@ -101,21 +93,4 @@ async fn reports(
         }
     }
     Ok(Ok(reports))
-}
-
-fn believed(json: &[u8], check: &PlannedCheck, image: &Digest) -> Result<Box<Report>, String> {
-    let report: Report = serde_json::from_slice(json).map_err(|_| {
-        format!(
-            "the stored report of check {} is not of the format {}",
-            check.name,
-            report::SCHEMA
-        )
-    })?;
-    let report = report.validate(&check.name, image, check.tool);
-    report.map(Box::new).map_err(|error| error.to_string())
-}
-
-/// The summary that a check has now.
-pub fn summary<'a>(status: &'a ImageCandidateStatus, check: &PlannedCheck) -> Option<&'a CheckSummary> {
-    status.checks.iter().find(|summary| summary.name == check.name)
 }

@@ -13,7 +13,7 @@ use crate::{
     controllers::{context::Context, inputs},
     domain::{
         digest::Digest,
-        report::{Outcome, Report, ToolName},
+        report::{Outcome, ToolName},
     },
     evidence::{self, ReportArtifact},
     runner::frame::{Attached, Delivery},
@@ -94,8 +94,7 @@ impl Known {
 
 /// The report as it was delivered, if it is one of this check and image that ran to its end.
 fn believe(kept: ReportArtifact, check: &PlannedCheck, image: &Digest) -> Option<Box<Delivery>> {
-    let report: Report = serde_json::from_slice(&kept.json).ok()?;
-    let report = report.validate(&check.name, image, check.tool).ok()?;
+    let report = check.stored(&kept.json, image).ok()?;
     if report.outcome != Outcome::Completed {
         return None;
     }
@@ -122,6 +121,7 @@ mod tests {
     use super::*;
     use crate::{
         controllers::candidate::tests::{completed, planned},
+        domain::report::Report,
         registry::ArtifactLayer,
     };
     use bytes::Bytes;

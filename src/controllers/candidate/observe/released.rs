@@ -14,7 +14,7 @@ use crate::{
 };
 use kube::{Api, ResourceExt};
 
-/// What is to be evaluated again, or that nothing is: `Stage::Again` or `Stage::Finished`.
+/// What is to be evaluated again (`Stage::Again`), that nothing is for now (`Stage::Released`), or never (`Stage::Finished`).
 pub async fn observe(
     candidate: &ImageCandidate,
     wish: &Wish,
@@ -81,12 +81,11 @@ async fn is_current(
 /// The key of the newest evaluation of a check.
 fn last_key<'a>(status: &'a ImageCandidateStatus, check: &str) -> Option<&'a str> {
     let again = status.reevaluations.iter().find(|again| again.name == check);
-    let first = status.checks.iter().find(|summary| summary.name == check);
-    again.map(|again| again.key.as_str()).or(first?.key.as_deref())
+    let first = status.check(check).and_then(|summary| summary.key.as_deref());
+    again.map(|again| again.key.as_str()).or(first)
 }
 
 /// The artifact with the list of packages: that of the report the candidate was judged by.
 pub fn artifact<'a>(status: &'a ImageCandidateStatus, check: &str) -> Option<&'a Digest> {
-    let summary = status.checks.iter().find(|summary| summary.name == check)?;
-    summary.report.as_ref()
+    status.check(check)?.report.as_ref()
 }

@@ -4,7 +4,6 @@ use super::{Error, JobState, PlannedCheck, Wish};
 use crate::{
     controllers::{candidate::jobs, context::Context},
     domain::{digest::Digest, image_ref::ImageRef, report::ToolName, self_test},
-    runner::frame::{self, Delivery, Termination},
 };
 
 /// The self-test of one tool with one database.
@@ -70,7 +69,7 @@ async fn state(test: &SelfTest, wish: &Wish, ctx: &Context) -> Result<Trusted, E
         wish,
         &jobs::self_test_name(&key),
         "check",
-        move |log, termination| read(tool, log, termination),
+        move |log, termination| super::read_report(self_test::CHECK, tool, &self_test::subject(), log, termination),
     )
     .await?;
     Ok(match job {
@@ -87,18 +86,4 @@ async fn state(test: &SelfTest, wish: &Wish, ctx: &Context) -> Result<Trusted, E
         JobState::Absent(attempt) => Trusted::NotYet(JobState::Absent(attempt)),
         JobState::Running(what) => Trusted::NotYet(JobState::Running(what)),
     })
-}
-
-fn read(tool: ToolName, log: &[u8], termination: Termination) -> Result<Box<Delivery>, String> {
-    let Termination::Reported(reported) = termination else {
-        return Err(format!("expected a report, found {termination:?}"));
-    };
-    let Delivery { report, .. } = frame::decode(log, &reported.sha256).map_err(|error| error.to_string())?;
-    let report = report
-        .validate(self_test::CHECK, &self_test::subject(), tool)
-        .map_err(|error| error.to_string())?;
-    Ok(Box::new(Delivery {
-        report,
-        attached: Vec::new(),
-    }))
 }

@@ -3,7 +3,7 @@
 //! It opens what findings alone kept shut. Whatever cannot be judged any more (a report that is gone, a vulnerability
 //! database that is too old by now) changes no verdict: the refusal stands, and a condition says what to do.
 
-use super::Draft;
+use super::{Arrived, Draft};
 use crate::{
     api::{
         ImageCandidateStatus,
@@ -13,7 +13,7 @@ use crate::{
         candidate::{
             observe::{
                 CheckState,
-                again::{Again, Stored, summary},
+                again::{Again, Stored},
             },
             validate::PlannedCheck,
         },
@@ -68,12 +68,18 @@ impl Draft<'_> {
             notices: Vec::new(),
         };
         for check in &self.wish.checks {
-            let old = summary(&self.status, check);
+            let old = self.status.check(&check.name);
             match reports.iter().find(|(report, _)| report.check == check.name) {
                 Some((report, stored)) => {
                     let key = old.and_then(|old| format!("sha256:{}", old.key.as_deref()?).parse().ok());
                     let key: Digest = key.unwrap_or_else(|| check.key(&again.image, &settings.tools_image));
-                    fresh.judge_report(check, report, stored, &again.judging, &key);
+                    let arrived = Arrived {
+                        check,
+                        report,
+                        stored,
+                        key,
+                    };
+                    fresh.judge_report(&arrived, &again.judging);
                 }
                 // Only a check that is not enforced may be without a report.
                 None => fresh.status.checks.extend(old.cloned()),
@@ -114,7 +120,7 @@ fn troubles(status: &ImageCandidateStatus, checks: &[PlannedCheck]) -> String {
     let known = [Verdict::Passed.as_str(), Verdict::Failed.as_str()];
     let enforced = checks.iter().filter(|check| check.enforced);
     let lines: Vec<_> = enforced
-        .filter_map(|check| summary(status, check))
+        .filter_map(|check| status.check(&check.name))
         .filter(|summary| !known.contains(&summary.verdict.as_str()))
         .map(|summary| format!("{}: {}", summary.name, summary.message))
         .collect();

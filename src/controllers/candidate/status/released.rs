@@ -2,7 +2,7 @@
 //!
 //! Must not touch what the release was judged by: that stays as it was, the new evaluation stands beside it.
 
-use super::{Draft, MAX_ATTEMPTS, QUEUED};
+use super::{Arrived, Draft, MAX_ATTEMPTS, QUEUED, arrived};
 use crate::{
     api::image_candidate::Reevaluation,
     controllers::{
@@ -20,7 +20,6 @@ use crate::{
     },
     domain::{
         digest::Digest,
-        report::Report,
         verdict::{self, Verdict},
     },
 };
@@ -39,11 +38,8 @@ impl Draft<'_> {
         judging: &Judging,
         settings: &Settings,
     ) {
-        for (report, stored) in &applied.reports {
-            if let Some((check, _)) = checks.iter().find(|(check, _)| check.name == report.check) {
-                let key = check.key(image, &settings.tools_image);
-                self.note_again(check, report, stored, judging, &key);
-            }
+        for arrived in arrived(image, checks, applied, settings) {
+            self.note_again(&arrived, judging);
         }
         let mut open = Vec::new();
         for (check, state) in checks {
@@ -78,7 +74,13 @@ impl Draft<'_> {
         self.conditions.clear(STILL_PASSES);
     }
 
-    fn note_again(&mut self, check: &PlannedCheck, report: &Report, stored: &Digest, judging: &Judging, key: &Digest) {
+    fn note_again(&mut self, arrived: &Arrived<'_>, judging: &Judging) {
+        let Arrived {
+            check,
+            report,
+            stored,
+            key,
+        } = arrived;
         let judgement = exceptions::judge(check, report, &judging.waivers, self.now);
         let fixable = report.findings.iter().filter(|finding| finding.fixed_version.is_some());
         let entry = Reevaluation {
@@ -93,7 +95,7 @@ impl Draft<'_> {
                 .iter()
                 .map(|finding| verdict::describe_finding(finding, FINDING_LINE))
                 .collect(),
-            report: stored.clone(),
+            report: (*stored).clone(),
             at: Time(self.now),
         };
         self.status.reevaluations.retain(|old| old.name != entry.name);
