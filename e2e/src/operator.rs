@@ -68,14 +68,9 @@ pub async fn install(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// An image of ours, by digest.
-async fn image(world: &World, name: &str) -> Result<String> {
-    let push = world.root.join("e2e/images/push").to_string_lossy().into_owned();
-    let printed = command::run(&push, &[&world.registry, name], None).await?;
-    let digest = printed
-        .split_whitespace()
-        .nth(1)
-        .context("e2e/images/push prints NAME DIGEST")?;
+/// An image of ours, by digest; pushed, so that it is there.
+pub async fn image(world: &World, name: &str) -> Result<String> {
+    let digest = world.push(name).await?;
     Ok(format!("{}/repave/{name}@{digest}", world.registry))
 }
 

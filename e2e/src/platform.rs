@@ -110,8 +110,7 @@ pub async fn secret(name: &str, key: &str, value: &str) -> Result<()> {
 /// Upstream pushes a version, signs it, and moves its tag to it. Gives the digest.
 pub async fn upstream_pushes(world: &World, version: &str, key: &KeyPair) -> Result<Digest> {
     let staged = format!("debian-{version}=upstream/debian:{version}");
-    let push = world.root.join("e2e/images/push");
-    command::run(&push.to_string_lossy(), &[&world.registry, &staged], None).await?;
+    world.push(&staged).await?;
     let repository = world.repository("upstream/debian")?;
     let image = repository.tagged(version)?;
     let auth = Auth::anonymous();

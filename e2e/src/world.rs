@@ -1,5 +1,6 @@
 //! The clients and names that every part of the story uses.
 
+use crate::command;
 use anyhow::{Context, Result};
 use repave::registry;
 use std::path::PathBuf;
@@ -36,6 +37,17 @@ impl World {
             registry,
             root,
         })
+    }
+
+    /// Pushes an image that was built, `NAME` or `NAME=REPOSITORY:TAG`; gives its digest.
+    pub async fn push(&self, what: &str) -> Result<String> {
+        let push = self.root.join("e2e/images/push").to_string_lossy().into_owned();
+        let printed = command::run(&push, &[&self.registry, what], None).await?;
+        let digest = printed
+            .split_whitespace()
+            .nth(1)
+            .context("e2e/images/push prints NAME DIGEST")?;
+        Ok(digest.to_owned())
     }
 
     /// The whole name of a repository at the registry.

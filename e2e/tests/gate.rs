@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, ResourceExt, api::ListParams};
 use repave::api::{BaseImage, ImageCandidate, ImageCandidateStatus, image_candidate::CandidateResult};
 use repave_e2e::{
-    command, missing,
+    command, missing, operator,
     story::{self, Cast},
     wait::{self, Look},
 };
@@ -36,11 +36,9 @@ async fn the_gate_opens_for_proof_only_and_notices_when_the_world_or_a_tool_chan
 
 /// Builds Grype's database with these variables and moves its tag to it.
 async fn database(cast: &Cast, variables: &[&str]) -> Result<()> {
-    let root = &cast.world.root;
-    let build = root.join("e2e/images/build").to_string_lossy().into_owned();
+    let build = cast.world.root.join("e2e/images/build").to_string_lossy().into_owned();
     command::run("env", &[variables, &[build.as_str(), "grype-db"]].concat(), None).await?;
-    let push = root.join("e2e/images/push").to_string_lossy().into_owned();
-    command::run(&push, &[&cast.world.registry, "grype-db"], None).await?;
+    cast.world.push("grype-db").await?;
     Ok(())
 }
 
@@ -53,18 +51,8 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     async fn new(cast: &'a Cast, namespace: String) -> Result<Self> {
-        let push = cast.world.root.join("e2e/images/push").to_string_lossy().into_owned();
-        let image = format!("debian-v3={namespace}/upstream:12");
-        let pushed = async |what: &str| -> Result<String> {
-            let printed = command::run(&push, &[&cast.world.registry, what], None).await?;
-            let digest = printed
-                .split_whitespace()
-                .nth(1)
-                .context("e2e/images/push prints NAME DIGEST")?;
-            Ok(digest.to_owned())
-        };
-        let (digest, tools) = (pushed(&image).await?, pushed("tools").await?);
-        let tools = format!("{}/repave/tools@{tools}", cast.world.registry);
+        let digest = cast.world.push(&format!("debian-v3={namespace}/upstream:12")).await?;
+        let tools = operator::image(&cast.world, "tools").await?;
         Ok(Self {
             cast,
             namespace,

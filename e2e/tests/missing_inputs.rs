@@ -17,7 +17,7 @@ use repave::{
     registry::Auth,
 };
 use repave_e2e::{
-    command, missing, operator,
+    missing, operator,
     story::{self, Cast},
 };
 use serde_json::{Value, json};
@@ -115,9 +115,7 @@ impl<'a> Place<'a> {
         let says = format!("{source}:12 does not exist at the registry: check source.image and source.track.tag");
         expect(&tag, "False", &says)?;
         let image = format!("debian-v1={}:12", self.upstream.path());
-        let push = self.cast.world.root.join("e2e/images/push");
-        let arguments = [self.cast.world.registry.as_str(), &image];
-        command::run(&push.to_string_lossy(), &arguments, None).await?;
+        self.cast.world.push(&image).await?;
         Ok(())
     }
 

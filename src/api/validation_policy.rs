@@ -123,7 +123,7 @@ impl Check {
             files.push((TAILORING.to_owned(), at, TAILORING));
         }
         for (n, at) in self.vulnerabilities.iter().flat_map(|scan| &scan.vex_refs).enumerate() {
-            files.push((format!("vex-{n}.json"), at, "openvex.json"));
+            files.push((vex_file(n), at, "openvex.json"));
         }
         files
     }
@@ -133,6 +133,11 @@ impl Check {
 pub const GOSSFILE: &str = "goss.yaml";
 /// The name of the gossfile's variables in the check's Job.
 pub const GOSS_VARIABLES: &str = "vars.yaml";
+/// The name of a check's VEX document in its Job: the one that `vexRefs[n]` refers to.
+pub fn vex_file(n: usize) -> String {
+    format!("vex-{n}.json")
+}
+
 /// The name of the user's XCCDF tailoring in the check's Job.
 pub const TAILORING: &str = "tailoring.xml";
 

@@ -126,13 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn report(findings: &[(&str, Option<&str>, Option<&str>)]) -> Report {
-        let tool = Tool {
-            name: ToolName::Grype,
-            version: "1".into(),
-            content: None,
-            database_built: None,
-            database: None,
-        };
+        let tool = Tool::new(ToolName::Grype, "1");
         let mut report = Report::error("cves", &Digest::of(b""), tool, "");
         report.findings = findings
             .iter()

@@ -105,6 +105,19 @@ pub struct Tool {
     pub database: Option<String>,
 }
 
+impl Tool {
+    /// A tool of which nothing but its version is known.
+    pub fn new(name: ToolName, version: impl Into<String>) -> Self {
+        Self {
+            name,
+            version: version.into(),
+            content: None,
+            database_built: None,
+            database: None,
+        }
+    }
+}
+
 /// How the tool's run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", tag = "kind")]
@@ -393,13 +406,7 @@ mod tests {
     }
 
     fn tool() -> Tool {
-        Tool {
-            name: ToolName::Native,
-            version: "1".into(),
-            content: None,
-            database_built: None,
-            database: None,
-        }
+        Tool::new(ToolName::Native, "1")
     }
 
     fn finding(id: &str, severity: Severity) -> Finding {

@@ -95,13 +95,7 @@ mod tests {
     use crate::domain::report::{Finding, Tool};
 
     fn report(tool: ToolName, ids: &[&str]) -> Report {
-        let tool = Tool {
-            name: tool,
-            version: "1".into(),
-            content: None,
-            database_built: None,
-            database: None,
-        };
+        let tool = Tool::new(tool, "1");
         let mut report = Report::error(CHECK, &subject(), tool, "");
         report.outcome = Outcome::Completed;
         report.findings = ids

@@ -132,10 +132,7 @@ pub async fn fetch_report(
     artifact: &Digest,
     auth: &Auth,
 ) -> Result<Bytes, Error> {
-    let layers = report_layers(client, repository, artifact, auth).await?;
-    let expected = "one layer with the report";
-    let layer = layers.into_iter().next();
-    let layer = layer.ok_or_else(|| Error::malformed(repository.host(), "a report artifact", expected, "none"))?;
+    let (layer, _) = layers(client, repository, artifact, &REPORT, auth).await?;
     client.get_blob(repository, &layer.digest, MAX_REPORT, auth).await
 }
 
@@ -147,13 +144,10 @@ pub async fn fetch_whole_report(
     kind: &str,
     auth: &Auth,
 ) -> Result<ReportArtifact, Error> {
-    let mut layers = report_layers(client, repository, artifact, auth).await?.into_iter();
-    let expected = "one layer with the report";
-    let first = layers.next();
-    let first = first.ok_or_else(|| Error::malformed(repository.host(), "a report artifact", expected, "none"))?;
+    let (first, others) = layers(client, repository, artifact, &REPORT, auth).await?;
     let json = client.get_blob(repository, &first.digest, MAX_REPORT, auth).await?;
     let mut attached = Vec::new();
-    for layer in layers {
+    for layer in others {
         attached.push(ArtifactLayer {
             bytes: client.get_blob(repository, &layer.digest, MAX_ATTACHMENT, auth).await?,
             media_type: layer.media_type,
@@ -186,26 +180,42 @@ pub async fn fetch_page(
     artifact: &Digest,
     auth: &Auth,
 ) -> Result<Bytes, Error> {
-    let layers = report_layers(client, repository, artifact, auth).await?;
-    let layer = layers.into_iter().next();
-    let layer = layer.ok_or_else(|| Error::malformed(repository.host(), "a page artifact", "one layer", "none"))?;
+    let (layer, _) = layers(client, repository, artifact, &PAGE, auth).await?;
     client.get_blob(repository, &layer.digest, page::MAX_PAGE, auth).await
 }
 
-/// The layers of a report artifact: the report first, then at most [`MAX_ATTACHMENTS`] attachments.
-async fn report_layers(
+/// What an artifact is called where it is not as it should be, and what it should hold.
+struct Expected {
+    what: &'static str,
+    holds: &'static str,
+}
+
+const REPORT: Expected = Expected {
+    what: "a report artifact",
+    holds: "one layer with the report",
+};
+const PAGE: Expected = Expected {
+    what: "a page artifact",
+    holds: "one layer",
+};
+
+/// The first layer of an artifact, and at most [`MAX_ATTACHMENTS`] more.
+async fn layers(
     client: &Client,
     repository: &Repository,
     artifact: &Digest,
+    expected: &Expected,
     auth: &Auth,
-) -> Result<Vec<Descriptor>, Error> {
+) -> Result<(Descriptor, impl Iterator<Item = Descriptor> + use<>), Error> {
     let manifest = client.get_manifest(&repository.at(artifact), auth).await?;
-    let mut layers = match manifest.content(repository.host())? {
+    let layers = match manifest.content(repository.host())? {
         Content::Image(image) => image.layers,
         Content::Index(_) => Vec::new(),
     };
-    layers.truncate(1 + MAX_ATTACHMENTS);
-    Ok(layers)
+    let mut layers = layers.into_iter();
+    let first = layers.next();
+    let first = first.ok_or_else(|| Error::malformed(repository.host(), expected.what, expected.holds, "none"))?;
+    Ok((first, layers.take(MAX_ATTACHMENTS)))
 }
 
 /// Publishes all evidence of a digest that passed, and reads the signature back. Doing it again changes nothing.

@@ -28,6 +28,16 @@ impl Platform {
         }
     }
 
+    /// The platform that this program was built for.
+    pub fn own() -> Result<Self, InvalidPlatform> {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        format!("linux/{architecture}").parse()
+    }
+
     /// Whether an image for `self` satisfies a wish for `wanted`: a wish without a variant takes any.
     pub fn satisfies(&self, wanted: &Self) -> bool {
         self.os == wanted.os

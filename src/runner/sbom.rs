@@ -104,13 +104,7 @@ mod tests {
     }
 
     fn artifact(image: &Digest, name: &str, bytes: &[u8]) -> ReportArtifact {
-        let tool = Tool {
-            name: ToolName::Grype,
-            version: "1".into(),
-            content: None,
-            database_built: None,
-            database: None,
-        };
+        let tool = Tool::new(ToolName::Grype, "1");
         let packed = Attached::pack(NAME, "application/vnd.cyclonedx+json", bytes).unwrap();
         ReportArtifact {
             kind: "cves".into(),

@@ -78,13 +78,7 @@ pub async fn run(args: &Args) -> Examined {
 }
 
 fn failed(args: &Args, why: &str) -> Examined {
-    let tool = Tool {
-        name: args.tool.name(),
-        version: String::new(),
-        content: None,
-        database_built: None,
-        database: None,
-    };
+    let tool = Tool::new(args.tool.name(), "");
     Examined {
         report: Report::error(&args.common.check, &args.common.image, tool, why),
         ended: None,

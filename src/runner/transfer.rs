@@ -8,7 +8,6 @@ use crate::{
     registry::{Auth, Client, ClientOptions, Credentials, LayoutLimits, Platform},
 };
 use std::{
-    env::consts::ARCH,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -136,16 +135,8 @@ pub(super) fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The platform that this program was built for.
 fn own_platform() -> Result<Platform, Failure> {
-    let architecture = match ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    format!("linux/{architecture}")
-        .parse()
-        .map_err(|error| format!("{error}: name the platform with --platform").into())
+    Platform::own().map_err(|error| format!("{error}: name the platform with --platform").into())
 }
 
 /// Copies an image into a layout.

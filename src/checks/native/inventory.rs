@@ -7,6 +7,7 @@ use super::error::{LayerFault, NativeError};
 use super::layers::{self, outside, text};
 use super::layout::Image;
 use super::limits::Limits;
+use super::packages::database::{APK, DPKG, DPKG_PARTS};
 use super::tar_stream::Kind;
 use super::tree::{Id, Tree};
 use crate::checks::goss::template::{File, Group, Template, User};
@@ -35,10 +36,7 @@ const IMPORTANT: &[&str] = &[
     "/var/tmp",
 ];
 
-const APK: [&str; 2] = ["/lib/apk/db/installed", "/usr/lib/apk/db/installed"];
 const RPM: [&str; 2] = ["/var/lib/rpm", "/usr/lib/sysimage/rpm"];
-const DPKG: &str = "/var/lib/dpkg/status";
-const DPKG_PARTS: &str = "/var/lib/dpkg/status.d";
 
 /// Reads the one image of an OCI layout. It blocks: call it off the async threads.
 pub fn inventory(layout: &Path, limits: &Limits) -> Result<Template, NativeError> {

@@ -13,7 +13,6 @@ use crate::{
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 use std::{
-    env::consts::ARCH,
     fs,
     io::{IsTerminal as _, Read as _},
     path::{Path, PathBuf},
@@ -59,16 +58,8 @@ pub async fn open(args: &Args, scratch: &Path) -> anyhow::Result<Image> {
     Box::pin(pull(args, &platform, scratch)).await
 }
 
-/// The platform that this program was built for.
 fn own_platform() -> anyhow::Result<Platform> {
-    let architecture = match ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    format!("linux/{architecture}")
-        .parse()
-        .context("name the platform with --platform")
+    Platform::own().context("name the platform with --platform")
 }
 
 async fn pull(args: &Args, platform: &Platform, scratch: &Path) -> anyhow::Result<Image> {

@@ -58,13 +58,7 @@ fn report<'a>(check: &'a Judged, image: &Digest) -> Option<(Report, &'a [Excepti
             Some((report, exceptions.as_slice()))
         }
         Ran::NotRun { why } => {
-            let tool = Tool {
-                name,
-                version: String::new(),
-                content: None,
-                database_built: None,
-                database: None,
-            };
+            let tool = Tool::new(name, "");
             Some((Report::error(&check.check, image, tool, why.clone()), &[]))
         }
         Ran::Rule { .. } => None,

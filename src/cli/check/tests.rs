@@ -501,13 +501,7 @@ async fn what_cannot_be_read_is_neither_a_pass_nor_a_failed_gate() {
 
 /// The native check with one finding.
 fn judged_native(image: &Digest) -> Judged {
-    let tool = crate::domain::report::Tool {
-        name: crate::domain::report::ToolName::Native,
-        version: "1".into(),
-        content: None,
-        database_built: None,
-        database: None,
-    };
+    let tool = crate::domain::report::Tool::new(crate::domain::report::ToolName::Native, "1");
     let mut report = crate::domain::report::Report::error("hardening", image, tool, "");
     report.outcome = crate::domain::report::Outcome::Completed;
     report.evaluated = 30;

@@ -26,13 +26,7 @@ fn image() -> Digest {
 }
 
 fn report(subject: Option<&str>) -> Report {
-    let tool = Tool {
-        name: ToolName::Grype,
-        version: "1".into(),
-        content: None,
-        database_built: None,
-        database: None,
-    };
+    let tool = Tool::new(ToolName::Grype, "1");
     let mut report = Report::error("cves", &image(), tool, "");
     report.outcome = Outcome::Completed;
     report.findings = vec![Finding {

@@ -59,13 +59,7 @@ impl Shelf {
     }
 
     fn report(&self, check: &str) -> Report {
-        let tool = Tool {
-            name: ToolName::Native,
-            version: "0.1\u{1b}[2J".into(),
-            content: None,
-            database_built: None,
-            database: None,
-        };
+        let tool = Tool::new(ToolName::Native, "0.1\u{1b}[2J");
         let mut report = Report::error(check, &self.image.digest, tool, "");
         report.outcome = Outcome::Completed;
         report.evaluated = 9;

@@ -5,7 +5,7 @@
 
 use super::validate::PlannedCheck;
 use crate::{
-    api::{ImageCandidate, Waiver},
+    api::{ImageCandidate, Waiver, validation_policy::vex_file},
     controllers::waiver::validate::{period, suppressions},
     domain::{
         digest::Digest,
@@ -39,7 +39,7 @@ pub enum DocumentRefused {
 /// The VEX documents of a check.
 pub fn documents(check: &PlannedCheck) -> Result<Vec<Document>, DocumentRefused> {
     let references = check.spec.vulnerabilities.iter().flat_map(|scan| &scan.vex_refs);
-    let names = references.enumerate().map(|(n, _)| format!("vex-{n}.json"));
+    let names = references.enumerate().map(|(n, _)| vex_file(n));
     names
         .map(|name| match check.files.get(&name) {
             None => Err(DocumentRefused::Missing(name)),

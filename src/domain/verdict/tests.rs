@@ -9,13 +9,7 @@ use crate::domain::{
 use proptest::prelude::*;
 
 fn report(findings: &[(Severity, bool)]) -> Report {
-    let tool = Tool {
-        name: ToolName::Grype,
-        version: "1".into(),
-        content: None,
-        database_built: None,
-        database: None,
-    };
+    let tool = Tool::new(ToolName::Grype, "1");
     let mut report = Report::error("c", &Digest::of(b""), tool, "");
     report.outcome = Outcome::Completed;
     report.evaluated = 10;

@@ -5,13 +5,7 @@ use crate::domain::report::{Finding, Severity, Tool, ToolName};
 use proptest::prelude::*;
 
 fn report(findings: usize) -> Report {
-    let tool = Tool {
-        name: ToolName::Native,
-        version: "1".into(),
-        content: None,
-        database_built: None,
-        database: None,
-    };
+    let tool = Tool::new(ToolName::Native, "1");
     let mut report = Report::error("a", &Digest::of(b"image"), tool, "x");
     report.findings = (0..findings)
         .map(|n| Finding {

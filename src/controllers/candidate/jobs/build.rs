@@ -2,7 +2,7 @@
 
 use super::{
     LABEL_CANDIDATE, Wish, attempt_name, build_name, inputs, job,
-    pod::{OPERATOR, RUNNER, runner, volumes, with_registry},
+    pod::{OPERATOR, RUNNER, pull, runner, volumes, with_registry},
 };
 use crate::{api::ImageCandidate, controllers::context::Settings};
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
@@ -19,15 +19,6 @@ pub fn build(candidate: &ImageCandidate, wish: &Wish, settings: &Settings, attem
     for (n, pem) in candidate.spec.build.ca_certificates.iter().enumerate() {
         files.insert(format!("ca-{n}.crt"), pem.clone());
     }
-    let source = wish.staging.at(&candidate.spec.source_digest).to_string();
-    let mut pull = vec![
-        OPERATOR.to_owned(),
-        "runner".into(),
-        "pull".into(),
-        "--image".into(),
-        source,
-    ];
-    pull.extend(["--out", "/work/in"].map(String::from));
     let mut push = vec![
         OPERATOR.to_owned(),
         "runner".into(),
@@ -69,7 +60,7 @@ pub fn build(candidate: &ImageCandidate, wish: &Wish, settings: &Settings, attem
     });
     let pod = json!({
         "initContainers": [
-            with_registry(runner(settings, "pull", &pull, &work), settings, wish.registry_secret.as_deref()),
+            pull(wish, settings, &candidate.spec.source_digest, "/work/in"),
             builder,
         ],
         "containers": [with_registry(runner(settings, "push", &push, &work), settings, wish.registry_secret.as_deref())],

@@ -5,7 +5,7 @@
 
 use super::{
     PlannedCheck, Subject,
-    pod::{OPERATOR, RUNNER, check_command, runner, unprivileged, volumes, with_registry},
+    pod::{RUNNER, check_command, pull, unprivileged, volumes},
 };
 use crate::api::validation_policy::{ContainerCheck, ResultFormat};
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ pub(super) fn pod(subject: &Subject<'_>) -> Value {
         list.push(json!({"name": "result", "emptyDir": {"sizeLimit": "64Mi"}}));
     }
     json!({
-        "initContainers": [pull(subject), install(subject)],
+        "initContainers": [pull(subject.wish, subject.settings, subject.image, "/work/image"), install(subject)],
         "containers": [{
             "name": "check",
             "image": container.image,
@@ -62,22 +62,6 @@ fn command(subject: &Subject<'_>, container: &ContainerCheck) -> Vec<String> {
     // The kubelet expands `$(NAME)` and makes `$` of `$$`; the command is to arrive as it was written.
     command.extend(container.command.iter().map(|word| word.replace('$', "$$")));
     command
-}
-
-fn pull(subject: &Subject<'_>) -> Value {
-    let reference = subject.wish.staging.at(subject.image).to_string();
-    let words = [
-        OPERATOR,
-        "runner",
-        "pull",
-        "--image",
-        &reference,
-        "--out",
-        "/work/image",
-    ];
-    let work = json!({"name": "work", "mountPath": "/work"});
-    let pull = runner(subject.settings, "pull", &words.map(String::from), &work);
-    with_registry(pull, subject.settings, subject.wish.registry_secret.as_deref())
 }
 
 /// Of the tools image, which sees no credentials.

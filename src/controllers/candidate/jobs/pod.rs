@@ -1,6 +1,6 @@
 //! What the pods of all Jobs share: containers of our own, rights, volumes.
 
-use super::{PlannedCheck, Subject};
+use super::{PlannedCheck, Subject, Wish};
 use crate::{controllers::context::Settings, domain::digest::Digest};
 use serde_json::{Value, json};
 
@@ -80,6 +80,15 @@ pub(super) fn volumes(inputs: &str, empty: &[&str], secret: Option<&str>) -> Val
     Value::Array(volumes)
 }
 
+/// The container that brings an image of the staging repository into a folder of `/work`; it alone sees credentials.
+pub(super) fn pull(wish: &Wish, settings: &Settings, image: &Digest, into: &str) -> Value {
+    let reference = wish.staging.at(image).to_string();
+    let words = [OPERATOR, "runner", "pull", "--image", &reference, "--out", into].map(String::from);
+    let work = json!({"name": "work", "mountPath": "/work"});
+    let container = runner(settings, "pull", &words, &work);
+    with_registry(container, settings, wish.registry_secret.as_deref())
+}
+
 /// A pod over an OCI layout that the runner pulled; nothing of the candidate is executed.
 pub(super) fn layout(subject: &Subject<'_>, subcommand: &str) -> Value {
     let Subject {
@@ -90,18 +99,6 @@ pub(super) fn layout(subject: &Subject<'_>, subcommand: &str) -> Value {
         job: name,
         ..
     } = subject;
-    let work = json!({"name": "work", "mountPath": "/work"});
-    let reference = wish.staging.at(image).to_string();
-    let pull = [
-        OPERATOR,
-        "runner",
-        "pull",
-        "--image",
-        &reference,
-        "--out",
-        "/work/image",
-    ]
-    .map(String::from);
     let mut command = check_command(RUNNER, subcommand, check, image);
     command.extend(["--layout", "/work/image"].map(String::from));
     let mut container = json!({
@@ -117,7 +114,7 @@ pub(super) fn layout(subject: &Subject<'_>, subcommand: &str) -> Value {
         {"name": "tmp", "mountPath": "/tmp"},
     ]);
     json!({
-        "initContainers": [with_registry(runner(settings, "pull", &pull, &work), settings, wish.registry_secret.as_deref())],
+        "initContainers": [pull(wish, settings, image, "/work/image")],
         "containers": [container],
         "volumes": volumes(name, &["work", "tmp"], wish.registry_secret.as_deref()),
     })

@@ -189,13 +189,7 @@ mod tests {
 
     fn reported() -> (Digest, String, Termination) {
         let image = Digest::of(b"image");
-        let tool = Tool {
-            name: ToolName::Goss,
-            version: "1".into(),
-            content: None,
-            database_built: None,
-            database: None,
-        };
+        let tool = Tool::new(ToolName::Goss, "1");
         let report = Report {
             outcome: Outcome::Completed,
             evaluated: 1,
