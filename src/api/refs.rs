@@ -21,7 +21,10 @@ pub const ANNOTATION_URGENT: &str = "repave.dev/urgent";
 pub const ANNOTATION_RUN: &str = "repave.dev/run";
 /// Annotation on a workload: JSON of what it ran before, per container.
 pub const ANNOTATION_PREVIOUS: &str = "repave.dev/previous-images";
-/// Annotation on a workload: when it was moved, RFC 3339.
+/// Annotation on a workload: JSON of the last write of ours (when, for which plan and digest, and the pod template that it
+/// wrote).
+pub const ANNOTATION_MOVED: &str = "repave.dev/moved";
+/// Annotation that an older version wrote instead of `repave.dev/moved`: when the workload was moved, RFC 3339. Read only.
 pub const ANNOTATION_MOVED_AT: &str = "repave.dev/moved-at";
 /// Annotation on a workload: JSON of a hold (reason, digest, since, until); present means: do not touch.
 pub const ANNOTATION_HOLD: &str = "repave.dev/hold";

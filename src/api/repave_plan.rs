@@ -165,7 +165,7 @@ pub enum FailureAction {
     /// It gets its old image back and is held there.
     #[default]
     RollbackWorkload,
-    /// It is left as it is, and the run stops.
+    /// It is left as it is, on the new image, and counts against the budget; with `budget: 0` the first one stops the run.
     Pause,
 }
 

@@ -75,7 +75,8 @@ pub struct RepaveRunStatus {
     /// How many targets are in which state.
     #[serde(default)]
     pub counts: Counts,
-    /// The waves that have settled: the soak counts from there.
+    /// The waves that have settled or passed: the soak counts from the first, and what was moved before the second is judged no
+    /// more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub waves: Vec<WaveStatus>,
@@ -115,14 +116,18 @@ pub struct Counts {
     pub skipped: u32,
 }
 
-/// A wave that has settled.
+/// How far a wave is.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaveStatus {
     /// Name of the wave.
     pub name: String,
-    /// When all its targets had come to an end.
-    pub settled_at: Time,
+    /// When all its targets had come to an end; absent while one that came late is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_at: Option<Time>,
+    /// When its soak was over: the waves after it need not wait for it any more, whatever becomes of its workloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soaked_at: Option<Time>,
 }
 
 /// A workload that a person wants to know of.

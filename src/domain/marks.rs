@@ -3,8 +3,8 @@
 //! Anyone who may edit the workload may write these, so nothing here is trusted: what cannot be read holds the workload
 //! or is taken as absent, whichever touches less.
 
-use super::{digest::Digest, image_ref::ImageRef};
-use crate::api::refs::{ANNOTATION_HOLD, ANNOTATION_MOVED_AT, ANNOTATION_PREVIOUS, ANNOTATION_RUN};
+use super::{digest::Digest, image_ref::ImageRef, moved::LastWrite};
+use crate::api::refs::{ANNOTATION_HOLD, ANNOTATION_MOVED, ANNOTATION_MOVED_AT, ANNOTATION_PREVIOUS, ANNOTATION_RUN};
 use jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -20,8 +20,10 @@ const MAX_LENGTH: usize = 4096;
 pub struct Marks {
     /// The run that moved it, `namespace/name`.
     pub run: Option<String>,
-    /// When it was moved.
-    pub moved_at: Option<Timestamp>,
+    /// Our last write to its pod template; `None` when there was none, or the record cannot be read.
+    pub last_write: Option<LastWrite>,
+    /// Whether it has the annotation that an older version wrote, which the next write takes off.
+    pub has_moved_at: bool,
     /// What it ran before, per container, always with a digest.
     pub previous: BTreeMap<String, ImageRef>,
     /// The hold, if there is one.
@@ -66,7 +68,8 @@ impl Marks {
             .unwrap_or_default();
         Self {
             run: get(ANNOTATION_RUN).cloned(),
-            moved_at: get(ANNOTATION_MOVED_AT).and_then(|text| text.parse().ok()),
+            last_write: last_write(get(ANNOTATION_MOVED), get(ANNOTATION_MOVED_AT)),
+            has_moved_at: annotations.contains_key(ANNOTATION_MOVED_AT),
             previous: previous
                 .into_iter()
                 .filter(|(_, image)| image.digest.is_some())
@@ -81,6 +84,14 @@ impl Marks {
             HoldMark::Unreadable => true,
             HoldMark::Valid(hold) => hold.until.as_deref().and_then(end).is_none_or(|until| until > now),
         })
+    }
+}
+
+/// A record that is there and cannot be read is no reason to believe the older annotation.
+fn last_write(record: Option<&String>, moved_at: Option<&String>) -> Option<LastWrite> {
+    match record {
+        Some(text) => serde_json::from_str(text).ok().map(LastWrite::Recorded),
+        None => moved_at.and_then(|text| text.parse().ok()).map(LastWrite::TimeOnly),
     }
 }
 
@@ -146,6 +157,17 @@ mod tests {
         ] {
             assert_eq!(marks(ANNOTATION_HOLD, text).hold, Some(HoldMark::Unreadable), "{text}");
         }
+    }
+
+    #[test]
+    fn the_record_of_a_move_comes_before_the_time_that_an_older_version_wrote() {
+        let time = ("repave.dev/moved-at".to_owned(), "2026-01-01T00:00:00Z".to_owned());
+        let only_time = Marks::parse(&BTreeMap::from([time.clone()]));
+        assert!(matches!(only_time.last_write, Some(LastWrite::TimeOnly(_))));
+        assert!(only_time.has_moved_at);
+        let broken = ("repave.dev/moved".to_owned(), "{}".to_owned());
+        assert_eq!(Marks::parse(&BTreeMap::from([time, broken])).last_write, None);
+        assert_eq!(Marks::parse(&BTreeMap::new()).last_write, None);
     }
 
     #[test]

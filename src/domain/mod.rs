@@ -10,6 +10,7 @@ pub mod duration;
 pub mod image_ref;
 pub mod lineage;
 pub mod marks;
+pub mod moved;
 pub mod os_release;
 pub mod ownership;
 pub mod pod;

@@ -5,6 +5,7 @@
 
 use super::{
     marks::Marks,
+    moved::{LastWrite, Moved, TemplateHash, TemplateShape, Whose},
     ownership::{self, Owner},
 };
 use jiff::Timestamp;
@@ -16,6 +17,9 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use std::{collections::BTreeMap, fmt};
+
+/// Annotation of the deployment controller: the number of the workload's present template.
+pub const REVISION_ANNOTATION: &str = "deployment.kubernetes.io/revision";
 
 /// Which Deployment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +92,14 @@ pub struct Workload {
     pub marks: Marks,
     /// The tool that writes it, if there is one.
     pub owner: Option<Owner>,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// Whether the deployment controller has seen this generation, or at least the one that wrote this template for us.
+    pub observed: bool,
+    /// The deployment controller's revision.
+    pub revision: Option<i64>,
+    /// Its pod template without the images.
+    pub shape: TemplateShape,
     /// How its roll-out stands.
     pub rollout: Rollout,
     /// How its pods are found.
@@ -105,6 +117,15 @@ impl Workload {
         let generation = meta.generation?;
         let empty = BTreeMap::new();
         let annotations = meta.annotations.as_ref();
+        let marks = Marks::parse(annotations.unwrap_or(&empty));
+        let containers = containers(spec.template.spec.as_ref()?);
+        let shape = TemplateShape::of(&spec.template)?;
+        let template = shape.with_images(containers.iter().map(|c| c.image.as_str()));
+        let seen = deployment.status.as_ref().and_then(|s| s.observed_generation);
+        // What the status says about the template that we wrote stays true while only other fields change.
+        let judged = marks.last_write.as_ref().and_then(LastWrite::record);
+        let judged = judged.filter(|moved| moved.template == template && moved.generation < generation);
+        let judged = judged.map_or(generation, |moved| moved.generation + 1);
         Some(Self {
             key: WorkloadKey {
                 namespace: meta.namespace.clone()?,
@@ -114,12 +135,42 @@ impl Workload {
             labels: meta.labels.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone()?,
             has_annotations: annotations.is_some_and(|map| !map.is_empty()),
-            containers: containers(spec.template.spec.as_ref()?),
-            marks: Marks::parse(annotations.unwrap_or(&empty)),
             owner: ownership::owner(meta),
-            rollout: rollout(spec, deployment.status.as_ref(), generation),
+            generation,
+            observed: seen.is_some_and(|seen| seen >= judged),
+            revision: annotations.and_then(|map| map.get(REVISION_ANNOTATION)?.parse().ok()),
+            shape,
+            rollout: rollout(spec, deployment.status.as_ref(), judged),
+            containers,
+            marks,
             pod_selector: spec.selector.clone(),
         })
+    }
+}
+
+impl Workload {
+    /// Its pod template as it is.
+    pub fn template(&self) -> TemplateHash {
+        self.template_with(&|container| &container.image)
+    }
+
+    /// Its pod template as it would be with other images.
+    pub fn template_with<'a>(&'a self, image: &dyn Fn(&'a Container) -> &'a str) -> TemplateHash {
+        self.shape.with_images(self.containers.iter().map(image))
+    }
+
+    /// Whose roll-out the present one is; `None` when we never wrote its template, or the record is gone.
+    pub fn whose(&self) -> Option<Whose> {
+        match self.marks.last_write.as_ref()? {
+            LastWrite::TimeOnly(_) => Some(Whose::Ours),
+            LastWrite::Recorded(moved) => Some(moved.whose(self.generation, self.template())),
+        }
+    }
+
+    /// Our last write, if the present roll-out is the one that it caused.
+    pub fn our_rollout(&self) -> Option<&Moved> {
+        let record = self.marks.last_write.as_ref()?.record()?;
+        (self.whose() == Some(Whose::Ours)).then_some(record)
     }
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | validate (pure) | `validate` |
 //! | observe (reads only) | `observe`, with `estate` (workloads), `images` (layers), `gate` (may it start anything?) |
-//! | plan (pure) | `consumption` and `target` (one state per target), `progress` (waves), `plan` (actions), `patch` (the one write) |
+//! | plan (pure) | `consumption` `target` and `judge` (one state per target), `sightings` (how long it has been so), `progress` (waves), `plan` (actions), `patch` (the one write) |
 //! | apply (writes) | `apply` |
 //! | summarize (pure) | `status`, `rows` |
 //!
@@ -16,11 +16,13 @@ pub mod consumption;
 pub mod estate;
 pub mod gate;
 pub mod images;
+pub mod judge;
 pub mod observe;
 pub mod patch;
 pub mod plan;
 pub mod progress;
 pub mod rows;
+pub mod sightings;
 pub mod status;
 pub mod target;
 #[cfg(test)]
@@ -32,8 +34,9 @@ pub use images::Images;
 use self::{
     apply::Applied,
     plan::Action as Step,
+    sightings::AllSightings,
     status::Summary,
-    target::{State, Target},
+    target::{Known, State, Target},
 };
 use super::{
     conditions::Conditions,
@@ -57,7 +60,10 @@ use kube::{
         watcher,
     },
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Runs that are reconciled at the same time.
 const CONCURRENCY: u16 = 4;
@@ -71,11 +77,20 @@ type Guarded = DeserializeGuard<RepaveRun>;
 struct Shared {
     ctx: Context,
     images: Images,
+    sightings: AllSightings,
+    /// What the monotonic time of this process is counted from.
+    began: Instant,
 }
 
 /// Runs the controller until `shutdown` is done; reconciles that have begun are finished.
 pub async fn run(ctx: Context, images: Images, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let client = ctx.watches.clone();
+    let shared = Shared {
+        ctx,
+        images,
+        sightings: AllSightings::default(),
+        began: Instant::now(),
+    };
     let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
     let (plans, bases) = (controller.store(), controller.store());
     controller
@@ -104,7 +119,7 @@ pub async fn run(ctx: Context, images: Images, shutdown: impl Future<Output = ()
             },
         )
         .graceful_shutdown_on(shutdown)
-        .run(reconcile, on_error, Arc::new(Shared { ctx, images }))
+        .run(reconcile, on_error, Arc::new(shared))
         .for_each(|result| async move {
             if let Err(error) = result {
                 tracing::debug!(error = one_line(&error), "run not reconciled");
@@ -142,12 +157,14 @@ async fn reconcile(seen: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, Dr
         }
     };
     let Some(run) = driver::read(&shared.ctx, seen).await? else {
+        shared.sightings.forget(&seen.uid().unwrap_or_default());
         return Ok(Action::await_change());
     };
     if run.status.as_ref().is_some_and(|status| status.finished.is_some()) {
+        shared.sightings.forget(&run.uid().unwrap_or_default());
         return Ok(Action::await_change());
     }
-    let outcome = Box::pin(step(&shared.ctx, &shared.images, &run)).await;
+    let outcome = Box::pin(step(&shared, &run)).await;
     driver::finish(&shared.ctx, &run, outcome).await
 }
 
@@ -160,20 +177,30 @@ fn on_error(seen: Arc<Guarded>, error: &DriverError, shared: Arc<Shared>) -> Act
     }
 }
 
-async fn step(ctx: &Context, images: &Images, run: &RepaveRun) -> Outcome<RepaveRunStatus> {
+async fn step(shared: &Shared, run: &RepaveRun) -> Outcome<RepaveRunStatus> {
+    let ctx = &shared.ctx;
     let old = run.status.clone().unwrap_or_default();
     let generation = run.metadata.generation.unwrap_or_default();
     let v = match validate::validate(run) {
         Ok(v) => v,
         Err(error) => return failed(old, generation, &error, ctx),
     };
-    let observed = match observe::observe(ctx, images, &v, plan_uid(run)).await {
+    let observed = match observe::observe(ctx, &shared.images, &v, plan_uid(run)).await {
         Ok(observed) => observed,
         Err(error) => return failed(old, generation, &error, ctx),
     };
     let now = ctx.now();
     let started = old.started.as_ref().map_or(now, |time| time.0);
-    let mut targets = target::targets(&v, &observed, started, now);
+    let elapsed = shared.sightings.look(
+        &run.uid().unwrap_or_default(),
+        target::looks(&v, &observed),
+        shared.began.elapsed(),
+    );
+    let known = Known {
+        waves: &old.waves,
+        elapsed: &elapsed,
+    };
+    let mut targets = target::targets(&v, &observed, known, now);
     let progress = progress::progress(&v, &targets, &old.waves, now);
     let actions = plan::plan(&v, &observed, &targets, &progress, now);
     let applied = apply::apply(ctx, &actions).await;
@@ -213,6 +240,7 @@ pub fn overlay(targets: &mut [Target<'_>], actions: &[Step], applied: &[(Workloa
         };
         if *result == Applied::Written {
             target.in_flight = true;
+            target.arriving = matches!(action, Step::Move { .. });
             target.state = match action {
                 Step::Move { .. } => State::Rolling,
                 Step::RollBack { reason, .. } => State::Held {

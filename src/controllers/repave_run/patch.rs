@@ -4,14 +4,14 @@
 //! the read and the write. No other field can be written: there is no function for it.
 
 use crate::{
-    api::refs::{ANNOTATION_HOLD, ANNOTATION_MOVED_AT, ANNOTATION_PREVIOUS, ANNOTATION_RUN},
+    api::refs::{ANNOTATION_HOLD, ANNOTATION_MOVED, ANNOTATION_MOVED_AT, ANNOTATION_PREVIOUS, ANNOTATION_RUN},
     domain::{
         image_ref::ImageRef,
         marks::Hold,
+        moved::Moved,
         workload::{Container, Workload},
     },
 };
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -40,6 +40,11 @@ pub enum Op {
         path: String,
         /// The value.
         value: Value,
+    },
+    /// Takes an existing value away.
+    Remove {
+        /// JSON pointer.
+        path: String,
     },
 }
 
@@ -85,13 +90,24 @@ fn change_image(container: &Container, image: &ImageRef) -> [Op; 3] {
     ]
 }
 
-/// Moves containers to an image. `previous` is what each of them runs now, by digest.
+/// Says which template this write makes. The annotation of an older version would contradict it.
+fn record(workload: &Workload, moved: &Moved) -> Vec<Op> {
+    let mut ops = vec![annotate(ANNOTATION_MOVED, json!(moved).to_string())];
+    if workload.marks.has_moved_at {
+        ops.push(Op::Remove {
+            path: annotation(ANNOTATION_MOVED_AT),
+        });
+    }
+    ops
+}
+
+/// Moves containers to an image. Each change comes with what that container runs now, by digest; `moved` is the record.
 pub fn move_to(
     workload: &Workload,
     changes: &[(&Container, ImageRef)],
     image: &ImageRef,
     mark: &str,
-    now: Timestamp,
+    moved: &Moved,
 ) -> Vec<Op> {
     let previous: BTreeMap<&str, String> = changes
         .iter()
@@ -107,12 +123,18 @@ pub fn move_to(
     }
     ops.push(annotate(ANNOTATION_RUN, mark));
     ops.push(annotate(ANNOTATION_PREVIOUS, json!(previous).to_string()));
-    ops.push(annotate(ANNOTATION_MOVED_AT, now.to_string()));
+    ops.extend(record(workload, moved));
     ops
 }
 
 /// Gives containers their old images back and holds the workload.
-pub fn roll_back(workload: &Workload, changes: &[(&Container, &ImageRef)], mark: &str, hold: &Hold) -> Vec<Op> {
+pub fn roll_back(
+    workload: &Workload,
+    changes: &[(&Container, &ImageRef)],
+    mark: &str,
+    moved: &Moved,
+    hold: &Hold,
+) -> Vec<Op> {
     let mut ops = unchanged(workload);
     ops.push(test(annotation(ANNOTATION_RUN), mark));
     ops.extend(
@@ -120,6 +142,7 @@ pub fn roll_back(workload: &Workload, changes: &[(&Container, &ImageRef)], mark:
             .iter()
             .flat_map(|(container, image)| change_image(container, image)),
     );
+    ops.extend(record(workload, moved));
     ops.push(annotate(ANNOTATION_HOLD, json!(hold).to_string()));
     ops
 }

@@ -1,7 +1,7 @@
 //! What a run does next, as data. Pure: same inputs, same actions, in the same order.
 //!
 //! In this order: what fails is rolled back; then, if the gate is open and the failure budget is not used up, workloads of
-//! the first wave that is not over are moved, as many as its limit leaves free.
+//! the first wave that has not passed, and latecomers of the waves before it, are moved, as many as its limit leaves free.
 
 use super::{
     gate::Gate,
@@ -16,7 +16,8 @@ use crate::{
     domain::{
         image_ref::ImageRef,
         marks::{HELD_BY_REPAVE, Hold},
-        workload::{Container, WorkloadKey},
+        moved::Moved,
+        workload::{Container, Workload, WorkloadKey},
     },
 };
 use jiff::Timestamp;
@@ -55,42 +56,23 @@ impl Action {
     }
 }
 
-/// Why a run starts nothing more until a person acts.
+/// Why a run starts nothing more until a person acts: more failures than the budget allows. One workload that failed stops
+/// nothing but itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// More failures than the budget allows.
-    BudgetExceeded {
-        /// How many failed.
-        failures: usize,
-        /// How many may.
-        budget: usize,
-    },
-    /// A workload failed and was left as it is.
-    LeftFailed,
+pub struct BudgetExceeded {
+    /// How many failed.
+    pub failures: usize,
+    /// How many may.
+    pub budget: usize,
 }
 
 /// Whether the failures so far stop the run.
-pub fn stop(v: &Validated, targets: &[Target<'_>]) -> Option<Stop> {
+pub fn stop(v: &Validated, targets: &[Target<'_>]) -> Option<BudgetExceeded> {
     let failures = targets.iter().filter(|target| target.counts_as_failure()).count();
     let budget = v
         .budget
         .as_budget(targets.iter().filter(|target| target.direct).count());
-    let left = targets.iter().any(|target| match &target.state {
-        State::Failed { .. } => true,
-        State::Pending { .. }
-        | State::Rolling
-        | State::Failing { .. }
-        | State::Done
-        | State::Held { .. }
-        | State::Skipped(_) => false,
-    });
-    if failures > budget {
-        Some(Stop::BudgetExceeded { failures, budget })
-    } else if left {
-        Some(Stop::LeftFailed)
-    } else {
-        None
-    }
+    (failures > budget).then_some(BudgetExceeded { failures, budget })
 }
 
 /// What is done next.
@@ -112,20 +94,24 @@ pub fn plan(
     actions
 }
 
-/// The workloads that are started now.
+/// The workloads that are started now. A wave that has passed holds nothing back any more, but what comes late to it is
+/// still moved, first and within its limit.
 fn moves(v: &Validated, targets: &[Target<'_>], progress: &Progress, now: Timestamp) -> Vec<Action> {
-    let Some(at) = progress.current else {
-        return Vec::new();
-    };
-    let limit = v.waves[at].max_concurrent.as_limit(progress.waves[at].size);
     // All that are in flight count, also those of other waves: labels may have changed since they were started.
     let in_flight = targets.iter().filter(|target| target.in_flight).count();
-    targets
-        .iter()
-        .filter(|target| target.wave == Some(at) && target.state == State::Pending { ready: true })
-        .filter_map(|target| start(v, target, now))
-        .take(limit.saturating_sub(in_flight))
-        .collect()
+    let mut moves = Vec::new();
+    for (at, wave) in progress.waves.iter().enumerate() {
+        if !wave.passed && progress.current != Some(at) {
+            continue;
+        }
+        let limit = v.waves[at].max_concurrent.as_limit(wave.size);
+        let free = limit.saturating_sub(in_flight.saturating_add(moves.len()));
+        let ready = targets
+            .iter()
+            .filter(|target| target.wave == Some(at) && target.state == State::Pending { ready: true });
+        moves.extend(ready.filter_map(|target| start(v, target, now)).take(free));
+    }
+    moves
 }
 
 fn start(v: &Validated, target: &Target<'_>, now: Timestamp) -> Option<Action> {
@@ -140,10 +126,35 @@ fn start(v: &Validated, target: &Target<'_>, now: Timestamp) -> Option<Action> {
         return None;
     }
     let image = v.repository.at(&v.digest);
+    let written = image.to_string();
+    let moved = record(v, workload, now, &|container| {
+        if changes.iter().any(|(changed, _)| *changed == container) {
+            &written
+        } else {
+            &container.image
+        }
+    });
     Some(Action::Move {
         workload: workload.key.clone(),
-        patch: patch::move_to(workload, &changes, &image, &v.mark, now),
+        patch: patch::move_to(workload, &changes, &image, &v.mark, &moved),
     })
+}
+
+/// The record of a write that gives the workload these images.
+fn record<'a>(
+    v: &Validated,
+    workload: &'a Workload,
+    now: Timestamp,
+    image: &dyn Fn(&'a Container) -> &'a str,
+) -> Moved {
+    Moved {
+        at: now,
+        plan: v.plan_key(),
+        digest: v.digest.clone(),
+        rolled_back: false,
+        generation: workload.generation,
+        template: workload.template_with(image),
+    }
 }
 
 fn roll_back(v: &Validated, target: &Target<'_>, now: Timestamp) -> Option<Action> {
@@ -158,19 +169,24 @@ fn roll_back(v: &Validated, target: &Target<'_>, now: Timestamp) -> Option<Actio
         since: Some(now.to_string()),
         until: None,
     };
+    let restored: Vec<(&Container, &ImageRef)> = workload
+        .containers
+        .iter()
+        .filter_map(|container| previous.get(&container.name).map(|image| (container, image)))
+        .collect();
+    let written: BTreeMap<&str, String> = previous
+        .iter()
+        .map(|(name, image)| (name.as_str(), image.to_string()))
+        .collect();
+    let moved = Moved {
+        rolled_back: true,
+        ..record(v, workload, now, &|container| {
+            written.get(container.name.as_str()).unwrap_or(&container.image)
+        })
+    };
     Some(Action::RollBack {
         workload: workload.key.clone(),
-        patch: patch::roll_back(workload, &to_restore(target, previous), &v.mark, &hold),
+        patch: patch::roll_back(workload, &restored, &v.mark, &moved, &hold),
         reason: reason.clone(),
     })
-}
-
-fn to_restore<'a>(
-    target: &'a Target<'_>,
-    previous: &'a BTreeMap<String, ImageRef>,
-) -> Vec<(&'a Container, &'a ImageRef)> {
-    let containers = target.seen.workload.containers.iter();
-    containers
-        .filter_map(|container| previous.get(&container.name).map(|image| (container, image)))
-        .collect()
 }

@@ -1,11 +1,11 @@
 //! How far the waves are. Pure.
 //!
-//! A wave is over when every target in it has come to an end and has stayed so for the soak. Anything that gets into
-//! motion again in it starts its soak anew, and holds back the waves behind it. While a target is left failed nothing
-//! soaks: if it recovers, it has to stay healthy for the whole soak.
+//! A wave is over when every target in it has come to an end, and its soak has passed since. It has passed for good when it
+//! was over once: what becomes of its workloads later, and what comes late to it, holds no other wave back. In a soak one
+//! that is not ready holds its wave; only a target that is still to arrive lets the soak begin anew.
 
 use super::{
-    target::{State, Target, later},
+    target::{Target, later},
     validate::Validated,
 };
 use crate::api::repave_run::WaveStatus;
@@ -20,9 +20,13 @@ pub struct WaveProgress {
     /// When all its targets had come to an end; `None` while they have not.
     pub settled_at: Option<Timestamp>,
     /// When its soak ends.
-    pub soaked_at: Option<Timestamp>,
-    /// Whether the next one may begin.
+    pub soak_ends: Option<Timestamp>,
+    /// Whether everything in it has come to an end and has soaked.
     pub over: bool,
+    /// When it was over last. What was moved before is judged no more.
+    pub soaked_at: Option<Timestamp>,
+    /// Whether it was over once, or is empty: the next one may begin.
+    pub passed: bool,
 }
 
 /// All waves.
@@ -30,51 +34,86 @@ pub struct WaveProgress {
 pub struct Progress {
     /// One entry a wave.
     pub waves: Vec<WaveProgress>,
-    /// The first one that is not over.
+    /// The first one that has not passed.
     pub current: Option<usize>,
 }
 
-/// Measures the waves. `recorded` is what the status says about when they settled.
+impl Progress {
+    /// Whether every wave is over, what came late included.
+    pub fn over(&self) -> bool {
+        self.waves.iter().all(|wave| wave.over)
+    }
+
+    /// When the next soak ends that has begun.
+    pub fn next_end(&self) -> Option<Timestamp> {
+        let soaking = self.waves.iter().filter(|wave| !wave.over);
+        soaking.filter_map(|wave| wave.soak_ends).min()
+    }
+}
+
+/// Measures the waves. `recorded` is what the status says about them.
 pub fn progress(v: &Validated, targets: &[Target<'_>], recorded: &[WaveStatus], now: Timestamp) -> Progress {
     let waves: Vec<WaveProgress> = v
         .waves
         .iter()
         .enumerate()
         .map(|(at, rule)| {
-            let mut members = targets.iter().filter(|target| target.wave == Some(at)).peekable();
-            let empty = members.peek().is_none();
-            let (mut size, mut ended) = (0, true);
-            for target in members {
-                size += usize::from(target.direct);
-                ended &= target.ended() && !matches!(target.state, State::Failed { .. });
-            }
-            let since = recorded
-                .iter()
-                .find(|wave| wave.name == rule.name)
-                .map_or(now, |wave| wave.settled_at.0);
-            let settled_at = (ended && !empty).then_some(since);
-            let soaked_at = settled_at.map(|at| later(at, rule.soak));
-            WaveProgress {
-                size,
-                settled_at,
-                soaked_at,
-                over: empty || soaked_at.is_some_and(|end| end <= now),
-            }
+            let record = recorded.iter().find(|wave| wave.name == rule.name);
+            wave(rule.soak, targets.iter().filter(|t| t.wave == Some(at)), record, now)
         })
         .collect();
-    let current = waves.iter().position(|wave| !wave.over);
+    let current = waves.iter().position(|wave| !wave.passed);
     Progress { waves, current }
 }
 
-/// What is recorded of it: only waves that have settled.
+fn wave<'a>(
+    soak: jiff::SignedDuration,
+    members: impl Iterator<Item = &'a Target<'a>>,
+    recorded: Option<&WaveStatus>,
+    now: Timestamp,
+) -> WaveProgress {
+    let (mut size, mut empty, mut ended, mut arriving) = (0, true, true, false);
+    for target in members {
+        size += usize::from(target.direct);
+        empty = false;
+        ended &= target.ended();
+        arriving |= target.arriving;
+    }
+    let time = |time: Option<&Time>| time.map(|time| time.0);
+    let settled_before = time(recorded.and_then(|wave| wave.settled_at.as_ref()));
+    let soaked_before = time(recorded.and_then(|wave| wave.soaked_at.as_ref()));
+    let settled_at = if arriving || empty {
+        None
+    } else {
+        settled_before.or_else(|| ended.then_some(now))
+    };
+    let soak_ends = settled_at.map(|at| later(at, soak));
+    let over = empty || (ended && soak_ends.is_some_and(|end| end <= now));
+    let soaked_at = match (over, soak_ends, soaked_before) {
+        // Known already: a status changes only when something did.
+        (true, Some(end), Some(before)) if before >= end => Some(before),
+        (true, Some(_), Some(_) | None) => Some(now),
+        (true, None, before) | (false, Some(_) | None, before) => before,
+    };
+    WaveProgress {
+        size,
+        settled_at,
+        soak_ends,
+        over,
+        soaked_at,
+        passed: over || soaked_before.is_some(),
+    }
+}
+
+/// What is recorded of it: only waves that have settled or passed.
 pub fn record(v: &Validated, progress: &Progress) -> Vec<WaveStatus> {
-    let settled = v.waves.iter().zip(&progress.waves);
-    settled
-        .filter_map(|(rule, wave)| {
-            wave.settled_at.map(|at| WaveStatus {
-                name: rule.name.clone(),
-                settled_at: Time(at),
-            })
+    let waves = v.waves.iter().zip(&progress.waves);
+    waves
+        .filter(|(_, wave)| wave.settled_at.is_some() || wave.soaked_at.is_some())
+        .map(|(rule, wave)| WaveStatus {
+            name: rule.name.clone(),
+            settled_at: wave.settled_at.map(Time),
+            soaked_at: wave.soaked_at.map(Time),
         })
         .collect()
 }

@@ -8,7 +8,10 @@ use super::{
     validate::Validated,
 };
 use crate::{
-    api::{RepaveRunStatus, repave_run::NotableWorkload},
+    api::{
+        RepaveRunStatus,
+        repave_run::{NotableWorkload, WaveStatus},
+    },
     controllers::{conditions, driver::Notice},
 };
 
@@ -45,7 +48,7 @@ fn rows_of(target: &Target<'_>, v: &Validated) -> Vec<(u8, NotableWorkload)> {
             0,
             "RolledBack",
             format!(
-                "{reason}. It has its old image and is held; to try again remove its annotations repave.dev/hold and repave.dev/run, then delete this run (it is made anew)"
+                "{reason}. It has its old image and is held; to try again remove its annotation repave.dev/hold"
             ),
         )),
         State::Failed { reason } => Some(row(
@@ -63,7 +66,14 @@ fn rows_of(target: &Target<'_>, v: &Validated) -> Vec<(u8, NotableWorkload)> {
             format!("{reason}. Remove the annotation repave.dev/hold to release it"),
         )),
         State::Skipped(skip) => skipped(skip, v).map(|reason| row(4, "Skipped", reason)),
-        State::Pending { .. } | State::Rolling | State::Done => None,
+        State::Pending { .. } | State::Rolling => None,
+        State::Done => target.trouble.as_ref().map(|trouble| {
+            row(
+                5,
+                "Degraded",
+                format!("{trouble}. It was healthy on the new image for its whole soak, so this run does nothing: kubectl describe shows why"),
+            )
+        }),
     };
     let derived = target.derived.as_ref().map(|release| {
         row(
@@ -93,7 +103,10 @@ fn skipped(skip: &Skip, v: &Validated) -> Option<String> {
         Skip::NoWave => Some("no wave takes it: add a wave without selector and percent to the plan".to_owned()),
         Skip::Paused => Some("its roll-out is paused (spec.paused): resume it".to_owned()),
         Skip::Unhealthy(why) => Some(format!("not healthy, and not because of this run ({why}): repair it first")),
-        Skip::Reverted => Some("its image was set back after Repave moved it, and it is not moved twice: hold it, or remove the annotation repave.dev/run to try again".to_owned()),
+        Skip::Reverted => Some("its image was set back after Repave moved it, and it is not moved twice to the same digest: the next release moves it, or set the new image yourself".to_owned()),
+        Skip::RolledByOthers => Some("it is on the new image, in a roll-out that this run did not cause, and is not judged by it: kubectl rollout status shows how it does".to_owned()),
+        Skip::NoRecord => Some("it is on the new image, and its annotation repave.dev/moved is gone or cannot be read, so it is not judged: kubectl rollout status shows how it does".to_owned()),
+        Skip::Busy => Some("it is busy with a roll-out of its own for longer than health.rolloutDeadline: it is moved once it has settled".to_owned()),
         Skip::Newer(release) => Some(format!("runs {}, which is newer than this run's target", release.tag)),
     }
 }
@@ -151,7 +164,11 @@ pub fn notices(
             ),
         ));
     }
-    for wave in new.waves.iter().filter(|wave| !old.waves.contains(wave)) {
+    let settled = |wave: &&WaveStatus| {
+        let before = old.waves.iter().find(|o| o.name == wave.name);
+        wave.settled_at.is_some() && before.and_then(|o| o.settled_at.as_ref()) != wave.settled_at.as_ref()
+    };
+    for wave in new.waves.iter().filter(settled) {
         notices.push(notice(
             false,
             "WaveSettled",

@@ -5,7 +5,7 @@
 use super::{
     gate::Gate,
     observe::Observed,
-    plan::Stop,
+    plan::BudgetExceeded,
     progress::{self, Progress},
     rows,
     target::{State, Target},
@@ -45,7 +45,7 @@ pub struct Summary<'a> {
     /// The waves.
     pub progress: &'a Progress,
     /// Why nothing more is started.
-    pub stop: Option<Stop>,
+    pub stop: Option<BudgetExceeded>,
     /// What the API said when it refused a patch.
     pub refused: Option<String>,
     /// Whether a patch lost a race.
@@ -124,7 +124,7 @@ impl Summary<'_> {
     fn finished(&self) -> bool {
         let ended = self.targets.iter().all(Target::ended);
         let gate_allows = match self.observed.gate {
-            Gate::Open | Gate::Suspended => self.progress.current.is_none() && self.observed.estate.not_yet == 0,
+            Gate::Open | Gate::Suspended => self.progress.over() && self.observed.estate.not_yet == 0,
             Gate::Superseded { .. } => true,
             Gate::Shut { .. } => false,
         };
@@ -147,20 +147,13 @@ impl Summary<'_> {
             );
         }
         match self.stop {
-            Some(Stop::BudgetExceeded { failures, budget }) => verdict(
+            Some(BudgetExceeded { failures, budget }) => verdict(
                 Kind::Stuck,
                 "FailureBudgetExceeded",
                 format!(
                     "{failures} targets failed and {budget} may (onFailure.budget): nothing more is started. See status.notable; \
                      then release what is held (remove the annotation repave.dev/hold) to go on without it, or wait for the next release"
                 ),
-            ),
-            Some(Stop::LeftFailed) => verdict(
-                Kind::Stuck,
-                "WorkloadFailed",
-                "a target failed and was left as it is: nothing more is started. See status.notable; repair it, or hold it \
-                 (annotation repave.dev/hold: '{\"reason\": \"...\"}') to go on without it"
-                    .to_owned(),
             ),
             None => self.working(),
         }
@@ -195,7 +188,7 @@ impl Summary<'_> {
                 "a newer release has its own run; what is on its way is finished".to_owned(),
             );
         }
-        let soak = wave.and_then(|(at, name)| self.progress.waves[at].soaked_at.map(|end| (name, end)));
+        let soak = wave.and_then(|(at, name)| self.progress.waves[at].soak_ends.map(|end| (name, end)));
         if let Some((name, end)) = soak {
             return verdict(
                 "Soaking",
@@ -231,10 +224,7 @@ impl Summary<'_> {
             return verdict(false, "Superseded", format!("superseded by {}; {done}", by.short()));
         }
         match self.stop {
-            Some(Stop::BudgetExceeded { .. }) => {
-                verdict(false, "FailureBudgetExceeded", format!("{done}. See status.notable"))
-            }
-            Some(Stop::LeftFailed) => verdict(false, "WorkloadFailed", format!("{done}. See status.notable")),
+            Some(_) => verdict(false, "FailureBudgetExceeded", format!("{done}. See status.notable")),
             None => verdict(true, "Finished", done),
         }
     }
@@ -289,8 +279,10 @@ impl Summary<'_> {
         }
         let in_flight = self.targets.iter().any(|target| target.in_flight);
         let wait = if in_flight { WHILE_ROLLING } else { WHILE_WAITING };
-        let soak = self.progress.current.and_then(|at| self.progress.waves[at].soaked_at);
-        let until_soaked = soak.and_then(|end| Duration::try_from(end.duration_since(self.now)).ok());
+        let until_soaked = self
+            .progress
+            .next_end()
+            .and_then(|end| Duration::try_from(end.duration_since(self.now)).ok());
         let until_soaked = until_soaked.map(|wait| wait.max(Duration::from_secs(1)));
         Next::After(until_soaked.map_or(wait, |soaked| soaked.min(wait)))
     }

@@ -51,6 +51,13 @@ pub struct Validated {
     pub action: FailureAction,
 }
 
+impl Validated {
+    /// The plan as workloads name it: `namespace/name`.
+    pub fn plan_key(&self) -> String {
+        format!("{}/{}", self.namespace, self.plan)
+    }
+}
+
 /// Which workloads a plan may move.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scope {

@@ -39,6 +39,11 @@ pub fn new_workload(name: &str, kind: Kind, behaviour: Behaviour, canary: bool) 
         hold: None,
         reverted: false,
         settled_once: false,
+        moved_at: None,
+        touched: false,
+        later: false,
+        team: 0,
+        templates: Vec::new(),
         stuck: None,
     }
 }
@@ -86,6 +91,11 @@ pub fn patched(object: &Value, patch: &Value) -> Option<Value> {
                 if object.pointer(path) != Some(value) {
                     return None;
                 }
+            }
+            "remove" => {
+                let (parent, key) = path.rsplit_once('/').unwrap();
+                let parent = object.pointer_mut(parent)?.as_object_mut()?;
+                parent.remove(&key.replace("~1", "/").replace("~0", "~"))?;
             }
             "replace" => *object.pointer_mut(path)? = value.clone(),
             "add" => {

@@ -76,7 +76,7 @@ fn the_story_of_a_run_with_one_bad_workload() {
         messages.push(message(&world));
         assert!(messages.len() < 100, "{messages:#?}");
         world.tick_all();
-        world.now += SignedDuration::from_secs(5);
+        world.wait(5);
     }
     messages.dedup();
     insta::assert_json_snapshot!(json!({
@@ -231,8 +231,10 @@ fn a_rollback_takes_its_place_in_the_limit_even_when_its_hold_is_replaced_and_ex
     let key = world.key(0);
     let soon = world.now + SignedDuration::from_secs(1);
     world.hold(&key, Some(soon));
-    world.now += SignedDuration::from_secs(2);
+    world.wait(2);
     assert_eq!(world.step(), [], "the pods of the rollback are still being replaced");
     world.tick(&key);
-    assert!(matches!(world.step().as_slice(), [Action::Move { .. }]));
+    let again = world.step();
+    assert!(matches!(again.as_slice(), [Action::Move { .. }]));
+    assert_eq!(*again[0].workload(), key, "without its hold it is tried again");
 }

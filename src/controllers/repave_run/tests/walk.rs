@@ -2,8 +2,9 @@
 //! in `world` at each patch and each status.
 
 use super::{
-    super::{gate::Gate, plan, target},
+    super::{gate::Gate, plan},
     objects::image_of,
+    sim::TeamChange,
     world::{Behaviour, Fault, Kind, World},
 };
 use jiff::SignedDuration;
@@ -21,6 +22,7 @@ enum Event {
     Wait(i64),
     Hold(usize, Option<i64>),
     Revert(usize),
+    Team(usize, TeamChange),
     Suspend,
     Resume,
 }
@@ -33,6 +35,16 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
+fn team_change() -> impl Strategy<Value = TeamChange> {
+    prop_oneof![
+        3 => Just(TeamChange::Good),
+        2 => Just(TeamChange::Bad),
+        2 => (0_u32..5).prop_map(TeamChange::Scale),
+        1 => Just(TeamChange::Pause),
+        2 => Just(TeamChange::Resume),
+    ]
+}
+
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => fault().prop_map(Event::Reconcile),
@@ -40,6 +52,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (1_i64..15).prop_map(Event::Wait),
         1 => ((0_usize..12), proptest::option::of(1_i64..40)).prop_map(|(at, until)| Event::Hold(at, until)),
         1 => (0_usize..12).prop_map(Event::Revert),
+        3 => ((0_usize..12), team_change()).prop_map(|(at, change)| Event::Team(at, change)),
         1 => Just(Event::Suspend),
         2 => Just(Event::Resume),
     ]
@@ -67,6 +80,7 @@ fn workload() -> impl Strategy<Value = (Kind, Behaviour, bool)> {
         1 => Just(Behaviour::Crashes),
         1 => Just(Behaviour::NeverReady),
         1 => Just(Behaviour::CrashesLater),
+        1 => Just(Behaviour::UnreadyLater),
     ];
     (kind, behaviour, prop::bool::weighted(0.3))
 }
@@ -101,7 +115,8 @@ fn play(world: &mut World, events: &[Event]) {
                 world.reconcile(&remembered, Fault::None);
             }
             Event::Tick(at) => world.tick(&world.key(*at)),
-            Event::Wait(seconds) => world.now += SignedDuration::from_secs(*seconds),
+            Event::Wait(seconds) => world.wait(*seconds),
+            Event::Team(at, change) => world.team(&world.key(*at), *change),
             Event::Hold(at, until) => {
                 let until = until.map(|seconds| world.now + SignedDuration::from_secs(seconds));
                 world.hold(&world.key(*at), until);
@@ -118,19 +133,16 @@ fn check_the_end(world: &mut World) {
     world.gate = Gate::Open;
     let finished = world.walk_to_the_end();
     let observed = world.observed();
-    let started = world.status.started.as_ref().unwrap().0;
-    let targets = target::targets(&world.v, &observed, started, world.now);
-    let stopped = plan::stop(&world.v, &targets).is_some();
+    let stopped = plan::stop(&world.v, &world.targets(&observed)).is_some();
     assert!(finished || stopped, "neither finished nor stopped: {:?}", world.status);
     let target = world.target();
     for (key, sim) in &world.workloads {
-        let touched_by_people = sim.hold.is_some() || sim.reverted;
-        let too_slow = sim.back == 1;
+        let touched_by_people = sim.hold.is_some() || sim.reverted || sim.touched;
         if !sim.kind.movable() {
             assert_eq!((sim.forward, sim.back), (0, 0), "{key}");
-        } else if finished && sim.behaviour == Behaviour::Healthy && !touched_by_people && !too_slow {
+        } else if finished && sim.behaviour == Behaviour::Healthy && !touched_by_people {
             assert_eq!(image_of(&sim.object), target, "{key} was forgotten");
-        } else if sim.back == 1 {
+        } else if sim.back > 0 && sim.back == sim.forward {
             assert_ne!(image_of(&sim.object), target, "{key}");
             assert!(
                 sim.object["metadata"]["annotations"]["repave.dev/hold"].is_string(),
@@ -141,7 +153,7 @@ fn check_the_end(world: &mut World) {
     let before = world.status.clone();
     if !finished {
         world.step();
-        world.now += SignedDuration::from_secs(7);
+        world.wait(7);
         world.step();
         assert_eq!(world.status, before, "nothing changed, but the status would be written");
     }

@@ -1,5 +1,5 @@
-//! A small cluster in memory: Deployments as the API server stores them, JSON patches as it applies them, and a
-//! deployment controller that a test drives step by step. Every patch is checked against the promises of a run.
+//! A small cluster in memory: Deployments as the API server stores them, JSON patches as it applies them, and a run that a
+//! test drives step by step. What happens without Repave is in `sim`; every patch is checked against `promises`.
 
 use super::{
     super::{
@@ -11,11 +11,12 @@ use super::{
         overlay,
         plan::{self, Action},
         progress,
+        sightings::Sightings,
         status::{self, Summary},
-        target,
+        target::{self, Known},
         validate::{Validated, validate},
     },
-    objects::{bump, bump_generation, image_of, new_workload, observed, parse, patched, without_ours},
+    objects::{bump, bump_generation, new_workload, parse, patched},
 };
 use crate::{
     api::{RepaveRun, RepaveRunStatus},
@@ -23,14 +24,12 @@ use crate::{
     domain::{
         digest::Digest,
         lineage::{Release, ReleaseIndex, chain_ids},
-        wave,
-        workload::{Rollout, WorkloadKey},
+        workload::WorkloadKey,
     },
 };
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
+use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 pub const REPOSITORY: &str = "registry.test/base/debian";
 
@@ -40,7 +39,10 @@ pub enum Behaviour {
     Healthy,
     Crashes,
     NeverReady,
+    /// Settles, and then its pods crash.
     CrashesLater,
+    /// Settles, and then its pods are not ready any more.
+    UnreadyLater,
 }
 
 /// What a workload is.
@@ -76,8 +78,18 @@ pub struct Sim {
     pub hold: Option<Timestamp>,
     pub reverted: bool,
     pub settled_once: bool,
-    /// Since when it makes no progress, and in which generation.
-    pub stuck: Option<(Value, Timestamp)>,
+    /// When we moved it last.
+    pub moved_at: Option<Timestamp>,
+    /// Its team has changed it in a way that a run may have to skip it for.
+    pub touched: bool,
+    /// Its team has changed its template since we moved it.
+    pub later: bool,
+    /// How many changes its team made.
+    pub team: u32,
+    /// The templates that the deployment controller has seen.
+    pub templates: Vec<Value>,
+    /// Since when it makes no progress, and in which revision.
+    pub stuck: Option<(usize, Duration)>,
 }
 
 #[derive(Debug, Clone)]
@@ -86,11 +98,18 @@ pub struct World {
     pub status: RepaveRunStatus,
     pub workloads: BTreeMap<WorkloadKey, Sim>,
     pub gate: Gate,
+    /// The time of day.
     pub now: Timestamp,
+    /// The monotonic time.
+    pub mono: Duration,
+    /// What the process remembers; a crash loses it.
+    pub sightings: Sightings,
     pub releases: Vec<Release>,
     /// A stale plan has written: limits are then only promised by the lease.
     pub second_leader: bool,
-    active_at: Vec<Option<Timestamp>>,
+    pub active_at: Vec<Option<Timestamp>>,
+    /// The waves that have passed for good.
+    pub passed: Vec<bool>,
 }
 
 /// What one reconcile is made to suffer.
@@ -149,11 +168,14 @@ impl World {
         let v = validate(&run).unwrap();
         let mut world = Self {
             active_at: vec![None; v.waves.len()],
+            passed: vec![false; v.waves.len()],
             v,
             status: RepaveRunStatus::default(),
             workloads: BTreeMap::new(),
             gate: Gate::Open,
             now: Timestamp::from_second(1_000).unwrap(),
+            mono: Duration::ZERO,
+            sightings: Sightings::default(),
             releases: vec![release("v1", 1), release("v2", 2), release("v3", 3)],
             second_leader: false,
         };
@@ -206,112 +228,37 @@ impl World {
         }
     }
 
-    fn pods(&self, sim: &Sim) -> Vec<Pod> {
-        let image = self.target();
-        let on_target = image_of(&sim.object) == image;
-        let crashes = match sim.behaviour {
-            Behaviour::Crashes => true,
-            Behaviour::CrashesLater => sim.object["status"]["availableReplicas"] == 0,
-            Behaviour::Healthy | Behaviour::NeverReady => false,
-        };
-        if !(on_target && crashes && observed(&sim.object)) {
-            return Vec::new();
-        }
-        let pod = json!({
-            "spec": {"containers": [{"name": "app", "image": image}]},
-            "status": {"containerStatuses": [{"name": "app", "image": image, "imageID": image, "ready": false,
-                "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
-                "lastState": {"terminated": {"exitCode": 1}}}]},
-        });
-        vec![serde_json::from_value(pod).unwrap()]
-    }
-
-    /// The deployment controller looks at one workload.
-    pub fn tick(&mut self, key: &WorkloadKey) {
-        let (target, now) = (self.target(), self.now);
-        let sim = self.workloads.get_mut(key).unwrap();
-        let on_target = image_of(&sim.object) == target && sim.kind != Kind::OnTarget;
-        let first = sim.object["status"].is_null();
-        let (available, reason) = match (sim.kind, sim.behaviour, on_target) {
-            (Kind::UnhealthyBefore, _, _) => (1, "ProgressDeadlineExceeded"),
-            (Kind::BusyBefore, _, false) if first => (1, "ReplicaSetUpdated"),
-            (_, Behaviour::Crashes | Behaviour::NeverReady, true) => {
-                let generation = sim.object["metadata"]["generation"].clone();
-                let since = sim
-                    .stuck
-                    .take()
-                    .filter(|(of, _)| *of == generation)
-                    .map_or(now, |(_, since)| since);
-                sim.stuck = Some((generation, since));
-                // spec.progressDeadlineSeconds
-                let gave_up = now.duration_since(since) >= SignedDuration::from_secs(60);
-                (
-                    1,
-                    if gave_up {
-                        "ProgressDeadlineExceeded"
-                    } else {
-                        "ReplicaSetUpdated"
-                    },
-                )
-            }
-            (_, Behaviour::CrashesLater, true) if sim.settled_once => (0, "NewReplicaSetAvailable"),
-            _ => (2, "NewReplicaSetAvailable"),
-        };
-        sim.settled_once = on_target && (available == 2 || sim.settled_once);
-        let since = sim.object.pointer("/status/conditions/1/lastTransitionTime").cloned();
-        let up = available > 0;
-        let status = json!({
-            "observedGeneration": sim.object["metadata"]["generation"],
-            "replicas": 2, "updatedReplicas": 2, "availableReplicas": available,
-            "conditions": [
-                {"type": "Progressing", "status": if reason == "ProgressDeadlineExceeded" { "False" } else { "True" }, "reason": reason},
-                {"type": "Available", "status": if up { "True" } else { "False" },
-                    "lastTransitionTime": since.unwrap_or_else(|| json!(now.to_string()))}],
-        });
-        if sim.object["status"] != status {
-            sim.object["status"] = status;
-            bump(&mut sim.object, "resourceVersion");
-        }
-    }
-
     pub fn tick_all(&mut self) {
         for key in self.workloads.keys().cloned().collect::<Vec<_>>() {
             self.tick(&key);
         }
     }
 
-    /// A person holds a workload.
-    pub fn hold(&mut self, key: &WorkloadKey, until: Option<Timestamp>) {
-        let sim = self.workloads.get_mut(key).unwrap();
-        let mut hold = json!({"reason": "freeze", "by": "ann"});
-        if let Some(until) = until {
-            hold["until"] = json!(until.to_string());
-        }
-        sim.object["metadata"]["annotations"]["repave.dev/hold"] = json!(hold.to_string());
-        sim.hold = Some(until.unwrap_or(Timestamp::MAX));
-        bump(&mut sim.object, "resourceVersion");
-    }
-
-    /// A person sets the image back.
-    pub fn revert(&mut self, key: &WorkloadKey) {
-        let old = self.v.repository.at(&self.releases[0].digest).to_string();
-        let sim = self.workloads.get_mut(key).unwrap();
-        if sim.kind.movable() && sim.forward > 0 && sim.back == 0 {
-            sim.object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(old);
-            sim.reverted = true;
-            bump(&mut sim.object, "resourceVersion");
-            bump_generation(&mut sim.object);
-        }
-    }
-
     /// One reconcile on what `seen` shows, written to this world.
     pub fn reconcile(&mut self, seen: &Self, fault: Fault) -> Vec<Action> {
+        let actions = self.one_reconcile(seen, fault);
+        if matches!(fault, Fault::CrashAfter(_)) {
+            self.sightings = Sightings::default();
+        }
+        actions
+    }
+
+    fn one_reconcile(&mut self, seen: &Self, fault: Fault) -> Vec<Action> {
         let observed = seen.observed();
         let started = seen.status.started.as_ref().map_or(seen.now, |time| time.0);
         if seen.status.finished.is_some() {
             return Vec::new();
         }
-        let mut targets = target::targets(&self.v, &observed, started, seen.now);
+        let mut sightings = seen.sightings.clone();
+        let elapsed = sightings.look(target::looks(&seen.v, &observed), seen.mono);
+        if seen.mono == self.mono {
+            self.sightings = sightings;
+        }
+        let known = Known {
+            waves: &seen.status.waves,
+            elapsed: &elapsed,
+        };
+        let mut targets = target::targets(&self.v, &observed, known, seen.now);
         let progress = progress::progress(&self.v, &targets, &seen.status.waves, seen.now);
         let actions = plan::plan(&self.v, &observed, &targets, &progress, seen.now);
         assert_eq!(
@@ -368,8 +315,18 @@ impl World {
             assert_eq!(outcome.next, Next::AwaitChange);
         }
         self.status = outcome.status;
-        self.note_activity();
+        self.check_soaks();
         actions
+    }
+
+    /// The targets as the run sees them now.
+    pub fn targets<'a>(&self, observed: &'a Observed) -> Vec<target::Target<'a>> {
+        let elapsed = self.sightings.clone().look(target::looks(&self.v, observed), self.mono);
+        let known = Known {
+            waves: &self.status.waves,
+            elapsed: &elapsed,
+        };
+        target::targets(&self.v, observed, known, self.now)
     }
 
     pub fn step(&mut self) -> Vec<Action> {
@@ -385,7 +342,7 @@ impl World {
                 return true;
             }
             self.tick_all();
-            self.now += SignedDuration::from_secs(5);
+            self.wait(5);
         }
         false
     }
@@ -402,109 +359,26 @@ impl World {
         self.check_patch(&key, action, &before, &after);
         bump(&mut after, "resourceVersion");
         bump_generation(&mut after);
+        let now = self.now;
         let sim = self.workloads.get_mut(&key).unwrap();
         sim.object = after;
         match action {
-            Action::Move { .. } => sim.forward += 1,
+            Action::Move { .. } => {
+                sim.forward += 1;
+                (sim.later, sim.moved_at) = (false, Some(now));
+            }
             Action::RollBack { .. } => sim.back += 1,
         }
         let sim = &self.workloads[&key];
-        assert!(sim.forward <= 1 && sim.back <= 1, "{key} was patched twice");
+        assert!(
+            sim.forward <= sim.back + 1 && sim.back <= sim.forward,
+            "{key} was moved {} times and rolled back {} times",
+            sim.forward,
+            sim.back
+        );
         if matches!(action, Action::Move { .. }) && !self.second_leader {
             self.check_limit(&key);
         }
         Applied::Written
-    }
-
-    fn check_patch(&self, key: &WorkloadKey, action: &Action, before: &Value, after: &Value) {
-        let sim = &self.workloads[key];
-        assert!(sim.kind.movable(), "{key} ({:?}) must never be touched", sim.kind);
-        let held = sim.hold.is_some_and(|until| until > self.now);
-        assert!(!held, "{key} is held and was touched");
-        assert_eq!(
-            without_ours(before),
-            without_ours(after),
-            "{key}: another field was written"
-        );
-        match action {
-            Action::Move { .. } => {
-                // A suspension that came after a second process had looked is seen by it the next time.
-                assert!(
-                    self.second_leader || self.gate == Gate::Open,
-                    "{key} was started though the gate is shut"
-                );
-                assert_eq!(
-                    parse(before).rollout,
-                    Rollout::Settled,
-                    "{key} was started though it is not settled"
-                );
-                assert_eq!(image_of(after), self.target());
-                if !self.second_leader {
-                    self.check_waves(key);
-                }
-            }
-            Action::RollBack { .. } => {
-                assert_eq!(
-                    image_of(after),
-                    self.v.repository.at(&self.releases[0].digest).to_string()
-                );
-                let moved_at = parse(before).marks.moved_at.unwrap();
-                let late = self.now.duration_since(moved_at) >= self.v.rollout_deadline;
-                assert!(
-                    late || sim.behaviour != Behaviour::Healthy,
-                    "{key} is healthy, had time left and was rolled back"
-                );
-            }
-        }
-    }
-
-    fn wave_of(&self, key: &WorkloadKey) -> usize {
-        let labels = parse(&self.workloads[key].object).labels;
-        wave::assign(&self.v.waves, &key.namespace, &key.name, &labels).unwrap()
-    }
-
-    fn in_flight(&self, sim: &Sim) -> bool {
-        let held = sim.hold.is_some_and(|until| until > self.now);
-        sim.forward > 0 && !held && !sim.reverted && parse(&sim.object).rollout != Rollout::Settled
-    }
-
-    /// Not the code's own idea of "in flight", but what a person would count.
-    fn check_limit(&self, moved: &WorkloadKey) {
-        let at = self.wave_of(moved);
-        let in_flight = self.workloads.values().filter(|sim| self.in_flight(sim)).count();
-        let direct = |sim: &Sim| !matches!(sim.kind, Kind::Derived | Kind::Unrelated);
-        let size = self
-            .workloads
-            .iter()
-            .filter(|(key, sim)| direct(sim) && self.wave_of(key) == at)
-            .count();
-        let limit = self.v.waves[at].max_concurrent.as_limit(size);
-        assert!(in_flight <= limit, "{in_flight} in flight, {limit} may be");
-    }
-
-    fn active(&self, at: usize) -> bool {
-        self.workloads.iter().any(|(key, sim)| {
-            let held = sim.hold.is_some_and(|until| until > self.now);
-            let waits = sim.kind.movable() && sim.forward == 0 && !held;
-            self.wave_of(key) == at && (waits || self.in_flight(sim))
-        })
-    }
-
-    fn note_activity(&mut self) {
-        for at in 0..self.v.waves.len() {
-            if self.active(at) {
-                self.active_at[at] = Some(self.now);
-            }
-        }
-    }
-
-    fn check_waves(&self, moved: &WorkloadKey) {
-        for at in 0..self.wave_of(moved) {
-            assert!(!self.active(at), "{moved} overtook wave {at}");
-            if let Some(last) = self.active_at[at] {
-                let since = self.now.duration_since(last);
-                assert!(since >= self.v.waves[at].soak, "wave {at} soaked {since} only");
-            }
-        }
     }
 }

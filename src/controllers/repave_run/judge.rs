@@ -1,0 +1,323 @@
+//! How one workload is judged: before its move by whether it is healthy and free, after it only by the roll-out that this run
+//! caused, and only until its wave has soaked. Pure.
+//!
+//! What somebody else rolls out later, and what breaks after the soak, is told and counts nowhere: a run that blames itself
+//! for other people's changes would take healthy workloads back.
+
+use super::{
+    consumption::Consumption,
+    estate::Seen,
+    gate::Gate,
+    observe::Observed,
+    target::{Known, Skip, State},
+    validate::Validated,
+};
+use crate::{
+    api::repave_plan::FailureAction,
+    domain::{
+        duration::Span,
+        image_ref::ImageRef,
+        marks::{HELD_BY_REPAVE, Hold, HoldMark},
+        moved::{LastWrite, Whose},
+        workload::{Rollout, Workload},
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+use std::{collections::BTreeMap, time::Duration};
+
+/// What everything is judged by.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    /// The run.
+    pub v: &'a Validated,
+    /// What was observed.
+    pub observed: &'a Observed,
+    /// What is known from before.
+    pub known: Known<'a>,
+    /// The time, for what people wrote (holds) and for the order of a move and a soak.
+    pub now: Timestamp,
+}
+
+/// The state of one workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// The state.
+    pub state: State,
+    /// What is wrong with one that is done.
+    pub trouble: Option<String>,
+}
+
+impl From<State> for Judged {
+    fn from(state: State) -> Self {
+        Self { state, trouble: None }
+    }
+}
+
+impl Judge<'_> {
+    /// Whether this run wrote the workload last.
+    pub fn ours(&self, seen: &Seen) -> bool {
+        seen.workload.marks.run.as_deref() == Some(&self.v.mark)
+    }
+
+    /// The state of a workload that consumes the base image in this way.
+    pub fn state(&self, seen: &Seen, found: &Consumption, wave: Option<usize>) -> Judged {
+        let on_target = found.outdated.is_empty() && found.current;
+        if on_target && seen.workload.rollout == Rollout::Settled {
+            return State::Done.into();
+        }
+        if (on_target || !found.outdated.is_empty())
+            && let Some(mark) = seen.workload.marks.hold_now(self.now)
+        {
+            return self.held(seen, mark).into();
+        }
+        if on_target && self.passed(seen, wave) {
+            return Judged {
+                state: State::Done,
+                trouble: trouble(&seen.workload.rollout),
+            };
+        }
+        if on_target && self.ours(seen) {
+            return self.after_the_move(seen).into();
+        }
+        if on_target {
+            return moved_by_others(&seen.workload).into();
+        }
+        if found.outdated.is_empty() {
+            return State::Skipped(reported_only(found)).into();
+        }
+        self.before_the_move(seen, wave).into()
+    }
+
+    /// Whether it was healthy in our roll-out, and its wave has soaked since this run moved it. From then on it is out for
+    /// good. One that never was healthy in our roll-out has not come that far, though its wave may have passed without it.
+    fn passed(&self, seen: &Seen, wave: Option<usize>) -> bool {
+        let rule = wave.and_then(|at| self.v.waves.get(at));
+        let recorded = rule.and_then(|rule| self.known.waves.iter().find(|wave| wave.name == rule.name));
+        let soaked = recorded.and_then(|wave| wave.soaked_at.as_ref());
+        let moved = seen.workload.marks.last_write.as_ref().map(LastWrite::at);
+        let never_healthy = match &seen.workload.rollout {
+            Rollout::Rolling { .. } | Rollout::Unhealthy { .. } | Rollout::Paused => {
+                seen.workload.whose() == Some(Whose::Ours)
+            }
+            Rollout::Settled | Rollout::Degraded { .. } => false,
+        };
+        self.ours(seen) && !never_healthy && soaked.zip(moved).is_some_and(|(soaked, moved)| moved <= soaked.0)
+    }
+
+    fn held(&self, seen: &Seen, mark: &HoldMark) -> State {
+        match mark {
+            HoldMark::Valid(hold) => State::Held {
+                rolled_back: self.ours(seen) && self.put_by_this_run(hold),
+                reason: hold.reason.chars().filter(|c| !c.is_control()).take(200).collect(),
+            },
+            HoldMark::Unreadable => State::Held {
+                rolled_back: false,
+                reason: "its hold annotation cannot be read: repair or remove it".to_owned(),
+            },
+        }
+    }
+
+    fn put_by_this_run(&self, hold: &Hold) -> bool {
+        hold.by == HELD_BY_REPAVE && hold.digest.as_ref() == Some(&self.v.digest)
+    }
+
+    /// It runs an older release.
+    fn before_the_move(&self, seen: &Seen, wave: Option<usize>) -> State {
+        let workload = &seen.workload;
+        let skip = if self.reverted(seen) {
+            Some(Skip::Reverted)
+        } else if let Some(owner) = &workload.owner {
+            Some(Skip::Owned(owner.clone()))
+        } else if wave.is_none() {
+            Some(Skip::NoWave)
+        } else {
+            self.not_healthy_before(workload)
+        };
+        let superseded = matches!(self.observed.gate, Gate::Superseded { .. });
+        match skip {
+            Some(reason) => State::Skipped(reason),
+            None if superseded => State::Skipped(Skip::Superseded),
+            None => State::Pending {
+                ready: workload.rollout == Rollout::Settled || needs_repair(workload),
+            },
+        }
+    }
+
+    /// Whether it was moved to this target once, and its image is another one now though we did not give it back.
+    fn reverted(&self, seen: &Seen) -> bool {
+        match &seen.workload.marks.last_write {
+            Some(LastWrite::Recorded(moved)) => moved.digest == self.v.digest && !moved.rolled_back,
+            // Without a record the run is all that is known.
+            Some(LastWrite::TimeOnly(_)) | None => self.ours(seen),
+        }
+    }
+
+    /// A roll-out is only begun on a healthy workload, or on one that a roll-out of ours left unhealthy; one that is busy is
+    /// waited for as long as a roll-out may take.
+    fn not_healthy_before(&self, workload: &Workload) -> Option<Skip> {
+        if needs_repair(workload) {
+            return None;
+        }
+        let patient = self.within_deadline(self.known.elapsed.of(&workload.uid).busy);
+        match &workload.rollout {
+            Rollout::Settled => None,
+            Rollout::Paused => Some(Skip::Paused),
+            Rollout::Unhealthy { reason } => Some(Skip::Unhealthy(reason.clone())),
+            Rollout::Rolling { .. } | Rollout::Degraded { .. } if patient => None,
+            Rollout::Rolling { .. } => Some(Skip::Busy),
+            Rollout::Degraded { .. } => Some(Skip::Unhealthy("replicas are missing".to_owned())),
+        }
+    }
+
+    fn within_deadline(&self, time: Duration) -> bool {
+        SignedDuration::try_from(time).is_ok_and(|time| time < self.v.rollout_deadline)
+    }
+
+    /// This run moved it, it is not settled, and its wave has not soaked since.
+    fn after_the_move(&self, seen: &Seen) -> State {
+        match seen.workload.whose() {
+            None => State::Skipped(Skip::NoRecord),
+            Some(Whose::Others) => moved_by_others(&seen.workload),
+            Some(Whose::Ours) => self.our_rollout(seen),
+        }
+    }
+
+    /// Kubernetes' own verdict comes first, then what the pods say, then our deadline.
+    fn our_rollout(&self, seen: &Seen) -> State {
+        let crash = seen.evidence.crash.clone();
+        let times = self.known.elapsed.of(&seen.workload.uid);
+        match &seen.workload.rollout {
+            Rollout::Settled => State::Done,
+            Rollout::Paused => State::Skipped(Skip::Paused),
+            Rollout::Unhealthy { reason } => self.failing(seen, crash.unwrap_or_else(|| reason.clone())),
+            Rollout::Rolling { .. } => match crash {
+                Some(crash) => self.failing(seen, crash),
+                None if self.within_deadline(times.rolling) => State::Rolling,
+                None => self.failing(seen, self.too_late(seen)),
+            },
+            Rollout::Degraded { unavailable_since } => match (crash, unavailable_since) {
+                (Some(crash), _) => self.failing(seen, crash),
+                // The Deployment tolerates what is missing.
+                (None, None) => State::Done,
+                (None, Some(_)) if self.within_deadline(times.unready) => State::Rolling,
+                (None, Some(_)) => {
+                    let reason = format!(
+                        "was healthy on the new image, and then had too few replicas for {}",
+                        self.deadline()
+                    );
+                    self.failing(seen, reason)
+                }
+            },
+        }
+    }
+
+    fn deadline(&self) -> Span {
+        Span::seconds(self.v.rollout_deadline.as_secs().unsigned_abs())
+    }
+
+    fn too_late(&self, seen: &Seen) -> String {
+        let deadline = self.deadline();
+        match &seen.evidence.waiting {
+            Some(waiting) => format!("not healthy within {deadline}: {waiting}"),
+            None => format!("not healthy within {deadline}"),
+        }
+    }
+
+    fn failing(&self, seen: &Seen, reason: String) -> State {
+        match self.v.action {
+            FailureAction::Pause => State::Failed { reason },
+            FailureAction::RollbackWorkload => match self.previous(seen) {
+                Some(previous) => State::Failing { reason, previous },
+                None => State::Failed {
+                    reason: format!("{reason}; not rolled back, because what it ran before is not a known release"),
+                },
+            },
+        }
+    }
+
+    /// What it ran before, for every container on the target, if all of that are releases of this base image. The
+    /// annotation could have been written by anyone.
+    fn previous(&self, seen: &Seen) -> Option<BTreeMap<String, ImageRef>> {
+        let mut previous = BTreeMap::new();
+        for (container, image) in seen.workload.containers.iter().zip(&seen.images) {
+            if image.digest.as_ref() != Some(&self.v.digest) {
+                continue;
+            }
+            let Some(before) = seen.workload.marks.previous.get(&container.name) else {
+                // It was on the target before this run came.
+                continue;
+            };
+            let release = before
+                .digest
+                .as_ref()
+                .and_then(|digest| self.observed.releases.by_digest(digest))?;
+            let genuine = release.base_image == self.v.base_image
+                && release.digest != self.v.digest
+                && before.repository == self.v.repository;
+            if !genuine {
+                return None;
+            }
+            previous.insert(container.name.clone(), self.v.repository.at(&release.digest));
+        }
+        (!previous.is_empty()).then_some(previous)
+    }
+}
+
+/// Whether a roll-out of ours (of an earlier run, or a rollback) left it unhealthy: a newer release may repair it.
+fn needs_repair(workload: &Workload) -> bool {
+    match &workload.rollout {
+        Rollout::Unhealthy { .. }
+        | Rollout::Degraded {
+            unavailable_since: Some(_),
+        } => workload.our_rollout().is_some(),
+        Rollout::Settled
+        | Rollout::Rolling { .. }
+        | Rollout::Paused
+        | Rollout::Degraded {
+            unavailable_since: None,
+        } => false,
+    }
+}
+
+/// It is on the target in a roll-out that this run did not cause: nobody may roll it back but who moved it.
+fn moved_by_others(workload: &Workload) -> State {
+    match &workload.rollout {
+        Rollout::Settled
+        | Rollout::Degraded {
+            unavailable_since: None,
+        } => State::Done,
+        Rollout::Paused => State::Skipped(Skip::Paused),
+        Rollout::Unhealthy { reason } => State::Skipped(Skip::Unhealthy(reason.clone())),
+        Rollout::Degraded {
+            unavailable_since: Some(_),
+        } => State::Skipped(Skip::Unhealthy("replicas are missing".to_owned())),
+        Rollout::Rolling { .. } => State::Skipped(Skip::RolledByOthers),
+    }
+}
+
+/// What a person wants to know of a workload that was healthy on the target and soaked.
+fn trouble(rollout: &Rollout) -> Option<String> {
+    match rollout {
+        Rollout::Settled
+        | Rollout::Rolling { .. }
+        | Rollout::Paused
+        | Rollout::Degraded {
+            unavailable_since: None,
+        } => None,
+        Rollout::Unhealthy { reason } => Some(reason.clone()),
+        Rollout::Degraded {
+            unavailable_since: Some(since),
+        } => Some(format!("too few replicas since {since}")),
+    }
+}
+
+fn reported_only(found: &Consumption) -> Skip {
+    if let Some(repository) = &found.elsewhere {
+        return Skip::OtherRepository(repository.clone());
+    }
+    match (&found.newer, &found.derived) {
+        (_, Some(release)) => Skip::Derived(release.clone()),
+        (Some(release), None) => Skip::Newer(release.clone()),
+        (None, None) => Skip::NoWave,
+    }
+}

@@ -1,0 +1,154 @@
+//! What a run promises, asserted at each of its patches and statuses by what a person would see, not by the code's own words.
+
+use super::{
+    super::plan::Action,
+    objects::{image_of, observed, parse, without_ours},
+    world::{Behaviour, Kind, Sim, World},
+};
+use crate::{
+    api::repave_plan::FailureAction,
+    controllers::repave_run::gate::Gate,
+    domain::{
+        wave,
+        workload::{Rollout, WorkloadKey},
+    },
+};
+use jiff::SignedDuration;
+use serde_json::Value;
+
+impl World {
+    pub fn check_patch(&self, key: &WorkloadKey, action: &Action, before: &Value, after: &Value) {
+        let sim = &self.workloads[key];
+        assert!(sim.kind.movable(), "{key} ({:?}) must never be touched", sim.kind);
+        let held = sim.hold.is_some_and(|until| until > self.now);
+        assert!(!held, "{key} is held and was touched");
+        assert_eq!(
+            without_ours(before),
+            without_ours(after),
+            "{key}: another field was written"
+        );
+        match action {
+            Action::Move { .. } => {
+                // A suspension that came after a second process had looked is seen by it the next time.
+                assert!(
+                    self.second_leader || self.gate == Gate::Open,
+                    "{key} was started though the gate is shut"
+                );
+                assert_eq!(
+                    parse(before).rollout,
+                    Rollout::Settled,
+                    "{key} was started though it is not settled"
+                );
+                assert_eq!(image_of(after), self.target());
+                if !self.second_leader {
+                    self.check_waves(key);
+                }
+            }
+            Action::RollBack { .. } => {
+                assert_eq!(
+                    image_of(after),
+                    self.v.repository.at(&self.releases[0].digest).to_string()
+                );
+                assert_ne!(
+                    sim.behaviour,
+                    Behaviour::Healthy,
+                    "{key} is healthy and was rolled back"
+                );
+                assert!(!sim.later, "{key}: a later roll-out of its team was rolled back");
+                assert!(!self.out(key), "{key} had soaked and was rolled back");
+            }
+        }
+    }
+
+    fn wave_of(&self, key: &WorkloadKey) -> usize {
+        let labels = parse(&self.workloads[key].object).labels;
+        wave::assign(&self.v.waves, &key.namespace, &key.name, &labels).unwrap()
+    }
+
+    /// Whether the status says that its wave has soaked since it was moved.
+    fn out(&self, key: &WorkloadKey) -> bool {
+        let (sim, name) = (&self.workloads[key], &self.v.waves[self.wave_of(key)].name);
+        let soaked = self.status.waves.iter().find(|wave| wave.name == *name);
+        let soaked = soaked.and_then(|wave| wave.soaked_at.as_ref());
+        soaked
+            .zip(sim.moved_at)
+            .is_some_and(|(soaked, moved)| moved <= soaked.0)
+    }
+
+    fn in_flight(&self, key: &WorkloadKey, sim: &Sim) -> bool {
+        let held = sim.hold.is_some_and(|until| until > self.now);
+        // With Pause one that fails is left as it is: it has come to its end.
+        let left =
+            self.v.action == FailureAction::Pause && sim.behaviour != Behaviour::Healthy && observed(&sim.object);
+        let mine = sim.forward > 0 && !held && !sim.reverted && !sim.later && !left && !self.out(key);
+        mine && match parse(&sim.object).rollout {
+            Rollout::Settled
+            | Rollout::Paused
+            | Rollout::Degraded {
+                unavailable_since: None,
+            } => false,
+            Rollout::Rolling { .. } | Rollout::Unhealthy { .. } | Rollout::Degraded { .. } => true,
+        }
+    }
+
+    /// Not the code's own idea of "in flight", but what a person would count.
+    pub fn check_limit(&self, moved: &WorkloadKey) {
+        let at = self.wave_of(moved);
+        let in_flight = self
+            .workloads
+            .iter()
+            .filter(|(key, sim)| self.in_flight(key, sim))
+            .count();
+        let direct = |sim: &Sim| !matches!(sim.kind, Kind::Derived | Kind::Unrelated);
+        let size = self
+            .workloads
+            .iter()
+            .filter(|(key, sim)| direct(sim) && self.wave_of(key) == at)
+            .count();
+        let limit = self.v.waves[at].max_concurrent.as_limit(size);
+        assert!(in_flight <= limit, "{in_flight} in flight, {limit} may be");
+    }
+
+    fn active(&self, at: usize) -> bool {
+        let patient = SignedDuration::try_from(self.mono).unwrap() < self.v.rollout_deadline;
+        self.workloads.iter().any(|(key, sim)| {
+            let held = sim.hold.is_some_and(|until| until > self.now);
+            let free = match parse(&sim.object).rollout {
+                Rollout::Settled => true,
+                Rollout::Rolling { .. } => patient,
+                Rollout::Degraded { .. } | Rollout::Unhealthy { .. } | Rollout::Paused => false,
+            };
+            let waits = sim.kind.movable() && sim.forward == 0 && !held && free;
+            self.wave_of(key) == at && (waits || self.in_flight(key, sim))
+        })
+    }
+
+    /// After each status: when a wave was active last, and whether it may call itself soaked.
+    pub fn check_soaks(&mut self) {
+        for at in 0..self.v.waves.len() {
+            let name = &self.v.waves[at].name;
+            let recorded = self.status.waves.iter().find(|wave| wave.name == *name);
+            if self.gate == Gate::Open && !self.passed[at] && recorded.is_some_and(|wave| wave.soaked_at.is_some()) {
+                self.check_wave_is_over(at);
+                self.passed[at] = true;
+            }
+            if self.active(at) {
+                self.active_at[at] = Some(self.now);
+            }
+        }
+    }
+
+    fn check_waves(&self, moved: &WorkloadKey) {
+        for at in (0..self.wave_of(moved)).filter(|at| !self.passed[*at]) {
+            self.check_wave_is_over(at);
+        }
+    }
+
+    fn check_wave_is_over(&self, at: usize) {
+        assert!(!self.active(at), "wave {at} was overtaken");
+        if let Some(last) = self.active_at[at] {
+            let since = self.now.duration_since(last);
+            assert!(since >= self.v.waves[at].soak, "wave {at} soaked {since} only");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What a move remembers on the workload: the pod template that it wrote, so that a later roll-out by somebody else is
+//! never taken for ours.
+//!
+//! Two signs, because each of them alone can be lost: the generation (any annotation and any scaling raises it) and the hash of
+//! the pod template (an admission webhook may rewrite it). The deployment controller's revision is none: a team that changes
+//! the template before the controller has looked at ours gets the same number. Anyone who may edit the workload may write the
+//! annotation: it decides about that workload only.
+
+use super::digest::Digest;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use std::{fmt, str::FromStr};
+
+/// A pod template in 64 bits: equal for equal templates as the API server stores them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TemplateHash(u64);
+
+impl fmt::Display for TemplateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A text that is no hash of a template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected 16 hex digits, found {0:?}: leave the annotation to Repave")]
+pub struct InvalidHash(String);
+
+impl FromStr for TemplateHash {
+    type Err = InvalidHash;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHash> {
+        let invalid = || InvalidHash(text.chars().take(40).collect());
+        let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let hash = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        hash.map(Self).ok_or_else(invalid)
+    }
+}
+
+impl Serialize for TemplateHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TemplateHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A pod template without its images, so that the hash of the template with other images can be told without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TemplateShape(u64);
+
+impl TemplateShape {
+    /// The shape of a stored template; `None` if it has no JSON form, which a stored one always has.
+    pub fn of(template: &PodTemplateSpec) -> Option<Self> {
+        let mut blank = template.clone();
+        if let Some(spec) = &mut blank.spec {
+            let init = spec.init_containers.iter_mut().flatten();
+            init.chain(&mut spec.containers).for_each(|c| c.image = None);
+        }
+        serde_json::to_vec(&blank).ok().map(|json| Self(hash(&json)))
+    }
+
+    /// The template with these images, init containers first, each list in its order.
+    pub fn with_images<'a>(self, images: impl Iterator<Item = &'a str>) -> TemplateHash {
+        let mut text = format!("{:016x}", self.0);
+        for image in images {
+            text.push('\n');
+            text.push_str(image);
+        }
+        TemplateHash(hash(text.as_bytes()))
+    }
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    // The first 64 bits of a SHA-256: nobody gains by a collision with his own earlier template.
+    Digest::of(bytes).hex().bytes().take(16).fold(0, |value, digit| {
+        value << 4 | u64::from(char::from(digit).to_digit(16).unwrap_or(0))
+    })
+}
+
+/// One write of ours to a pod template: a move, or the rollback of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Moved {
+    /// When, by our clock. For people and for the order of a move and a soak; no deadline counts from it.
+    #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
+    pub at: Timestamp,
+    /// The plan that ordered it, `namespace/name`.
+    pub plan: String,
+    /// The target of the run.
+    pub digest: Digest,
+    /// Whether it gave the old images back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rolled_back: bool,
+    /// `metadata.generation` before the write, which tested the resourceVersion: the write itself made the next one.
+    pub generation: i64,
+    /// The template that was written.
+    pub template: TemplateHash,
+}
+
+/// Serde decides the signature.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn write_time<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(at)
+}
+
+fn read_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+/// What is known of our last write to a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LastWrite {
+    /// The whole record.
+    Recorded(Moved),
+    /// Only its time: a version before the record wrote it. Its roll-out cannot be told from a later one.
+    TimeOnly(Timestamp),
+}
+
+impl LastWrite {
+    /// When it was, by our clock.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Recorded(moved) => moved.at,
+            Self::TimeOnly(at) => *at,
+        }
+    }
+
+    /// The record, if there is one.
+    pub fn record(&self) -> Option<&Moved> {
+        match self {
+            Self::Recorded(moved) => Some(moved),
+            Self::TimeOnly(_) => None,
+        }
+    }
+}
+
+/// Whose roll-out the present one of a workload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The one that our last write caused.
+    Ours,
+    /// A later one: somebody changed the template after us. In doubt it is theirs.
+    Others,
+}
+
+impl Moved {
+    /// Whose roll-out the present one is, by `metadata.generation` and the template now. Scaling, pausing and annotating raise
+    /// the generation and leave the template.
+    pub fn whose(&self, generation: i64, template: TemplateHash) -> Whose {
+        if generation == self.generation.saturating_add(1) || template == self.template {
+            Whose::Ours
+        } else {
+            Whose::Others
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn template(changes: &[(&str, Value)]) -> PodTemplateSpec {
+        let mut object = json!({"metadata": {"labels": {"app": "a"}}, "spec": {
+            "initContainers": [{"name": "i", "image": "r.test/i:1"}],
+            "containers": [{"name": "c", "image": "r.test/c:1", "env": [{"name": "X", "value": "1"}]}]}});
+        for (path, value) in changes {
+            *object.pointer_mut(path).unwrap() = value.clone();
+        }
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn moved() -> Moved {
+        Moved {
+            at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            plan: "platform/all".to_owned(),
+            digest: Digest::of(b"v3"),
+            rolled_back: false,
+            generation: 4,
+            template: TemplateHash(7),
+        }
+    }
+
+    #[test]
+    fn a_template_with_other_images_is_told_from_its_shape_and_every_other_change_is_another_shape() {
+        let shape = TemplateShape::of(&template(&[])).unwrap();
+        let other_image = template(&[("/spec/containers/0/image", json!("r.test/c:2"))]);
+        assert_eq!(TemplateShape::of(&other_image), Some(shape));
+        let restarted = template(&[("/metadata/labels", json!({"app": "a", "restarted": "now"}))]);
+        let env = template(&[("/spec/containers/0/env/0/value", json!("2"))]);
+        assert_ne!(TemplateShape::of(&restarted), Some(shape));
+        assert_ne!(TemplateShape::of(&env), Some(shape));
+        let hash = |images: [&str; 2]| shape.with_images(images.into_iter());
+        assert_eq!(hash(["a", "b"]), hash(["a", "b"]));
+        assert_ne!(hash(["a", "b"]), hash(["b", "a"]));
+        assert_ne!(hash(["a", "b"]), hash(["a", "c"]));
+    }
+
+    #[test]
+    fn our_rollout_is_known_by_its_generation_or_its_template_and_by_nothing_else() {
+        for (name, generation, template, expected) in [
+            ("the write itself", 5, 7, Whose::Ours),
+            ("rewritten by admission", 5, 9, Whose::Ours),
+            ("scaled after it", 8, 7, Whose::Ours),
+            ("restarted by its team", 6, 9, Whose::Others),
+            ("restored from before it", 4, 9, Whose::Others),
+        ] {
+            assert_eq!(moved().whose(generation, TemplateHash(template)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_record_is_read_as_it_was_written_and_nothing_else_is_a_record() {
+        let text = serde_json::to_string(&moved()).unwrap();
+        assert_eq!(serde_json::from_str::<Moved>(&text).unwrap(), moved());
+        for wrong in [
+            text.replace("0000000000000007", "7"),
+            text.replace("0000000000000007", "+000000000000007"),
+            text.replace("2026-", "later-"),
+            text.replace("sha256:", "md5:"),
+            text.replace("\"generation\":4,", ""),
+        ] {
+            assert!(serde_json::from_str::<Moved>(&wrong).is_err(), "{wrong}");
+        }
+        let error = "xyz".parse::<TemplateHash>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "expected 16 hex digits, found \"xyz\": leave the annotation to Repave"
+        );
+    }
+}
