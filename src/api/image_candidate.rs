@@ -224,6 +224,16 @@ pub enum CandidateResult {
     Error,
 }
 
+impl CandidateResult {
+    /// Whether it is decided: no error, restart or lost read may change it, only an evaluation that comes to its end.
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Passed | Self::Rejected | Self::Error => true,
+            Self::Running | Self::Waiting => false,
+        }
+    }
+}
+
 /// The verdict of one check, in short; the full report is a referrer of the built digest.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
