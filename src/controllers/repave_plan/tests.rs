@@ -165,7 +165,7 @@ fn a_release_is_proven_by_its_own_candidate_with_its_own_digest_only() {
             "spec": {"source": {"image": "r.test/debian", "track": {"tag": "12"}}, "policyRefs": [{"name": "p"}],
                 "promote": {"repository": "registry.test/base/debian", "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}},
             "status": {"released": {"digest": digest, "tag": "v2", "sourceDigest": digest, "candidate": candidate,
-                "promotedAt": "2026-01-01T00:00:00Z"}},
+                "sequence": 2, "promotedAt": "2026-01-01T00:00:00Z"}},
         }))
         .unwrap()
     };
