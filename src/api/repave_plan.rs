@@ -144,6 +144,10 @@ pub struct OnFailure {
     /// What is done with the workload.
     #[serde(default)]
     pub action: FailureAction,
+    /// Whether a workload that the API server refuses to change (admission, quota, rights) counts as failed. It is skipped
+    /// with the reason either way.
+    #[serde(default)]
+    pub count_refused: bool,
 }
 
 fn default_budget() -> IntOrString {
@@ -155,6 +159,7 @@ impl Default for OnFailure {
         Self {
             budget: default_budget(),
             action: FailureAction::default(),
+            count_refused: false,
         }
     }
 }

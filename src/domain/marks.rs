@@ -78,6 +78,15 @@ impl Marks {
         }
     }
 
+    /// The hold that is in force now against a move to this digest. One that Repave put after a failure binds only the digest
+    /// that failed; one of a person binds every digest.
+    pub fn hold_for(&self, digest: &Digest, now: Timestamp) -> Option<&HoldMark> {
+        self.hold_now(now).filter(|mark| match mark {
+            HoldMark::Unreadable => true,
+            HoldMark::Valid(hold) => !hold.is_for_another(digest),
+        })
+    }
+
     /// The hold that is in force now: expired ones are not.
     pub fn hold_now(&self, now: Timestamp) -> Option<&HoldMark> {
         self.hold.as_ref().filter(|mark| match mark {
@@ -92,6 +101,13 @@ fn last_write(record: Option<&String>, moved_at: Option<&String>) -> Option<Last
     match record {
         Some(text) => serde_json::from_str(text).ok().map(LastWrite::Recorded),
         None => moved_at.and_then(|text| text.parse().ok()).map(LastWrite::TimeOnly),
+    }
+}
+
+impl Hold {
+    /// Whether Repave put it after a failure of another digest.
+    pub fn is_for_another(&self, digest: &Digest) -> bool {
+        self.by == HELD_BY_REPAVE && self.digest.as_ref().is_some_and(|failed| failed != digest)
     }
 }
 
@@ -141,6 +157,23 @@ mod tests {
         ] {
             assert_eq!(held(text, now), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_hold_after_a_failure_binds_only_the_digest_that_failed() {
+        let (failed, next) = (Digest::of(b"v2"), Digest::of(b"v3"));
+        let now = "2026-06-01T00:00:00Z".parse().unwrap();
+        for (by, of_failed, of_next) in [("repave", true, false), ("ann", true, true), ("", true, true)] {
+            let text = serde_json::json!({"by": by, "digest": failed}).to_string();
+            let marks = marks(ANNOTATION_HOLD, &text);
+            assert_eq!(marks.hold_for(&failed, now).is_some(), of_failed, "{by}");
+            assert_eq!(marks.hold_for(&next, now).is_some(), of_next, "{by}");
+        }
+        assert!(
+            marks(ANNOTATION_HOLD, r#"{"by": "repave"}"#)
+                .hold_for(&next, now)
+                .is_some()
+        );
     }
 
     #[test]

@@ -1,21 +1,31 @@
 //! Carries out a plan: one PATCH an action, and nothing else is ever written to a workload.
 //!
-//! A patch that fails its own tests lost a race: somebody changed the workload in between. That is no failure; the next
-//! reconcile sees what they did.
+//! A few at a time, and before each few the question whether all of it is still wanted: a lost lease, a suspended plan, a
+//! newer release or an API server that asks for quiet stops the rest, which the next reconcile decides anew. A patch that
+//! fails its own tests lost a race: that is no failure; the next reconcile sees what somebody else did.
 
-use super::plan::Action;
+use super::{patch::Op, plan::Action, refusals::sentence, validate::Validated};
 use crate::{
+    api::{BaseImage, RepavePlan},
     controllers::{context::Context, error::one_line},
     domain::workload::WorkloadKey,
 };
+use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{Patch, PatchParams},
 };
+use std::time::Duration;
 
 /// Field manager of every change of a workload.
 const ESTATE_MANAGER: &str = "repave/estate";
+/// Patches at the same time.
+const AT_ONCE: usize = 8;
+/// How long an API server that does not answer, or does not say how long it wants quiet, is left alone.
+const QUIET: Duration = Duration::from_secs(5);
+/// The longest that it is left alone, whatever it says: what rolls must be watched.
+const LONGEST_QUIET: Duration = Duration::from_secs(60);
 
 /// What came of one action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,34 +34,155 @@ pub enum Applied {
     Written,
     /// Somebody was faster.
     LostRace,
-    /// The API refused or did not answer; whether it was written is not known.
+    /// The API server refused it, in these words.
     Refused(String),
+    /// It was not sent, or no answer came: whether it was written is seen in the next look.
+    Unknown,
 }
 
-/// Carries out the actions in order; one that is refused does not stop the others.
-pub async fn apply(ctx: &Context, actions: &[Action]) -> Vec<(WorkloadKey, Applied)> {
-    let mut results = Vec::with_capacity(actions.len());
-    for action in actions {
-        let applied = match action {
-            Action::Move { workload, patch } => send(ctx, workload, patch).await,
-            Action::RollBack {
-                workload,
-                patch,
-                reason,
-            } => {
-                tracing::warn!(%workload, reason, "rolling back");
-                send(ctx, workload, patch).await
-            }
-        };
-        results.push((action.workload().clone(), applied));
+/// Why the rest of a plan was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Halt {
+    /// The API server asked for quiet, or did not answer.
+    Unavailable {
+        /// What it said.
+        message: String,
+        /// How long to leave it alone.
+        quiet: Duration,
+    },
+    /// This process is not the leader any more.
+    NotLeader,
+    /// The plan was suspended or changed hands, or there is a newer release.
+    NotWanted,
+}
+
+/// What came of a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Results {
+    /// One entry an action, in their order.
+    pub applied: Vec<(WorkloadKey, Applied)>,
+    /// Why it was not carried out to its end.
+    pub halt: Option<Halt>,
+}
+
+/// What an answer of the API server to a patch means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Conflict, or the workload is gone.
+    LostRace,
+    /// A failed test of the patch is answered so, and a few refusals are too: to be told apart by reading again.
+    FailedTest(String),
+    /// A refusal, in its own words.
+    Refused(String),
+    /// No answer about this patch.
+    Unavailable(Duration),
+}
+
+/// Reads an answer. A failed `test` of a JSON patch is 422 with reason `Invalid` and no causes
+/// (`NewGenericServerResponse` in the API server drops them); a refusal by validation has causes, one by admission or quota
+/// is 403 or has another reason.
+pub fn answer(error: &kube::Error) -> Answer {
+    let kube::Error::Api(status) = error else {
+        return Answer::Unavailable(QUIET);
+    };
+    let words = sentence(&one_line(error));
+    let causes = status
+        .details
+        .as_ref()
+        .is_some_and(|details| !details.causes.is_empty());
+    match status.code {
+        404 | 409 => Answer::LostRace,
+        422 if status.reason == "Invalid" && !causes => Answer::FailedTest(words),
+        401 | 408 | 429 | 500..=599 => {
+            let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+            let asked = Duration::from_secs(u64::from(asked));
+            Answer::Unavailable(asked.clamp(QUIET, LONGEST_QUIET))
+        }
+        _ => Answer::Refused(words),
     }
+}
+
+/// Carries out the actions in order, a few at a time.
+pub async fn apply(ctx: &Context, v: &Validated, plan_uid: Option<&str>, actions: &[Action]) -> Results {
+    let mut results = Results::default();
+    for (nth, few) in actions.chunks(AT_ONCE).enumerate() {
+        let moves = few.iter().any(|action| matches!(action, Action::Move { .. }));
+        // What was observed for this reconcile is fresh enough for the first few.
+        if nth > 0 && moves {
+            results.halt = match still_wanted(ctx, v, plan_uid).await {
+                Ok(true) => None,
+                Ok(false) => Some(Halt::NotWanted),
+                Err(error) => Some(unavailable(&error)),
+            };
+        }
+        if results.halt.is_some() {
+            break;
+        }
+        for (action, (applied, halt)) in few
+            .iter()
+            .zip(join_all(few.iter().map(|action| send(ctx, action))).await)
+        {
+            results.applied.push((action.workload().clone(), applied));
+            results.halt = results.halt.or(halt);
+        }
+        if results.halt.is_some() {
+            break;
+        }
+    }
+    let rest = actions.iter().skip(results.applied.len());
+    let unsent: Vec<_> = rest
+        .map(|action| (action.workload().clone(), Applied::Unknown))
+        .collect();
+    results.applied.extend(unsent);
     results
 }
 
-async fn send(ctx: &Context, workload: &WorkloadKey, patch: &[super::patch::Op]) -> Applied {
-    let patch = match serde_json::to_value(patch).and_then(serde_json::from_value) {
+fn unavailable(error: &kube::Error) -> Halt {
+    let quiet = match answer(error) {
+        Answer::Unavailable(quiet) => quiet,
+        Answer::LostRace | Answer::FailedTest(_) | Answer::Refused(_) => QUIET,
+    };
+    Halt::Unavailable {
+        message: one_line(error),
+        quiet,
+    }
+}
+
+/// A cheap look at what may have changed since the reconcile began.
+async fn still_wanted(ctx: &Context, v: &Validated, plan_uid: Option<&str>) -> Result<bool, kube::Error> {
+    let plans = Api::<RepavePlan>::namespaced(ctx.client.clone(), &v.namespace);
+    let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &v.namespace);
+    let (plan, base) = futures::try_join!(plans.get_opt(&v.plan), bases.get_opt(&v.base_image))?;
+    Ok(wants(v, plan_uid, plan.as_ref(), base.as_ref()))
+}
+
+/// Whether the plan still orders this run, and its target is still the release.
+pub fn wants(v: &Validated, plan_uid: Option<&str>, plan: Option<&RepavePlan>, base: Option<&BaseImage>) -> bool {
+    let ordered =
+        plan.is_some_and(|plan| !plan.spec.suspend && plan_uid.is_some() && plan.uid().as_deref() == plan_uid);
+    let released = base.and_then(|base| base.status.as_ref()?.released.as_ref());
+    ordered && released.is_some_and(|release| release.digest == v.digest && release.sequence == v.sequence)
+}
+
+async fn send(ctx: &Context, action: &Action) -> (Applied, Option<Halt>) {
+    if let Err(error) = ctx.leader.require() {
+        tracing::warn!(error = one_line(&error), "the rest is left to the leader");
+        return (Applied::Unknown, Some(Halt::NotLeader));
+    }
+    let (workload, ops) = match action {
+        Action::Move { workload, patch } => (workload, patch),
+        Action::RollBack {
+            workload,
+            patch,
+            reason,
+        } => {
+            tracing::warn!(%workload, reason, "rolling back");
+            (workload, patch)
+        }
+    };
+    let patch = match serde_json::to_value(ops).and_then(serde_json::from_value) {
         Ok(patch) => Patch::<()>::Json(patch),
-        Err(error) => return Applied::Refused(one_line(&error)),
+        Err(error) => return (Applied::Refused(sentence(&one_line(&error))), None),
     };
     let api: Api<Deployment> = Api::namespaced(ctx.client.clone(), &workload.namespace);
     let params = PatchParams {
@@ -61,19 +192,94 @@ async fn send(ctx: &Context, workload: &WorkloadKey, patch: &[super::patch::Op])
     match api.patch(&workload.name, &params, &patch).await {
         Ok(_) => {
             tracing::info!(%workload, "patched");
-            Applied::Written
+            (Applied::Written, None)
         }
-        Err(error) if lost_race(&error) => Applied::LostRace,
-        Err(error) => Applied::Refused(one_line(&error)),
+        Err(error) => match answer(&error) {
+            Answer::LostRace => (Applied::LostRace, None),
+            Answer::Refused(words) => (Applied::Refused(words), None),
+            Answer::Unavailable(_) => (Applied::Unknown, Some(unavailable(&error))),
+            Answer::FailedTest(words) => match changed_since(&api, workload, ops).await {
+                Ok(true) => (Applied::LostRace, None),
+                Ok(false) => (Applied::Refused(words), None),
+                Err(error) => (Applied::Unknown, Some(unavailable(&error))),
+            },
+        },
     }
 }
 
-/// A conflict, a workload that is gone, or a failed test, which the API server answers with 422.
-fn lost_race(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Api(status) => {
-            status.is_conflict() || status.is_not_found() || (status.code == 422 && status.message.contains("test"))
+/// Whether the workload is another one, or in another version, than the patch was made for.
+async fn changed_since(api: &Api<Deployment>, workload: &WorkloadKey, patch: &[Op]) -> Result<bool, kube::Error> {
+    let live = api.get_metadata_opt(&workload.name).await?;
+    let tested = |field: &str| {
+        patch.iter().find_map(|op| match op {
+            Op::Test { path, value } if path == field => value.as_str(),
+            Op::Test { .. } | Op::Replace { .. } | Op::Add { .. } | Op::Remove { .. } => None,
+        })
+    };
+    let same = live.is_some_and(|live| {
+        live.metadata.uid.as_deref() == tested("/metadata/uid")
+            && live.metadata.resource_version.as_deref() == tested("/metadata/resourceVersion")
+    });
+    Ok(!same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn api_error(status: &Value) -> kube::Error {
+        kube::Error::Api(serde_json::from_value(status.clone()).unwrap())
+    }
+
+    #[test]
+    fn an_answer_is_read_as_a_real_api_server_gives_it() {
+        let refused = |words: &str| Answer::Refused(words.to_owned());
+        let seconds = |n| Answer::Unavailable(Duration::from_secs(n));
+        // As kube-apiserver 1.36 answers a JSON patch whose test fails.
+        let failed_test = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": "the server rejected our request due to an error in our request", "reason": "Invalid", "details": {}, "code": 422});
+        for (name, status, expected) in [
+            (
+                "a failed test",
+                failed_test,
+                Answer::FailedTest("the server rejected our request due to an error in our request".to_owned()),
+            ),
+            (
+                "an invalid object whose name has the word",
+                json!({"code": 422, "reason": "Invalid", "message": "Deployment.apps \"test-shop\" is invalid: spec: Required value",
+                    "details": {"name": "test-shop", "causes": [{"reason": "FieldValueRequired", "message": "Required value", "field": "spec"}]}}),
+                refused("Deployment.apps \"test-shop\" is invalid: spec: Required value"),
+            ),
+            (
+                "a webhook with a code of its own",
+                json!({"code": 422, "reason": "", "message": "admission webhook \"v\" denied the request: greatest-app"}),
+                refused("admission webhook \"v\" denied the request: greatest-app"),
+            ),
+            (
+                "a quota",
+                json!({"code": 403, "reason": "Forbidden", "message": "exceeded quota: q"}),
+                refused("exceeded quota: q"),
+            ),
+            (
+                "a conflict",
+                json!({"code": 409, "reason": "Conflict"}),
+                Answer::LostRace,
+            ),
+            ("gone", json!({"code": 404, "reason": "NotFound"}), Answer::LostRace),
+            (
+                "throttled",
+                json!({"code": 429, "details": {"retryAfterSeconds": 30}}),
+                seconds(30),
+            ),
+            (
+                "throttled for a day",
+                json!({"code": 429, "details": {"retryAfterSeconds": 86400}}),
+                seconds(60),
+            ),
+            ("overloaded", json!({"code": 503}), seconds(5)),
+        ] {
+            assert_eq!(answer(&api_error(&status)), expected, "{name}");
         }
-        _ => false,
     }
 }

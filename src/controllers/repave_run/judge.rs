@@ -9,6 +9,8 @@ use super::{
     estate::Seen,
     gate::Gate,
     observe::Observed,
+    others,
+    refusals::Standing,
     target::{Known, Skip, State},
     validate::Validated,
 };
@@ -66,7 +68,7 @@ impl Judge<'_> {
             return State::Done.into();
         }
         if (on_target || !found.outdated.is_empty())
-            && let Some(mark) = seen.workload.marks.hold_now(self.now)
+            && let Some(mark) = seen.workload.marks.hold_for(&self.v.digest, self.now)
         {
             return self.held(seen, mark).into();
         }
@@ -131,15 +133,40 @@ impl Judge<'_> {
         } else if wave.is_none() {
             Some(Skip::NoWave)
         } else {
-            self.not_healthy_before(workload)
+            self.other_plan(workload)
+                .or_else(|| self.refused(workload))
+                .or_else(|| self.not_healthy_before(workload))
         };
         let superseded = matches!(self.observed.gate, Gate::Superseded { .. });
         match skip {
             Some(reason) => State::Skipped(reason),
             None if superseded => State::Skipped(Skip::Superseded),
             None => State::Pending {
-                ready: workload.rollout == Rollout::Settled || needs_repair(workload),
+                ready: self.standing(workload) == Standing::Free
+                    && (workload.rollout == Rollout::Settled || needs_repair(workload)),
             },
+        }
+    }
+
+    /// The plan that moved it first keeps it while its run is at work.
+    fn other_plan(&self, workload: &Workload) -> Option<Skip> {
+        let run = others::other_run(self.v, workload)?;
+        let record = workload.marks.last_write.as_ref().and_then(LastWrite::record)?;
+        let plan = record.plan.chars().take(120).collect();
+        self.known.active_runs.contains(run).then_some(Skip::OtherPlan(plan))
+    }
+
+    fn standing(&self, workload: &Workload) -> Standing<'_> {
+        self.known.refusals.standing(&workload.uid, self.known.mono)
+    }
+
+    fn refused(&self, workload: &Workload) -> Option<Skip> {
+        match self.standing(workload) {
+            Standing::GivenUp(words) => Some(Skip::Refused {
+                words: words.to_owned(),
+                counts: self.v.count_refused,
+            }),
+            Standing::Free | Standing::Pausing => None,
         }
     }
 
@@ -227,7 +254,16 @@ impl Judge<'_> {
         match self.v.action {
             FailureAction::Pause => State::Failed { reason },
             FailureAction::RollbackWorkload => match self.previous(seen) {
-                Some(previous) => State::Failing { reason, previous },
+                Some(previous) => match self.standing(&seen.workload) {
+                    Standing::GivenUp(words) => State::Failed {
+                        reason: format!("{reason}; not rolled back, because the API server refused it: {words}"),
+                    },
+                    standing @ (Standing::Free | Standing::Pausing) => State::Failing {
+                        due: standing == Standing::Free,
+                        reason,
+                        previous,
+                    },
+                },
                 None => State::Failed {
                     reason: format!("{reason}; not rolled back, because what it ran before is not a known release"),
                 },

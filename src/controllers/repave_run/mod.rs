@@ -3,10 +3,11 @@
 //! | step | file |
 //! |---|---|
 //! | validate (pure) | `validate` |
-//! | observe (reads only) | `observe`, with `estate` (workloads), `images` (layers), `gate` (may it start anything?) |
+//! | observe (reads only) | `observe`, with `estate` (workloads), `images` (layers), `gate` (may it start anything?), `others` (runs of other plans) |
 //! | plan (pure) | `consumption` `target` and `judge` (one state per target), `sightings` (how long it has been so), `progress` (waves), `plan` (actions), `patch` (the one write) |
-//! | apply (writes) | `apply` |
+//! | apply (writes) | `apply`; `refusals` (what the API server refused) |
 //! | summarize (pure) | `status`, `rows` |
+//! | all of them, once | `step`, with `memory` (what a restart may lose) |
 //!
 //! Every reconcile begins with a live list, and everything is derived from it: nothing that a restart could lose decides
 //! about a roll-out. A finished run is never touched again.
@@ -17,13 +18,17 @@ pub mod estate;
 pub mod gate;
 pub mod images;
 pub mod judge;
+pub mod memory;
 pub mod observe;
+pub mod others;
 pub mod patch;
 pub mod plan;
 pub mod progress;
+pub mod refusals;
 pub mod rows;
 pub mod sightings;
 pub mod status;
+pub mod step;
 pub mod target;
 #[cfg(test)]
 mod tests;
@@ -31,23 +36,13 @@ pub mod validate;
 
 pub use images::Images;
 
-use self::{
-    apply::Applied,
-    plan::Action as Step,
-    sightings::AllSightings,
-    status::Summary,
-    target::{Known, State, Target},
-};
+use self::memory::Memory;
 use super::{
-    conditions::Conditions,
     context::Context,
-    driver::{self, DriverError, Next, Outcome},
-    error::{Class, Classified, WAIT, one_line},
+    driver::{self, DriverError},
+    error::one_line,
 };
-use crate::{
-    api::{BaseImage, RepavePlan, RepaveRun, RepaveRunStatus, refs::ANNOTATION_RUN},
-    domain::workload::WorkloadKey,
-};
+use crate::api::{BaseImage, RepavePlan, RepaveRun, refs::ANNOTATION_RUN};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
@@ -60,10 +55,7 @@ use kube::{
         watcher,
     },
 };
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 /// Runs that are reconciled at the same time.
 const CONCURRENCY: u16 = 4;
@@ -77,9 +69,7 @@ type Guarded = DeserializeGuard<RepaveRun>;
 struct Shared {
     ctx: Context,
     images: Images,
-    sightings: AllSightings,
-    /// What the monotonic time of this process is counted from.
-    began: Instant,
+    memory: Memory,
 }
 
 /// Runs the controller until `shutdown` is done; reconciles that have begun are finished.
@@ -88,8 +78,7 @@ pub async fn run(ctx: Context, images: Images, shutdown: impl Future<Output = ()
     let shared = Shared {
         ctx,
         images,
-        sightings: AllSightings::default(),
-        began: Instant::now(),
+        memory: Memory::default(),
     };
     let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
     let (plans, bases) = (controller.store(), controller.store());
@@ -157,14 +146,14 @@ async fn reconcile(seen: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, Dr
         }
     };
     let Some(run) = driver::read(&shared.ctx, seen).await? else {
-        shared.sightings.forget(&seen.uid().unwrap_or_default());
+        shared.memory.forget(&seen.uid().unwrap_or_default());
         return Ok(Action::await_change());
     };
     if run.status.as_ref().is_some_and(|status| status.finished.is_some()) {
-        shared.sightings.forget(&run.uid().unwrap_or_default());
+        shared.memory.forget(&run.uid().unwrap_or_default());
         return Ok(Action::await_change());
     }
-    let outcome = Box::pin(step(&shared, &run)).await;
+    let outcome = Box::pin(step::step(&shared.ctx, &shared.images, &shared.memory, &run)).await;
     driver::finish(&shared.ctx, &run, outcome).await
 }
 
@@ -174,112 +163,5 @@ fn on_error(seen: Arc<Guarded>, error: &DriverError, shared: Arc<Shared>) -> Act
     match &seen.0 {
         Ok(run) => driver::on_error(run, error, &shared.ctx),
         Err(_) => Action::requeue(UNREADABLE),
-    }
-}
-
-async fn step(shared: &Shared, run: &RepaveRun) -> Outcome<RepaveRunStatus> {
-    let ctx = &shared.ctx;
-    let old = run.status.clone().unwrap_or_default();
-    let generation = run.metadata.generation.unwrap_or_default();
-    let v = match validate::validate(run) {
-        Ok(v) => v,
-        Err(error) => return failed(old, generation, &error, ctx),
-    };
-    let observed = match observe::observe(ctx, &shared.images, &v, plan_uid(run)).await {
-        Ok(observed) => observed,
-        Err(error) => return failed(old, generation, &error, ctx),
-    };
-    let now = ctx.now();
-    let started = old.started.as_ref().map_or(now, |time| time.0);
-    let elapsed = shared.sightings.look(
-        &run.uid().unwrap_or_default(),
-        target::looks(&v, &observed),
-        shared.began.elapsed(),
-    );
-    let known = Known {
-        waves: &old.waves,
-        elapsed: &elapsed,
-    };
-    let mut targets = target::targets(&v, &observed, known, now);
-    let progress = progress::progress(&v, &targets, &old.waves, now);
-    let actions = plan::plan(&v, &observed, &targets, &progress, now);
-    let applied = apply::apply(ctx, &actions).await;
-    overlay(&mut targets, &actions, &applied);
-    let refused = applied.iter().find_map(|(workload, applied)| match applied {
-        Applied::Refused(why) => Some(format!("{workload}: {why}")),
-        Applied::Written | Applied::LostRace => None,
-    });
-    status::summarize(&Summary {
-        v: &v,
-        generation,
-        observed: &observed,
-        stop: plan::stop(&v, &targets),
-        targets: &targets,
-        progress: &progress,
-        refused,
-        lost_race: applied.iter().any(|(_, applied)| *applied == Applied::LostRace),
-        started,
-        now,
-        old,
-    })
-}
-
-/// The UID of the plan that made this run.
-fn plan_uid(run: &RepaveRun) -> Option<&str> {
-    let mut owners = run.metadata.owner_references.iter().flatten();
-    owners
-        .find(|owner| owner.controller == Some(true) && owner.kind == "RepavePlan" && owner.name == run.spec.plan)
-        .map(|owner| owner.uid.as_str())
-}
-
-/// The states after what was just written, so that the status is true at once.
-pub fn overlay(targets: &mut [Target<'_>], actions: &[Step], applied: &[(WorkloadKey, Applied)]) {
-    for (action, (_, result)) in actions.iter().zip(applied) {
-        let Some(target) = targets.iter_mut().find(|t| t.seen.workload.key == *action.workload()) else {
-            continue;
-        };
-        if *result == Applied::Written {
-            target.in_flight = true;
-            target.arriving = matches!(action, Step::Move { .. });
-            target.state = match action {
-                Step::Move { .. } => State::Rolling,
-                Step::RollBack { reason, .. } => State::Held {
-                    rolled_back: true,
-                    reason: reason.clone(),
-                },
-            };
-        }
-    }
-}
-
-/// A step failed before anything was decided: everything but the conditions stays as it was.
-fn failed(
-    mut status: RepaveRunStatus,
-    generation: i64,
-    error: &(impl Classified + 'static),
-    ctx: &Context,
-) -> Outcome<RepaveRunStatus> {
-    let mut conditions = Conditions::from(&status.conditions, generation, ctx.now());
-    let message = one_line(error);
-    let next = match error.class() {
-        Class::Stalled => {
-            conditions.stalled(error.reason(), message);
-            Next::After(UNREADABLE)
-        }
-        Class::Waiting(after) => {
-            conditions.reconciling(error.reason(), message);
-            Next::After(after.max(WAIT))
-        }
-        Class::Transient => {
-            conditions.reconciling(error.reason(), message);
-            Next::Backoff
-        }
-    };
-    status.conditions = conditions.into_list();
-    status.observed_generation = Some(generation);
-    Outcome {
-        status,
-        next,
-        notices: Vec::new(),
     }
 }

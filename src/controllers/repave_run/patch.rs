@@ -7,7 +7,7 @@ use crate::{
     api::refs::{ANNOTATION_HOLD, ANNOTATION_MOVED, ANNOTATION_MOVED_AT, ANNOTATION_PREVIOUS, ANNOTATION_RUN},
     domain::{
         image_ref::ImageRef,
-        marks::Hold,
+        marks::{Hold, HoldMark},
         moved::Moved,
         workload::{Container, Workload},
     },
@@ -124,6 +124,14 @@ pub fn move_to(
     ops.push(annotate(ANNOTATION_RUN, mark));
     ops.push(annotate(ANNOTATION_PREVIOUS, json!(previous).to_string()));
     ops.extend(record(workload, moved));
+    // What is left of the failure of another digest says nothing about this one.
+    if let Some(HoldMark::Valid(hold)) = &workload.marks.hold
+        && hold.is_for_another(&moved.digest)
+    {
+        ops.push(Op::Remove {
+            path: annotation(ANNOTATION_HOLD),
+        });
+    }
     ops
 }
 

@@ -8,7 +8,7 @@ use super::{
     observe::Observed,
     patch::{self, Op},
     progress::Progress,
-    target::{State, Target},
+    target::{State, Target, in_flight_elsewhere},
     validate::Validated,
 };
 use crate::{
@@ -23,8 +23,8 @@ use crate::{
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
-/// Patches in one reconcile; the rest follows in the next one, on fresh data.
-const MAX_ACTIONS: usize = 100;
+/// Patches in one reconcile; the rest follows in the next one, on fresh data. What rolls is looked at only in between.
+const MAX_ACTIONS: usize = 500;
 
 /// One step: one patch of one workload.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,21 +84,45 @@ pub fn plan(
     now: Timestamp,
 ) -> Vec<Action> {
     let mut actions: Vec<Action> = match v.action {
-        FailureAction::RollbackWorkload => targets.iter().filter_map(|target| roll_back(v, target, now)).collect(),
+        FailureAction::RollbackWorkload => roll_backs(v, targets, progress, now),
         FailureAction::Pause => Vec::new(),
     };
     if observed.gate == Gate::Open && stop(v, targets).is_none() {
-        actions.extend(moves(v, targets, progress, now));
+        let elsewhere = in_flight_elsewhere(v, observed, targets);
+        actions.extend(moves(v, targets, progress, elsewhere, now));
     }
     actions.truncate(MAX_ACTIONS);
     actions
 }
 
+/// The workloads that get their old images back now: no more at once than the limit of their wave, and never behind moves,
+/// because a fault that hits all of them must not replace all pods at the same time.
+fn roll_backs(v: &Validated, targets: &[Target<'_>], progress: &Progress, now: Timestamp) -> Vec<Action> {
+    let mut rolling_back = targets
+        .iter()
+        .filter(|target| target.in_flight && matches!(target.state, State::Held { rolled_back: true, .. }))
+        .count();
+    let mut actions = Vec::new();
+    for target in targets {
+        let limit = target
+            .wave
+            .map_or(1, |at| v.waves[at].max_concurrent.as_limit(progress.waves[at].size));
+        if rolling_back < limit
+            && let Some(action) = roll_back(v, target, now)
+        {
+            rolling_back += 1;
+            actions.push(action);
+        }
+    }
+    actions
+}
+
 /// The workloads that are started now. A wave that has passed holds nothing back any more, but what comes late to it is
 /// still moved, first and within its limit.
-fn moves(v: &Validated, targets: &[Target<'_>], progress: &Progress, now: Timestamp) -> Vec<Action> {
+fn moves(v: &Validated, targets: &[Target<'_>], progress: &Progress, elsewhere: usize, now: Timestamp) -> Vec<Action> {
     // All that are in flight count, also those of other waves: labels may have changed since they were started.
     let in_flight = targets.iter().filter(|target| target.in_flight).count();
+    let in_flight = in_flight.saturating_add(elsewhere);
     let mut moves = Vec::new();
     for (at, wave) in progress.waves.iter().enumerate() {
         if !wave.passed && progress.current != Some(at) {
@@ -158,7 +182,12 @@ fn record<'a>(
 }
 
 fn roll_back(v: &Validated, target: &Target<'_>, now: Timestamp) -> Option<Action> {
-    let State::Failing { reason, previous } = &target.state else {
+    let State::Failing {
+        due: true,
+        reason,
+        previous,
+    } = &target.state
+    else {
         return None;
     };
     let workload = &target.seen.workload;

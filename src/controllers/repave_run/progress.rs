@@ -1,7 +1,7 @@
 //! How far the waves are. Pure.
 //!
 //! A wave is over when every target in it has come to an end, and its soak has passed since. It has passed for good when it
-//! was over once: what becomes of its workloads later, and what comes late to it, holds no other wave back. In a soak one
+//! was over once in its turn: what becomes of its workloads later, and what comes late to it, holds no other wave back. In a soak one
 //! that is not ready holds its wave; only a target that is still to arrive lets the soak begin anew.
 
 use super::{
@@ -53,15 +53,14 @@ impl Progress {
 
 /// Measures the waves. `recorded` is what the status says about them.
 pub fn progress(v: &Validated, targets: &[Target<'_>], recorded: &[WaveStatus], now: Timestamp) -> Progress {
-    let waves: Vec<WaveProgress> = v
-        .waves
-        .iter()
-        .enumerate()
-        .map(|(at, rule)| {
-            let record = recorded.iter().find(|wave| wave.name == rule.name);
-            wave(rule.soak, targets.iter().filter(|t| t.wave == Some(at)), record, now)
-        })
-        .collect();
+    let mut waves: Vec<WaveProgress> = Vec::with_capacity(v.waves.len());
+    for (at, rule) in v.waves.iter().enumerate() {
+        let record = recorded.iter().find(|wave| wave.name == rule.name);
+        let members = targets.iter().filter(|target| target.wave == Some(at));
+        // One whose workloads are all held may be over before its turn; it passes in its turn only.
+        let its_turn = waves.iter().all(|before| before.passed);
+        waves.push(wave(rule.soak, members, record, its_turn, now));
+    }
     let current = waves.iter().position(|wave| !wave.passed);
     Progress { waves, current }
 }
@@ -70,6 +69,7 @@ fn wave<'a>(
     soak: jiff::SignedDuration,
     members: impl Iterator<Item = &'a Target<'a>>,
     recorded: Option<&WaveStatus>,
+    its_turn: bool,
     now: Timestamp,
 ) -> WaveProgress {
     let (mut size, mut empty, mut ended, mut arriving) = (0, true, true, false);
@@ -89,7 +89,7 @@ fn wave<'a>(
     };
     let soak_ends = settled_at.map(|at| later(at, soak));
     let over = empty || (ended && soak_ends.is_some_and(|end| end <= now));
-    let soaked_at = match (over, soak_ends, soaked_before) {
+    let soaked_at = match (over && its_turn, soak_ends, soaked_before) {
         // Known already: a status changes only when something did.
         (true, Some(end), Some(before)) if before >= end => Some(before),
         (true, Some(_), Some(_) | None) => Some(now),
@@ -101,7 +101,7 @@ fn wave<'a>(
         soak_ends,
         over,
         soaked_at,
-        passed: over || soaked_before.is_some(),
+        passed: its_turn && (over || soaked_before.is_some()),
     }
 }
 

@@ -107,6 +107,8 @@ fn skipped(skip: &Skip, v: &Validated) -> Option<String> {
         Skip::RolledByOthers => Some("it is on the new image, in a roll-out that this run did not cause, and is not judged by it: kubectl rollout status shows how it does".to_owned()),
         Skip::NoRecord => Some("it is on the new image, and its annotation repave.dev/moved is gone or cannot be read, so it is not judged: kubectl rollout status shows how it does".to_owned()),
         Skip::Busy => Some("it is busy with a roll-out of its own for longer than health.rolloutDeadline: it is moved once it has settled".to_owned()),
+        Skip::Refused { words, .. } => Some(format!("the API server refused to change it, more than once: {words}. It is moved with the next release, once that is allowed")),
+        Skip::OtherPlan(plan) => Some(format!("RepavePlan {plan} moved it, and its run is at work: leave the workload to one plan, or wait until that run has finished")),
         Skip::Newer(release) => Some(format!("runs {}, which is newer than this run's target", release.tag)),
     }
 }
@@ -198,7 +200,7 @@ pub fn notices(
     let was_stuck =
         conditions::find(&old.conditions, "Stalled").is_some_and(|c| c.status == "True" && c.reason == reason);
     if new.finished.is_some() && old.finished.is_none() {
-        let failed = conditions::is_true(&new.conditions, "Stalled");
+        let failed = !conditions::is_true(&new.conditions, "Succeeded") && reason != "Superseded";
         notices.push(notice(failed, "RunFinished", message.to_owned()));
     } else if stuck && !was_stuck {
         notices.push(notice(true, reason, message.to_owned()));

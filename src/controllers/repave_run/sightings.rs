@@ -4,11 +4,7 @@
 //! every deadline begins anew: later than promised, never too early. Must not decide anything.
 
 use crate::domain::moved::TemplateHash;
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 /// What is timed of one workload at this look. All false for one that needs no watching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,24 +84,6 @@ impl Sightings {
     }
 }
 
-/// The sightings of every run that is at work. A run takes at most one entry for each workload that it watches, and none
-/// once it is finished.
-#[derive(Debug, Default)]
-pub struct AllSightings(Mutex<HashMap<String, Sightings>>);
-
-impl AllSightings {
-    /// As [`Sightings::look`], for the run with this UID.
-    pub fn look<'a>(&self, run: &str, looks: impl Iterator<Item = (&'a str, Look)>, now: Duration) -> Elapsed {
-        let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.entry(run.to_owned()).or_default().look(looks, now)
-    }
-
-    /// Forgets a run that is finished or gone.
-    pub fn forget(&self, run: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,12 +136,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_a_workload_that_needs_no_watching_or_of_a_finished_run() {
-        let all = AllSightings::default();
-        all.look("run", [("a", rolling(1)), ("b", busy(1))].into_iter(), seconds(0));
-        all.look("run", [("a", rolling(1))].into_iter(), seconds(1));
-        assert_eq!(all.0.lock().unwrap()["run"].0.len(), 1);
-        all.forget("run");
-        assert!(all.0.lock().unwrap().is_empty());
+    fn nothing_is_kept_of_a_workload_that_needs_no_watching() {
+        let mut sightings = Sightings::default();
+        sightings.look([("a", rolling(1)), ("b", busy(1))].into_iter(), seconds(0));
+        sightings.look([("a", rolling(1))].into_iter(), seconds(1));
+        assert_eq!(sightings.0.len(), 1);
     }
 }

@@ -3,6 +3,7 @@
 //! No message has a relative time in it: an unchanged world must give the same status, which is then not written.
 
 use super::{
+    apply::Halt,
     gate::Gate,
     observe::Observed,
     plan::BudgetExceeded,
@@ -46,10 +47,12 @@ pub struct Summary<'a> {
     pub progress: &'a Progress,
     /// Why nothing more is started.
     pub stop: Option<BudgetExceeded>,
-    /// What the API said when it refused a patch.
-    pub refused: Option<String>,
+    /// Why not all of the plan was carried out.
+    pub halt: Option<Halt>,
     /// Whether a patch lost a race.
     pub lost_race: bool,
+    /// Whether a refused patch is to be tried again.
+    pub retrying: bool,
     /// When the run began.
     pub started: Timestamp,
     /// The time.
@@ -67,7 +70,11 @@ struct Verdict {
 enum Kind {
     Working,
     Stuck,
-    Finished { succeeded: bool },
+    /// Over: `succeeded` when every target got there, `stuck` when the budget is used up.
+    Finished {
+        succeeded: bool,
+        stuck: bool,
+    },
 }
 
 /// The new status, and when to look again.
@@ -128,7 +135,7 @@ impl Summary<'_> {
             Gate::Superseded { .. } => true,
             Gate::Shut { .. } => false,
         };
-        ended && gate_allows && self.refused.is_none()
+        ended && gate_allows && self.halt.is_none()
     }
 
     fn verdict(&self) -> Verdict {
@@ -139,12 +146,9 @@ impl Summary<'_> {
         if let Gate::Shut { reason, message } = &self.observed.gate {
             return verdict(Kind::Stuck, reason, message.clone());
         }
-        if let Some(refused) = &self.refused {
-            return verdict(
-                Kind::Working,
-                "PatchRefused",
-                format!("a workload cannot be changed: {refused}; tried again"),
-            );
+        if let Some(Halt::Unavailable { message, .. }) = &self.halt {
+            let message = format!("the API server does not take more changes now: {message}; the rest follows");
+            return verdict(Kind::Working, "KubernetesUnavailable", message);
         }
         match self.stop {
             Some(BudgetExceeded { failures, budget }) => verdict(
@@ -215,18 +219,27 @@ impl Summary<'_> {
 
     fn end(&self) -> Verdict {
         let done = rows::done_message(self.targets, self.observed.estate.unknown);
-        let verdict = |succeeded, reason, message| Verdict {
-            kind: Kind::Finished { succeeded },
+        let verdict = |succeeded, stuck, reason, message| Verdict {
+            kind: Kind::Finished { succeeded, stuck },
             reason,
             message,
         };
         if let Gate::Superseded { by } = &self.observed.gate {
-            return verdict(false, "Superseded", format!("superseded by {}; {done}", by.short()));
+            let message = format!("superseded by {}; {done}", by.short());
+            return verdict(false, false, "Superseded", message);
         }
-        match self.stop {
-            Some(_) => verdict(false, "FailureBudgetExceeded", format!("{done}. See status.notable")),
-            None => verdict(true, "Finished", done),
+        if self.stop.is_some() {
+            return verdict(
+                false,
+                true,
+                "FailureBudgetExceeded",
+                format!("{done}. See status.notable"),
+            );
         }
+        if self.targets.iter().any(Target::missed) {
+            return verdict(false, false, "Completed", format!("{done}. See status.notable"));
+        }
+        verdict(true, false, "Finished", done)
     }
 
     fn conditions(&self, verdict: &Verdict) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
@@ -241,17 +254,13 @@ impl Summary<'_> {
                 conditions.stalled(verdict.reason, message);
                 (Truth::Unknown, verdict.reason)
             }
-            Kind::Finished { succeeded: true } => {
-                conditions.ready(verdict.reason, message);
-                (Truth::True, verdict.reason)
-            }
-            Kind::Finished { succeeded: false } if self.superseded() => {
-                conditions.ready(verdict.reason, message);
-                (Truth::False, verdict.reason)
-            }
-            Kind::Finished { succeeded: false } => {
+            Kind::Finished { stuck: true, .. } => {
                 conditions.stalled(verdict.reason, message);
                 (Truth::False, verdict.reason)
+            }
+            Kind::Finished { succeeded, .. } => {
+                conditions.ready(verdict.reason, message);
+                (if succeeded { Truth::True } else { Truth::False }, verdict.reason)
             }
         };
         conditions.set("Succeeded", succeeded, reason, message);
@@ -271,14 +280,20 @@ impl Summary<'_> {
         if finished {
             return Next::AwaitChange;
         }
-        if self.refused.is_some() {
-            return Next::Backoff;
+        match &self.halt {
+            Some(Halt::Unavailable { quiet, .. }) => return Next::After(*quiet),
+            Some(Halt::NotLeader | Halt::NotWanted) => return Next::After(AFTER_LOST_RACE),
+            None => {}
         }
         if self.lost_race {
             return Next::After(AFTER_LOST_RACE);
         }
         let in_flight = self.targets.iter().any(|target| target.in_flight);
-        let wait = if in_flight { WHILE_ROLLING } else { WHILE_WAITING };
+        let wait = if in_flight || self.retrying {
+            WHILE_ROLLING
+        } else {
+            WHILE_WAITING
+        };
         let until_soaked = self
             .progress
             .next_end()

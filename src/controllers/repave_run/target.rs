@@ -9,6 +9,7 @@ use super::{
     estate::Seen,
     judge::{Judge, Judged},
     observe::Observed,
+    refusals::Refusals,
     sightings::{Elapsed, Look},
     validate::Validated,
 };
@@ -20,11 +21,14 @@ use crate::{
         moved::{LastWrite, Whose},
         ownership::Owner,
         wave,
-        workload::Rollout,
+        workload::{Rollout, Workload},
     },
 };
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// The state of a target; exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub enum State {
     Rolling,
     /// It does not become healthy, and it will get its old images back.
     Failing {
+        /// Whether it may get them now: a patch that was refused is tried again after a pause.
+        due: bool,
         /// Why.
         reason: String,
         /// What it gets back, per container.
@@ -84,6 +90,15 @@ pub enum Skip {
     NoRecord,
     /// It was busy with a roll-out of its own for longer than one may take.
     Busy,
+    /// The API server refused to change it, more than once.
+    Refused {
+        /// In these words.
+        words: String,
+        /// Whether it counts against the failure budget.
+        counts: bool,
+    },
+    /// Another plan moved it, and the run of that plan is at work.
+    OtherPlan(String),
     /// It runs a newer release.
     Newer(Release),
     /// A newer release has its own run.
@@ -128,7 +143,36 @@ impl Target<'_> {
         match &self.state {
             State::Failing { .. } | State::Failed { .. } => true,
             State::Held { rolled_back, .. } => *rolled_back,
+            State::Skipped(Skip::Refused { counts, .. }) => *counts,
             State::Pending { .. } | State::Rolling | State::Done | State::Skipped(_) => false,
+        }
+    }
+
+    /// Whether it was this run's to move, and did not get to the target.
+    pub fn missed(&self) -> bool {
+        match &self.state {
+            State::Pending { .. }
+            | State::Rolling
+            | State::Failing { .. }
+            | State::Failed { .. }
+            | State::Held { .. } => true,
+            State::Done => false,
+            State::Skipped(skip) => match skip {
+                Skip::Derived(_)
+                | Skip::Owned(_)
+                | Skip::OtherRepository(_)
+                | Skip::NoWave
+                | Skip::Newer(_)
+                | Skip::Superseded => false,
+                Skip::Paused
+                | Skip::Unhealthy(_)
+                | Skip::Reverted
+                | Skip::RolledByOthers
+                | Skip::NoRecord
+                | Skip::Busy
+                | Skip::Refused { .. }
+                | Skip::OtherPlan(_) => true,
+            },
         }
     }
 }
@@ -140,6 +184,21 @@ pub struct Known<'a> {
     pub waves: &'a [WaveStatus],
     /// How long workloads have been as they are.
     pub elapsed: &'a Elapsed,
+    /// What the API server refused.
+    pub refusals: &'a Refusals,
+    /// The monotonic time of this look.
+    pub mono: Duration,
+    /// Runs of other plans that are at work, `namespace/name`.
+    pub active_runs: &'a BTreeSet<String>,
+}
+
+/// How many workloads that are no targets of this run are in flight for other runs of its plan: they share one limit.
+pub fn in_flight_elsewhere(v: &Validated, observed: &Observed, targets: &[Target<'_>]) -> usize {
+    let ours: BTreeSet<&str> = targets.iter().map(|target| target.seen.workload.uid.as_str()).collect();
+    let workloads = observed.estate.workloads.iter().map(|seen| &seen.workload);
+    workloads
+        .filter(|workload| !ours.contains(workload.uid.as_str()) && replaced_by_us(v, workload))
+        .count()
 }
 
 /// The state of every target. Workloads that have nothing to do with the base image are none.
@@ -171,7 +230,7 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Ta
         State::Rolling | State::Failing { .. } => true,
         // A rollback replaces pods too, and so does a move that somebody held in the middle, or one of another run.
         State::Pending { .. } | State::Held { .. } | State::Failed { .. } | State::Skipped(_) => {
-            replaced_by_us(judge, seen)
+            replaced_by_us(judge.v, workload)
         }
         State::Done => false,
     };
@@ -194,8 +253,7 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Ta
 }
 
 /// Whether its pods are being replaced by a write of this run, or of another run of the same plan: they share one limit.
-fn replaced_by_us(judge: &Judge<'_>, seen: &Seen) -> bool {
-    let workload = &seen.workload;
+fn replaced_by_us(v: &Validated, workload: &Workload) -> bool {
     let plan = workload
         .marks
         .last_write
@@ -204,7 +262,7 @@ fn replaced_by_us(judge: &Judge<'_>, seen: &Seen) -> bool {
         .map(|moved| moved.plan.as_str());
     workload.rollout == (Rollout::Rolling { supervised: true })
         && workload.whose() == Some(Whose::Ours)
-        && (judge.ours(seen) || plan == Some(judge.v.plan_key().as_str()))
+        && (workload.marks.run.as_deref() == Some(&v.mark) || plan == Some(v.plan_key().as_str()))
 }
 
 fn was_complete(rollout: &Rollout) -> bool {
@@ -220,10 +278,9 @@ pub fn looks<'a>(v: &'a Validated, observed: &'a Observed) -> impl Iterator<Item
     workloads.map(|workload| {
         let ours = workload.marks.run.as_deref() == Some(&v.mark) && workload.whose() == Some(Whose::Ours);
         let (rolling, unready, unsettled) = match &workload.rollout {
-            Rollout::Settled => (false, false, false),
             Rollout::Rolling { .. } => (workload.observed, false, true),
             Rollout::Degraded { unavailable_since } => (false, unavailable_since.is_some(), true),
-            Rollout::Unhealthy { .. } | Rollout::Paused => (false, false, false),
+            Rollout::Settled | Rollout::Unhealthy { .. } | Rollout::Paused => (false, false, false),
         };
         let look = Look {
             template: workload.template(),

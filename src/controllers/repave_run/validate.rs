@@ -49,6 +49,8 @@ pub struct Validated {
     pub rollout_deadline: SignedDuration,
     /// How many may fail.
     pub budget: Amount,
+    /// Whether one that the API server refuses to change counts as failed.
+    pub count_refused: bool,
     /// What is done with one that fails.
     pub action: FailureAction,
 }
@@ -131,6 +133,7 @@ pub fn validate(run: &RepaveRun) -> Result<Validated, InvalidSpec> {
             field: "onFailure.budget".to_owned(),
             cause,
         })?,
+        count_refused: spec.on_failure.count_refused,
         action: spec.on_failure.action,
     })
 }

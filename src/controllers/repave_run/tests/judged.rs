@@ -233,3 +233,18 @@ fn a_latecomer_to_a_wave_that_has_passed_is_moved_and_judged_and_holds_nobody_ba
     assert!(world.walk_to_the_end());
     assert_eq!(world.status.counts.done, 5);
 }
+
+#[test]
+fn a_wave_whose_workloads_are_all_held_does_not_pass_before_its_turn() {
+    let mut world = World::new(&json!({}), &[GOOD_CANARY, GOOD]);
+    let held = world.key(1);
+    let until = world.now + SignedDuration::from_secs(3);
+    world.hold(&held, Some(until));
+    world.tick_all();
+    world.step();
+    world.tick_all();
+    world.wait(5);
+    assert_eq!(world.step(), [], "the canary soaks, whatever was held at first");
+    world.wait(10);
+    assert_eq!(world.step().len(), 1);
+}

@@ -1,4 +1,4 @@
-//! Tests of a run: `plans` and `judged` for single decisions, `walk` for random estates on the way to their end, all over
+//! Tests of a run: `plans`, `judged` and `refused` for single decisions, `walk` for random estates on the way to their end, all over
 //! `world`.
 
 mod gates;
@@ -6,6 +6,7 @@ mod judged;
 mod objects;
 mod plans;
 mod promises;
+mod refused;
 mod sim;
 mod walk;
 mod world;

@@ -40,6 +40,7 @@ pub fn new_workload(name: &str, kind: Kind, behaviour: Behaviour, canary: bool) 
         reverted: false,
         settled_once: false,
         moved_at: None,
+        denied: false,
         touched: false,
         later: false,
         team: 0,

@@ -80,6 +80,7 @@ impl World {
         // With Pause one that fails is left as it is: it has come to its end.
         let left =
             self.v.action == FailureAction::Pause && sim.behaviour != Behaviour::Healthy && observed(&sim.object);
+        let left = left || sim.denied;
         let mine = sim.forward > 0 && !held && !sim.reverted && !sim.later && !left && !self.out(key);
         mine && match parse(&sim.object).rollout {
             Rollout::Settled
@@ -109,7 +110,8 @@ impl World {
         assert!(in_flight <= limit, "{in_flight} in flight, {limit} may be");
     }
 
-    fn active(&self, at: usize) -> bool {
+    /// Whether anything of this wave is still to come to the target for the first time, or is in flight at all.
+    fn active(&self, at: usize, arriving_only: bool) -> bool {
         let patient = SignedDuration::try_from(self.mono).unwrap() < self.v.rollout_deadline;
         self.workloads.iter().any(|(key, sim)| {
             let held = sim.hold.is_some_and(|until| until > self.now);
@@ -118,8 +120,10 @@ impl World {
                 Rollout::Rolling { .. } => patient,
                 Rollout::Degraded { .. } | Rollout::Unhealthy { .. } | Rollout::Paused => false,
             };
-            let waits = sim.kind.movable() && sim.forward == 0 && !held && free;
-            self.wave_of(key) == at && (waits || self.in_flight(key, sim))
+            let waits = sim.kind.movable() && sim.forward == 0 && !held && free && !sim.denied;
+            // One that was healthy on the target holds its wave, but does not let the soak of the others begin anew.
+            let arriving = sim.forward > sim.back && !sim.settled_once;
+            self.wave_of(key) == at && (waits || (self.in_flight(key, sim) && (arriving || !arriving_only)))
         })
     }
 
@@ -132,7 +136,7 @@ impl World {
                 self.check_wave_is_over(at);
                 self.passed[at] = true;
             }
-            if self.active(at) {
+            if self.active(at, true) {
                 self.active_at[at] = Some(self.now);
             }
         }
@@ -145,7 +149,7 @@ impl World {
     }
 
     fn check_wave_is_over(&self, at: usize) {
-        assert!(!self.active(at), "wave {at} was overtaken");
+        assert!(!self.active(at, false), "wave {at} was overtaken");
         if let Some(last) = self.active_at[at] {
             let since = self.now.duration_since(last);
             assert!(since >= self.v.waves[at].soak, "wave {at} soaked {since} only");

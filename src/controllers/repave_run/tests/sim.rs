@@ -172,7 +172,7 @@ impl Sim {
         let same = self.stuck.filter(|(of, _)| *of == revision);
         let since = same.map_or(mono, |(_, since)| since);
         self.stuck = Some((revision, since));
-        if mono - since >= PROGRESS_DEADLINE {
+        if mono.saturating_sub(since) >= PROGRESS_DEADLINE {
             "ProgressDeadlineExceeded"
         } else {
             "ReplicaSetUpdated"

@@ -23,6 +23,7 @@ enum Event {
     Hold(usize, Option<i64>),
     Revert(usize),
     Team(usize, TeamChange),
+    Deny(usize, bool),
     Suspend,
     Resume,
 }
@@ -53,6 +54,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => ((0_usize..12), proptest::option::of(1_i64..40)).prop_map(|(at, until)| Event::Hold(at, until)),
         1 => (0_usize..12).prop_map(Event::Revert),
         3 => ((0_usize..12), team_change()).prop_map(|(at, change)| Event::Team(at, change)),
+        1 => ((0_usize..12), any::<bool>()).prop_map(|(at, denied)| Event::Deny(at, denied)),
         1 => Just(Event::Suspend),
         2 => Just(Event::Resume),
     ]
@@ -122,6 +124,11 @@ fn play(world: &mut World, events: &[Event]) {
                 world.hold(&world.key(*at), until);
             }
             Event::Revert(at) => world.revert(&world.key(*at)),
+            Event::Deny(at, denied) => {
+                let key = world.key(*at);
+                let sim = world.workloads.get_mut(&key).unwrap();
+                (sim.denied, sim.touched) = (*denied, true);
+            }
             Event::Suspend => world.gate = Gate::Suspended,
             Event::Resume => world.gate = Gate::Open,
         }

@@ -3,16 +3,16 @@
 
 use super::{
     super::{
-        apply::Applied,
+        apply::{Applied, Halt},
         estate::{self, Query},
         gate::Gate,
         images::Layers,
+        memory::RunMemory,
         observe::Observed,
-        overlay,
         plan::{self, Action},
         progress,
-        sightings::Sightings,
         status::{self, Summary},
+        step::{note, overlay},
         target::{self, Known},
         validate::{Validated, validate},
     },
@@ -29,7 +29,10 @@ use crate::{
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 pub const REPOSITORY: &str = "registry.test/base/debian";
 
@@ -67,6 +70,8 @@ impl Kind {
     }
 }
 
+// What may have happened to it is independent of each other.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone)]
 pub struct Sim {
     pub kind: Kind,
@@ -80,6 +85,8 @@ pub struct Sim {
     pub settled_once: bool,
     /// When we moved it last.
     pub moved_at: Option<Timestamp>,
+    /// Admission refuses every change of it by us.
+    pub denied: bool,
     /// Its team has changed it in a way that a run may have to skip it for.
     pub touched: bool,
     /// Its team has changed its template since we moved it.
@@ -103,7 +110,9 @@ pub struct World {
     /// The monotonic time.
     pub mono: Duration,
     /// What the process remembers; a crash loses it.
-    pub sightings: Sightings,
+    pub memory: RunMemory,
+    /// Runs of other plans that are at work.
+    pub active_runs: BTreeSet<String>,
     pub releases: Vec<Release>,
     /// A stale plan has written: limits are then only promised by the lease.
     pub second_leader: bool,
@@ -177,7 +186,8 @@ impl World {
             gate: Gate::Open,
             now: Timestamp::from_second(1_000).unwrap(),
             mono: Duration::ZERO,
-            sightings: Sightings::default(),
+            memory: RunMemory::default(),
+            active_runs: BTreeSet::new(),
             releases: vec![release("v1", 1), release("v2", 2), release("v3", 3)],
             second_leader: false,
         };
@@ -240,7 +250,7 @@ impl World {
     pub fn reconcile(&mut self, seen: &Self, fault: Fault) -> Vec<Action> {
         let actions = self.one_reconcile(seen, fault);
         if matches!(fault, Fault::CrashAfter(_)) {
-            self.sightings = Sightings::default();
+            self.memory = RunMemory::default();
         }
         actions
     }
@@ -251,14 +261,15 @@ impl World {
         if seen.status.finished.is_some() {
             return Vec::new();
         }
-        let mut sightings = seen.sightings.clone();
-        let elapsed = sightings.look(target::looks(&seen.v, &observed), seen.mono);
-        if seen.mono == self.mono {
-            self.sightings = sightings;
-        }
+        let mut memory = seen.memory.clone();
+        let elapsed = memory.sightings.look(target::looks(&seen.v, &observed), seen.mono);
+        let refusals = memory.refusals.clone();
         let known = Known {
             waves: &seen.status.waves,
             elapsed: &elapsed,
+            refusals: &refusals,
+            mono: seen.mono,
+            active_runs: &seen.active_runs,
         };
         let mut targets = target::targets(&self.v, &observed, known, seen.now);
         let progress = progress::progress(&self.v, &targets, &seen.status.waves, seen.now);
@@ -275,7 +286,7 @@ impl World {
             }
             let result = self.apply(action);
             let result = if fault == Fault::LostResponses {
-                Applied::Refused("no answer".to_owned())
+                Applied::Unknown
             } else {
                 result
             };
@@ -285,6 +296,11 @@ impl World {
             return actions;
         }
         overlay(&mut targets, &actions, &applied);
+        note(&mut memory, &targets, &applied, seen.mono);
+        let retrying = memory.refusals.any_pausing();
+        if seen.mono == self.mono {
+            self.memory = memory;
+        }
         let outcome = status::summarize(&Summary {
             v: &seen.v,
             old: seen.status.clone(),
@@ -293,8 +309,12 @@ impl World {
             stop: plan::stop(&seen.v, &targets),
             targets: &targets,
             progress: &progress,
-            refused: (fault == Fault::LostResponses && !applied.is_empty()).then(|| "no answer".to_owned()),
+            halt: (fault == Fault::LostResponses && !applied.is_empty()).then(|| Halt::Unavailable {
+                message: "no answer".to_owned(),
+                quiet: Duration::from_secs(5),
+            }),
             lost_race: false,
+            retrying,
             started,
             now: seen.now,
         });
@@ -323,10 +343,14 @@ impl World {
 
     /// The targets as the run sees them now.
     pub fn targets<'a>(&self, observed: &'a Observed) -> Vec<target::Target<'a>> {
-        let elapsed = self.sightings.clone().look(target::looks(&self.v, observed), self.mono);
+        let mut memory = self.memory.clone();
+        let elapsed = memory.sightings.look(target::looks(&self.v, observed), self.mono);
         let known = Known {
             waves: &self.status.waves,
             elapsed: &elapsed,
+            refusals: &memory.refusals,
+            mono: self.mono,
+            active_runs: &self.active_runs,
         };
         target::targets(&self.v, observed, known, self.now)
     }
@@ -354,6 +378,9 @@ impl World {
         let patch = match action {
             Action::Move { patch, .. } | Action::RollBack { patch, .. } => serde_json::to_value(patch).unwrap(),
         };
+        if self.workloads[&key].denied {
+            return Applied::Refused(format!("policy: no changes ({})", self.mono.as_secs()));
+        }
         let before = self.workloads[&key].object.clone();
         let Some(mut after) = patched(&before, &patch) else {
             return Applied::LostRace;
