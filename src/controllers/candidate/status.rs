@@ -208,12 +208,11 @@ impl<'a> Draft<'a> {
 
     fn unwanted(&mut self, wanted: &Wanted) {
         match wanted {
-            Wanted::Yes => {}
             // A moment between two writes of the BaseImage's controller is not worth one of ours.
             Wanted::NotYetKnown { why } if self.status.result.is_none() => {
                 self.held("BaseImageNotObserved", format!("{why}; nothing is done until then"));
             }
-            Wanted::NotYetKnown { .. } => {}
+            Wanted::Yes | Wanted::NotYetKnown { .. } => {}
             Wanted::Suspended => {
                 let message = "its BaseImage is suspended: no new step is taken until spec.suspend is false";
                 self.held("Suspended", message.to_owned());

@@ -95,7 +95,8 @@ fn is_owner(base: &BaseImage, candidate: &ImageCandidate) -> bool {
         .any(|owner| owner.uid == uid)
 }
 
-/// The order in which candidates of one BaseImage were made.
-fn order(candidate: &ImageCandidate) -> Option<jiff::Timestamp> {
-    candidate.creation_timestamp().map(|time| time.0)
+/// The order in which candidates of one BaseImage were made. The time only decides between those without a number.
+fn order(candidate: &ImageCandidate) -> (u64, Option<jiff::Timestamp>) {
+    let created = candidate.creation_timestamp().map(|time| time.0);
+    (candidate.spec.sequence, created)
 }
