@@ -1,0 +1,15 @@
+//! The keys of our annotations on a workload; `marks.rs` reads and writes what they hold.
+//!
+//! Must not name what is on our own resources: those keys are in `src/api/refs.rs`, which has these too.
+
+/// Annotation on a workload: which run moved it (`namespace/name`).
+pub const ANNOTATION_RUN: &str = "repave.dev/run";
+/// Annotation on a workload: JSON of what it ran before, per container.
+pub const ANNOTATION_PREVIOUS: &str = "repave.dev/previous-images";
+/// Annotation on a workload: JSON of the last write of ours (when, for which plan and digest, and the pod template that it
+/// wrote).
+pub const ANNOTATION_MOVED: &str = "repave.dev/moved";
+/// Annotation that an older version wrote instead of `repave.dev/moved`: when the workload was moved, RFC 3339. Read only.
+pub const ANNOTATION_MOVED_AT: &str = "repave.dev/moved-at";
+/// Annotation on a workload: JSON of a hold (reason, digest, since, until); present means: do not touch.
+pub const ANNOTATION_HOLD: &str = "repave.dev/hold";
