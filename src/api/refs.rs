@@ -2,7 +2,9 @@
 //!
 //! A reference stays in the namespace of the object that makes it.
 
-pub use crate::domain::annotations::{ANNOTATION_HOLD, ANNOTATION_MOVED, ANNOTATION_MOVED_AT, ANNOTATION_PREVIOUS, ANNOTATION_RUN};
+pub use crate::domain::annotations::{
+    ANNOTATION_HOLD, ANNOTATION_MOVED, ANNOTATION_MOVED_AT, ANNOTATION_PREVIOUS, ANNOTATION_RUN,
+};
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
