@@ -3,19 +3,16 @@
 //! It orders; the operator records the order in the ReleaseHistory, goes back to the last good release and moves the channel
 //! tag. Must not write if the annotation that is there cannot be read: it might hold an order of somebody else.
 
-use crate::{
-    api::{BaseImage, ReleaseHistory, refs::ANNOTATION_REVOKE},
-    controllers::history::convert,
-    domain::{
-        history::{Entry, History, State},
-        recall::{self, Named, Order},
-    },
-};
 use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
+};
+use repave_api::{BaseImage, ReleaseHistory, refs::ANNOTATION_REVOKE};
+use repave_core::{
+    history::{Entry, History, State},
+    recall::{self, Named, Order},
 };
 use serde_json::json;
 
@@ -59,7 +56,7 @@ pub async fn run(client: &Client, args: &Args) -> anyhow::Result<()> {
             .await
             .with_context(|| format!("BaseImage {namespace}/{} could not be read", args.base))?;
         let history = histories.get_opt(&args.base).await?;
-        let history = history.map_or_else(History::default, |found| convert::history(&found.spec));
+        let history = history.map_or_else(History::default, |found| History::from(&found.spec));
         let (annotation, said) = ordered(&base, &history, args, by.clone())?;
         let patch = json!({"metadata": {
             "resourceVersion": base.resource_version(),
@@ -183,8 +180,8 @@ fn find<'a>(base: &BaseImage, history: &'a History, release: &str) -> anyhow::Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{digest::Digest, history::Promotion};
     use jiff::Timestamp;
+    use repave_core::{digest::Digest, history::Promotion};
 
     fn base(annotation: Option<&str>) -> BaseImage {
         let mut base: BaseImage = serde_json::from_value(json!({
