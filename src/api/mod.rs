@@ -1,4 +1,5 @@
-//! The custom resources of `repave.dev/v1alpha1`: types, schema, defaults and CEL rules; no logic.
+//! The custom resources of `repave.dev/v1alpha1`: types, schema, defaults and CEL rules; no logic but how a
+//! stored phase is read.
 //!
 //! People write `BaseImage`, `ValidationPolicy`, `Waiver` and `RepavePlan`; the operator writes `ImageCandidate` and
 //! `RepaveRun`. `make generate` prints these types into `crds/`. A field that does nothing yet is not here.
@@ -6,6 +7,7 @@
 pub mod base_image;
 pub mod checks;
 pub mod image_candidate;
+pub mod phase;
 pub mod refs;
 pub mod repave_plan;
 pub mod repave_run;

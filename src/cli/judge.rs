@@ -3,11 +3,8 @@
 //! Must not answer a rule from less than it asks about: what is not there is "not known" and never a pass.
 
 use crate::{
-    api::{
-        ImageCandidateStatus,
-        image_candidate::{CheckSummary, PolicySnapshot},
-    },
-    controllers::candidate::{PlannedCheck, PlannedRule, broken_rules, rules_of, summary},
+    api::image_candidate::{CheckSummary, PolicySnapshot},
+    controllers::candidate::{Evaluation, PlannedCheck, PlannedRule, broken_rules, rules_of, summary},
     domain::{
         digest::Digest,
         report::Report,
@@ -27,7 +24,7 @@ pub fn judge(report: &Report, gate: &Gate, exceptions: &Exceptions, now: Timesta
 pub fn kept(check: &PlannedCheck, report: &Report, judgement: &Judgement) -> CheckSummary {
     // Where the report is stored and what its Job was called is nothing that a rule can ask about.
     let nowhere = Digest::of(b"");
-    summary(check, report, judgement, &nowhere, &nowhere)
+    summary(check, report, judgement, Some(&nowhere), &nowhere)
 }
 
 /// A rule and its answer.
@@ -68,14 +65,14 @@ pub fn rules(
     image: &Digest,
     now: Timestamp,
 ) -> Vec<RuleAnswer> {
-    let status = ImageCandidateStatus {
-        built_digest: Some(image.clone()),
+    let evaluation = Evaluation {
+        image: Some(image.clone()),
         checks: judged.to_vec(),
-        ..ImageCandidateStatus::default()
+        ..Evaluation::default()
     };
     let answer = |rule: PlannedRule| {
         let holds = lacking(&rule, checks, judged).map_or_else(
-            || match broken_rules(std::slice::from_ref(&rule), &status, now).pop() {
+            || match broken_rules(std::slice::from_ref(&rule), &evaluation, now).pop() {
                 None => Holds::Yes,
                 Some(broken) => Holds::No {
                     message: broken.message,

@@ -13,6 +13,7 @@ pub mod marks;
 pub mod os_release;
 pub mod ownership;
 pub mod pod;
+pub mod proof;
 pub mod purl;
 pub mod queue;
 pub mod report;

@@ -3,14 +3,18 @@
 mod interop;
 
 use super::{
-    Evidence, REPORT_ARTIFACT_TYPE, REPORT_KIND, ReportArtifact, attach_report,
+    Evidence, PublishError, REPORT_ARTIFACT_TYPE, REPORT_KIND, ReportArtifact, attach_report,
     cosign::{self, Form, VerifyError},
     fetch_page, publish,
     signing::{BUNDLE_V03, PromotionKey, PublicKey, open_bundle},
     vsa::{self, ResourceRef, VerificationSummary},
 };
 use crate::{
-    domain::{digest::Digest, image_ref::Repository},
+    domain::{
+        digest::Digest,
+        image_ref::Repository,
+        proof::{Claim, Proof},
+    },
     registry::{
         Artifact, Auth, Client, Descriptor, Reference,
         manifest::OCI_MANIFEST,
@@ -34,6 +38,19 @@ fn key() -> PromotionKey {
 
 fn other_key() -> PromotionKey {
     PromotionKey::from_pem(OTHER).unwrap()
+}
+
+fn proof(image: &Digest) -> Proof {
+    Proof::new(Claim {
+        image: Some(image.clone()),
+        candidate: "uid".into(),
+        sequence: 1,
+        policies: Vec::new(),
+        policies_digest: Digest::of(b"policies"),
+        checks: Vec::new(),
+        broken_rules: Vec::new(),
+    })
+    .unwrap()
 }
 
 fn summary() -> VerificationSummary {
@@ -268,11 +285,15 @@ async fn all_evidence_is_published_once_and_the_summary_names_the_reports() {
         page: Some(Bytes::from_static(b"<p>page</p>")),
         summary: summary(),
     };
-    let published = publish(&client, &repository, &image, &evidence, &key(), &FREE())
+    let proof = proof(&image.digest);
+    let other = self::proof(&Digest::of(b"another"));
+    let refused = publish(&client, &repository, &image, &other, &evidence, &key(), &FREE()).await;
+    assert!(matches!(refused, Err(PublishError::OtherImage { .. })), "{refused:?}");
+    let published = publish(&client, &repository, &image, &proof, &evidence, &key(), &FREE())
         .await
         .unwrap();
     assert_eq!(
-        publish(&client, &repository, &image, &evidence, &key(), &FREE())
+        publish(&client, &repository, &image, &proof, &evidence, &key(), &FREE())
             .await
             .unwrap(),
         published

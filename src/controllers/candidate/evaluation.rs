@@ -1,10 +1,13 @@
-//! What is said about a check and about the rules once reports are judged. Pure.
+//! What judged reports come to: a summary of each check, the waivers that were used, the difference to the release before,
+//! and the rules that do not hold. Pure.
 //!
-//! Must not decide whether a candidate goes on: `status.rs` does, from what is made here.
+//! Must not decide whether a candidate goes on: `gate` does, from what is made here.
 
 use super::{
+    exceptions,
     judging::{Judging, Previous},
-    validate::{PlannedCheck, PlannedRule, Wish},
+    observe::MAX_ATTEMPTS,
+    validate::{PlannedCheck, PlannedRule},
 };
 use crate::{
     api::{
@@ -16,7 +19,7 @@ use crate::{
         digest::Digest,
         report::Report,
         rules::{Changes, CheckResult, Expression, Results},
-        verdict::{self, Judgement},
+        verdict::{self, Judgement, Verdict},
     },
 };
 use jiff::Timestamp;
@@ -30,12 +33,101 @@ pub const CHECK_MESSAGE: usize = 300;
 /// Most waivers that a status names.
 const MAX_WAIVERS: usize = 16;
 
-/// The summary of a check that was judged.
+/// The part of a candidate's status that judging writes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evaluation {
+    /// The built image.
+    pub image: Option<Digest>,
+    /// One entry a judged check. Until its report is stored, an entry that was just judged names none.
+    pub checks: Vec<CheckSummary>,
+    /// The waivers that took findings out, at most [`MAX_WAIVERS`], sorted.
+    pub waivers: Vec<String>,
+    /// Which waivers were in force.
+    pub judged_with: Option<String>,
+    /// Whether there were more waivers than are read.
+    pub waivers_left_out: bool,
+    /// What changed since the release before.
+    pub difference: Option<ReleaseDifference>,
+}
+
+impl Evaluation {
+    /// What was judged before.
+    pub fn of(status: &ImageCandidateStatus) -> Self {
+        Self {
+            image: status.built_digest.clone(),
+            checks: status.checks.clone(),
+            waivers: status.waivers.clone(),
+            judged_with: status.judged_with.clone(),
+            waivers_left_out: false,
+            difference: status.difference.clone(),
+        }
+    }
+
+    /// What a check came to, if it is judged.
+    pub fn check(&self, name: &str) -> Option<&CheckSummary> {
+        self.checks.iter().find(|summary| summary.name == name)
+    }
+
+    /// Judges a report and adds what it comes to.
+    pub fn add(
+        &mut self,
+        check: &PlannedCheck,
+        report: &Report,
+        stored: Option<&Digest>,
+        key: &Digest,
+        judging: &Judging,
+        now: Timestamp,
+    ) {
+        let judgement = exceptions::judge(check, report, &judging.waivers, now);
+        self.judged_with(&judging.in_force);
+        self.waivers_left_out |= judging.left_out;
+        note(self, report, &judgement, judging);
+        self.checks.push(summary(check, report, &judgement, stored, key));
+    }
+
+    /// Adds a check whose report never came: an error, never a pass.
+    pub fn add_missing(&mut self, check: &PlannedCheck, message: &str) {
+        self.checks.push(CheckSummary {
+            name: check.name.clone(),
+            verdict: Verdict::Error.as_str().to_owned(),
+            message: format!("no report after {MAX_ATTEMPTS} attempts: {message}")
+                .chars()
+                .take(CHECK_MESSAGE)
+                .collect(),
+            counts: BTreeMap::new(),
+            evaluated: 0,
+            passed: 0,
+            enforced: check.enforced,
+            waived: 0,
+            suppressed: 0,
+            database_built: None,
+            top: Vec::new(),
+            report: None,
+            tool_millis: 0,
+            key: None,
+        });
+    }
+
+    /// The difference to the release before, in one clause.
+    pub fn difference(&self) -> Option<String> {
+        let known = self.difference.as_ref()?;
+        Some(format!("against {}: {}", known.since, known.summary))
+    }
+
+    /// Notes which waivers were in force. Checks that were judged with different ones give a word that no set of waivers
+    /// has, so that a refusal is evaluated again, with one set.
+    pub fn judged_with(&mut self, in_force: &str) {
+        let several = self.judged_with.as_deref().is_some_and(|before| before != in_force);
+        self.judged_with = Some(if several { "several" } else { in_force }.to_owned());
+    }
+}
+
+/// The summary of a check that was judged; `stored` is the artifact with its report, once there is one.
 pub fn summary(
     check: &PlannedCheck,
     report: &Report,
     judgement: &Judgement,
-    stored: &Digest,
+    stored: Option<&Digest>,
     key: &Digest,
 ) -> CheckSummary {
     CheckSummary {
@@ -54,21 +146,14 @@ pub fn summary(
             .iter()
             .map(|finding| verdict::describe_finding(finding, FINDING_LINE))
             .collect(),
-        report: Some(stored.clone()),
+        report: stored.cloned(),
         tool_millis: report.tool_millis,
         key: Some(key.hex().to_owned()),
     }
 }
 
-/// Notes which waivers were in force. Checks that were judged with different ones give a word that no set of waivers has,
-/// so that a refusal is judged anew, with one set.
-pub fn judged_with(status: &mut ImageCandidateStatus, in_force: &str) {
-    let several = status.judged_with.as_deref().is_some_and(|before| before != in_force);
-    status.judged_with = Some(if several { "several" } else { in_force }.to_owned());
-}
-
 /// Adds the waivers that a judgement used, and what changed since the release before.
-pub fn note(status: &mut ImageCandidateStatus, report: &Report, judgement: &Judgement, judging: &Judging) {
+fn note(status: &mut Evaluation, report: &Report, judgement: &Judgement, judging: &Judging) {
     for waiver in &judgement.used_waivers {
         if status.waivers.len() < MAX_WAIVERS && !status.waivers.contains(waiver) {
             status.waivers.push(waiver.clone());
@@ -135,17 +220,12 @@ pub struct Broken {
     pub enforced: bool,
 }
 
-/// The rules that do not hold, once all checks are judged.
-pub fn broken(wish: &Wish, status: &ImageCandidateStatus, now: Timestamp) -> Vec<Broken> {
-    broken_rules(&wish.rules, status, now)
-}
-
-/// Those of these rules that do not hold.
-pub fn broken_rules(rules: &[PlannedRule], status: &ImageCandidateStatus, now: Timestamp) -> Vec<Broken> {
+/// Those of these rules that do not hold, once all checks are judged.
+pub fn broken_rules(rules: &[PlannedRule], status: &Evaluation, now: Timestamp) -> Vec<Broken> {
     rules.iter().filter_map(|rule| evaluate(rule, status, now)).collect()
 }
 
-fn evaluate(rule: &PlannedRule, status: &ImageCandidateStatus, now: Timestamp) -> Option<Broken> {
+fn evaluate(rule: &PlannedRule, status: &Evaluation, now: Timestamp) -> Option<Broken> {
     let broken = |message, error| {
         Some(Broken {
             name: rule.name.clone(),
@@ -163,7 +243,7 @@ fn evaluate(rule: &PlannedRule, status: &ImageCandidateStatus, now: Timestamp) -
 }
 
 /// The results as the rules of a policy see them: its own checks also by their own names.
-fn results(policy: &str, status: &ImageCandidateStatus, now: Timestamp) -> Results {
+fn results(policy: &str, status: &Evaluation, now: Timestamp) -> Results {
     let mut checks = BTreeMap::new();
     for summary in &status.checks {
         let age = summary.database_built.as_ref();
@@ -188,11 +268,7 @@ fn results(policy: &str, status: &ImageCandidateStatus, now: Timestamp) -> Resul
     let comparable = status.difference.as_ref().filter(|known| known.not_known.is_empty());
     Results {
         checks,
-        image: status
-            .built_digest
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        image: status.image.as_ref().map(ToString::to_string).unwrap_or_default(),
         previous: comparable.map(|known| Changes {
             opened: known.opens,
             closed: known.fixes,
