@@ -99,7 +99,7 @@ fn of_conditions(status: &ImageCandidateStatus) -> Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::digest::Digest;
+    use repave_core::digest::Digest;
     use serde_json::{Value, json};
 
     /// A status of a version without phases.

@@ -2,18 +2,19 @@
 //!
 //! Must not answer a rule from less than it asks about: what is not there is "not known" and never a pass.
 
-use crate::{
-    api::image_candidate::{CheckSummary, PolicySnapshot},
-    controllers::candidate::{Evaluation, PlannedCheck, PlannedRule, broken_rules, rules_of, summary},
-    domain::{
-        digest::Digest,
-        report::Report,
-        rules::Expression,
-        verdict::{self, Gate, Judgement},
-        waiver::Exceptions,
-    },
-};
 use jiff::Timestamp;
+use repave_api::{
+    ImageCandidateStatus,
+    image_candidate::{CheckSummary, PolicySnapshot},
+};
+use repave_core::{
+    digest::Digest,
+    report::Report,
+    rules::Expression,
+    verdict::{self, Gate, Judgement},
+    waiver::Exceptions,
+};
+use repave_policy::{PlannedCheck, PlannedRule, broken_rules, rules_of, summary};
 
 /// What the operator would make of this report.
 pub fn judge(report: &Report, gate: &Gate, exceptions: &Exceptions, now: Timestamp) -> Judgement {
@@ -24,7 +25,7 @@ pub fn judge(report: &Report, gate: &Gate, exceptions: &Exceptions, now: Timesta
 pub fn kept(check: &PlannedCheck, report: &Report, judgement: &Judgement) -> CheckSummary {
     // Where the report is stored and what its Job was called is nothing that a rule can ask about.
     let nowhere = Digest::of(b"");
-    summary(check, report, judgement, Some(&nowhere), &nowhere)
+    summary(check, report, judgement, &nowhere, &nowhere)
 }
 
 /// A rule and its answer.
@@ -65,14 +66,14 @@ pub fn rules(
     image: &Digest,
     now: Timestamp,
 ) -> Vec<RuleAnswer> {
-    let evaluation = Evaluation {
-        image: Some(image.clone()),
+    let status = ImageCandidateStatus {
+        built_digest: Some(image.clone()),
         checks: judged.to_vec(),
-        ..Evaluation::default()
+        ..ImageCandidateStatus::default()
     };
     let answer = |rule: PlannedRule| {
         let holds = lacking(&rule, checks, judged).map_or_else(
-            || match broken_rules(std::slice::from_ref(&rule), &evaluation, now).pop() {
+            || match broken_rules(std::slice::from_ref(&rule), &status, now).pop() {
                 None => Holds::Yes,
                 Some(broken) => Holds::No {
                     message: broken.message,
@@ -122,7 +123,7 @@ fn lacking(rule: &PlannedRule, checks: &[PlannedCheck], judged: &[CheckSummary])
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controllers::candidate::checks_of;
+    use repave_policy::checks_of;
     use serde_json::json;
 
     fn policies(rule: &str, two: bool) -> Vec<PolicySnapshot> {

@@ -1,0 +1,56 @@
+//! The controllers: one folder per kind, each with the same files in the same order.
+//!
+//! ```text
+//! validate (pure) -> observe (IO, read only) -> plan (pure) -> apply (IO, writes) -> summarize (pure) -> one status patch
+//! ```
+//!
+//! `plan` never sees a client, a clock or the environment. Only `apply` writes, and only the driver in `driver.rs` writes
+//! a status, once at the end of a reconcile.
+
+pub mod backoff;
+pub mod base_image;
+pub mod candidate;
+pub mod conditions;
+pub mod context;
+pub mod databases;
+pub mod driver;
+pub mod error;
+pub mod history;
+pub mod inputs;
+pub mod pruning;
+pub mod repave_plan;
+pub mod repave_run;
+pub mod slots;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod trust;
+pub mod waiver;
+
+use context::Context;
+use repave_run::Images;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Runs all controllers until `stop` is cancelled. One that ends or panics on its own ends the process: it would
+/// otherwise do nothing for ever and nobody would know.
+pub async fn run(ctx: Context, stop: CancellationToken) -> Result<(), String> {
+    let images = Images::default();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(base_image::run(ctx.clone(), stop.clone().cancelled_owned()));
+    tasks.spawn(candidate::run(ctx.clone(), stop.clone().cancelled_owned()));
+    tasks.spawn(waiver::run(ctx.clone(), stop.clone().cancelled_owned()));
+    tasks.spawn(pruning::run(ctx.clone(), stop.clone().cancelled_owned()));
+    tasks.spawn(repave_plan::run(
+        ctx.clone(),
+        images.clone(),
+        stop.clone().cancelled_owned(),
+    ));
+    tasks.spawn(repave_run::run(ctx, images, stop.clone().cancelled_owned()));
+    while let Some(ended) = tasks.join_next().await {
+        ended.map_err(|error| error.to_string())?;
+        if !stop.is_cancelled() {
+            return Err("a controller ended on its own".to_owned());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! Reads what a plan depends on: its base images, their proven releases, its runs, and whether anything is outdated.
+//!
+//! The estate is read only for a release that has no run yet.
+
+use super::validate::Validated;
+use crate::{
+    api::{BaseImage, RepavePlan, RepaveRun, refs::LABEL_PLAN},
+    controllers::{
+        context::Context,
+        history,
+        repave_run::{
+            Images, consumption,
+            estate::{self, Query},
+            observe::{ObserveError, candidates},
+        },
+    },
+    domain::lineage::{Release, ReleaseIndex},
+};
+use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
+
+/// Runs of one plan that are read; older ones beyond that are of no interest.
+const MAX_RUNS: u32 = 500;
+
+/// What a plan depends on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// One entry a base image, in the order of the spec.
+    pub bases: Vec<Base>,
+    /// The runs of this plan.
+    pub runs: Vec<RepaveRun>,
+}
+
+/// One base image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Base {
+    /// Its name.
+    pub name: String,
+    /// What it has to roll out.
+    pub release: Released,
+    /// How many workloads run an older release; counted only where a run could be made.
+    pub outdated: Option<usize>,
+    /// Whether images are still to be looked up.
+    pub incomplete: bool,
+}
+
+/// What a base image has to roll out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Released {
+    /// There is no such base image.
+    Missing,
+    /// It has no release.
+    Nothing,
+    /// It has one whose candidate does not prove it.
+    Unproven {
+        /// That candidate.
+        candidate: String,
+    },
+    /// A proven release.
+    Proven(Release),
+}
+
+/// Reads it.
+pub async fn observe(
+    ctx: &Context,
+    images: &Images,
+    plan: &RepavePlan,
+    v: &Validated,
+) -> Result<Observed, ObserveError> {
+    let namespace = plan.namespace().unwrap_or_default();
+    let runs = runs(ctx, &namespace, plan).await?;
+    let all = candidates(ctx, &namespace).await?;
+    let histories = history::store::list(ctx, &namespace).await?;
+    let releases: Vec<Release> = history::convert::releases(&histories, &all);
+    let api: Api<BaseImage> = Api::namespaced(ctx.client.clone(), &namespace);
+    let mut bases = Vec::with_capacity(v.base_images.len());
+    for name in &v.base_images {
+        let release = released(api.get_opt(name).await?.as_ref(), &releases);
+        let mut base = Base {
+            name: name.clone(),
+            release,
+            outdated: None,
+            incomplete: false,
+        };
+        if let Released::Proven(release) = &base.release
+            && !runs.iter().any(|run| is_run_of(run, release))
+        {
+            let index = ReleaseIndex::new(name, releases.clone());
+            let query = Query {
+                scope: &v.scope,
+                releases: &index,
+                supervised: None,
+            };
+            let estate = Box::pin(estate::read(ctx, images, query)).await?;
+            base.outdated = Some(
+                estate
+                    .workloads
+                    .iter()
+                    .filter(|seen| consumption::is_outdated(seen, release))
+                    .count(),
+            );
+            base.incomplete = estate.not_yet > 0;
+        }
+        bases.push(base);
+    }
+    Ok(Observed { bases, runs })
+}
+
+/// What a base image has to roll out. Pure.
+pub fn released(base: Option<&BaseImage>, releases: &[Release]) -> Released {
+    let Some(base) = base else {
+        return Released::Missing;
+    };
+    let Some(released) = base.status.as_ref().and_then(|status| status.released.as_ref()) else {
+        return Released::Nothing;
+    };
+    let name = base.name_any();
+    let proven = releases
+        .iter()
+        .filter(|r| !r.revoked)
+        .find(|r| r.base_image == name && r.candidate == released.candidate && r.digest == released.digest);
+    proven.map_or_else(
+        || Released::Unproven {
+            candidate: released.candidate.clone(),
+        },
+        // A later candidate may prove the digest that is released already: then its release keeps its place.
+        |release| {
+            Released::Proven(Release {
+                tag: released.tag.clone(),
+                sequence: released.sequence,
+                ..release.clone()
+            })
+        },
+    )
+}
+
+/// Whether a run was made for this release: the same digest can be released again, and two base images can share one.
+pub fn is_run_of(run: &RepaveRun, release: &Release) -> bool {
+    (&run.spec.base_image, &run.spec.digest, run.spec.sequence)
+        == (&release.base_image, &release.digest, release.sequence)
+}
+
+async fn runs(ctx: &Context, namespace: &str, plan: &RepavePlan) -> Result<Vec<RepaveRun>, ObserveError> {
+    let api: Api<DeserializeGuard<RepaveRun>> = Api::namespaced(ctx.client.clone(), namespace);
+    let params = ListParams::default()
+        .labels(&format!("{LABEL_PLAN}={}", plan.name_any()))
+        .limit(MAX_RUNS);
+    let uid = plan.uid();
+    let found = api
+        .list(&params)
+        .await?
+        .items
+        .into_iter()
+        .filter_map(|guarded| guarded.0.ok());
+    Ok(found.filter(|run| owned_by(run, uid.as_deref())).collect())
+}
+
+fn owned_by(run: &RepaveRun, uid: Option<&str>) -> bool {
+    let mut owners = run.metadata.owner_references.iter().flatten();
+    owners.any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == uid)
+}

@@ -1,0 +1,128 @@
+//! Whether a run may start anything now. Pure, and asked again in every reconcile: a release can lose its proof, be
+//! superseded, or its plan can be suspended at any time. Roll-outs that run are always finished or rolled back.
+
+use super::validate::Validated;
+use crate::{
+    api::{BaseImage, ImageCandidate, RepavePlan},
+    controllers::conditions,
+    domain::{digest::Digest, lineage::Release},
+};
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    /// It may.
+    Open,
+    /// Its plan is suspended.
+    Suspended,
+    /// The base image has another release now, perhaps the same digest as a newer release.
+    Superseded {
+        /// The digest of that release.
+        by: Digest,
+    },
+    /// The proof or the order is missing.
+    Shut {
+        /// PascalCase word.
+        reason: &'static str,
+        /// What is so, and what to do.
+        message: String,
+    },
+}
+
+/// Decides. `recorded` is the target as the history of releases knows it: it proves a target whose candidate was pruned.
+pub fn gate(
+    v: &Validated,
+    plan: Option<&RepavePlan>,
+    base_image: Option<&BaseImage>,
+    candidate: Option<&ImageCandidate>,
+    recorded: Option<&Release>,
+) -> Gate {
+    let shut = |reason, message: String| Gate::Shut { reason, message };
+    let Some(base_image) = base_image else {
+        return shut(
+            "BaseImageMissing",
+            format!(
+                "BaseImage {} is gone: create it again, or delete this run",
+                v.base_image
+            ),
+        );
+    };
+    let released = base_image.status.as_ref().and_then(|status| status.released.as_ref());
+    match released {
+        None => return shut("NotReleased", format!("BaseImage {} has no release", v.base_image)),
+        Some(release) if (&release.digest, release.sequence) != (&v.digest, v.sequence) => {
+            return Gate::Superseded {
+                by: release.digest.clone(),
+            };
+        }
+        Some(_) => {}
+    }
+    if let Err((reason, message)) = proof(v, candidate, recorded) {
+        return shut(reason, message);
+    }
+    match plan {
+        None => shut(
+            "PlanMissing",
+            format!("RepavePlan {} is gone: nothing orders this run any more", v.plan),
+        ),
+        Some(plan) if plan.spec.suspend => Gate::Suspended,
+        Some(_) => Gate::Open,
+    }
+}
+
+fn proof(
+    v: &Validated,
+    candidate: Option<&ImageCandidate>,
+    recorded: Option<&Release>,
+) -> Result<(), (&'static str, String)> {
+    let is_target = |release: &&Release| {
+        release.base_image == v.base_image && release.digest == v.digest && release.repository == v.repository
+    };
+    if let Some(recorded) = recorded.filter(is_target) {
+        let revoked = || {
+            let message = format!("{} was revoked: nothing is moved to it", recorded.tag);
+            Err(("Revoked", message))
+        };
+        return if recorded.revoked { revoked() } else { Ok(()) };
+    }
+    let Some(candidate) = candidate else {
+        return Err((
+            "CandidateMissing",
+            format!(
+                "ImageCandidate {} is gone, and with it the proof of the target",
+                v.candidate
+            ),
+        ));
+    };
+    match release(candidate).filter(|release| is_target(&release)) {
+        Some(_) => Ok(()),
+        None => Err((
+            "NotPromoted",
+            format!(
+                "ImageCandidate {} does not say that {}@{} was promoted: nothing is moved to it",
+                v.candidate, v.repository, v.digest
+            ),
+        )),
+    }
+}
+
+/// The release that a candidate is the proof of: only a promoted one is one.
+pub fn release(candidate: &ImageCandidate) -> Option<Release> {
+    let status = candidate.status.as_ref()?;
+    if !conditions::is_true(&status.conditions, "Promoted") {
+        return None;
+    }
+    let promoted = status.promoted.as_ref()?;
+    Some(Release {
+        base_image: candidate.spec.base_image.clone(),
+        candidate: candidate.metadata.name.clone()?,
+        repository: promoted.repository.clone(),
+        digest: promoted.digest.clone(),
+        tag: promoted.tag.clone(),
+        chain_id: promoted.chain_id.clone(),
+        layers: promoted.layers as usize,
+        sequence: candidate.spec.sequence,
+        promoted_at: promoted.at.0,
+        revoked: false,
+    })
+}
