@@ -78,7 +78,7 @@ pub fn render(
             if let Some(built) = built {
                 draft.status.built_digest = Some(built.clone());
             }
-            draft.done(*step, *reason, message.clone());
+            draft.done(*step, reason, message.clone());
             draft.phase = *next;
         }
         Course::Judged {
@@ -277,7 +277,7 @@ impl<'a> Draft<'a> {
             GateState::Open { message } => self.done(step, "ChecksPassed", message.clone()),
             GateState::Shut { reason, message } => {
                 self.conditions
-                    .set(step.as_str(), Truth::False, *reason, message.clone());
+                    .set(step.as_str(), Truth::False, reason, message.clone());
                 self.ended(step);
             }
         }

@@ -120,7 +120,6 @@ impl Inputs<'_> {
         let mut foreign = BTreeMap::new();
         for (check, state) in &checks {
             match state {
-                CheckState::Judged => {}
                 CheckState::Job(JobState::Broken { attempt, message }) if *attempt >= MAX_ATTEMPTS => {
                     evaluation.add_missing(check, message);
                 }
@@ -129,7 +128,8 @@ impl Inputs<'_> {
                     evaluation.add(check, &delivery.report, None, &key, judging, self.now);
                 }
                 CheckState::Job(JobState::Foreign(why)) => drop(foreign.insert(check.name.clone(), why.clone())),
-                CheckState::Job(JobState::Absent(_) | JobState::Running(_) | JobState::Broken { .. }) => {}
+                CheckState::Judged
+                | CheckState::Job(JobState::Absent(_) | JobState::Running(_) | JobState::Broken { .. }) => {}
             }
         }
         let verdict = gate::verdict(self.wish, &evaluation, self.now);

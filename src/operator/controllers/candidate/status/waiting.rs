@@ -28,7 +28,7 @@ impl Draft<'_> {
                 self.conditions.stalled("NothingDeclared", message);
             }
             WaitingOn::Build { .. } if queued => self.running(Step::Built, "Queued", QUEUED),
-            WaitingOn::Build { reason, what } => self.running(Step::Built, *reason, what.clone()),
+            WaitingOn::Build { reason, what } => self.running(Step::Built, reason, what.clone()),
             WaitingOn::Checks { step, image, open } => {
                 let waiting = if queued { format!(". {QUEUED}") } else { String::new() };
                 let message = format!("running on {image}: {}{waiting}", open.join(", "));

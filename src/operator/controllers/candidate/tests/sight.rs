@@ -51,8 +51,8 @@ impl World {
         keys.any(|known| known == key.hex())
     }
 
-    fn findings(&self, check: &validate::PlannedCheck, inputs: Inputs) -> Box<Report> {
-        let bad = check.is_scan() && inputs.upstream % 3 == 0;
+    fn findings(check: &validate::PlannedCheck, inputs: Inputs) -> Box<Report> {
+        let bad = check.is_scan() && inputs.upstream.is_multiple_of(3);
         report(&check.name, check.tool, usize::from(bad))
     }
 
@@ -124,7 +124,7 @@ impl World {
             return Stage::Finished;
         };
         let reports = wish.checks.iter();
-        let reports = reports.map(|check| (self.findings(check, inputs), Digest::of(check.name.as_bytes())));
+        let reports = reports.map(|check| (Self::findings(check, inputs), Digest::of(check.name.as_bytes())));
         Stage::Reevaluate(Box::new(Reevaluate {
             image: image.clone(),
             reports: Ok(reports.collect()),
@@ -154,7 +154,7 @@ impl World {
                         CheckState::Job(JobState::Running("another report is kept first".into()))
                     } else {
                         let key = check.key(image, &settings().tools_image);
-                        let delivered = delivery(self.findings(check, inputs));
+                        let delivered = delivery(Self::findings(check, inputs));
                         let state = if self.is_known(candidate, &key) {
                             JobState::Delivered(delivered)
                         } else {

@@ -249,8 +249,8 @@ impl World {
 
     /// The n-th Job that runs ends, with its report or without.
     pub fn end_job(&mut self, n: usize, delivers: bool) {
-        let running = self.jobs.values_mut().filter(|job| job.ended.is_none());
-        if let Some(job) = running.skip(n).next() {
+        let mut running = self.jobs.values_mut().filter(|job| job.ended.is_none());
+        if let Some(job) = running.nth(n) {
             job.ended = Some(delivers);
         }
     }
@@ -411,7 +411,7 @@ impl World {
             (proof.candidate(), proof.image()),
             (candidate.uid().unwrap().as_str(), &built(inputs.upstream))
         );
-        let bad = inputs.strict && inputs.upstream % 3 == 0;
+        let bad = inputs.strict && inputs.upstream.is_multiple_of(3);
         assert!(!bad || self.ever_waived, "an unproven image was promoted");
         let checks = validate::validate(candidate).unwrap().checks;
         assert_eq!(proof.reports().count(), checks.len());
