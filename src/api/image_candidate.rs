@@ -2,6 +2,7 @@
 
 use super::{
     base_image::{Promotion, Verification},
+    phase::Phase,
     refs::LocalRef,
     validation_policy::ValidationPolicySpec,
 };
@@ -113,6 +114,9 @@ pub struct ImageCandidateStatus {
     /// Generation that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Where it stands: what its controller does next. Everything else is for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
     /// The step that it is at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<Step>,

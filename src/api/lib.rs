@@ -6,6 +6,7 @@
 pub mod base_image;
 pub mod checks;
 pub mod image_candidate;
+pub mod phase;
 pub mod refs;
 pub mod release_history;
 pub mod repave_plan;

@@ -18,6 +18,7 @@ pub mod os_release;
 pub mod ownership;
 pub mod page;
 pub mod pod;
+pub mod proof;
 pub mod prune;
 pub mod purl;
 pub mod queue;

@@ -45,6 +45,8 @@ pub struct PlannedCheck {
     pub enforced: bool,
     /// The files that it needs: a gossfile, a tailoring, VEX documents.
     pub files: BTreeMap<String, String>,
+    /// The check and its files as JSON: what of them decides the outcome.
+    pub canonical: String,
     /// The vulnerability database, by digest; observed, not wished.
     pub database: Option<ImageRef>,
     /// The day of a check whose result changes with time alone; observed, not wished.
@@ -75,17 +77,18 @@ impl PlannedCheck {
 
     /// A hash over the image and all that decides the outcome: names the check's Job.
     pub fn key(&self, image: &Digest, tools: &ImageRef) -> Digest {
-        let spec = serde_json::to_string(&self.spec).unwrap_or_default();
-        let files = serde_json::to_string(&self.files).unwrap_or_default();
         let database = self.database.as_ref().map(ImageRef::to_string).unwrap_or_default();
         let day = self.day.map(|day| format!("\n{day}")).unwrap_or_default();
-        Digest::of(format!("{image}\n{tools}\n{database}\n{}\n{spec}\n{files}{day}", self.name).as_bytes())
+        Digest::of(format!("{image}\n{tools}\n{database}\n{}\n{}{day}", self.name, self.canonical).as_bytes())
     }
 }
 
 /// A policy that the schema let through and that is still wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A check could not be written as JSON, so that its Job would have no name.
+    #[error("a check of the policies is not serialisable: {0}")]
+    Serialize(#[from] serde_json::Error),
     /// A check has no tool or several.
     #[error(
         "policy {policy:?}, check {check:?}: expected exactly one of native, goss, openscap, vulnerabilities, container"
@@ -114,6 +117,7 @@ pub fn checks_of(policies: &[PolicySnapshot]) -> Result<Vec<PlannedCheck>, Error
                 name,
                 spec: check.clone(),
                 tool,
+                canonical: canonical(check, &files)?,
                 gate: gate_of(check),
                 enforced: policy.spec.enforcement == Enforcement::Enforce,
                 files,
@@ -123,6 +127,15 @@ pub fn checks_of(policies: &[PolicySnapshot]) -> Result<Vec<PlannedCheck>, Error
         }
     }
     Ok(checks)
+}
+
+/// What names a check's Job rests on it, so one that could not be written is an error and never an empty text.
+fn canonical(check: &Check, files: &BTreeMap<String, String>) -> Result<String, Error> {
+    Ok(format!(
+        "{}\n{}",
+        serde_json::to_string(check)?,
+        serde_json::to_string(files)?
+    ))
 }
 
 /// With several policies a name carries the policy's.

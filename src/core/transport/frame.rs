@@ -26,8 +26,9 @@ pub const MAX_FRAME: usize = 6 * 1024 * 1024;
 /// Most of a pod log that is worth reading: a frame, its line ends, and some foreign text around it.
 pub const MAX_LOG: usize = 8 * 1024 * 1024;
 
-/// Most that a report may grow to when it is unpacked.
-pub const MAX_UNPACKED: u64 = 64 * 1024 * 1024;
+/// Most that a frame may grow to when it is unpacked. The operator reads several candidates at once within its memory limit,
+/// and a report that is lawful in every field fits: 10 000 findings of a kilobyte, and 6 MiB of attachments.
+pub const MAX_UNPACKED: u64 = 16 * 1024 * 1024;
 
 /// Characters per line: container runtimes split log lines at 16 KiB.
 const LINE: usize = 76 * 100;
@@ -72,8 +73,11 @@ pub fn encode(report: &Report, attached: &[Attached]) -> Result<Frame, FrameErro
     let mut attached: Vec<&Attached> = attached.iter().take(MAX_ATTACHMENTS).collect();
     loop {
         report.attachments = attached.iter().map(|one| one.described()).collect();
-        let packed = pack(&report, &attached)?;
-        if packed.len().div_ceil(3) * 4 <= MAX_FRAME {
+        let json = json(&report, &attached)?;
+        // What would not be unpacked is not packed.
+        let small = (json.len() as u64) < MAX_UNPACKED;
+        let packed = if small { pack(&json)? } else { Vec::new() };
+        if small && packed.len().div_ceil(3) * 4 <= MAX_FRAME {
             return Ok(frame(&packed));
         }
         if let Some(largest) = (0..attached.len()).max_by_key(|n| attached.get(*n).map_or(0, |one| one.gzip.len())) {
@@ -91,14 +95,17 @@ pub fn encode(report: &Report, attached: &[Attached]) -> Result<Frame, FrameErro
     }
 }
 
-fn pack(report: &Report, attached: &[&Attached]) -> Result<Vec<u8>, FrameError> {
+fn json(report: &Report, attached: &[&Attached]) -> Result<Vec<u8>, FrameError> {
     let parcel = Parcel {
         report: report.clone(),
         attached: attached.iter().map(|one| STANDARD.encode(&one.gzip)).collect(),
     };
-    let json = serde_json::to_vec(&parcel).map_err(unreadable)?;
+    serde_json::to_vec(&parcel).map_err(unreadable)
+}
+
+fn pack(json: &[u8]) -> Result<Vec<u8>, FrameError> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(&json).map_err(unreadable)?;
+    encoder.write_all(json).map_err(unreadable)?;
     encoder.finish().map_err(unreadable)
 }
 

@@ -22,7 +22,7 @@ mod tests;
 use crate::registry::{Artifact, ArtifactLayer, Auth, Client, Content, Descriptor, Error};
 use bytes::Bytes;
 use cosign::{Signed, VerifyError};
-use repave_core::{digest::Digest, image_ref::Repository, page, report::MAX_ATTACHMENTS};
+use repave_core::{digest::Digest, image_ref::Repository, page, proof::Proof, report::MAX_ATTACHMENTS};
 use signing::PromotionKey;
 use std::collections::BTreeMap;
 use vsa::{ResourceRef, VerificationSummary};
@@ -39,7 +39,7 @@ pub const TITLE: &str = "org.opencontainers.image.title";
 /// Largest attachment that is read back, gzipped: what the runner's frame may carry.
 pub const MAX_ATTACHMENT: u64 = 6 << 20;
 /// Largest report that is read back: what the runner's frame may carry when unpacked.
-pub const MAX_REPORT: u64 = 64 << 20;
+pub const MAX_REPORT: u64 = 16 << 20;
 
 /// One report of a candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +82,16 @@ pub enum PublishError {
     /// The registry did not take it.
     #[error(transparent)]
     Registry(#[from] Error),
+    /// The proof is about another image.
+    #[error(
+        "expected to sign the proven image {proven}, found {found}: nothing was signed; delete the ImageCandidate to prove it again"
+    )]
+    OtherImage {
+        /// What is proven.
+        proven: Digest,
+        /// What was to be signed.
+        found: Digest,
+    },
     /// It was written, but what was read back does not verify.
     #[error("the signature just written does not verify: {0}")]
     ReadBack(#[from] VerifyError),
@@ -93,6 +103,7 @@ impl PublishError {
         match self {
             Self::Registry(error) => error.reason(),
             Self::ReadBack(error) => error.reason(),
+            Self::OtherImage { .. } => "NotProven",
         }
     }
 
@@ -100,7 +111,7 @@ impl PublishError {
     pub fn registry(&self) -> Option<&Error> {
         match self {
             Self::Registry(error) | Self::ReadBack(VerifyError::Registry(error)) => Some(error),
-            Self::ReadBack(_) => None,
+            Self::ReadBack(_) | Self::OtherImage { .. } => None,
         }
     }
 }
@@ -217,15 +228,25 @@ async fn layers(
     Ok((first, layers.take(MAX_ATTACHMENTS)))
 }
 
-/// Publishes all evidence of a digest that passed, and reads the signature back. Doing it again changes nothing.
+/// Publishes all evidence of a digest that is proven, and reads the signature back. Doing it again changes nothing.
+///
+/// # Errors
+/// [`PublishError::OtherImage`] before anything is written when the proof is about another digest.
 pub async fn publish(
     client: &Client,
     repository: &Repository,
     subject: &Descriptor,
+    proof: &Proof,
     evidence: &Evidence,
     key: &PromotionKey,
     auth: &Auth,
 ) -> Result<Published, PublishError> {
+    if *proof.image() != subject.digest {
+        return Err(PublishError::OtherImage {
+            proven: proof.image().clone(),
+            found: subject.digest.clone(),
+        });
+    }
     let signed = cosign::sign_with_children(client, repository, subject, key, auth).await?;
     let mut summary = evidence.summary.clone();
     let mut reports = Vec::new();

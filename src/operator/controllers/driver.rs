@@ -141,14 +141,19 @@ pub async fn finish<K: Owned>(ctx: &Context, object: &K, outcome: Outcome<K::Sta
     })
 }
 
-/// `false` when the object that was read is not there any more.
+/// `false` when the object is not the one that was read any more: another one has its name, or it was written since. So what a
+/// second leader decided on older eyes never takes the place of what was decided after.
 async fn patch_status<K: Owned>(ctx: &Context, object: &K, status: &K::Status) -> Result<bool, DriverError> {
     let namespace = object.namespace().ok_or(DriverError::NoNamespace)?;
     let uid = object.uid().ok_or(DriverError::NoUid)?;
+    let mut read = json!({"uid": uid});
+    if let Some(version) = object.resource_version() {
+        read["resourceVersion"] = json!(version);
+    }
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        "metadata": {"uid": uid},
+        "metadata": read,
         "status": serde_json::to_value(status)?,
     });
     let params = PatchParams::apply(STATUS_MANAGER).force();

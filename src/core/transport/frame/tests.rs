@@ -68,6 +68,18 @@ fn attachments_arrive_as_they_were_packed_and_the_largest_goes_first_when_they_d
 }
 
 #[test]
+fn a_report_that_packs_well_is_cut_to_what_will_be_unpacked() {
+    let mut long = report(10_000);
+    for finding in &mut long.findings {
+        finding.title = "x".repeat(2000);
+        finding.remedy = Some("y".repeat(2000));
+    }
+    let frame = encode(&long, &[]).unwrap();
+    let back = decode(frame.text.as_bytes(), &frame.sha256).unwrap().report;
+    assert!(back.truncated && !back.findings.is_empty(), "{}", back.findings.len());
+}
+
+#[test]
 fn an_attachment_that_is_not_the_named_one_is_refused() {
     let page = Attached::pack("report.html", "text/html", b"fine").unwrap();
     let mut named = report(0);

@@ -35,6 +35,19 @@ fn other_key() -> PromotionKey {
     PromotionKey::from_pem(OTHER).unwrap()
 }
 
+fn proof(image: &Digest) -> repave_core::proof::Proof {
+    repave_core::proof::Proof::new(repave_core::proof::Claim {
+        image: Some(image.clone()),
+        candidate: "uid".into(),
+        sequence: 1,
+        policies: Vec::new(),
+        policies_digest: Digest::of(b"policies"),
+        checks: Vec::new(),
+        broken_rules: Vec::new(),
+    })
+    .unwrap()
+}
+
 fn summary() -> VerificationSummary {
     VerificationSummary {
         verifier_id: "https://repave.example.com/cluster-1".to_owned(),
@@ -276,11 +289,18 @@ async fn all_evidence_is_published_once_and_the_summary_names_the_reports() {
         page: Some(Bytes::from_static(b"<p>page</p>")),
         summary: summary(),
     };
-    let published = publish(&client, &repository, &image, &evidence, &key(), &FREE())
+    let proof = proof(&image.digest);
+    let other = self::proof(&Digest::of(b"another"));
+    let refused = publish(&client, &repository, &image, &other, &evidence, &key(), &FREE()).await;
+    assert!(
+        matches!(refused, Err(super::PublishError::OtherImage { .. })),
+        "{refused:?}"
+    );
+    let published = publish(&client, &repository, &image, &proof, &evidence, &key(), &FREE())
         .await
         .unwrap();
     assert_eq!(
-        publish(&client, &repository, &image, &evidence, &key(), &FREE())
+        publish(&client, &repository, &image, &proof, &evidence, &key(), &FREE())
             .await
             .unwrap(),
         published

@@ -2,46 +2,30 @@
 
 mod openvex;
 mod page;
+mod promotion;
 
-use super::{
-    observe::{self, JobRef},
-    plan::Action,
-    validate::Wish,
-    wanted::Wanted,
-};
+use super::{decide::Action, observe::JobRef, validate::Wish};
 use crate::{
-    api::{
-        ImageCandidate,
-        image_candidate::{PolicySnapshot, Promoted},
-        refs::ANNOTATION_URGENT,
-        validation_policy::Enforcement,
-    },
+    api::{ImageCandidate, image_candidate::Promoted, refs::ANNOTATION_URGENT},
     controllers::{
         context::Context,
         error::{Class, Classified},
         inputs,
     },
-    domain::{
-        digest::Digest,
-        image_ref::InvalidImageRef,
-        lineage,
-        report::{Report, ToolName},
-    },
-    evidence::{
-        self, Evidence, ReportArtifact, signing,
-        vsa::{self, ReleaseRecord},
-    },
-    registry::{self, ArtifactLayer, Auth, Platform},
+    domain::{digest::Digest, image_ref::InvalidImageRef},
+    evidence::{self, ReportArtifact, signing},
+    registry::{self, ArtifactLayer, Auth},
     report::page::RenderError,
     runner::frame::{Attached, Delivery},
-    runtime::metrics::{ApiVerb, Kind},
+    runtime::{
+        lease::NotLeader,
+        metrics::{ApiVerb, Kind},
+    },
 };
 use bytes::Bytes;
-use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{batch::v1::Job, core::v1::ConfigMap},
-    apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{
     Api, ResourceExt,
@@ -59,8 +43,8 @@ pub struct Applied {
     pub jobs: Vec<String>,
     /// Jobs that wait for a free slot.
     pub queued: Vec<String>,
-    /// Reports that are kept, with the digest of the artifact.
-    pub reports: Vec<(Box<Report>, Digest)>,
+    /// The checks whose report is kept, with the digest of the artifact.
+    pub reports: Vec<(String, Digest)>,
     /// The page for people: the digest of its artifact, or why there is none yet.
     pub page: Option<Result<Digest, PageFailure>>,
     /// What was promoted.
@@ -85,6 +69,9 @@ pub enum Error {
     /// The registry.
     #[error("registry: {0}")]
     Registry(#[from] registry::Error),
+    /// The lease is lost: another process acts now.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
     /// The BaseImage changed its mind while the image was copied.
     #[error(
         "the BaseImage changed while this was being promoted: nothing was released, and it is asked again what it wants"
@@ -113,6 +100,16 @@ pub enum Error {
     /// A report could not be written as JSON.
     #[error("report is not serialisable: {0}")]
     Serialize(#[from] serde_json::Error),
+    /// An object with the inputs of a Job is larger than the API server takes.
+    #[error(
+        "{kind} {name}: expected at most about 1 MiB of inputs for one Job, found more. Make the files of the check smaller (gossfile, tailoring, VEX documents) or divide it into several checks: the BaseImage then makes a new candidate"
+    )]
+    TooLarge {
+        /// What was to be created.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
     /// The Kubernetes API.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
@@ -123,11 +120,13 @@ impl Classified for Error {
         match self {
             Self::Input(error) => error.reason(),
             Self::Registry(error) => error.reason(),
+            Self::NotLeader(_) => "NotLeader",
             Self::NotWantedNow => "NotWantedNow",
             Self::Lost(_) => "StagedImageLost",
             Self::Key { .. } => "SigningKeyUnusable",
             Self::Evidence(error) => error.reason(),
             Self::Tag(_) => "InvalidReference",
+            Self::TooLarge { .. } => "InputsTooLarge",
             Self::Page(_) => "PageNotWritten",
             Self::Serialize(_) => "InternalError",
             Self::Api(_) => "ApiError",
@@ -139,8 +138,8 @@ impl Classified for Error {
             Self::Input(error) => error.class(),
             Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
             Self::Key { .. } | Self::NotWantedNow => Class::Waiting(crate::controllers::error::WAIT),
-            Self::Lost(_) | Self::Tag(_) | Self::Page(_) => Class::Stalled,
-            Self::Evidence(_) | Self::Serialize(_) | Self::Api(_) => Class::Transient,
+            Self::Lost(_) | Self::Tag(_) | Self::Page(_) | Self::TooLarge { .. } => Class::Stalled,
+            Self::Evidence(_) | Self::Serialize(_) | Self::NotLeader(_) | Self::Api(_) => Class::Transient,
         }
     }
 }
@@ -160,12 +159,13 @@ pub async fn apply(
             Action::CopyToStaging
             | Action::StoreReport { .. }
             | Action::PublishPage { .. }
-            | Action::CancelJob(_)
-            | Action::Promote { .. } => rest.push(action),
+            | Action::DeleteJob(_)
+            | Action::Promote(_) => rest.push(action),
         }
     }
     start_jobs(starts, candidate, wish, ctx, &mut applied).await?;
     for action in rest {
+        ctx.leader.require()?;
         match action {
             Action::CopyToStaging => {
                 copy_to_staging(candidate, wish, ctx).await?;
@@ -173,17 +173,17 @@ pub async fn apply(
             }
             Action::StoreReport { image, delivery } => {
                 let stored = store_report(candidate, wish, ctx, &image, &delivery).await?;
-                applied.reports.push((Box::new(delivery.report), stored));
+                applied.reports.push((delivery.report.check, stored));
             }
             Action::PublishPage { image } => applied.page = Some(page::publish(candidate, wish, ctx, &image).await),
-            Action::Promote { image } => {
+            Action::Promote(proof) => {
                 let page = match &applied.page {
                     Some(Ok(page)) => Some(page.clone()),
                     Some(Err(_)) | None => candidate.status.as_ref().and_then(|status| status.page.clone()),
                 };
-                applied.promoted = Some(promote(candidate, wish, ctx, &image, page.as_ref()).await?);
+                applied.promoted = Some(promotion::promote(candidate, wish, ctx, &proof, page.as_ref()).await?);
             }
-            Action::CancelJob(job) => cancel(&job, wish, ctx).await?,
+            Action::DeleteJob(job) => delete_job(&job, wish, ctx).await?,
             // Started above.
             Action::CreateJob { .. } => {}
         }
@@ -210,6 +210,7 @@ async fn start_jobs(
             applied.queued.push(job.name_any());
             continue;
         }
+        ctx.leader.require()?;
         if create_once(ctx, &wish.namespace, &*inputs).await? {
             ctx.metrics.api_write(Kind::ConfigMap, ApiVerb::Create);
         }
@@ -222,7 +223,7 @@ async fn start_jobs(
 }
 
 /// Deletes this Job and its pods; one that is gone, or has ended and was replaced by another of its name, is no failure.
-async fn cancel(job: &JobRef, wish: &Wish, ctx: &Context) -> Result<(), Error> {
+async fn delete_job(job: &JobRef, wish: &Wish, ctx: &Context) -> Result<(), Error> {
     let params = DeleteParams::background().preconditions(Preconditions {
         uid: Some(job.uid.clone()),
         resource_version: None,
@@ -265,8 +266,22 @@ where
     {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+        Err(kube::Error::Api(status)) if is_too_large(&status) => Err(Error::TooLarge {
+            kind: K::kind(&()).into_owned(),
+            name: object.meta().name.clone().unwrap_or_default(),
+        }),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether the API server or etcd refused an object for its size: the same object is refused for ever.
+fn is_too_large(status: &kube::core::Status) -> bool {
+    let said = [
+        "request is too large",
+        "Too long: may not be more than",
+        "Request entity too large",
+    ];
+    status.code == 413 || said.iter().any(|words| status.message.contains(words))
 }
 
 async fn store_report(
@@ -299,155 +314,35 @@ fn layer(attached: &Attached) -> ArtifactLayer {
     }
 }
 
-/// The order is what makes a crash harmless: nothing points to the image before its evidence is there, and the status
-/// says so last. `docs/architecture.md` has the reasons.
-async fn promote(
-    candidate: &ImageCandidate,
-    wish: &Wish,
-    ctx: &Context,
-    image: &Digest,
-    page: Option<&Digest>,
-) -> Result<Promoted, Error> {
-    let auth = push_auth(candidate, wish, ctx).await?;
-    let key = signing_key(candidate, wish, ctx).await?;
-    let staged = wish.staging.at(image);
-    still_wanted(candidate, ctx).await?;
-    ctx.registry.copy_image(&staged, &wish.production, &auth, &auth).await?;
-    // The copy may take minutes, and only from here on something says that this is a release.
-    still_wanted(candidate, ctx).await?;
-    let tag = immutable_tag(candidate, image);
-    ctx.registry.tag(&wish.production, image, &tag, &auth).await?;
-    let produced = wish.production.at(image);
-    let subject = ctx
-        .registry
-        .head(&produced, &auth)
-        .await?
-        .ok_or_else(|| Error::Lost(produced.to_string()))?;
-    let config = ctx
-        .registry
-        .image_config(&produced, &Platform::linux_amd64(), &auth)
-        .await?;
-    let chain_id = lineage::chain_ids(&config.diff_ids)
-        .pop()
-        .ok_or_else(|| Error::Lost(produced.to_string()))?;
-    let layers = u32::try_from(config.diff_ids.len()).unwrap_or(u32::MAX);
-    let reports = stored_reports(candidate, wish, ctx, &auth).await?;
-    let release = ReleaseRecord {
-        base_image: format!("{}/{}", wish.namespace, candidate.spec.base_image),
-        sequence: candidate.spec.sequence,
-        candidate: candidate.name_any(),
-        source_digest: candidate.spec.source_digest.clone(),
-        chain_id: chain_id.clone(),
-        layers,
-        tag: tag.clone(),
-    };
-    let evidence = Evidence {
-        vex: openvex::document(candidate, wish, ctx, image, &reports).await?,
-        reports,
-        page: page::stored(wish, ctx, page, &auth).await,
-        summary: summary(candidate, wish, release),
-    };
-    evidence::publish(&ctx.registry, &wish.production, &subject, &evidence, &key, &auth).await?;
-    ctx.registry
-        .tag(&wish.production, image, &candidate.spec.promote.channel_tag, &auth)
-        .await?;
-    Ok(Promoted {
-        repository: wish.production.clone(),
-        digest: image.clone(),
-        tag,
-        chain_id,
-        layers,
-        at: Time(ctx.now()),
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Asked again right before a write that people rely on: what was wanted when the step began may not be any more.
-async fn still_wanted(candidate: &ImageCandidate, ctx: &Context) -> Result<(), Error> {
-    match observe::ask(candidate, ctx).await? {
-        Wanted::Yes => Ok(()),
-        Wanted::NotYetKnown { .. } | Wanted::Suspended | Wanted::No { .. } | Wanted::BaseImageGone { .. } => {
-            Err(Error::NotWantedNow)
-        }
-    }
-}
-
-async fn signing_key(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<signing::PromotionKey, Error> {
-    let reference = &candidate.spec.promote.signing.key_ref;
-    let pem = inputs::secret_key(ctx, &wish.namespace, reference, "cosign.key").await?;
-    signing::PromotionKey::from_pem(&pem).map_err(|error| Error::Key {
-        secret: reference.name.clone(),
-        error,
-    })
-}
-
-/// `<channel>-<day of the candidate>-<digest>`: the same on every try.
-fn immutable_tag(candidate: &ImageCandidate, image: &Digest) -> String {
-    let day = created(candidate).strftime("%Y%m%d").to_string();
-    format!("{}-{day}-{}", candidate.spec.promote.channel_tag, image.short())
-}
-
-fn created(candidate: &ImageCandidate) -> Timestamp {
-    candidate
-        .creation_timestamp()
-        .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
-}
-
-/// The reports that were kept in staging when each check was judged.
-async fn stored_reports(
-    candidate: &ImageCandidate,
-    wish: &Wish,
-    ctx: &Context,
-    auth: &Auth,
-) -> Result<Vec<ReportArtifact>, Error> {
-    let mut reports = Vec::new();
-    for check in candidate.status.iter().flat_map(|status| &status.checks) {
-        let lost = || Error::Lost(format!("the report of check {}", check.name));
-        let Some(digest) = check.report.as_ref() else {
-            if check.enforced {
-                return Err(lost());
-            }
-            // A check that is only reported may have come to nothing.
-            continue;
+    #[test]
+    fn only_a_refusal_for_size_is_for_ever() {
+        let refusal = |code, message: &str| {
+            let mut status = kube::core::Status::failure(message, "Invalid");
+            status.code = code;
+            status
         };
-        reports.push(evidence::fetch_whole_report(&ctx.registry, &wish.staging, digest, &check.name, auth).await?);
-    }
-    Ok(reports)
-}
-
-/// What the promotion attests: this verifier, these policies, passed. Its time is the candidate's, so that a second try
-/// writes the same bytes.
-fn summary(candidate: &ImageCandidate, wish: &Wish, release: ReleaseRecord) -> vsa::VerificationSummary {
-    let enforced = |policy: &&PolicySnapshot| policy.spec.enforcement == Enforcement::Enforce;
-    let policies: Vec<_> = candidate.spec.policies.iter().filter(enforced).collect();
-    let names: Vec<_> = policies.iter().map(|policy| policy.name.as_str()).collect();
-    // What is only reported attests nothing.
-    let mut levels: Vec<String> = names
-        .first()
-        .map(|_| "REPAVE_POLICY_PASSED".to_owned())
-        .into_iter()
-        .collect();
-    let policies = serde_json::to_vec(&policies).unwrap_or_default();
-    for (tool, level) in [
-        (ToolName::Openscap, "REPAVE_OPENSCAP_PASSED"),
-        (ToolName::Grype, "REPAVE_VULNERABILITIES_PASSED"),
-        (ToolName::Trivy, "REPAVE_VULNERABILITIES_PASSED"),
-    ] {
-        if wish.checks.iter().any(|check| check.enforced && check.tool == tool)
-            && !levels.iter().any(|known| known == level)
-        {
-            levels.push(level.to_owned());
+        for (code, message, large) in [
+            (500, "etcdserver: request is too large", true),
+            (
+                422,
+                "ConfigMap \"x\" is invalid: []: Too long: may not be more than 1048576 bytes",
+                true,
+            ),
+            (413, "limit is 3145728", true),
+            (422, "metadata.name: Invalid value", false),
+            (429, "the server is busy", false),
+        ] {
+            assert_eq!(is_too_large(&refusal(code, message)), large, "{message}");
         }
-    }
-    vsa::VerificationSummary {
-        verifier_id: "https://repave.dev/operator".to_owned(),
-        verifier_version: env!("CARGO_PKG_VERSION").to_owned(),
-        time_verified: created(candidate),
-        policy: vsa::ResourceRef {
-            uri: format!("k8s://{}/validationpolicies/{}", wish.namespace, names.join("+")),
-            digest: Digest::of(&policies),
-        },
-        input_attestations: Vec::new(),
-        verified_levels: levels,
-        release,
+        let error = Error::TooLarge {
+            kind: "ConfigMap".into(),
+            name: "repave-check-1".into(),
+        };
+        assert_eq!(error.class(), Class::Stalled);
+        assert!(error.to_string().contains("divide it into several checks"));
     }
 }

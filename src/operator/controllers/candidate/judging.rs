@@ -18,7 +18,7 @@ use kube::{Api, api::ListParams, core::DeserializeGuard};
 use std::collections::BTreeMap;
 
 /// Most waivers of a namespace that are read; those beyond have no effect, so that a flood of them opens nothing.
-const MAX_WAIVERS: u32 = 500;
+pub const MAX_WAIVERS: u32 = 500;
 
 /// What a judgement takes besides the reports.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Judging {
     pub waivers: Vec<Suppression>,
     /// Which of them are in force now ([`exceptions::in_force`]).
     pub in_force: String,
+    /// Whether there are more waivers than are read.
+    pub left_out: bool,
     /// The release before.
     pub previous: Previous,
 }
@@ -85,7 +87,7 @@ pub async fn with(
     wish: &Wish,
     image: &Digest,
     now: &[&PlannedCheck],
-    waivers: &[Waiver],
+    waivers: &Waivers,
 ) -> Judging {
     let previous = previous(ctx, candidate, wish, now).await.unwrap_or_else(|error| {
         tracing::warn!(
@@ -96,21 +98,32 @@ pub async fn with(
         Previous::NotKnown
     });
     Judging {
-        waivers: exceptions::of_waivers(waivers, candidate, image),
-        in_force: exceptions::in_force(waivers, candidate, image, ctx.now()),
+        waivers: exceptions::of_waivers(&waivers.read, candidate, image),
+        in_force: exceptions::in_force(&waivers.read, candidate, image, ctx.now()),
+        left_out: waivers.left_out,
         previous,
     }
 }
 
-/// The waivers of a namespace that can be read.
-pub async fn waivers(ctx: &Context, namespace: &str) -> Result<Vec<Waiver>, kube::Error> {
+/// The waivers of a namespace.
+pub struct Waivers {
+    /// Those that can be read, in the order of their names, at most [`MAX_WAIVERS`].
+    pub read: Vec<Waiver>,
+    /// Whether there are more: they have no effect, and the candidate says so.
+    pub left_out: bool,
+}
+
+/// Reads the waivers of a namespace.
+pub async fn waivers(ctx: &Context, namespace: &str) -> Result<Waivers, kube::Error> {
     let list = Api::<DeserializeGuard<Waiver>>::namespaced(ctx.client.clone(), namespace)
         .list(&ListParams::default().limit(MAX_WAIVERS))
         .await?;
-    if list.metadata.continue_.is_some_and(|more| !more.is_empty()) {
-        tracing::warn!(namespace, "more than {MAX_WAIVERS} waivers: the others have no effect");
-    }
-    Ok(list.items.into_iter().filter_map(|guarded| guarded.0.ok()).collect())
+    let left_out = list.metadata.continue_.is_some_and(|more| !more.is_empty());
+    let read = list.items.into_iter().filter_map(|guarded| guarded.0.ok());
+    Ok(Waivers {
+        read: read.collect(),
+        left_out,
+    })
 }
 
 async fn previous(

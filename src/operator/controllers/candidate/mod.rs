@@ -4,11 +4,12 @@
 //! reconcile makes one step; the status that it writes wakes the next.
 
 mod apply;
-mod decision;
+mod decide;
+mod evaluation;
+mod gate;
 mod jobs;
 mod judging;
 mod observe;
-mod plan;
 mod status;
 pub use status::STILL_PASSES;
 #[cfg(test)]
@@ -26,10 +27,7 @@ use super::{
     slots,
 };
 use crate::{
-    api::{
-        BaseImage, ImageCandidate, ImageCandidateStatus, Waiver,
-        image_candidate::{CandidateResult, Step},
-    },
+    api::{BaseImage, ImageCandidate, ImageCandidateStatus, Waiver, image_candidate::Step, phase::Phase},
     runtime::metrics,
 };
 use futures::StreamExt as _;
@@ -44,10 +42,7 @@ use kube::{
         watcher,
     },
 };
-use std::{future::Future, sync::Arc, time::Duration};
-
-/// Jobs wake us; this is the safety net for an event that never came.
-const SAFETY_NET: Duration = Duration::from_secs(20);
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 /// Why a step ended early.
 #[derive(Debug, thiserror::Error)]
@@ -112,10 +107,10 @@ pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync 
 /// The candidates of a BaseImage that are not decided: what it wants decides whether they go on.
 fn on_their_way(candidates: &Store<Guarded>, base: &PartialObjectMeta<BaseImage>) -> Vec<ObjectRef<Guarded>> {
     let concerned = |candidate: &ImageCandidate| {
-        let result = candidate.status.as_ref().and_then(|status| status.result);
+        let status = candidate.status.as_ref();
         candidate.namespace() == base.namespace()
             && candidate.spec.base_image == base.name_any()
-            && !result.is_some_and(CandidateResult::is_final)
+            && !status.is_some_and(|status| Phase::of(status).is_final())
     };
     matching(candidates, concerned)
 }
@@ -129,14 +124,34 @@ fn matching(candidates: &Store<Guarded>, concerned: impl Fn(&ImageCandidate) -> 
         .collect()
 }
 
-/// The candidates of a namespace that are decided: those that are not read the waivers when they are judged.
+/// The candidates that a Waiver of this namespace may open. Those that are not decided read the waivers when they are judged.
 fn waiver_may_concern(candidates: &Store<Guarded>, namespace: Option<&str>) -> Vec<ObjectRef<Guarded>> {
-    let concerned = |candidate: &ImageCandidate| {
-        let result = candidate.status.as_ref().and_then(|status| status.result);
-        candidate.namespace().as_deref() == namespace
-            && matches!(result, Some(CandidateResult::Rejected | CandidateResult::Passed))
+    let all = candidates.state();
+    let all = all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+    let names: Vec<String> = newest_refused(all, namespace).map(ResourceExt::name_any).collect();
+    matching(candidates, |candidate| {
+        candidate.namespace().as_deref() == namespace && names.contains(&candidate.name_any())
+    })
+}
+
+/// Of each BaseImage of the namespace its newest candidate, where that was refused: a waiver opens only what is wanted now.
+fn newest_refused<'a>(
+    candidates: impl Iterator<Item = &'a ImageCandidate>,
+    namespace: Option<&str>,
+) -> impl Iterator<Item = &'a ImageCandidate> {
+    let mut newest: BTreeMap<&str, &ImageCandidate> = BTreeMap::new();
+    for candidate in candidates.filter(|one| one.namespace().as_deref() == namespace) {
+        let best = newest.entry(&candidate.spec.base_image).or_insert(candidate);
+        if wanted::order(candidate) > wanted::order(best) {
+            *best = candidate;
+        }
+    }
+    let refused = |one: &&ImageCandidate| {
+        one.status
+            .as_ref()
+            .is_some_and(|status| Phase::of(status) == Phase::Rejected)
     };
-    matching(candidates, concerned)
+    newest.into_values().filter(refused)
 }
 
 async fn reconcile(seen: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action, DriverError> {
@@ -194,30 +209,14 @@ fn metric_step(step: Step) -> metrics::Step {
 async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<ImageCandidateStatus>, Error> {
     let wish = validate::validate(candidate)?; // pure
     let observed = observe::observe(candidate, &wish, ctx).await?; // IO, read only
-    let actions = plan::plan(candidate, &wish, &observed, &ctx.settings); // pure
+    let mut decision = decide::decide(candidate, &wish, observed, &ctx.settings, ctx.now()); // pure
+    let actions = std::mem::take(&mut decision.actions);
     let applied = apply::apply(actions, candidate, &wish, ctx).await?; // IO, writes
-    let (status, notices) = status::summarize(candidate, &wish, &observed, &applied, &ctx.settings, ctx.now()); // pure
-    let next = match observed.stage {
-        // Nothing that could appear would change it: only another BaseImage, and that is another candidate.
-        observe::Stage::Finished | observe::Stage::Verify(observe::Verification::NothingDeclared) => Next::AwaitChange,
-        observe::Stage::Unwanted { ref wanted, .. } => match wanted {
-            wanted::Wanted::Yes | wanted::Wanted::NotYetKnown { .. } => Next::After(SAFETY_NET),
-            // The BaseImage wakes us when it goes on; this is for an event that never came.
-            wanted::Wanted::Suspended => Next::After(ctx.settings.database_interval),
-            wanted::Wanted::No { .. } | wanted::Wanted::BaseImageGone { .. } => Next::AwaitChange,
-        },
-        observe::Stage::Released => Next::After(ctx.settings.database_interval),
-        observe::Stage::Pull
-        | observe::Stage::Verify(_)
-        | observe::Stage::Build(_)
-        | observe::Stage::Check { .. }
-        | observe::Stage::Again { .. }
-        | observe::Stage::Judge(_)
-        | observe::Stage::Promote(_) => Next::After(if applied.queued.is_empty() {
-            SAFETY_NET
-        } else {
-            slots::ASK_AGAIN
-        }),
+    let (status, notices) = status::render(candidate, &wish, &decision, &applied, ctx.now()); // pure
+    let next = if applied.queued.is_empty() {
+        decision.requeue
+    } else {
+        Next::After(slots::ASK_AGAIN)
     };
     // A page that could not be published is tried again when nothing else is going on.
     let next = match (&applied.page, next) {

@@ -1,14 +1,18 @@
-//! Looks at where a candidate stands: the staging repository, upstream's signature, its Jobs and their reports. Reads only.
-//!
-//! Only what the next step needs is read: a step whose condition is true is never looked at again.
+//! Looks at what the phase of a candidate needs: its BaseImage, upstream's signature, its Jobs and their reports. Reads only,
+//! and decides nothing.
 
-pub mod again;
-mod known;
+mod jobs;
 mod pod;
-pub mod released;
+pub mod reevaluation;
+pub mod rescan;
+mod reusable_reports;
 pub mod self_tests;
+mod verification;
 
+use jobs::{any_job, job};
 use self_tests::{SelfTest, Trusted};
+
+use reusable_reports::ReusableReports;
 
 use super::{
     judging::{self, Judging},
@@ -16,28 +20,19 @@ use super::{
     wanted::{self, Wanted},
 };
 use crate::{
-    api::{
-        BaseImage, ImageCandidate, ImageCandidateStatus,
-        image_candidate::{CandidateResult, Step},
-        refs::LABEL_CANDIDATE,
-    },
+    api::{BaseImage, ImageCandidate, ImageCandidateStatus, phase::Phase},
     controllers::{
-        conditions,
         context::Context,
         databases,
         error::{Class, Classified, WAIT},
-        inputs, slots,
+        inputs,
     },
     domain::{digest::Digest, report::ToolName},
-    evidence::{cosign, signing::PublicKey},
+    evidence::cosign,
     registry::{self, Auth, Platform},
     runner::frame::{self, Delivery, Termination},
 };
-use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
-use kube::{
-    Api, ResourceExt,
-    api::{ListParams, LogParams},
-};
+use kube::{Api, ResourceExt};
 
 /// Most attempts at one Job: the first and two more after failures that are not the candidate's fault.
 pub const MAX_ATTEMPTS: u32 = 3;
@@ -58,13 +53,14 @@ pub enum Stage {
     Unwanted {
         /// What it said; never `Yes`.
         wanted: Wanted,
-        /// The Jobs of a superseded candidate that take up slots.
-        unfinished: Vec<JobRef>,
+        /// All Jobs of a superseded candidate: those that run take up slots, and those that ended have names that the candidates
+        /// after it need.
+        jobs: Vec<JobRef>,
     },
     /// It is released and up to date: it is looked at again when the database may have changed.
     Released,
     /// It is released, and its scans must be made again.
-    Again {
+    Rescan {
         /// The built image.
         image: Digest,
         /// Whether the scanners are believed.
@@ -93,10 +89,10 @@ pub enum Stage {
         /// What the reports that have come are judged with.
         judging: Box<Judging>,
     },
-    /// It was refused with other waivers than there are now: its stored reports are judged anew.
-    Judge(Box<again::Again>),
+    /// It was refused with other waivers than there are now: its stored reports are evaluated again.
+    Reevaluate(Box<reevaluation::Reevaluate>),
     /// Everything passed: it must be promoted.
-    Promote(Digest),
+    Promote,
 }
 
 /// A Job, and not a later one of the same name.
@@ -130,6 +126,8 @@ pub enum JobState<T> {
     Running(String),
     /// It delivered.
     Delivered(T),
+    /// Something that is not ours has its name: it is not believed, and nothing is done beside it.
+    Foreign(String),
     /// It ended without delivering.
     Broken {
         /// Which attempt.
@@ -193,40 +191,41 @@ impl Classified for Error {
     }
 }
 
-/// Reads what the next step needs.
+/// Reads what the phase needs.
 pub async fn observe(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Observed, Error> {
     let status = candidate.status.clone().unwrap_or_default();
-    let stage = match status.result {
-        Some(CandidateResult::Passed) => released::observe(candidate, wish, &status, ctx).await?,
-        Some(CandidateResult::Rejected) => again::observe(candidate, wish, &status, ctx)
+    let phase = Phase::of(&status);
+    let stage = match phase {
+        Phase::Released => rescan::observe(candidate, wish, &status, ctx).await?,
+        Phase::Rejected => reevaluation::observe(candidate, wish, &status, ctx)
             .await?
-            .map_or(Stage::Finished, |again| Stage::Judge(Box::new(again))),
-        Some(CandidateResult::Error | CandidateResult::Superseded) => Stage::Finished,
-        Some(CandidateResult::Running | CandidateResult::Waiting) | None => match ask(candidate, ctx).await? {
-            Wanted::Yes => next_step(candidate, wish, &status, ctx).await?,
-            wanted => unwanted(wanted, wish, ctx).await?,
-        },
+            .map_or(Stage::Finished, |again| Stage::Reevaluate(Box::new(again))),
+        Phase::Error | Phase::Superseded => Stage::Finished,
+        Phase::Pull | Phase::Verify | Phase::Build | Phase::Check | Phase::Promote => {
+            match ask(candidate, ctx).await? {
+                Wanted::Yes => on_the_way(phase, candidate, wish, &status, ctx).await?,
+                wanted => unwanted(wanted, wish, ctx).await?,
+            }
+        }
     };
     Ok(Observed { stage })
 }
 
-async fn next_step(
+async fn on_the_way(
+    phase: Phase,
     candidate: &ImageCandidate,
     wish: &Wish,
     status: &ImageCandidateStatus,
     ctx: &Context,
 ) -> Result<Stage, Error> {
-    let done = |step: Step| conditions::is_true(&status.conditions, step.as_str());
-    if !done(Step::Pulled) {
-        return Ok(Stage::Pull);
-    }
-    if !done(Step::Verified) {
-        return Ok(Stage::Verify(verification(candidate, wish, ctx).await?));
-    }
-    Ok(match status.built_digest.clone().filter(|_| done(Step::Built)) {
-        None => Stage::Build(build(wish, ctx).await?),
-        Some(image) if done(Step::Validated) && done(Step::Scanned) => Stage::Promote(image),
-        Some(image) => checks(candidate, wish, status, image, ctx).await?,
+    Ok(match (phase, &status.built_digest) {
+        (Phase::Pull, _) => Stage::Pull,
+        (Phase::Verify, _) => Stage::Verify(verification::verification(candidate, wish, ctx).await?),
+        (Phase::Check, Some(image)) => checks(candidate, wish, status, image.clone(), ctx).await?,
+        (Phase::Promote, Some(_)) => Stage::Promote,
+        // What lost its built image is built again: the same inputs give the same Job, whose digest is read.
+        (Phase::Build | Phase::Check | Phase::Promote, _) => Stage::Build(build(wish, ctx).await?),
+        (Phase::Released | Phase::Rejected | Phase::Error | Phase::Superseded, _) => Stage::Finished,
     })
 }
 
@@ -246,87 +245,11 @@ pub async fn ask(candidate: &ImageCandidate, ctx: &Context) -> Result<Wanted, ku
 }
 
 async fn unwanted(wanted: Wanted, wish: &Wish, ctx: &Context) -> Result<Stage, Error> {
-    let unfinished = match &wanted {
-        Wanted::No { .. } => unfinished_jobs(wish, ctx).await?,
+    let jobs = match &wanted {
+        Wanted::No { .. } => jobs::own(wish, ctx).await?,
         Wanted::Yes | Wanted::NotYetKnown { .. } | Wanted::Suspended | Wanted::BaseImageGone { .. } => Vec::new(),
     };
-    Ok(Stage::Unwanted { wanted, unfinished })
-}
-
-/// Most Jobs of one candidate that are looked at: its checks, its build and their attempts are far fewer.
-const MAX_JOBS: u32 = 500;
-
-async fn unfinished_jobs(wish: &Wish, ctx: &Context) -> Result<Vec<JobRef>, Error> {
-    let params = ListParams::default()
-        .labels(&format!("{LABEL_CANDIDATE}={}", wish.name))
-        .limit(MAX_JOBS);
-    let jobs = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace)
-        .list(&params)
-        .await?;
-    let mine = jobs
-        .into_iter()
-        .filter(|job| is_owned(job, wish) && !slots::is_finished(job));
-    Ok(mine
-        .filter_map(|job| {
-            let (name, uid) = (job.metadata.name?, job.metadata.uid?);
-            Some(JobRef { name, uid })
-        })
-        .collect())
-}
-
-async fn verification(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Verification, Error> {
-    let mut proofs = Vec::new();
-    for (n, way) in candidate.spec.verify.iter().enumerate() {
-        if let Some(digests) = &way.digests {
-            let digest = candidate.spec.source_digest.as_str();
-            if !digests.iter().any(|allowed| allowed == digest) {
-                let message = format!(
-                    "{digest} is not in spec.verify[{n}].digests: look at what upstream published, and add it there if it is genuine"
-                );
-                return Ok(Verification::Refused(message));
-            }
-            proofs.push("its digest is on the allow list".to_owned());
-        }
-        if let Some(cosign) = &way.cosign {
-            let pem = inputs::secret_key(ctx, &wish.namespace, &cosign.key_ref, "cosign.pub").await?;
-            match signature(candidate, wish, ctx, &pem).await? {
-                Verification::Genuine(proof) => proofs.push(proof),
-                other => return Ok(other),
-            }
-        }
-    }
-    if proofs.is_empty() {
-        Ok(Verification::NothingDeclared)
-    } else {
-        Ok(Verification::Genuine(proofs.join("; ")))
-    }
-}
-
-async fn signature(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, pem: &str) -> Result<Verification, Error> {
-    let key = match PublicKey::from_pem(pem) {
-        Ok(key) => key,
-        Err(error) => return Ok(Verification::Refused(format!("the public key cannot be used: {error}"))),
-    };
-    let auth = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.pull_secret_ref.as_ref()).await?;
-    match cosign::verify(
-        &ctx.registry,
-        &candidate.spec.source,
-        &candidate.spec.source_digest,
-        &key,
-        &auth,
-    )
-    .await
-    {
-        Ok(verified) => Ok(Verification::Genuine(format!(
-            "cosign signature ({:?}) by the declared key",
-            verified.form
-        ))),
-        Err(error @ cosign::VerifyError::NoSignature { .. }) => Ok(Verification::NotSignedYet(error.to_string())),
-        Err(error @ (cosign::VerifyError::NotByThisKey { .. } | cosign::VerifyError::SignedOther { .. })) => {
-            Ok(Verification::Refused(error.to_string()))
-        }
-        Err(error @ cosign::VerifyError::Registry(_)) => Err(error.into()),
-    }
+    Ok(Stage::Unwanted { wanted, jobs })
 }
 
 async fn build(wish: &Wish, ctx: &Context) -> Result<JobState<Digest>, Error> {
@@ -346,22 +269,28 @@ async fn checks(
     ctx: &Context,
 ) -> Result<Stage, Error> {
     let mut states = Vec::new();
-    let known = known::Known::of(candidate, wish, &image, ctx).await?;
+    let reusable = ReusableReports::of(candidate, wish, &image, ctx).await?;
+    // A report may be megabytes: one at a time is in memory, and the next is read when this one is kept.
+    let mut one_is_there = false;
     for check in &wish.checks {
         let judged = status.check(&check.name).is_some();
         let mut check = check.clone();
         if !judged {
             check.database = ctx.databases.current(ctx, check.tool).await?;
-            check.day = known::day(&check, status, candidate);
+            check.day = reusable_reports::day(&check, status, candidate);
         }
         let state = if judged {
             CheckState::Judged
+        } else if one_is_there {
+            CheckState::Job(JobState::Running("another report is kept first".to_owned()))
         } else {
             let key = check.key(&image, &ctx.settings.tools_image);
-            match known.report(&check, &key, &image, candidate, wish, ctx).await? {
-                Some(delivery) => CheckState::Job(JobState::Delivered(delivery)),
-                None => CheckState::Job(check_job(ctx, wish, &check, &image).await?),
-            }
+            let state = match reusable.report(&check, &key, &image, candidate, wish, ctx).await? {
+                Some(delivery) => JobState::Delivered(delivery),
+                None => check_job(ctx, wish, &check, &image).await?,
+            };
+            one_is_there = matches!(state, JobState::Delivered(_));
+            CheckState::Job(state)
         };
         states.push((check, state));
     }
@@ -461,130 +390,4 @@ fn read_report(
     let Delivery { report, attached } = frame::decode(log, &reported.sha256).map_err(|error| error.to_string())?;
     let report = report.validate(check, image, tool).map_err(|error| error.to_string())?;
     Ok(Box::new(Delivery { report, attached }))
-}
-
-/// Follows the attempts at one Job of this candidate to the newest and reads what its main container delivered.
-async fn job<T>(
-    ctx: &Context,
-    wish: &Wish,
-    name: &str,
-    container: &str,
-    read: impl Fn(&[u8], Termination) -> Result<T, String>,
-) -> Result<JobState<T>, Error> {
-    let foreign = |job: &Job| !is_owned(job, wish);
-    follow(ctx, wish, name, container, foreign, read).await
-}
-
-/// The same for a Job that several candidates share.
-async fn any_job<T>(
-    ctx: &Context,
-    wish: &Wish,
-    name: &str,
-    container: &str,
-    read: impl Fn(&[u8], Termination) -> Result<T, String>,
-) -> Result<JobState<T>, Error> {
-    follow(ctx, wish, name, container, |_| false, read).await
-}
-
-async fn follow<T>(
-    ctx: &Context,
-    wish: &Wish,
-    name: &str,
-    container: &str,
-    foreign: impl Fn(&Job) -> bool,
-    read: impl Fn(&[u8], Termination) -> Result<T, String>,
-) -> Result<JobState<T>, Error> {
-    let jobs = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace);
-    let mut newest = None;
-    for attempt in 1..=MAX_ATTEMPTS {
-        match jobs.get_opt(&super::jobs::attempt_name(name, attempt)).await? {
-            Some(job) => newest = Some((attempt, job)),
-            None => break,
-        }
-    }
-    let Some((attempt, job)) = newest else {
-        return Ok(JobState::Absent(1));
-    };
-    if foreign(&job) {
-        // Either a candidate of the same name was deleted: its Jobs say nothing about this one and are collected soon. Or
-        // another candidate examines the same image: its report is taken over when it is judged.
-        return Ok(JobState::Running(
-            "another candidate's Job does the same: its report is taken over, or this one starts when that is gone"
-                .into(),
-        ));
-    }
-    let pod = pod_of(ctx, wish, &super::jobs::attempt_name(name, attempt)).await?;
-    if !slots::is_finished(&job) {
-        return Ok(JobState::Running(
-            pod.as_ref().map_or_else(|| "waiting for its pod".into(), pod::describe),
-        ));
-    }
-    match delivered(ctx, wish, pod.as_ref(), container, read).await? {
-        Ok(delivery) => Ok(JobState::Delivered(delivery)),
-        // The next attempt is created by the plan; here it is only said that this one is over.
-        Err(message) => Ok(JobState::Broken { attempt, message }),
-    }
-}
-
-fn is_owned(job: &Job, wish: &Wish) -> bool {
-    job.metadata
-        .owner_references
-        .iter()
-        .flatten()
-        .any(|owner| owner.uid == wish.uid)
-}
-
-async fn pod_of(ctx: &Context, wish: &Wish, job: &str) -> Result<Option<Pod>, Error> {
-    let params = ListParams::default()
-        .labels(&format!("batch.kubernetes.io/job-name={job}"))
-        .limit(5);
-    Ok(Api::<Pod>::namespaced(ctx.client.clone(), &wish.namespace)
-        .list(&params)
-        .await?
-        .items
-        .into_iter()
-        .next())
-}
-
-async fn delivered<T>(
-    ctx: &Context,
-    wish: &Wish,
-    pod: Option<&Pod>,
-    container: &str,
-    read: impl Fn(&[u8], Termination) -> Result<T, String>,
-) -> Result<Result<T, String>, Error> {
-    let termination = match pod::ended(pod, container) {
-        Ok(termination) => termination,
-        Err(message) => return Ok(Err(message)),
-    };
-    let log = match &termination {
-        Termination::Reported(_) => match pod {
-            Some(pod) => log_of(ctx, wish, pod, container).await?,
-            None => Vec::new(),
-        },
-        Termination::Pulled { .. }
-        | Termination::Pushed { .. }
-        | Termination::Built { .. }
-        | Termination::Installed { .. }
-        | Termination::Copied { .. }
-        | Termination::Failed(_) => Vec::new(),
-    };
-    Ok(read(&log, termination))
-}
-
-async fn log_of(ctx: &Context, wish: &Wish, pod: &Pod, container: &str) -> Result<Vec<u8>, Error> {
-    let limit = i64::try_from(frame::MAX_LOG).unwrap_or(i64::MAX);
-    let params = LogParams {
-        container: Some(container.to_owned()),
-        limit_bytes: Some(limit),
-        ..LogParams::default()
-    };
-    let name = pod.metadata.name.clone().unwrap_or_default();
-    let api = Api::<Pod>::namespaced(ctx.client.clone(), &wish.namespace);
-    match api.logs(&name, &params).await {
-        Ok(log) => Ok(log.into_bytes()),
-        // A log that was collected with its pod reads as empty: the report is then torn, never passed.
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
-    }
 }

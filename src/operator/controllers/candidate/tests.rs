@@ -2,9 +2,9 @@
 
 use super::{
     apply::{self, Applied},
-    jobs,
+    decide::{self, Action, Decision},
+    gate, jobs,
     observe::{CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, Verification},
-    plan::{self, Action},
     status, validate,
 };
 use crate::{
@@ -24,11 +24,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::PodSpec};
 use serde_json::json;
 
-mod again;
-mod decision;
 mod failure;
-mod released;
+mod gates;
+mod reevaluation;
+mod rescan;
+mod sight;
+mod walk;
 mod wanted;
+mod world;
 
 /// The settings of an operator with nothing special.
 pub fn settings() -> Settings {
@@ -145,21 +148,30 @@ fn checking(state: impl Fn(&str, ToolName) -> CheckState) -> Observed {
 fn summarize(observed: &Observed, applied: &Applied, old: Option<ImageCandidateStatus>) -> ImageCandidateStatus {
     let mut candidate = candidate();
     candidate.status = old;
-    let wish = validate::validate(&candidate).unwrap();
-    status::summarize(&candidate, &wish, observed, applied, &settings(), at(1_000_100)).0
+    rendered(&candidate, observed, applied, 1_000_100)
+}
+
+/// What is decided for a candidate at a time.
+fn decided(candidate: &ImageCandidate, observed: &Observed, now: i64) -> Decision {
+    let wish = validate::validate(candidate).unwrap();
+    decide::decide(candidate, &wish, observed.clone(), &settings(), at(now))
+}
+
+/// Its status once that is carried out.
+fn rendered(candidate: &ImageCandidate, observed: &Observed, applied: &Applied, now: i64) -> ImageCandidateStatus {
+    let wish = validate::validate(candidate).unwrap();
+    status::render(candidate, &wish, &decided(candidate, observed, now), applied, at(now)).0
 }
 
 fn jobs_of(observed: &Observed) -> Vec<Job> {
-    let candidate = candidate();
-    let wish = validate::validate(&candidate).unwrap();
-    let actions = plan::plan(&candidate, &wish, observed, &settings());
+    let actions = decided(&candidate(), observed, 0).actions;
     let job = |action| match action {
         Action::CreateJob { job, .. } => Some(*job),
         Action::CopyToStaging
         | Action::StoreReport { .. }
         | Action::PublishPage { .. }
-        | Action::CancelJob(_)
-        | Action::Promote { .. } => None,
+        | Action::DeleteJob(_)
+        | Action::Promote(_) => None,
     };
     actions.into_iter().filter_map(job).collect()
 }
@@ -235,12 +247,11 @@ fn a_job_that_breaks_is_tried_three_times_and_then_the_gate_stays_shut() {
 fn a_broken_rule_of_the_build_configuration_builds_nothing() {
     let mut candidate = candidate();
     candidate.spec.build.containerfile = "RUN true".into();
-    let wish = validate::validate(&candidate).unwrap();
     let observed = Observed {
         stage: Stage::Build(JobState::Absent(1)),
     };
-    assert_eq!(plan::plan(&candidate, &wish, &observed, &settings()), []);
-    let (status, _) = status::summarize(&candidate, &wish, &observed, &Applied::default(), &settings(), at(0));
+    assert_eq!(decided(&candidate, &observed, 0).actions, []);
+    let status = rendered(&candidate, &observed, &Applied::default(), 0);
     let built = conditions::find(&status.conditions, "Built").unwrap();
     assert_eq!(
         (status.result, built.reason.as_str()),
@@ -298,7 +309,7 @@ fn all_reported(failing: &str) -> ImageCandidateStatus {
     };
     let reports = checks
         .iter()
-        .map(|(check, _)| (report(&check.name, check.tool, count(&check.name)), Digest::of(b"kept")));
+        .map(|(check, _)| (check.name.clone(), Digest::of(b"kept")));
     let applied = Applied {
         reports: reports.collect(),
         ..Applied::default()
@@ -352,7 +363,7 @@ fn the_largest_status_stays_under_eight_kibibytes() {
     };
     let reports = checks
         .iter()
-        .map(|(check, _)| (report(&check.name, check.tool, 3000), Digest::of(b"kept")));
+        .map(|(check, _)| (check.name.clone(), Digest::of(b"kept")));
     let status = summarize(
         &observed,
         &Applied {
@@ -388,8 +399,7 @@ fn published(page: Result<Digest, apply::PageFailure>) -> Applied {
 fn planned_for(status: ImageCandidateStatus, stage: Stage) -> Vec<Action> {
     let mut candidate = candidate();
     candidate.status = Some(status);
-    let wish = validate::validate(&candidate).unwrap();
-    plan::plan(&candidate, &wish, &Observed { stage }, &settings())
+    decided(&candidate, &Observed { stage }, 1_000_200).actions
 }
 
 #[test]
@@ -401,13 +411,12 @@ fn the_page_is_due_when_all_checks_are_judged_and_only_until_it_is_there() {
     assert_eq!(planned_for(rejected.clone(), Stage::Finished), vec![page.clone()]);
     let mut passed = all_reported("");
     passed.built_digest = Some(image.clone());
-    let promote = Action::Promote { image: image.clone() };
-    assert_eq!(
-        planned_for(passed.clone(), Stage::Promote(image.clone())),
-        [page, promote.clone()]
-    );
+    let mut proven = candidate();
+    proven.status = Some(passed.clone());
+    let promote = Action::Promote(gate::proof(&proven, &validate::validate(&proven).unwrap()).unwrap());
+    assert_eq!(planned_for(passed.clone(), Stage::Promote), [page, promote.clone()]);
     passed.page = Some(Digest::of(b"page"));
-    assert_eq!(planned_for(passed, Stage::Promote(image)), [promote]);
+    assert_eq!(planned_for(passed, Stage::Promote), [promote]);
     rejected.checks.pop();
     assert_eq!(
         planned_for(rejected, Stage::Finished),

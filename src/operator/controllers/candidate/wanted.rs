@@ -96,7 +96,7 @@ fn is_owner(base: &BaseImage, candidate: &ImageCandidate) -> bool {
 }
 
 /// The order in which candidates of one BaseImage were made. The time only decides between those without a number.
-fn order(candidate: &ImageCandidate) -> (u64, Option<jiff::Timestamp>) {
+pub fn order(candidate: &ImageCandidate) -> (u64, Option<jiff::Timestamp>) {
     let created = candidate.creation_timestamp().map(|time| time.0);
     (candidate.spec.sequence, created)
 }

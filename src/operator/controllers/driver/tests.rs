@@ -71,6 +71,22 @@ async fn an_object_that_was_made_anew_does_not_inherit_a_status_and_is_read_agai
     assert_eq!(action, Action::requeue(Duration::from_secs(1)));
 }
 
+#[tokio::test]
+async fn a_status_that_was_decided_on_an_older_reading_is_not_written_and_it_is_read_again() {
+    let server = Server::default();
+    stored_as(&server, "uid-of-the-first");
+    let mut older = seen();
+    let read = server.get("waivers", "team/cve").unwrap();
+    older.metadata.resource_version = read["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+    let ctx = server.context();
+    let mut changed = waiver("uid-of-the-first");
+    changed["metadata"]["labels"] = json!({"a": "b"});
+    server.put(&changed);
+    let action = finish(&ctx, &older, outcome("Active")).await.unwrap();
+    assert_eq!(action, Action::requeue(Duration::from_secs(1)));
+    assert!(server.get("waivers", "team/cve").unwrap()["status"].is_null());
+}
+
 #[test]
 fn both_answers_of_a_real_server_to_another_uid_are_known() {
     for (code, reason, message, replaced) in [

@@ -128,6 +128,14 @@ impl Store {
             let message = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
             return Err((409, "Conflict", message));
         }
+        let (wanted, found) = (
+            &patch["metadata"]["resourceVersion"],
+            &object["metadata"]["resourceVersion"],
+        );
+        if !wanted.is_null() && wanted != found {
+            let message = format!("the object has been modified: version {wanted} was read, {found} is there");
+            return Err((409, "Conflict", message));
+        }
         self.edit(resource, at, |object| {
             if status {
                 object["status"] = patch["status"].clone();

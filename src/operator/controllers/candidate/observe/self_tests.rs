@@ -85,5 +85,6 @@ async fn state(test: &SelfTest, wish: &Wish, ctx: &Context) -> Result<Trusted, E
         JobState::Broken { attempt, message } => Trusted::NotYet(JobState::Broken { attempt, message }),
         JobState::Absent(attempt) => Trusted::NotYet(JobState::Absent(attempt)),
         JobState::Running(what) => Trusted::NotYet(JobState::Running(what)),
+        JobState::Foreign(why) => Trusted::NotYet(JobState::Foreign(why)),
     })
 }

@@ -27,13 +27,14 @@ fn errors() -> Vec<Error> {
 }
 
 /// All six steps are True, as after a promotion.
-fn decided(result: CandidateResult) -> ImageCandidate {
+fn stored(result: CandidateResult) -> ImageCandidate {
     let mut candidate = candidate();
     let conditions = Step::ALL.map(|step| {
         json!({"type": step.as_str(), "status": "True", "reason": "Done", "message": "",
                "lastTransitionTime": "2026-11-20T00:00:00Z"})
     });
-    let status = json!({"step": "Promoted", "result": result, "conditions": conditions, "observedGeneration": 1});
+    let status = json!({"step": "Promoted", "result": result, "conditions": conditions, "observedGeneration": 1,
+        "builtDigest": Digest::of(b"built")});
     candidate.status = Some(serde_json::from_value(status).unwrap());
     candidate
 }
@@ -45,7 +46,7 @@ fn no_error_of_any_step_changes_a_decided_candidate() {
         CandidateResult::Rejected,
         CandidateResult::Error,
     ] {
-        let candidate = decided(result);
+        let candidate = stored(result);
         for error in errors() {
             let (status, notices) = status::failed(&candidate, &error, at(2_000_000));
             assert_eq!(Some(&status), candidate.status.as_ref(), "{result:?} after: {error}");
@@ -57,7 +58,7 @@ fn no_error_of_any_step_changes_a_decided_candidate() {
 #[test]
 fn an_error_on_the_way_is_said_at_the_step_that_was_next_and_the_steps_before_stay_done() {
     for error in errors() {
-        let mut candidate = decided(CandidateResult::Running);
+        let mut candidate = stored(CandidateResult::Running);
         let status = candidate.status.as_mut().unwrap();
         status.conditions.retain(|condition| condition.type_ != "Promoted");
         let (status, notices) = status::failed(&candidate, &error, at(2_000_000));

@@ -89,7 +89,7 @@ fn left(wanted: Wanted) -> Observed {
     Observed {
         stage: Stage::Unwanted {
             wanted,
-            unfinished: vec![JobRef {
+            jobs: vec![JobRef {
                 name: "repave-check-1".into(),
                 uid: "j".into(),
             }],
@@ -115,7 +115,7 @@ fn a_superseded_candidate_takes_back_its_jobs_and_says_what_is_wanted_instead() 
     };
     assert_eq!(
         planned_for(on_its_way(), left(no.clone()).stage),
-        [Action::CancelJob(job)]
+        [Action::DeleteJob(job)]
     );
     let status = summarize(&left(no.clone()), &Applied::default(), Some(on_its_way()));
     assert_eq!(status.result, Some(CandidateResult::Superseded));
@@ -147,7 +147,7 @@ fn a_candidate_that_is_held_does_nothing_keeps_its_steps_and_is_never_promoted()
         let held = Observed {
             stage: Stage::Unwanted {
                 wanted: wanted.clone(),
-                unfinished: Vec::new(),
+                jobs: Vec::new(),
             },
         };
         assert_eq!(planned_for(before.clone(), held.stage.clone()), [], "{wanted:?}");
@@ -162,4 +162,33 @@ fn a_candidate_that_is_held_does_nothing_keeps_its_steps_and_is_never_promoted()
         let first = summarize(&held, &Applied::default(), None);
         assert!(conditions::is_true(&first.conditions, "Reconciling"), "{wanted:?}");
     }
+}
+
+#[test]
+fn a_waiver_wakes_only_the_newest_refused_candidate_of_each_base_image() {
+    let one = |name: &str, base: &str, sequence, result| {
+        let mut one = candidate();
+        one.metadata.name = Some(name.to_owned());
+        one.spec.base_image = base.to_owned();
+        one.spec.sequence = sequence;
+        one.status = Some(ImageCandidateStatus {
+            result: Some(result),
+            ..ImageCandidateStatus::default()
+        });
+        one
+    };
+    let (rejected, passed) = (CandidateResult::Rejected, CandidateResult::Passed);
+    let all = [
+        one("a-1", "a", 1, rejected),
+        one("a-3", "a", 3, rejected),
+        one("a-2", "a", 2, passed),
+        one("b-1", "b", 1, rejected),
+        one("b-2", "b", 2, passed),
+    ];
+    let woken = |namespace| -> Vec<String> {
+        let woken = crate::controllers::candidate::newest_refused(all.iter(), Some(namespace));
+        woken.map(kube::ResourceExt::name_any).collect()
+    };
+    assert_eq!(woken("platform"), ["a-3"]);
+    assert_eq!(woken("other"), Vec::<String>::new());
 }

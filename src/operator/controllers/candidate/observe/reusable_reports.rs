@@ -35,9 +35,9 @@ pub fn day(check: &PlannedCheck, status: &ImageCandidateStatus, candidate: &Imag
     }
 }
 
-/// What sibling candidates know.
+/// Reports of sibling candidates that may be reused.
 #[derive(Debug, Default)]
-pub struct Known(Vec<Entry>);
+pub struct ReusableReports(Vec<Entry>);
 
 #[derive(Debug)]
 struct Entry {
@@ -45,7 +45,7 @@ struct Entry {
     report: Digest,
 }
 
-impl Known {
+impl ReusableReports {
     /// The reports of all other candidates of this BaseImage that were built to the same image.
     pub async fn of(candidate: &ImageCandidate, wish: &Wish, image: &Digest, ctx: &Context) -> Result<Self, Error> {
         let params = ListParams::default().labels(&format!("{LABEL_BASE_IMAGE}={}", candidate.spec.base_image));
@@ -84,7 +84,7 @@ impl Known {
         let kept = match kept {
             Ok(kept) => kept,
             Err(error) => {
-                tracing::warn!(candidate = wish.name, check = check.name, %error, "known report not read: the check runs");
+                tracing::warn!(candidate = wish.name, check = check.name, %error, "reusable report not read: the check runs");
                 return Ok(None);
             }
         };

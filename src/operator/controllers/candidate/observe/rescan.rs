@@ -14,7 +14,7 @@ use crate::{
 };
 use kube::{Api, ResourceExt};
 
-/// What is to be evaluated again (`Stage::Again`), that nothing is for now (`Stage::Released`), or never (`Stage::Finished`).
+/// What is to be evaluated again (`Stage::Rescan`), that nothing is for now (`Stage::Released`), or never (`Stage::Finished`).
 pub async fn observe(
     candidate: &ImageCandidate,
     wish: &Wish,
@@ -31,6 +31,8 @@ pub async fn observe(
         return Ok(Stage::Finished);
     }
     let mut checks = Vec::new();
+    // As with the first evaluation: one report at a time.
+    let mut one_is_there = false;
     for check in wish.checks.iter().filter(|check| check.is_scan()) {
         let Some(database) = ctx.databases.current(ctx, check.tool).await? else {
             continue;
@@ -41,7 +43,11 @@ pub async fn observe(
         if last_key(status, &check.name) == Some(key.hex()) || artifact(status, &check.name).is_none() {
             continue;
         }
+        if one_is_there {
+            break;
+        }
         let state = super::report_of(ctx, wish, &jobs::rescan_name(&key), &check, image).await?;
+        one_is_there = matches!(state, super::JobState::Delivered(_));
         checks.push((check, CheckState::Job(state)));
     }
     if checks.is_empty() {
@@ -53,7 +59,7 @@ pub async fn observe(
         withhold(check, state, &self_tests);
     }
     let judging = Box::new(judging::judging(ctx, candidate, wish, image, &checks).await?);
-    Ok(Stage::Again {
+    Ok(Stage::Rescan {
         image: image.clone(),
         self_tests,
         judging,

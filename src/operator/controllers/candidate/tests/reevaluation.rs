@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     controllers::candidate::{
         judging::{Judging, Previous},
-        observe::again::{Again, refused_for_findings},
+        observe::reevaluation::{Reevaluate, refused_for_findings},
     },
     domain::waiver::{Kind, Pattern, Suppression},
 };
@@ -26,6 +26,7 @@ fn judging(names: &[&str], in_force: &str) -> Judging {
     Judging {
         waivers: waivers.collect(),
         in_force: in_force.to_owned(),
+        left_out: false,
         previous: Previous::None,
     }
 }
@@ -49,7 +50,7 @@ fn again(reports: Result<usize, &str>, judging: Judging) -> Observed {
         stored.collect()
     };
     Observed {
-        stage: Stage::Judge(Box::new(Again {
+        stage: Stage::Reevaluate(Box::new(Reevaluate {
             image: Digest::of(b"built"),
             reports: reports.map(stored).map_err(str::to_owned),
             judging,
@@ -61,8 +62,7 @@ fn again(reports: Result<usize, &str>, judging: Judging) -> Observed {
 fn at_time(observed: &Observed, old: &ImageCandidateStatus, now: i64) -> ImageCandidateStatus {
     let mut candidate = candidate();
     candidate.status = Some(old.clone());
-    let wish = validate::validate(&candidate).unwrap();
-    status::summarize(&candidate, &wish, observed, &Applied::default(), &settings(), at(now)).0
+    rendered(&candidate, observed, &Applied::default(), now)
 }
 
 #[test]
@@ -156,9 +156,9 @@ fn only_findings_are_judged_again_and_never_an_error() {
 
 #[test]
 fn checks_judged_with_different_waivers_are_remembered_as_such() {
-    let mut status = ImageCandidateStatus::default();
+    let mut evaluation = crate::controllers::candidate::evaluation::Evaluation::default();
     for (in_force, expected) in [("a", "a"), ("a", "a"), ("b", "several"), ("a", "several")] {
-        crate::controllers::candidate::decision::judged_with(&mut status, in_force);
-        assert_eq!(status.judged_with.as_deref(), Some(expected));
+        evaluation.judged_with(in_force);
+        assert_eq!(evaluation.judged_with.as_deref(), Some(expected));
     }
 }

@@ -1,11 +1,11 @@
-//! A candidate that was refused, and waivers that are not those it was judged with: its stored reports, to judge them anew.
-//! Reads only; nothing runs again.
+//! Reads the stored reports of a refused candidate when the waivers are others than those it was judged with. Reads only;
+//! nothing runs again.
 //!
 //! An error is never looked at this way: a waiver takes findings out of a count, and an error has none.
 
 use super::{Error, Wanted, Wish};
 use crate::{
-    api::{ImageCandidate, ImageCandidateStatus, image_candidate::CandidateResult},
+    api::{ImageCandidate, ImageCandidateStatus, phase::Phase},
     controllers::{
         candidate::{exceptions, judging, judging::Judging, validate::PlannedCheck},
         context::Context,
@@ -21,7 +21,7 @@ pub type Stored = (Box<Report>, Digest);
 
 /// What is judged anew.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Again {
+pub struct Reevaluate {
     /// The built image.
     pub image: Digest,
     /// The stored reports, or why they cannot be used any more.
@@ -37,7 +37,7 @@ pub fn refused_for_findings<'a>(status: &'a ImageCandidateStatus, checks: &[Plan
         let words = [Verdict::Passed.as_str(), Verdict::Failed.as_str()];
         summary.is_some_and(|summary| !check.enforced || words.contains(&summary.verdict.as_str()))
     };
-    let refused = status.result == Some(CandidateResult::Rejected);
+    let refused = Phase::of(status) == Phase::Rejected;
     let whole = refused && !checks.is_empty() && checks.iter().all(judged);
     status.built_digest.as_ref().filter(|_| whole)
 }
@@ -49,18 +49,18 @@ pub async fn observe(
     wish: &Wish,
     status: &ImageCandidateStatus,
     ctx: &Context,
-) -> Result<Option<Again>, Error> {
+) -> Result<Option<Reevaluate>, Error> {
     let Some(image) = refused_for_findings(status, &wish.checks) else {
         return Ok(None);
     };
     let waivers = judging::waivers(ctx, &wish.namespace).await?;
-    let in_force = exceptions::in_force(&waivers, candidate, image, ctx.now());
+    let in_force = exceptions::in_force(&waivers.read, candidate, image, ctx.now());
     if status.judged_with.as_deref() == Some(in_force.as_str()) || super::ask(candidate, ctx).await? != Wanted::Yes {
         return Ok(None);
     }
     let auth = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.promote.push_secret_ref.as_ref()).await?;
     let checks: Vec<&PlannedCheck> = wish.checks.iter().collect();
-    Ok(Some(Again {
+    Ok(Some(Reevaluate {
         image: image.clone(),
         reports: reports(wish, status, image, ctx, &auth).await?,
         judging: judging::with(ctx, candidate, wish, image, &checks, &waivers).await,

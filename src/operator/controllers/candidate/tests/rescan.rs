@@ -28,7 +28,7 @@ fn released() -> ImageCandidate {
 
 fn again(state: JobState<Box<Delivery>>, self_tests: Vec<SelfTest>) -> Observed {
     Observed {
-        stage: Stage::Again {
+        stage: Stage::Rescan {
             image: Digest::of(b"built"),
             self_tests,
             judging: Box::<Judging>::default(),
@@ -38,8 +38,7 @@ fn again(state: JobState<Box<Delivery>>, self_tests: Vec<SelfTest>) -> Observed 
 }
 
 fn status_after(candidate: &ImageCandidate, observed: &Observed, applied: &Applied) -> ImageCandidateStatus {
-    let wish = validate::validate(candidate).unwrap();
-    status::summarize(candidate, &wish, observed, applied, &settings(), at(1_000_100)).0
+    rendered(candidate, observed, applied, 1_000_100)
 }
 
 fn said(status: &ImageCandidateStatus, type_: &str) -> Option<(String, String)> {
@@ -50,9 +49,8 @@ fn said(status: &ImageCandidateStatus, type_: &str) -> Option<(String, String)> 
 #[test]
 fn the_list_of_packages_is_fetched_and_scanned_in_one_job_named_by_all_that_decides() {
     let candidate = released();
-    let wish = validate::validate(&candidate).unwrap();
     let observed = again(JobState::Absent(1), Vec::new());
-    let actions = plan::plan(&candidate, &wish, &observed, &settings());
+    let actions = decided(&candidate, &observed, 1_000_100).actions;
     let [Action::CreateJob { job, .. }] = actions.as_slice() else {
         panic!("{actions:?}")
     };
@@ -67,14 +65,14 @@ fn the_list_of_packages_is_fetched_and_scanned_in_one_job_named_by_all_that_deci
         },
         Vec::new(),
     );
-    assert_eq!(plan::plan(&candidate, &wish, &over, &settings()), []);
+    assert_eq!(decided(&candidate, &over, 1_000_100).actions, []);
 }
 
 #[test]
 fn what_is_found_stands_beside_the_verdict_of_the_release_and_goes_when_it_is_gone() {
     let candidate = released();
     let found = Applied {
-        reports: vec![(report("cves", ToolName::Grype, 2), Digest::of(b"kept"))],
+        reports: vec![("cves".to_owned(), Digest::of(b"kept"))],
         ..Applied::default()
     };
     let delivered = again(
@@ -101,7 +99,7 @@ fn what_is_found_stands_beside_the_verdict_of_the_release_and_goes_when_it_is_go
     let mut later = candidate.clone();
     later.status = Some(status);
     let clean = Applied {
-        reports: vec![(report("cves", ToolName::Grype, 0), Digest::of(b"kept"))],
+        reports: vec![("cves".to_owned(), Digest::of(b"kept"))],
         ..Applied::default()
     };
     let delivered = again(

@@ -1,0 +1,280 @@
+//! Follows the attempts at a Job and reads what its pod delivered. Reads only.
+//!
+//! A name or a label proves nothing: a Job is the candidate's by the UID of its controller, and a pod is the Job's by the
+//! same rule. Whatever else has the name is foreign, and nothing it says counts.
+
+use super::{Error, JobRef, JobState, MAX_ATTEMPTS, pod};
+use crate::{
+    api::refs::{LABEL_CANDIDATE, LABEL_SELF_TEST},
+    controllers::{
+        candidate::{jobs::attempt_name, validate::Wish},
+        context::Context,
+        slots,
+    },
+    runner::frame::{self, Termination},
+};
+use k8s_openapi::{
+    api::{batch::v1::Job, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use kube::{
+    Api,
+    api::{ListParams, LogParams},
+};
+
+/// Most Jobs of one candidate that are looked at: its checks, its build and their attempts are far fewer.
+const MAX_JOBS: u32 = 500;
+
+/// The candidate's own Jobs, without self-tests: those are read by other candidates too.
+pub(super) async fn own(wish: &Wish, ctx: &Context) -> Result<Vec<JobRef>, Error> {
+    let params = ListParams::default()
+        .labels(&format!("{LABEL_CANDIDATE}={},!{LABEL_SELF_TEST}", wish.name))
+        .limit(MAX_JOBS);
+    let jobs = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace)
+        .list(&params)
+        .await?;
+    let mine = jobs.into_iter().filter(|job| is_owned(job, wish));
+    Ok(mine
+        .filter_map(|job| {
+            let (name, uid) = (job.metadata.name?, job.metadata.uid?);
+            Some(JobRef { name, uid })
+        })
+        .collect())
+}
+
+/// Follows the attempts at one Job of this candidate to the newest and reads what its main container delivered.
+pub(super) async fn job<T>(
+    ctx: &Context,
+    wish: &Wish,
+    name: &str,
+    container: &str,
+    read: impl Fn(&[u8], Termination) -> Result<T, String>,
+) -> Result<JobState<T>, Error> {
+    let foreign = |job: &Job| !is_owned(job, wish);
+    follow(ctx, wish, name, container, foreign, read).await
+}
+
+/// The same for a Job that several candidates share.
+pub(super) async fn any_job<T>(
+    ctx: &Context,
+    wish: &Wish,
+    name: &str,
+    container: &str,
+    read: impl Fn(&[u8], Termination) -> Result<T, String>,
+) -> Result<JobState<T>, Error> {
+    follow(ctx, wish, name, container, |_| false, read).await
+}
+
+async fn follow<T>(
+    ctx: &Context,
+    wish: &Wish,
+    name: &str,
+    container: &str,
+    foreign: impl Fn(&Job) -> bool,
+    read: impl Fn(&[u8], Termination) -> Result<T, String>,
+) -> Result<JobState<T>, Error> {
+    let jobs = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace);
+    let mut newest = None;
+    for attempt in 1..=MAX_ATTEMPTS {
+        match jobs.get_opt(&attempt_name(name, attempt)).await? {
+            Some(job) => newest = Some((attempt, job)),
+            None => break,
+        }
+    }
+    let Some((attempt, job)) = newest else {
+        return Ok(JobState::Absent(1));
+    };
+    if foreign(&job) {
+        return Ok(not_ours(&job));
+    }
+    let pods = pods_of(ctx, wish, &job).await?;
+    if !slots::is_finished(&job) {
+        return Ok(JobState::Running(pods.waiting()));
+    }
+    match delivered(ctx, wish, &pods, container, read).await? {
+        Ok(delivery) => Ok(JobState::Delivered(delivery)),
+        // The next attempt is decided elsewhere; here it is only said that this one is over.
+        Err(message) => Ok(JobState::Broken { attempt, message }),
+    }
+}
+
+/// What to say about a Job that has the name and is not this candidate's.
+fn not_ours<T>(job: &Job) -> JobState<T> {
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    let owner = controller(job.metadata.owner_references.as_ref());
+    // Either a candidate of the same name was deleted: its Jobs say nothing about this one and are collected soon. Or
+    // another candidate examines the same image: its report is taken over when it is judged.
+    if let Some(owner) = owner.filter(|owner| owner.kind == "ImageCandidate") {
+        return JobState::Running(format!(
+            "ImageCandidate {} examines the same with Job {name}: its report is taken over, or this one starts when that is gone",
+            owner.name
+        ));
+    }
+    JobState::Foreign(format!(
+        "Job {name} was not made by Repave, and nothing it reports counts: delete it, and this goes on by itself"
+    ))
+}
+
+fn controller(owners: Option<&Vec<OwnerReference>>) -> Option<&OwnerReference> {
+    owners
+        .into_iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true))
+}
+
+/// Whether this candidate, and not one of the same name, controls the Job.
+fn is_owned(job: &Job, wish: &Wish) -> bool {
+    let owner = controller(job.metadata.owner_references.as_ref());
+    !wish.uid.is_empty() && owner.is_some_and(|owner| owner.uid == wish.uid)
+}
+
+/// Pods with the label of a Job.
+#[derive(Debug, Default)]
+struct Pods {
+    /// The one that the Job made.
+    own: Option<Pod>,
+    /// How many others carry its label.
+    foreign: usize,
+}
+
+impl Pods {
+    /// Sorts them: the Job's own is controlled by its UID.
+    fn of(job: &Job, pods: Vec<Pod>) -> Self {
+        let uid = job.metadata.uid.as_deref();
+        let (own, foreign): (Vec<Pod>, Vec<Pod>) = pods.into_iter().partition(|pod| {
+            let owner = controller(pod.metadata.owner_references.as_ref());
+            uid.is_some() && owner.map(|owner| owner.uid.as_str()) == uid
+        });
+        Self {
+            own: own.into_iter().next(),
+            foreign: foreign.len(),
+        }
+    }
+
+    fn waiting(&self) -> String {
+        let own = self.own.as_ref();
+        own.map_or_else(|| format!("waiting for its pod{}", self.others()), pod::describe)
+    }
+
+    fn others(&self) -> String {
+        if self.foreign == 0 {
+            return String::new();
+        }
+        format!(
+            "; {} pods carry its label and are not its own: nothing they report counts",
+            self.foreign
+        )
+    }
+}
+
+/// Most pods that are looked at; a Job of ours has one.
+const MAX_PODS: u32 = 50;
+
+async fn pods_of(ctx: &Context, wish: &Wish, job: &Job) -> Result<Pods, Error> {
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    let params = ListParams::default()
+        .labels(&format!("batch.kubernetes.io/job-name={name}"))
+        .limit(MAX_PODS);
+    let pods = Api::<Pod>::namespaced(ctx.client.clone(), &wish.namespace)
+        .list(&params)
+        .await?;
+    Ok(Pods::of(job, pods.items))
+}
+
+async fn delivered<T>(
+    ctx: &Context,
+    wish: &Wish,
+    pods: &Pods,
+    container: &str,
+    read: impl Fn(&[u8], Termination) -> Result<T, String>,
+) -> Result<Result<T, String>, Error> {
+    let pod = pods.own.as_ref();
+    let termination = match pod::ended(pod, container) {
+        Ok(termination) => termination,
+        Err(message) => return Ok(Err(format!("{message}{}", pods.others()))),
+    };
+    let log = match &termination {
+        Termination::Reported(_) => match pod {
+            Some(pod) => log_of(ctx, wish, pod, container).await?,
+            None => Vec::new(),
+        },
+        Termination::Pulled { .. }
+        | Termination::Pushed { .. }
+        | Termination::Built { .. }
+        | Termination::Installed { .. }
+        | Termination::Copied { .. }
+        | Termination::Failed(_) => Vec::new(),
+    };
+    Ok(read(&log, termination))
+}
+
+async fn log_of(ctx: &Context, wish: &Wish, pod: &Pod, container: &str) -> Result<Vec<u8>, Error> {
+    let limit = i64::try_from(frame::MAX_LOG).unwrap_or(i64::MAX);
+    let params = LogParams {
+        container: Some(container.to_owned()),
+        limit_bytes: Some(limit),
+        ..LogParams::default()
+    };
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let api = Api::<Pod>::namespaced(ctx.client.clone(), &wish.namespace);
+    match api.logs(&name, &params).await {
+        Ok(log) => Ok(log.into_bytes()),
+        // A log that was collected with its pod reads as empty: the report is then torn, never passed.
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn wish() -> Wish {
+        let candidate = crate::controllers::candidate::tests::candidate();
+        crate::controllers::candidate::validate::validate(&candidate).unwrap()
+    }
+
+    fn owner(kind: &str, uid: &str, controller: bool) -> Value {
+        json!({"apiVersion": "v1", "kind": kind, "name": "one", "uid": uid, "controller": controller})
+    }
+
+    fn job_of(owner: &Value) -> Job {
+        serde_json::from_value(json!({"metadata": {"name": "check", "uid": "job", "ownerReferences": [owner]}}))
+            .unwrap()
+    }
+
+    fn pod_of(name: &str, owner: &Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": name, "ownerReferences": [owner]}})).unwrap()
+    }
+
+    #[test]
+    fn a_job_is_the_candidates_only_by_the_uid_of_its_controller() {
+        assert!(is_owned(&job_of(&owner("ImageCandidate", "u", true)), &wish()));
+        for (other, waits) in [
+            (owner("ImageCandidate", "another", true), true),
+            (owner("ImageCandidate", "u", false), false),
+            (owner("CronJob", "c", true), false),
+        ] {
+            let job = job_of(&other);
+            assert!(!is_owned(&job, &wish()), "{other}");
+            match not_ours::<()>(&job) {
+                JobState::Running(why) => assert!(waits && why.contains("ImageCandidate one"), "{why}"),
+                JobState::Foreign(why) => assert!(!waits && why.contains("delete it"), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_pod_with_the_label_of_the_job_and_another_owner_is_counted_and_not_believed() {
+        let job = job_of(&owner("ImageCandidate", "u", true));
+        let forged = pod_of("a-forged", &owner("Job", "another", true));
+        let alone = Pods::of(&job, vec![forged.clone()]);
+        assert_eq!((alone.own.is_none(), alone.foreign), (true, 1));
+        assert!(alone.waiting().contains("are not its own"), "{}", alone.waiting());
+        let own = pod_of("own", &owner("Job", "job", true));
+        let both = Pods::of(&job, vec![forged, own.clone()]);
+        assert_eq!((both.own, both.foreign), (Some(own), 1));
+    }
+}

@@ -1,0 +1,49 @@
+//! The status of a refused candidate after its stored reports were judged with other waivers. Pure.
+//!
+//! Whatever could not be judged any more (a report that is gone, a vulnerability database that is too old by now) changed no
+//! verdict: the refusal stands, and a condition says what to do.
+
+use super::{Conditions, Draft, Evaluation, Notice, Step, Truth, Verdict, WAIVERS_LEFT_OUT};
+
+/// Condition: waivers changed after the refusal, and whether the stored reports could be judged with them.
+const JUDGED_AGAIN: &str = "JudgedAgain";
+
+impl Draft<'_> {
+    pub(super) fn reevaluated(&mut self, in_force: &str, result: &Result<(Box<Evaluation>, Box<Verdict>), String>) {
+        match result {
+            Ok((evaluation, verdict)) => {
+                self.reopen();
+                self.judged(evaluation, verdict);
+                let message = "the waivers of this namespace changed: the stored reports were judged with them, and nothing ran again";
+                self.conditions
+                    .set(JUDGED_AGAIN, Truth::True, "WaiversChanged", message);
+            }
+            Err(why) => {
+                let message = format!(
+                    "the waivers of this namespace changed, and the stored reports cannot be judged with them: {why}. The refusal stands. Delete this ImageCandidate: its BaseImage makes it again, and its checks run"
+                );
+                self.status.judged_with = Some(in_force.to_owned());
+                self.conditions
+                    .set(JUDGED_AGAIN, Truth::False, "ReportsNotUsable", message.clone());
+                self.notices.push(Notice {
+                    warning: true,
+                    reason: "ReportsNotUsable",
+                    message,
+                });
+            }
+        }
+    }
+
+    /// Takes back when the gates were decided, which is now, and the page about it.
+    fn reopen(&mut self) {
+        let generation = self.status.observed_generation.unwrap_or(0);
+        self.conditions = Conditions::from(&self.status.conditions, generation, self.now);
+        self.conditions.clear(WAIVERS_LEFT_OUT);
+        self.status.page = None;
+        for entry in &mut self.status.timeline {
+            if matches!(entry.step, Step::Validated | Step::Scanned) {
+                entry.finished = None;
+            }
+        }
+    }
+}
