@@ -10,6 +10,7 @@
 //! there is no way in here to say "failed".
 
 pub mod cosign;
+mod format;
 pub mod signing;
 pub(crate) mod verify;
 pub mod vsa;

@@ -3,10 +3,7 @@
 //! Must not be able to say anything but PASSED, and must not put a time of now into it: the time is an argument, so
 //! that a repeated promotion gives the same bytes.
 
-use super::{
-    cosign::{STATEMENT, attach_statement},
-    signing::PromotionKey,
-};
+use super::{cosign::attach_statement, format::STATEMENT, signing::PromotionKey};
 use crate::registry::{Auth, Client, Descriptor, Error};
 use repave_core::{digest::Digest, image_ref::Repository};
 use serde_json::{Value, json};
