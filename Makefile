@@ -27,7 +27,7 @@ test: prepare lint verify test-fast e2e ## Every test; installs what it needs
 
 test-fast: ## What needs no cluster
 	@cargo test --workspace --lib --bins
-	@cargo test --package repave --test crates
+	@cargo test --package repave --test crates --test imports
 	@cargo test --package repave --features fuzzing --test fuzz_seeds
 
 # The first is one of `ls fuzz/fuzz_targets`; what is found is kept in fuzz/artifacts.
@@ -82,9 +82,10 @@ generate: ## Write crds/, the chart's copy and the schema of the reports from th
 verify: generate ## Fail if generated files are not committed
 	@git diff --exit-code -- crds charts/repave-crds/files docs/report.schema.json || { echo "generated files differ: commit what make generate wrote"; exit 1; }
 
-lint: ## Formatting and lints
+lint: ## Formatting, lints, what each crate may see, and circles of imports
 	@cargo fmt --all --check
 	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+	@cargo test --quiet --package repave --test crates --test imports
 
 fmt: ## Format
 	@cargo fmt --all

@@ -7,7 +7,7 @@
 use super::{
     Invocation, Parsed, ReadError,
     sbom::Inventory,
-    scanner::{self, Files, Gathered, MAX_OUTPUT, Worst, call, joined},
+    scan::{self, Files, Gathered, MAX_OUTPUT, Worst, call, joined},
 };
 use repave_core::{
     digest::Digest,
@@ -55,7 +55,7 @@ pub(super) fn scan(files: &Files<'_>) -> Invocation {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
-    #[serde(deserialize_with = "scanner::gathered")]
+    #[serde(deserialize_with = "scan::gathered")]
     matches: Matches,
     #[serde(default)]
     ignored_matches: Vec<serde::de::IgnoredAny>,
@@ -199,7 +199,7 @@ fn untrusted(why: String) -> ReadError {
 
 /// Reads the result of one scan of `inventory`, which must be that of `image`.
 pub(super) fn read(json: impl Read, inventory: &Inventory, image: &Digest) -> Result<Parsed, ReadError> {
-    let document: Document = scanner::parse_stream(json, MAX_OUTPUT, TOOL, "JSON report")?;
+    let document: Document = scan::parse_stream(json, MAX_OUTPUT, TOOL, "JSON report")?;
     trusted(&document, image)?;
     let Distro { name, version } = &document.distro;
     if name.is_empty() {
@@ -267,7 +267,7 @@ fn alerts(document: &Document, parsed: &mut Parsed) {
     let Distro { name, version } = &document.distro;
     parsed
         .findings
-        .extend(outlived.map(|message| scanner::end_of_life(name, version, &format!(": {message}"))));
+        .extend(outlived.map(|message| scan::end_of_life(name, version, &format!(": {message}"))));
 }
 
 fn finding(found: &Match) -> Finding {
@@ -302,7 +302,7 @@ fn finding(found: &Match) -> Finding {
         epss: vulnerability
             .epss
             .iter()
-            .filter_map(|one| scanner::hundredths(one.epss))
+            .filter_map(|one| scan::hundredths(one.epss))
             .max(),
         known_exploited,
         aliases,

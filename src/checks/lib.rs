@@ -11,6 +11,7 @@ mod loose;
 pub mod native;
 pub mod openscap;
 pub mod sbom;
+mod scan;
 pub mod scanner;
 mod trivy;
 

@@ -91,7 +91,7 @@ struct Component {
 
 /// Reads the list that `tool` wrote or shall read.
 pub fn read(bytes: &[u8], tool: &'static str) -> Result<Inventory, ReadError> {
-    let document: Document = super::scanner::parse(bytes, MAX_SBOM, tool, "list of packages (CycloneDX)")?;
+    let document: Document = super::scan::parse(bytes, MAX_SBOM, tool, "list of packages (CycloneDX)")?;
     if document.bom_format != "CycloneDX" {
         return Err(ReadError::Untrusted {
             tool,

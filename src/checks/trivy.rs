@@ -7,7 +7,7 @@
 use super::{
     Invocation, Parsed, ReadError,
     sbom::Inventory,
-    scanner::{self, Files, Gathered, MAX_OUTPUT, Worst, call},
+    scan::{self, Files, Gathered, MAX_OUTPUT, Worst, call},
 };
 use repave_core::{
     digest::Digest,
@@ -113,7 +113,7 @@ struct Os {
 struct Scanned {
     #[serde(default)]
     packages: Vec<serde::de::IgnoredAny>,
-    #[serde(default, deserialize_with = "scanner::gathered")]
+    #[serde(default, deserialize_with = "scan::gathered")]
     vulnerabilities: Vulnerabilities,
     #[serde(default)]
     experimental_modified_findings: Vec<serde::de::IgnoredAny>,
@@ -195,7 +195,7 @@ pub(super) fn read(json: impl Read, inventory: &Inventory, database: &[u8]) -> R
     for (_, version) in inventory.tools.iter().filter(|(name, _)| name == "trivy") {
         honest(version)?;
     }
-    let document: Document = scanner::parse_stream(json, MAX_OUTPUT, TOOL, "JSON report")?;
+    let document: Document = scan::parse_stream(json, MAX_OUTPUT, TOOL, "JSON report")?;
     honest(&document.trivy.version)?;
     if document.schema_version != SCHEMA {
         return Err(untrusted(format!(
@@ -210,7 +210,7 @@ pub(super) fn read(json: impl Read, inventory: &Inventory, database: &[u8]) -> R
             "expected a scan of image {expected}, found one of {found}"
         )));
     }
-    let database: Database = scanner::parse(database, MAX_OUTPUT, TOOL, "database's metadata.json")?;
+    let database: Database = scan::parse(database, MAX_OUTPUT, TOOL, "database's metadata.json")?;
     if database.version != SCHEMA {
         return Err(untrusted(format!(
             "expected a database of schema {SCHEMA}, found {}: renew the database image",
@@ -239,7 +239,7 @@ fn parsed(document: Document, database: &Database) -> Result<Parsed, ReadError> 
         ..Parsed::default()
     };
     if os.end_of_life {
-        parsed.findings.push(scanner::end_of_life(&os.family, &os.name, ""));
+        parsed.findings.push(scan::end_of_life(&os.family, &os.name, ""));
     }
     let (mut worst, mut vulnerable) = (Worst::default(), BTreeSet::new());
     let mut suppressed = 0;

@@ -5,7 +5,7 @@
 use super::error::LayerFault;
 use super::limits::{DATABASE_BYTES, FILE_BYTES, Limits};
 use super::packages::database;
-use super::secrets::Secrets;
+use super::secrets::{Secrets, basename};
 use super::tar_stream::{Header, Kind, TarStream};
 use super::tree::Inode;
 use sha2::{Digest as _, Sha256};
@@ -129,10 +129,6 @@ impl Interest {
             hash: self.hash && extra.is_none_or(|e| e.hash.is_none()),
         }
     }
-}
-
-pub(super) fn basename(path: &[u8]) -> &[u8] {
-    path.rsplit(|b| *b == b'/').next().unwrap_or_default()
 }
 
 fn is_kept(path: &[u8]) -> bool {

@@ -3,7 +3,8 @@
 use super::error::LayerFault;
 use super::rules::{Applies, Context, Found, show};
 use super::tar_stream::Kind;
-use super::tree::{Inode, split};
+use super::tree::Inode;
+use super::walk::split;
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;
 

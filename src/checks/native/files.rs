@@ -11,7 +11,8 @@ use super::content::is_shell;
 use super::error::LayerFault;
 use super::rules::{Applies, Context, Found, show};
 use super::tar_stream::Kind;
-use super::tree::{Id, Inode};
+use super::tree::Inode;
+use super::walk::Id;
 use repave_core::report::Severity;
 use std::collections::{BTreeMap, BTreeSet};
 

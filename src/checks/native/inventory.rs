@@ -4,12 +4,14 @@
 //! database is left out, and a database that is not read is named.
 
 use super::error::{LayerFault, NativeError};
-use super::layers::{self, outside, text};
+use super::layers::{self, outside};
 use super::layout::Image;
 use super::limits::Limits;
 use super::packages::database::{APK, DPKG, DPKG_PARTS};
 use super::tar_stream::Kind;
-use super::tree::{Id, Tree};
+use super::tree::Tree;
+use super::tree_read::text;
+use super::walk::Id;
 use crate::goss::template::{File, Group, Template, User};
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -4,14 +4,15 @@
 //! A second pass reads contents that only turn out to matter after the merge, such as the target of a hard link.
 
 use super::blob::{Budget, Decoder, Hashing, Metered};
-use super::content::{self, IN_FOLDERS, Interest, KEPT, START_FILES, capture};
+use super::content::{IN_FOLDERS, Interest, KEPT, START_FILES, capture};
 use super::error::{LayerFault, NativeError};
 use super::hidden::{Hidden, Seen};
 use super::layout::{Image, Layer, check};
 use super::limits::Limits;
 use super::packages::database;
 use super::tar_stream::{Header, Kind, TarStream};
-use super::tree::{Id, Tree, components};
+use super::tree::{Tree, components};
+use super::walk::Id;
 use repave_core::digest::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read};
@@ -307,25 +308,4 @@ fn entries<R: Read>(unpacked: R, index: usize, limits: &Limits, visit: &mut Visi
         visit(&header, (layer, ordinal), &mut tar)?;
     }
     Ok(())
-}
-
-/// The content of a file that rules read: `None` if the image has no such file.
-pub(super) fn text<'a>(tree: &'a Tree, path: &[u8]) -> Result<Option<&'a [u8]>, LayerFault> {
-    let Some(id) = tree.resolve(path, true)? else {
-        return Ok(None);
-    };
-    let inode = tree.inode(id);
-    if inode.kind != Kind::File {
-        return Ok(None);
-    }
-    let kept = inode.extra().and_then(|e| e.content.as_deref());
-    match kept {
-        Some(content) => Ok(Some(content)),
-        None if inode.size == 0 => Ok(Some(&[])),
-        None => Err(LayerFault::Malformed(format!(
-            "the content of {} was not read ({} bytes)",
-            content::basename(path).escape_ascii(),
-            inode.size
-        ))),
-    }
 }

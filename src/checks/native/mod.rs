@@ -1,12 +1,14 @@
 //! The native hardening check: reads an image from its layers and judges files, accounts, paths and configuration.
 //!
 //! In reading order: `layout` (manifest and configuration) -> `layers` over `blob` and `tar_stream` (bytes) -> `tree`
-//! (the merged file system, metadata only) -> `table` (all rules) -> the rules by subject.
+//! (the merged file system, metadata only) -> facts (`accounts`, `packages/database`, `hidden`) -> `rules` (what a rule is) -> the rules by
+//! subject -> `table` (all of them) -> `evaluate`. A file uses what stands before it, never what stands after it.
 //!
 //! No code of the candidate runs and nothing is unpacked: every byte is hostile, streamed, bounded and hashed. What
 //! cannot be read whole is an error and never a finding. It owns the checks for file permissions, because scanners
 //! that walk mounts see none of these in a container and pass.
 
+mod account_rules;
 mod accounts;
 mod blob;
 mod budget;
@@ -14,12 +16,14 @@ mod config;
 mod content;
 mod environment;
 mod error;
+mod evaluate;
 mod files;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz;
 mod glob;
 mod hidden;
+mod hidden_rules;
 mod history;
 mod inventory;
 mod layers;
@@ -37,6 +41,7 @@ mod tar_stream;
 mod tree;
 mod tree_read;
 mod unpack;
+mod walk;
 
 #[cfg(test)]
 mod testing;
@@ -89,7 +94,7 @@ pub fn examine(
     let image = layout::Image::open(layout, limits)?;
     let merged = layers::merge(&image, limits)?;
     let totals = rules::Context::new(&merged, &image.config, options, now)
-        .and_then(|context| rules::evaluate(&context))
+        .and_then(|context| evaluate::evaluate(&context))
         .map_err(|fault| layers::outside(&fault))?;
     Ok(Examination {
         image: image.digest,

@@ -4,9 +4,10 @@
 
 use super::content::START_FILES;
 use super::error::LayerFault;
-use super::layers::{folder, text};
+use super::layers::folder;
 use super::rules::{Applies, Context, Found, show};
 use super::tar_stream::Kind;
+use super::tree_read::text;
 use regex::bytes::Regex;
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;

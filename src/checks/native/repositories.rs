@@ -70,7 +70,7 @@ fn repositories(context: &Context<'_>) -> Result<Vec<Repository>> {
 }
 
 fn lossy(context: &Context<'_>, path: &[u8]) -> Result<String> {
-    let text = super::layers::text(context.tree, path)?.unwrap_or_default();
+    let text = super::tree_read::text(context.tree, path)?.unwrap_or_default();
     Ok(String::from_utf8_lossy(text).into_owned())
 }
 

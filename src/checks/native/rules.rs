@@ -1,4 +1,4 @@
-//! What a rule is, and how the rules of the table are evaluated over a merged image.
+//! What a rule is, what it may look at, and where it puts what it finds; `evaluate` runs the rules of the table.
 //!
 //! A rule is a small function in the file of its subject. It either does not apply (and then counts neither as
 //! evaluated nor as passed) or looks at everything that it is about. Must not decide whether a gate opens.
@@ -6,12 +6,12 @@
 use super::accounts::Accounts;
 use super::error::LayerFault;
 use super::hidden::Hidden;
-use super::layers::{Merged, text};
+use super::layers::Merged;
 use super::layout::ImageConfig;
 use super::options::Options;
 use super::packages::database::{self, Installed};
-use super::table::RULES;
 use super::tree::Tree;
+use super::tree_read::text;
 use repave_core::report::{Finding, MAX_FINDINGS, Severity, bounded};
 use std::cell::OnceCell;
 
@@ -88,7 +88,7 @@ pub(super) struct Rule {
 }
 
 impl Rule {
-    fn wanted(&self, options: &Options) -> bool {
+    pub fn wanted(&self, options: &Options) -> bool {
         let named =
             |list: &std::collections::BTreeSet<super::options::RuleId>| list.iter().any(|id| id.as_str() == self.id);
         (!self.on_demand || named(&options.rules_enabled)) && !named(&options.rules_disabled)
@@ -101,7 +101,18 @@ pub(super) struct Found<'a> {
     findings: Vec<Finding>,
 }
 
-impl Found<'_> {
+impl<'a> Found<'a> {
+    pub fn of(rule: &'a Rule) -> Self {
+        Self {
+            rule,
+            findings: Vec::new(),
+        }
+    }
+
+    pub fn into_findings(self) -> Vec<Finding> {
+        self.findings
+    }
+
     pub fn add(&mut self, subject: &[u8], title: impl Into<String>) {
         self.add_as(self.rule.severity, subject, title);
     }
@@ -129,32 +140,4 @@ pub(super) fn show(bytes: &[u8]) -> String {
         Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
         _ => bytes.escape_ascii().to_string(),
     }
-}
-
-/// What evaluating all rules gave.
-#[derive(Debug, Default)]
-pub(super) struct Totals {
-    pub evaluated: u64,
-    pub passed: u64,
-    pub not_applicable: u64,
-    pub findings: Vec<Finding>,
-}
-
-pub(super) fn evaluate(context: &Context<'_>) -> Result<Totals, LayerFault> {
-    let mut totals = Totals::default();
-    for rule in RULES.iter().filter(|rule| rule.wanted(context.options)) {
-        let mut found = Found {
-            rule,
-            findings: Vec::new(),
-        };
-        match (rule.evaluate)(context, &mut found)? {
-            Applies::No => totals.not_applicable += 1,
-            Applies::Yes => {
-                totals.evaluated += 1;
-                totals.passed += u64::from(found.findings.is_empty());
-                totals.findings.append(&mut found.findings);
-            }
-        }
-    }
-    Ok(totals)
 }

@@ -3,7 +3,6 @@
 //! Names first, because reading every file would cost more than the rest of the check; what has another name is not
 //! found (secret scanners look for those). Must never keep or repeat a secret.
 
-use super::content::basename;
 use regex::bytes::Regex;
 
 /// Kinds of secrets as a set: several names of one file may ask for several kinds.
@@ -167,6 +166,11 @@ impl Secrets {
         let key = self.private_key().then_some("a private key");
         key.into_iter().chain(self.credentials()).collect()
     }
+}
+
+/// The last part of a path.
+pub(super) fn basename(path: &[u8]) -> &[u8] {
+    path.rsplit(|b| *b == b'/').next().unwrap_or_default()
 }
 
 fn is_key_name(path: &[u8], name: &[u8]) -> bool {

@@ -3,7 +3,10 @@
 //! Ids are kept in waivers and reports: none may change or be used again.
 
 use super::rules::{Evaluate, Rule};
-use super::{accounts, budget, config, environment, files, hidden, history, packages, path, repositories};
+use super::{
+    account_rules as accounts, budget, config, environment, files, hidden_rules as hidden, history, packages, path,
+    repositories,
+};
 use repave_core::report::Severity::{self, Critical, High, Low, Medium};
 use std::fmt::Write as _;
 

@@ -7,16 +7,9 @@ use super::error::LayerFault;
 use super::limits::Limits;
 use super::secrets::Secrets;
 use super::tar_stream::{Header, Kind};
-use super::tree_read::Walk;
+use super::walk::{Id, Name, ROOT, Walk, split};
 use std::cell::Cell;
 use std::collections::BTreeMap;
-
-/// Index of an inode; also the key of a directory's children.
-pub(super) type Id = u32;
-pub(super) type Name = Box<[u8]>;
-
-/// The root directory.
-pub(super) const ROOT: Id = 0;
 
 const NAME_MAX: usize = 255;
 
@@ -343,11 +336,6 @@ impl Tree {
 fn fault<T>(what: &str, name: &[u8]) -> Result<T, LayerFault> {
     let name: String = name.escape_ascii().to_string().chars().take(200).collect();
     Err(LayerFault::Malformed(format!("{what}: {name}")))
-}
-
-/// The components of a path, without empty ones and `.`.
-pub(super) fn split(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|b| *b == b'/').filter(|p| !matches!(*p, b"" | b"."))
 }
 
 /// The components of an entry's name. Absolute names start at the image's root, as in every runtime; `..` is refused,

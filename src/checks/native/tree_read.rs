@@ -3,11 +3,10 @@
 //! Must not change the tree, and must end for every tangle of links.
 
 use super::error::LayerFault;
+use super::secrets::basename;
 use super::tar_stream::Kind;
-use super::tree::{Id, Inode, Name, ROOT, Tree, split};
-
-/// Symbolic links that one path may go through, as in Linux.
-const MAX_LINKS: u32 = 40;
+use super::tree::{Inode, Tree};
+use super::walk::{Id, Name, ROOT, Walk, split};
 
 impl Tree {
     /// The inode that a path inside the image leads to. `None`: nothing there, or a loop.
@@ -76,44 +75,23 @@ impl Tree {
     }
 }
 
-/// A path being followed: what is left of it, and the directories gone through (so that `..` stays inside the root).
-pub(super) struct Walk {
-    queue: Vec<Vec<u8>>,
-    pub dirs: Vec<Id>,
-    links: u32,
-}
-
-impl Walk {
-    pub fn new(from: Id, parts: &[&[u8]]) -> Self {
-        Self {
-            queue: parts.iter().rev().map(|p| p.to_vec()).collect(),
-            dirs: vec![from],
-            links: 0,
-        }
+/// The content of a file that rules read: `None` if the image has no such file.
+pub(super) fn text<'a>(tree: &'a Tree, path: &[u8]) -> Result<Option<&'a [u8]>, LayerFault> {
+    let Some(id) = tree.resolve(path, true)? else {
+        return Ok(None);
+    };
+    let inode = tree.inode(id);
+    if inode.kind != Kind::File {
+        return Ok(None);
     }
-
-    pub fn next(&mut self) -> Option<Vec<u8>> {
-        self.queue.pop()
-    }
-
-    pub fn here(&self) -> Id {
-        self.dirs.last().copied().unwrap_or(ROOT)
-    }
-
-    pub fn up(&mut self) {
-        if self.dirs.len() > 1 {
-            self.dirs.pop();
-        }
-    }
-
-    /// Puts the target in front of what is left; `false` after too many links.
-    pub fn follow(&mut self, target: &[u8]) -> bool {
-        self.links += 1;
-        if target.starts_with(b"/") {
-            self.dirs.truncate(1);
-        }
-        let parts: Vec<&[u8]> = split(target).collect();
-        self.queue.extend(parts.iter().rev().map(|p| p.to_vec()));
-        self.links <= MAX_LINKS
+    let kept = inode.extra().and_then(|e| e.content.as_deref());
+    match kept {
+        Some(content) => Ok(Some(content)),
+        None if inode.size == 0 => Ok(Some(&[])),
+        None => Err(LayerFault::Malformed(format!(
+            "the content of {} was not read ({} bytes)",
+            basename(path).escape_ascii(),
+            inode.size
+        ))),
     }
 }

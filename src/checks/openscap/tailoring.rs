@@ -5,8 +5,8 @@
 //! every defect planted. Must not be used for waivers: a waiver has an owner and an end, a tailoring has neither.
 
 use super::{
-    PROFILE_PREFIX, RULE_PREFIX, TOOL,
-    user_tailoring::{Change, UserTailoring},
+    PROFILE_PREFIX, RULE_PREFIX,
+    user_tailoring::{Change, UserTailoring, user_error},
     xml::{self, Sink, attribute},
 };
 use crate::ReadError;
@@ -441,14 +441,6 @@ pub fn full_profile(profile: &str) -> String {
         profile.to_owned()
     } else {
         format!("{PROFILE_PREFIX}{profile}")
-    }
-}
-
-/// An error of the user's tailoring.
-pub(super) fn user_error(why: impl std::fmt::Display) -> ReadError {
-    ReadError::Crashed {
-        tool: TOOL,
-        why: format!("your tailoring: {why}"),
     }
 }
 

@@ -4,7 +4,7 @@
 //! one that was written. Must not decide what a rule that no image can answer becomes: [`super::tailoring`] does.
 
 use super::{
-    tailoring::user_error,
+    TOOL,
     xml::{self, Sink, attribute},
 };
 use crate::ReadError;
@@ -249,6 +249,14 @@ fn namespace(start: &BytesStart<'_>) -> Result<(), ReadError> {
 fn is_id(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
     (1..=MAX_ID).contains(&text.len()) && text.bytes().all(plain)
+}
+
+/// An error of the user's tailoring.
+pub(super) fn user_error(why: impl std::fmt::Display) -> ReadError {
+    ReadError::Crashed {
+        tool: TOOL,
+        why: format!("your tailoring: {why}"),
+    }
 }
 
 #[cfg(test)]

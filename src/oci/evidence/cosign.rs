@@ -3,6 +3,8 @@
 //! Both forms are written because consumers differ: admission controllers read the legacy tag with a key, cosign 3
 //! prefers bundles. Must not put a time of now into anything: signing again has to give the same bytes.
 
+pub use super::format::SIGN_PREDICATE;
+use super::format::{SIGNATURE, SIGNATURE_TYPE, SIMPLE_SIGNING, STATEMENT, legacy_layers, legacy_tag};
 use super::signing::{BUNDLE_V03, PromotionKey, bundle};
 pub use super::verify::{Form, Verified, VerifyError, verify};
 use crate::registry::{
@@ -16,12 +18,6 @@ use repave_core::{digest::Digest, image_ref::Repository};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Predicate of a signature.
-pub const SIGN_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
-pub(crate) const STATEMENT: &str = "https://in-toto.io/Statement/v1";
-pub(crate) const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-pub(crate) const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
-pub(crate) const SIGNATURE_TYPE: &str = "cosign container image signature";
 const ATTEMPTS: u32 = 5;
 
 /// Where the signatures of a digest are.
@@ -31,10 +27,6 @@ pub struct Signed {
     pub legacy_tag: String,
     /// The artifact with the bundle.
     pub bundle: Digest,
-}
-
-pub(crate) fn legacy_tag(digest: &Digest) -> String {
-    format!("sha256-{}.sig", digest.hex())
 }
 
 fn unserialisable(repository: &Repository, error: &serde_json::Error) -> Error {
@@ -180,31 +172,4 @@ async fn put_legacy(
         .put_manifest(repository, &Reference::Tag(tag.to_owned()), OCI_MANIFEST, bytes, auth)
         .await?;
     Ok(())
-}
-
-/// The legacy signatures of a digest; none when there is no such tag.
-pub(crate) async fn legacy_layers(
-    client: &Client,
-    repository: &Repository,
-    tag: &str,
-    auth: &Auth,
-) -> Result<Vec<Descriptor>, Error> {
-    let image = repository.tagged(tag).map_err(|e| Error::IncompleteReference {
-        image: e.found,
-        missing: "valid tag",
-    })?;
-    let manifest = match client.get_manifest(&image, auth).await {
-        Ok(manifest) => manifest,
-        Err(Error::ManifestNotFound { .. }) => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    match manifest.content(repository.host())? {
-        Content::Image(image) => Ok(image.layers),
-        Content::Index(_) => Err(Error::malformed(
-            repository.host(),
-            "the signature tag",
-            "an image manifest",
-            "an index",
-        )),
-    }
 }

@@ -11,6 +11,7 @@
 //! there is no way in here to say "failed".
 
 pub mod cosign;
+mod format;
 pub mod releases;
 pub mod signing;
 pub(crate) mod verify;

@@ -4,7 +4,7 @@
 //! something else" or "the registry did not answer" for a pass.
 
 use super::{
-    cosign::{SIGN_PREDICATE, SIGNATURE, SIGNATURE_TYPE, SIMPLE_SIGNING, STATEMENT, legacy_layers, legacy_tag},
+    format::{SIGN_PREDICATE, SIGNATURE, SIGNATURE_TYPE, SIMPLE_SIGNING, STATEMENT, legacy_layers, legacy_tag},
     signing::{BUNDLE_V03, PublicKey, open_bundle},
 };
 use crate::registry::{Auth, Client, Content, Error, referrers::EMPTY_MEDIA_TYPE};

@@ -7,10 +7,7 @@
 //! as the specification allows them (`<vendor>_<name>`, <https://slsa.dev/spec/v1.1/verification_summary#parsing-rules>), so
 //! that others ignore it, and it is what the history of releases is rebuilt from.
 
-use super::{
-    cosign::{STATEMENT, attach_statement},
-    signing::PromotionKey,
-};
+use super::{cosign::attach_statement, format::STATEMENT, signing::PromotionKey};
 use crate::registry::{Auth, Client, Descriptor, Error};
 use repave_core::{digest::Digest, image_ref::Repository};
 use serde::{Deserialize, Serialize};

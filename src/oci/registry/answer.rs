@@ -5,7 +5,7 @@
 
 use super::{
     address,
-    client::{Call, Client},
+    call::Call,
     error::{CredentialUse, Error},
 };
 use bytes::{Bytes, BytesMut};
@@ -85,57 +85,55 @@ pub(crate) fn status_error(call: &Call<'_>, response: &Response) -> Error {
     }
 }
 
-impl Client {
-    /// Like [`status_error`], with the error code of the body for a 4xx.
-    pub(crate) async fn refused(&self, call: &Call<'_>, response: Response) -> Error {
-        let mut error = status_error(call, &response);
-        if let Error::Refused { oci_code, .. } = &mut error
-            && let Ok(body) = self
-                .bounded_body(response, call.host(), "the error (bytes)", MAX_ERROR_BODY)
-                .await
-        {
-            *oci_code = error_code(&body);
-        }
-        error
+/// Like [`status_error`], with the error code of the body for a 4xx; the body gets so much time.
+pub(crate) async fn refused(call: &Call<'_>, response: Response, within: Duration) -> Error {
+    let mut error = status_error(call, &response);
+    if let Error::Refused { oci_code, .. } = &mut error
+        && let Ok(body) = bounded_body(response, call.host(), "the error (bytes)", MAX_ERROR_BODY, within).await
+    {
+        *oci_code = error_code(&body);
     }
+    error
+}
 
-    /// A whole body, at most `limit` bytes of it.
-    pub(crate) async fn bounded_body(
-        &self,
-        mut response: Response,
-        host: &str,
-        what: &'static str,
-        limit: u64,
-    ) -> Result<Bytes, Error> {
-        let too_large = || Error::TooLarge {
-            host: host.to_owned(),
-            what,
-            limit,
-        };
-        if response.content_length().is_some_and(|length| length > limit) {
-            return Err(too_large());
-        }
-        let mut body = BytesMut::new();
-        let read = async {
-            while let Some(chunk) = response
-                .chunk()
-                .await
-                .map_err(|error| unreachable(host, what, &error))?
-            {
-                if (body.len() + chunk.len()) as u64 > limit {
-                    return Err(too_large());
-                }
-                body.extend_from_slice(&chunk);
+/// A whole body, at most `limit` bytes of it, in at most this time.
+pub(crate) async fn bounded_body(
+    mut response: Response,
+    host: &str,
+    what: &'static str,
+    limit: u64,
+    within: Duration,
+) -> Result<Bytes, Error> {
+    let too_large = || Error::TooLarge {
+        host: host.to_owned(),
+        what,
+        limit,
+    };
+    if response.content_length().is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    let mut body = BytesMut::new();
+    let read = async {
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| unreachable(host, what, &error))?
+        {
+            if (body.len() + chunk.len()) as u64 > limit {
+                return Err(too_large());
             }
-            Ok(())
-        };
-        self.in_time(read).await.map_err(|()| Error::Unreachable {
+            body.extend_from_slice(&chunk);
+        }
+        Ok(())
+    };
+    tokio::time::timeout(within, read)
+        .await
+        .map_err(|_| Error::Unreachable {
             host: host.to_owned(),
             verb: what,
-            detail: format!("the body did not end in {} s", self.options().call_timeout.as_secs()),
+            detail: format!("the body did not end in {} s", within.as_secs()),
         })??;
-        Ok(body.freeze())
-    }
+    Ok(body.freeze())
 }
 
 pub(crate) fn unsafe_target(call: &Call<'_>, url: &Url, why: &'static str) -> Error {

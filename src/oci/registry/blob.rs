@@ -6,7 +6,8 @@
 use super::{
     answer::{location, status_error, unreachable},
     auth::Auth,
-    client::{Access, Call, Client, scope},
+    call::scope,
+    client::{Access, Call, Client},
     descriptor::Descriptor,
     error::Error,
 };

@@ -3,13 +3,16 @@
 //! Must not read a body without a limit, must not retry for long (the caller's backoff does), and must not send a
 //! credential anywhere but to the registry it is for.
 
+pub(crate) use super::call::{Access, Call};
 use super::{
     address,
-    answer::{location, setup, status_error, unreachable, unsafe_target},
-    auth::{Auth, Credential, api_host},
+    answer::{bounded_body, location, refused, status_error, unreachable, unsafe_target},
+    auth::{Auth, api_host},
+    call::scope,
     error::Error,
     options::{ClientOptions, forbidden},
     token::{self, Challenge, Key, TokenCache},
+    transport::{CALLS_PER_HOST, Transport},
 };
 use bytes::Bytes;
 use repave_core::image_ref::Repository;
@@ -25,7 +28,6 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-const CALLS_PER_HOST: usize = 8;
 const MAX_HOSTS: usize = 256;
 const QUICK_RETRIES: u32 = 2;
 const MAX_REDIRECTS: u32 = 5;
@@ -35,105 +37,17 @@ const MAX_REDIRECTS: u32 = 5;
 pub struct Client(Arc<Inner>);
 
 struct Inner {
-    options: ClientOptions,
-    /// For the registries that the operator's configuration names.
-    plain: reqwest::Client,
-    /// For everything else, named by a user or by a registry: resolves to allowed addresses only.
-    guarded: reqwest::Client,
+    transport: Transport,
     tokens: TokenCache,
     budgets: Mutex<HashMap<String, Arc<Semaphore>>>,
     jitter: RandomState,
 }
 
-/// One call, before it is sent.
-pub(crate) struct Call<'a> {
-    pub verb: &'static str,
-    pub method: Method,
-    /// Where it goes: at the registry, or where the registry said that an upload goes.
-    pub url: Url,
-    /// The registry: the only place that credentials are sent to.
-    pub home: Url,
-    pub repository: &'a Repository,
-    pub auth: &'a Auth,
-    pub scopes: Vec<String>,
-    pub headers: HeaderMap,
-    pub body: Option<Bytes>,
-}
-
-/// What a call may do; becomes the scope of a token.
-#[derive(Clone, Copy)]
-pub(crate) enum Access {
-    Pull,
-    PullPush,
-    Delete,
-}
-
-pub(crate) fn scope(repository: &Repository, access: Access) -> String {
-    let actions = match access {
-        Access::Pull => "pull",
-        Access::PullPush => "pull,push",
-        Access::Delete => "pull,delete",
-    };
-    format!("repository:{}:{actions}", repository.path())
-}
-
-impl<'a> Call<'a> {
-    pub(crate) fn host(&self) -> &'a str {
-        self.repository.host()
-    }
-
-    pub(crate) fn credential(&self) -> Option<&'a Credential> {
-        self.auth.for_repository(self.repository)
-    }
-
-    fn is_home(&self, url: &Url) -> bool {
-        address::same_host(url, &self.home) && url.scheme() == self.home.scheme()
-    }
-
-    fn key(&self) -> Key {
-        Key {
-            host: self.host().to_owned(),
-            scopes: self.scopes.clone(),
-            credential: self.credential().map(Credential::fingerprint),
-        }
-    }
-}
-
-pub(crate) fn observe(client: &Client, host: &str, verb: &'static str, sent: &reqwest::Result<Response>) {
-    if let Some(observer) = &client.options().observer {
-        observer.request(
-            host,
-            verb,
-            sent.as_ref().map_or(0, |response| response.status().as_u16()),
-        );
-    }
-}
-
 impl Client {
     /// Builds the client; fails only on an unreadable CA bundle or a system without certificates.
     pub fn new(options: ClientOptions) -> Result<Self, Error> {
-        // An error means that the process has a provider already, which is as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let roots = reqwest::Certificate::from_pem_bundle(&options.ca_bundle_pem).map_err(|error| setup(&error))?;
-        let builder = || {
-            reqwest::Client::builder()
-                .user_agent(&options.user_agent)
-                .connect_timeout(options.connect_timeout)
-                .pool_idle_timeout(Duration::from_secs(60))
-                .pool_max_idle_per_host(CALLS_PER_HOST)
-                .referer(false)
-                .redirect(reqwest::redirect::Policy::none())
-                .tls_certs_merge(roots.clone())
-        };
-        let plain = builder().build().map_err(|error| setup(&error))?;
-        let guarded = builder()
-            .dns_resolver(Arc::new(address::GuardedResolver))
-            .build()
-            .map_err(|error| setup(&error))?;
         Ok(Self(Arc::new(Inner {
-            options,
-            plain,
-            guarded,
+            transport: Transport::new(options)?,
             tokens: TokenCache::default(),
             budgets: Mutex::default(),
             jitter: RandomState::new(),
@@ -141,19 +55,11 @@ impl Client {
     }
 
     pub(crate) fn options(&self) -> &ClientOptions {
-        &self.0.options
-    }
-
-    pub(crate) fn tokens(&self) -> &TokenCache {
-        &self.0.tokens
+        &self.0.transport.options
     }
 
     pub(crate) fn is_insecure(&self, host: &str) -> bool {
-        self.options().insecure_hosts.contains(host)
-    }
-
-    pub(crate) fn http(&self, trusted: bool) -> &reqwest::Client {
-        if trusted { &self.0.plain } else { &self.0.guarded }
+        self.0.transport.is_insecure(host)
     }
 
     /// A call to `/v2/<repository>/<tail>`. `tail` must be built from checked parts only.
@@ -232,13 +138,13 @@ impl Client {
     }
 
     async fn try_once(&self, call: &Call<'_>) -> Result<Response, Error> {
-        let key = call.key();
-        let cached = self.tokens().get(&key);
+        let key = Key::of(call);
+        let cached = self.0.tokens.get(&key);
         let response = self.exchange(call, cached).await?;
         if response.status().as_u16() != 401 {
             return accept(call, response);
         }
-        self.tokens().forget(&key);
+        self.0.tokens.forget(&key);
         let challenge = response
             .headers()
             .get_all(WWW_AUTHENTICATE)
@@ -248,10 +154,10 @@ impl Client {
         let Some(challenge) = challenge else {
             return accept(call, response);
         };
-        let header = token::answer(self, call, challenge, key.clone()).await?;
+        let header = token::answer(&self.0.transport, &self.0.tokens, call, challenge, key.clone()).await?;
         let response = self.exchange(call, Some(header)).await?;
         if response.status().as_u16() == 401 {
-            self.tokens().forget(&key);
+            self.0.tokens.forget(&key);
         }
         accept(call, response)
     }
@@ -264,6 +170,8 @@ impl Client {
         for _ in 0..=MAX_REDIRECTS {
             let at_home = call.is_home(&url);
             let mut request = self
+                .0
+                .transport
                 .http(trusted || at_home && self.options().is_local(call.host()))
                 .request(call.method.clone(), url.clone());
             request = request.headers(call.headers.clone());
@@ -273,12 +181,12 @@ impl Client {
             if let Some(body) = &call.body {
                 request = request.body(body.clone());
             }
-            let sent = self.in_time(request.send()).await;
+            let sent = tokio::time::timeout(self.options().call_timeout, request.send()).await;
             if let Ok(sent) = &sent {
-                observe(self, call.host(), call.verb, sent);
+                self.0.transport.observe(call.host(), call.verb, sent);
             }
             let response = sent
-                .map_err(|()| self.silent(call))?
+                .map_err(|_| self.silent(call))?
                 .map_err(|error| unreachable(call.host(), call.verb, &error))?;
             if !follows || !response.status().is_redirection() || response.status().as_u16() == 304 {
                 return Ok(response);
@@ -315,10 +223,20 @@ impl Client {
         })
     }
 
-    pub(crate) async fn in_time<T>(&self, future: impl Future<Output = T>) -> Result<T, ()> {
-        tokio::time::timeout(self.options().call_timeout, future)
-            .await
-            .map_err(|_| ())
+    /// Like `status_error`, with the error code of the body for a 4xx.
+    pub(crate) async fn refused(&self, call: &Call<'_>, response: Response) -> Error {
+        refused(call, response, self.options().call_timeout).await
+    }
+
+    /// A whole body, at most `limit` bytes of it.
+    pub(crate) async fn bounded_body(
+        &self,
+        response: Response,
+        host: &str,
+        what: &'static str,
+        limit: u64,
+    ) -> Result<Bytes, Error> {
+        bounded_body(response, host, what, limit, self.options().call_timeout).await
     }
 
     fn silent(&self, call: &Call<'_>) -> Error {
@@ -337,16 +255,18 @@ impl Client {
         let permit = self.permit(call.host()).await?;
         let at_home = call.is_home(&call.url);
         let mut request = self
+            .0
+            .transport
             .http(self.is_insecure(call.host()) || at_home && self.options().is_local(call.host()))
             .request(call.method.clone(), call.url.clone())
             .headers(call.headers.clone())
             .timeout(self.options().transfer_timeout)
             .body(body);
-        if let (true, Some(header)) = (at_home, self.tokens().get(&call.key())) {
+        if let (true, Some(header)) = (at_home, self.0.tokens.get(&Key::of(call))) {
             request = request.header(AUTHORIZATION, header);
         }
         let sent = request.send().await;
-        observe(self, call.host(), call.verb, &sent);
+        self.0.transport.observe(call.host(), call.verb, &sent);
         drop(permit);
         let response = sent.map_err(|error| unreachable(call.host(), call.verb, &error))?;
         accept(call, response)

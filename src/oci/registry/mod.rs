@@ -2,7 +2,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | [`client`] | one HTTP call: budget per host, credentials, quick retries, redirects |
+//! | [`client`] | one HTTP call (`call`) over `transport`: budget per host, credentials, quick retries, redirects |
 //! | [`options`] | how it behaves, which hosts are allowed, who observes |
 //! | `answer` | bounded bodies, redirect targets, errors by status |
 //! | [`auth`] | credentials bound to a host; `token` fetches and caches bearer tokens |
@@ -22,6 +22,7 @@ pub mod address;
 pub(crate) mod answer;
 pub mod auth;
 pub mod blob;
+mod call;
 pub mod client;
 pub mod config;
 pub mod copy;
@@ -38,6 +39,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 pub(crate) mod token;
+mod transport;
 
 pub use auth::{Auth, Credentials, InvalidCredentials};
 pub use blob::{BlobMove, BlobStream};

@@ -5,10 +5,11 @@
 
 use super::{
     address,
-    answer::{status_error, unreachable},
+    answer::{bounded_body, status_error, unreachable},
     auth::Credential,
-    client::{Call, Client, observe},
+    call::Call,
     error::{CredentialUse, Error},
+    transport::Transport,
 };
 use reqwest::{Url, header::HeaderValue};
 use serde::Deserialize;
@@ -30,6 +31,16 @@ pub(crate) struct Key {
     pub host: String,
     pub scopes: Vec<String>,
     pub credential: Option<[u8; 32]>,
+}
+
+impl Key {
+    pub(crate) fn of(call: &Call<'_>) -> Self {
+        Self {
+            host: call.host().to_owned(),
+            scopes: call.scopes.clone(),
+            credential: call.credential().map(Credential::fingerprint),
+        }
+    }
 }
 
 /// The header that opens the door, and until when.
@@ -133,16 +144,17 @@ pub(crate) struct TokenAnswer {
 
 /// Answers a challenge: the value for `Authorization`, also put into the cache.
 pub(crate) async fn answer(
-    client: &Client,
+    transport: &Transport,
+    tokens: &TokenCache,
     call: &Call<'_>,
     challenge: Challenge,
     key: Key,
 ) -> Result<HeaderValue, Error> {
     let (header, lifetime) = match challenge {
         Challenge::Basic => (basic(call)?, MAX_LIFETIME),
-        Challenge::Bearer { realm, service } => bearer(client, call, &realm, service.as_deref()).await?,
+        Challenge::Bearer { realm, service } => bearer(transport, call, &realm, service.as_deref()).await?,
     };
-    client.tokens().put(key, header.clone(), lifetime);
+    tokens.put(key, header.clone(), lifetime);
     Ok(header)
 }
 
@@ -179,12 +191,12 @@ fn secret_header(call: &Call<'_>, text: &str) -> Result<HeaderValue, Error> {
 }
 
 async fn bearer(
-    client: &Client,
+    transport: &Transport,
     call: &Call<'_>,
     realm: &str,
     service: Option<&str>,
 ) -> Result<(HeaderValue, Duration), Error> {
-    let trusted = client.is_insecure(call.host());
+    let trusted = transport.is_insecure(call.host());
     let url = Url::parse(realm)
         .map_err(|_| Error::malformed(call.host(), "the token realm", "an absolute URL", "something else"))?;
     address::check(&url, trusted).map_err(|why| Error::UnsafeTarget {
@@ -193,7 +205,7 @@ async fn bearer(
         target: address::shown(&url),
         why,
     })?;
-    let answer: TokenAnswer = ask_realm(client, call, url, service, trusted).await?;
+    let answer: TokenAnswer = ask_realm(transport, call, url, service, trusted).await?;
     let token = if answer.token.is_empty() {
         answer.access_token
     } else {
@@ -238,22 +250,21 @@ fn question(http: &reqwest::Client, call: &Call<'_>, mut url: Url, service: Opti
 }
 
 async fn ask_realm(
-    client: &Client,
+    transport: &Transport,
     call: &Call<'_>,
     url: Url,
     service: Option<&str>,
     trusted: bool,
 ) -> Result<TokenAnswer, Error> {
-    let request = question(client.http(trusted), call, url, service);
-    let sent = request.timeout(client.options().call_timeout).send().await;
-    observe(client, call.host(), "token", &sent);
+    let request = question(transport.http(trusted), call, url, service);
+    let sent = request.timeout(transport.options.call_timeout).send().await;
+    transport.observe(call.host(), "token", &sent);
     let response = sent.map_err(|error| unreachable(call.host(), "token", &error))?;
     match response.status().as_u16() {
         200 => {
             let what = "the token answer (bytes)";
-            let body = client
-                .bounded_body(response, call.host(), what, MAX_TOKEN_ANSWER)
-                .await?;
+            let within = transport.options.call_timeout;
+            let body = bounded_body(response, call.host(), what, MAX_TOKEN_ANSWER, within).await?;
             serde_json::from_slice(&body)
                 .map_err(|_| Error::malformed(call.host(), "the token answer", "JSON with a token", "something else"))
         }

@@ -4,8 +4,8 @@
 //! read whole is an error, because half of a list makes "not installed" true.
 
 use super::super::error::LayerFault;
-use super::super::layers::text;
 use super::super::tree::Tree;
+use super::super::tree_read::text;
 use super::{bdb, ndb, rpm_header, sqlite};
 use std::collections::BTreeSet;
 

@@ -16,45 +16,6 @@ use repave_core::os_release::OsRelease;
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;
 
-/// Servers and clients of protocols without encryption, and servers for logins, by the names of Debian, RHEL and Alpine.
-pub(super) const FORBIDDEN: &[&str] = &[
-    "dropbear",
-    "finger",
-    "fingerd",
-    "ftp",
-    "inetutils-ftp",
-    "inetutils-ftpd",
-    "inetutils-inetd",
-    "inetutils-talk*",
-    "inetutils-telnet*",
-    "lftp",
-    "nis",
-    "openbsd-inetd",
-    "openssh-server",
-    "proftpd*",
-    "pure-ftpd*",
-    "rsh",
-    "rsh-client",
-    "rsh-redone-*",
-    "rsh-server",
-    "rwho*",
-    "talk",
-    "talkd",
-    "talk-server",
-    "telnet",
-    "telnet-server",
-    "telnetd*",
-    "tftp",
-    "tftp-hpa",
-    "tftp-server",
-    "tftpd*",
-    "tnftp",
-    "vsftpd",
-    "xinetd",
-    "ypbind*",
-    "ypserv",
-];
-
 fn os_release<'a>(context: &Context<'a>) -> Result<Option<&'a [u8]>> {
     match context.text("/etc/os-release")? {
         Some(text) => Ok(Some(text)),
