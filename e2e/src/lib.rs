@@ -5,6 +5,7 @@
 
 pub mod checks;
 pub mod command;
+pub mod estate;
 pub mod light;
 pub mod local;
 pub mod missing;
