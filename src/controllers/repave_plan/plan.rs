@@ -8,7 +8,7 @@ use crate::{
         GROUP, RepavePlan, RepaveRun, RepaveRunSpec,
         refs::{LABEL_BASE_IMAGE, LABEL_PLAN},
     },
-    domain::lineage::Release,
+    domain::{digest::Digest, lineage::Release},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::ResourceExt;
@@ -37,7 +37,7 @@ pub fn plan(plan: &RepavePlan, observed: &Observed) -> Vec<Action> {
     actions
 }
 
-/// The run for a release; its name depends on the plan and the digest only, so that there is never a second one.
+/// The run for a release; its name says all that makes it one, so that there is never a second one.
 pub fn run(plan: &RepavePlan, release: &Release) -> Option<RepaveRun> {
     let spec = RepaveRunSpec {
         plan: plan.name_any(),
@@ -46,6 +46,7 @@ pub fn run(plan: &RepavePlan, release: &Release) -> Option<RepaveRun> {
         repository: release.repository.clone(),
         digest: release.digest.clone(),
         tag: release.tag.clone(),
+        sequence: release.sequence,
         targets: plan.spec.targets.clone(),
         waves: plan.spec.waves.clone(),
         health: plan.spec.health.clone(),
@@ -74,7 +75,9 @@ pub fn run(plan: &RepavePlan, release: &Release) -> Option<RepaveRun> {
     })
 }
 
-/// The name of the run of a plan for a release.
+/// The name of the run of a plan for a release: `<plan>-<12 digits of the digest>-<8 digits>`, at most 62 characters. The last
+/// part is of base image and sequence, because a digest can be released again and two base images can share one.
 pub fn run_name(plan: &RepavePlan, release: &Release) -> String {
-    format!("{}-{}", plan.name_any(), release.digest.short())
+    let which = Digest::of(format!("{}/{}", release.base_image, release.sequence).as_bytes());
+    format!("{}-{}-{}", plan.name_any(), release.digest.short(), &which.hex()[..8])
 }

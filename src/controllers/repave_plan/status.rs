@@ -1,6 +1,6 @@
 //! What a plan says about itself: its newest run, and in one sentence how it stands. Pure.
 
-use super::observe::{Observed, Released};
+use super::observe::{Observed, Released, is_run_of};
 use crate::{
     api::{RepavePlan, RepavePlanStatus, RepaveRun},
     controllers::{
@@ -94,9 +94,7 @@ fn says(plan: &RepavePlan, base: &super::observe::Base, runs: &[RepaveRun]) -> S
         }
         Released::Proven(release) => release,
     };
-    let run = runs
-        .iter()
-        .find(|run| run.spec.base_image == *name && run.spec.digest == release.digest);
+    let run = runs.iter().find(|run| is_run_of(run, release));
     match (run, base.outdated) {
         (Some(run), _) => of_run(run),
         (None, Some(1..)) if plan.spec.suspend => Says::Working(

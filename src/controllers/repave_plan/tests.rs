@@ -1,8 +1,8 @@
 //! When a run is made, and what a plan says.
 
 use super::{
-    observe::{Base, Observed, Released, released},
-    plan::{Action, plan},
+    observe::{Base, Observed, Released, is_run_of, released},
+    plan::{Action, plan, run, run_name},
     status::summarize,
     validate::validate,
 };
@@ -24,6 +24,7 @@ fn release(tag: &str) -> Release {
         tag: tag.to_owned(),
         chain_id: Digest::of(b"chain"),
         layers: 1,
+        sequence: 2,
         promoted_at: Timestamp::from_second(1).unwrap(),
     }
 }
@@ -64,7 +65,10 @@ fn a_proven_release_that_something_waits_for_gets_one_run_with_a_name_of_its_dig
     let plan = a_plan(&json!({}));
     let runs = made(&plan, &observed(Released::Proven(release("v2")), Some(3), vec![]));
     let [run] = runs.as_slice() else { panic!("{runs:?}") };
-    assert_eq!(run.name_any(), format!("all-{}", Digest::of(b"v2").short()));
+    let which = Digest::of(b"debian/2");
+    let name = format!("all-{}-{}", Digest::of(b"v2").short(), &which.hex()[..8]);
+    assert_eq!(run.name_any(), name);
+    assert_eq!(run.spec.sequence, 2);
     let owner = &run.owner_references()[0];
     assert_eq!(
         (owner.uid.as_str(), owner.controller, owner.block_owner_deletion),
@@ -80,6 +84,54 @@ fn a_proven_release_that_something_waits_for_gets_one_run_with_a_name_of_its_dig
         runs,
         "the same name every time"
     );
+}
+
+#[test]
+fn the_same_digest_gets_a_run_for_each_release_and_for_each_base_image() {
+    let plan = a_plan(&json!({}));
+    let first = release("v2");
+    let again = Release {
+        sequence: 4,
+        ..first.clone()
+    };
+    let elsewhere = Release {
+        base_image: "bookworm".to_owned(),
+        ..first.clone()
+    };
+    let names: std::collections::BTreeSet<_> = [&first, &again, &elsewhere].map(|r| run_name(&plan, r)).into();
+    assert_eq!(names.len(), 3);
+    assert!(names.iter().all(|name| name.len() <= 62), "{names:?}");
+    let first_run = run(&plan, &first).unwrap();
+    assert!(is_run_of(&first_run, &first));
+    assert!(!is_run_of(&first_run, &again) && !is_run_of(&first_run, &elsewhere));
+    let current = observed(Released::Proven(again), Some(1), vec![first_run]);
+    assert_eq!(
+        made(&plan, &current).len(),
+        1,
+        "the run of the release before is not its run"
+    );
+}
+
+#[test]
+fn a_release_that_a_later_candidate_proves_again_keeps_its_place() {
+    let v2 = release("v2");
+    let again = Release {
+        candidate: "debian-again".to_owned(),
+        sequence: 7,
+        ..v2.clone()
+    };
+    let base: BaseImage = serde_json::from_value(json!({
+        "apiVersion": "repave.dev/v1alpha1", "kind": "BaseImage", "metadata": {"name": "debian"},
+        "spec": {"source": {"image": "r.test/debian", "track": {"tag": "12"}}, "policyRefs": [{"name": "p"}],
+            "promote": {"repository": "registry.test/base/debian", "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}},
+        "status": {"released": {"digest": v2.digest, "tag": "v2", "sourceDigest": v2.digest, "candidate": "debian-again",
+            "sequence": 2, "promotedAt": "2026-01-01T00:00:00Z"}},
+    }))
+    .unwrap();
+    let Released::Proven(found) = released(Some(&base), &[v2, again]) else {
+        panic!("not proven")
+    };
+    assert_eq!((found.candidate.as_str(), found.sequence), ("debian-again", 2));
 }
 
 #[test]
@@ -113,7 +165,7 @@ fn a_release_is_proven_by_its_own_candidate_with_its_own_digest_only() {
             "spec": {"source": {"image": "r.test/debian", "track": {"tag": "12"}}, "policyRefs": [{"name": "p"}],
                 "promote": {"repository": "registry.test/base/debian", "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}},
             "status": {"released": {"digest": digest, "tag": "v2", "sourceDigest": digest, "candidate": candidate,
-                "promotedAt": "2026-01-01T00:00:00Z"}},
+                "sequence": 2, "promotedAt": "2026-01-01T00:00:00Z"}},
         }))
         .unwrap()
     };

@@ -15,9 +15,9 @@ pub enum Gate {
     Open,
     /// Its plan is suspended.
     Suspended,
-    /// The base image has another release now.
+    /// The base image has another release now, perhaps the same digest as a newer release.
     Superseded {
-        /// That release.
+        /// The digest of that release.
         by: Digest,
     },
     /// The proof or the order is missing.
@@ -49,7 +49,7 @@ pub fn gate(
     let released = base_image.status.as_ref().and_then(|status| status.released.as_ref());
     match released {
         None => return shut("NotReleased", format!("BaseImage {} has no release", v.base_image)),
-        Some(release) if release.digest != v.digest => {
+        Some(release) if (&release.digest, release.sequence) != (&v.digest, v.sequence) => {
             return Gate::Superseded {
                 by: release.digest.clone(),
             };
@@ -109,6 +109,7 @@ pub fn release(candidate: &ImageCandidate) -> Option<Release> {
         tag: promoted.tag.clone(),
         chain_id: promoted.chain_id.clone(),
         layers: promoted.layers as usize,
+        sequence: candidate.spec.sequence,
         promoted_at: promoted.at.0,
     })
 }

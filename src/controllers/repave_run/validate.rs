@@ -39,6 +39,8 @@ pub struct Validated {
     pub digest: Digest,
     /// Its tag, for people.
     pub tag: String,
+    /// Its place in the order of releases of the base image.
+    pub sequence: u64,
     /// Which workloads.
     pub scope: Scope,
     /// In which waves.
@@ -114,6 +116,7 @@ pub fn validate(run: &RepaveRun) -> Result<Validated, InvalidSpec> {
         repository: spec.repository.clone(),
         digest: spec.digest.clone(),
         tag: spec.tag.clone(),
+        sequence: spec.sequence,
         scope: scope(&spec.targets)?,
         waves: waves(&spec.waves)?,
         rollout_deadline: spec.health.rollout_deadline.signed(),
