@@ -26,8 +26,11 @@ fn at_once() -> Vec<Case> {
             json!([{"name": "init", "image": OLD, "command": ["/bin/sh", "-c", r#"[ -z "$BREAK" ] || exit 3"#]}]),
         ),
         case("crash-of-sidecar", GROUP, "${OTHER}", rolled_back().at("/spec/template/spec/containers/1/image")).set(
-            "/spec/template/spec/containers/1",
-            json!({"name": "side", "image": OLD, "command": ["/bin/sh", "-c", format!(r#"[ -z "$BREAK" ] || exit 3; {IDLE}"#)]}),
+            "/spec/template/spec/containers",
+            json!([
+                {"name": "app", "image": "${OTHER}", "command": ["/bin/sh", "-c", IDLE]},
+                {"name": "side", "image": OLD, "command": ["/bin/sh", "-c", format!(r#"[ -z "$BREAK" ] || exit 3; {IDLE}"#)]},
+            ]),
         ),
         case("never-ready", GROUP, OLD, rolled_back().said(&["not healthy"]))
             .set(PROBE, json!({"exec": {"command": ["/bin/sh", "-c", r#"test -z "$BREAK""#]}, "periodSeconds": 2})),
