@@ -82,7 +82,7 @@ impl<'a> Play<'a> {
     /// The old release and the estate on it, all up.
     async fn prepare(cast: &'a Cast, home: &'a str, cases: &'a [Case]) -> Result<Self> {
         let light = Light::new(cast, home);
-        light.declare(&light::easy_checks(), None).await?;
+        light.declare(&light::easy_checks(), Some("USER 65532")).await?;
         let first = light.released(&light.push("r1", &[]).await?, RELEASE_LIMIT).await?;
         place::make(home).await?;
         let old = first.repository.at(&first.digest).to_string();
