@@ -20,8 +20,8 @@ pub fn cases() -> Vec<Case> {
 
 fn at_once() -> Vec<Case> {
     vec![
-        case("crash-at-start", GROUP, OLD, rolled_back().said(&["exit code 3"])).script(r#"[ -z "$BREAK" ] || exit 3"#),
-        case("crash-in-init", GROUP, OLD, rolled_back().said(&["exit code 3"])).set(
+        case("crash-at-start", GROUP, OLD, rolled_back().said(&["exits with 3"])).script(r#"[ -z "$BREAK" ] || exit 3"#),
+        case("crash-in-init", GROUP, OLD, rolled_back().said(&["exits with 3"])).set(
             "/spec/template/spec/initContainers",
             json!([{"name": "init", "image": OLD, "command": ["/bin/sh", "-c", r#"[ -z "$BREAK" ] || exit 3"#]}]),
         ),
@@ -68,7 +68,7 @@ fn by_the_cluster() -> Vec<Case> {
             )
             .set("/spec/strategy", surge.clone())
             .limit("the reason is the deadline only"),
-        case("quota", Group::Quota, OLD, rolled_back().said(&["quota"]))
+        case("quota", Group::Quota, OLD, rolled_back().said(&["exceeded quota"]))
             .set("/spec/strategy", surge)
             .limit("the reason is the deadline only"),
         case(

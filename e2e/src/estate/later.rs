@@ -18,10 +18,10 @@ pub fn cases() -> Vec<Case> {
     let after = |name: &'static str, expect: Expect| case(name, GROUP, OLD, expect).limit(WHY);
     vec![
         case("moved-with-the-run", GROUP, OLD, moved()),
-        after("hold-released", moved())
+        after("hold-released", moved().generation(3))
             .set("/metadata/annotations/repave.dev~1hold", hold(""))
             .then(When::RunEnded, Act::Kubectl("annotate deployment/hold-released repave.dev/hold-")),
-        after("hold-runs-out", moved().held(true))
+        after("hold-runs-out", on_target().generation(3))
             .set("/metadata/annotations/repave.dev~1hold", hold(""))
             .then(When::RunEnded, Act::Patch(json!({"metadata": {"annotations": {"repave.dev/hold": hold(r#","until":"${IN_20_SECONDS}""#)}}}))),
         after("resumed", on_target().generation(4).held(false))

@@ -77,7 +77,11 @@ fn not_healthy() -> Vec<Case> {
         // One that is born paused never has pods.
         case("paused", GROUP, OLD, untouched().generation(2).said(&["paused"]))
             .then(When::Before, Act::Patch(json!({"spec": {"paused": true}}))),
-        case("crashes-before", GROUP, OLD, untouched().said(&["not healthy"])).script("exit 3"),
+        // It must not look healthy between two restarts, however slow the machine is.
+        case("crashes-before", GROUP, OLD, untouched().said(&["not healthy"]))
+            .script("exit 3")
+            .set("/spec/minReadySeconds", json!(15))
+            .set("/spec/progressDeadlineSeconds", json!(20)),
         case("never-ready-before", GROUP, OLD, untouched().said(&["not healthy"]))
             .set(
                 "/spec/template/spec/containers/0/readinessProbe",

@@ -1,5 +1,5 @@
 //! Cases in which somebody does something while the release rolls. What they do is theirs: nothing of it is undone, and
-//! nothing of it is a failure of the run.
+//! nothing of it is a failure of the run. A change of annotations counts in a Deployment's generation too.
 
 use super::{
     act::{Act, When},
@@ -23,7 +23,8 @@ fn their_own_roll_outs() -> Vec<Case> {
     let template = |change: serde_json::Value| Act::Patch(json!({"spec": {"template": change}}));
     vec![
         case("team-restarts", GROUP, OLD, on_target().generation(3).held(false))
-            .then(When::Settled(2), template(json!({"metadata": {"annotations": {"restarted": "now"}}}))),
+            .then(When::Settled(2), template(json!({"metadata": {"annotations": {"restarted": "now"}}})))
+            .limit(mine),
         case("team-breaks-its-own", GROUP, OLD, on_target().generation(3).held(false))
             .then(
                 When::Settled(2),
@@ -40,14 +41,14 @@ fn their_own_roll_outs() -> Vec<Case> {
             .then(When::Settled(2), Act::Patch(json!({"spec": {"replicas": 0}}))),
         case("team-pauses", GROUP, OLD, on_target().generation(3).held(false))
             .then(When::Settled(1), Act::Patch(json!({"spec": {"paused": true}}))),
-        case("team-labels-all-day", GROUP, OLD, on_target().generation(2).held(false))
-            .then(When::Moved, Act::Kubectl("annotate deployment/team-labels-all-day note=1"))
-            .then(When::Settled(1), Act::Kubectl("annotate --overwrite deployment/team-labels-all-day note=2")),
-        case("team-strips-our-marks", GROUP, OLD, on_target().generation(2).held(false)).then(
+        case("team-annotates-all-day", GROUP, OLD, on_target().generation(4).held(false))
+            .then(When::Moved, Act::Kubectl("annotate deployment/team-annotates-all-day note=1"))
+            .then(When::Settled(1), Act::Kubectl("annotate --overwrite deployment/team-annotates-all-day note=2")),
+        case("team-strips-our-marks", GROUP, OLD, on_target().generation(3).held(false)).then(
             When::Settled(1),
             Act::Kubectl("annotate deployment/team-strips-our-marks repave.dev/run- repave.dev/moved-at- repave.dev/previous-images-"),
         ),
-        case("marks-stripped-and-scaled", GROUP, OLD, on_target().generation(3).held(false))
+        case("marks-stripped-and-scaled", GROUP, OLD, on_target().generation(4).held(false))
             .then(When::Settled(1), Act::Kubectl("annotate deployment/marks-stripped-and-scaled repave.dev/moved-at-"))
             .then(When::Settled(2), Act::Patch(json!({"spec": {"replicas": 2}}))),
     ]
@@ -64,7 +65,7 @@ fn going_back() -> Vec<Case> {
             When::Settled(1),
             Act::Kubectl("set image deployment/image-set-back app=${OLD}"),
         ),
-        case("set-back-and-stripped", GROUP, OLD, on_old().generation(3))
+        case("set-back-and-stripped", GROUP, OLD, on_old().generation(4))
             .then(
                 When::Settled(1),
                 Act::Kubectl("annotate deployment/set-back-and-stripped repave.dev/run- repave.dev/moved-at-"),
@@ -88,7 +89,7 @@ fn going_back() -> Vec<Case> {
             When::Moved,
             Act::Kubectl("set image deployment/set-to-another-image app=${OTHER}"),
         ),
-        case("held-in-the-middle", GROUP, OLD, on_target().generation(2).held(true)).then(
+        case("held-in-the-middle", GROUP, OLD, on_target().generation(3).held(true)).then(
             When::Moved,
             Act::Patch(json!({"metadata": {"annotations": {"repave.dev/hold": r#"{"reason":"wait","by":"ann"}"#}}})),
         ),

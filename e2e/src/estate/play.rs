@@ -39,6 +39,9 @@ const STAYS: Duration = Duration::from_secs(75);
 /// These are broken on the old release too.
 const NEVER_UP: [&str; 3] = ["crashes-before", "never-ready-before", "recovered"];
 
+/// Each release has a layer of its own, or nobody could tell what is built on which.
+const CUSTOMIZE: &str = "USER 0\nRUN echo \"$VERSION\" > /etc/version-of-the-base\nUSER 65532";
+
 /// What came of each case: what is wrong, nothing when it is as it must be.
 pub type Outcome = BTreeMap<&'static str, Vec<String>>;
 
@@ -82,7 +85,7 @@ impl<'a> Play<'a> {
     /// The old release and the estate on it, all up.
     async fn prepare(cast: &'a Cast, home: &'a str, cases: &'a [Case]) -> Result<Self> {
         let light = Light::new(cast, home);
-        light.declare(&light::easy_checks(), Some("USER 65532")).await?;
+        light.declare(&light::easy_checks(), Some(CUSTOMIZE)).await?;
         let first = light.released(&light.push("r1", &[]).await?, RELEASE_LIMIT).await?;
         place::make(home).await?;
         let old = first.repository.at(&first.digest).to_string();
