@@ -2,19 +2,24 @@
 
 mod openvex;
 mod page;
+mod transfer;
+
+pub use transfer::TransferResult;
 
 use super::{plan::Action, validate::Wish};
 use crate::{
     api::{
         ImageCandidate,
         image_candidate::{PolicySnapshot, Promoted},
-        refs::ANNOTATION_URGENT,
+        refs::{ANNOTATION_URGENT, LABEL_SELF_TEST},
         validation_policy::Enforcement,
     },
     controllers::{
         context::Context,
         error::{Class, Classified},
-        inputs,
+        inputs, slots,
+        transfers::Pending,
+        writes::{self, WriteError},
     },
     domain::{
         digest::Digest,
@@ -26,18 +31,16 @@ use crate::{
     registry::{self, ArtifactLayer, Auth, Platform},
     report::page::RenderError,
     runner::frame::{Attached, Delivery},
-    runtime::metrics::{ApiVerb, Kind},
+    runtime::metrics::Kind,
 };
 use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::{
-    NamespaceResourceScope,
     api::{batch::v1::Job, core::v1::ConfigMap},
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use kube::{Api, ResourceExt, api::PostParams};
-use serde::{Serialize, de::DeserializeOwned};
-use std::{collections::BTreeMap, fmt::Debug};
+use kube::{Resource, ResourceExt};
+use std::{collections::BTreeMap, time::Duration};
 
 /// What was done.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -48,6 +51,8 @@ pub struct Applied {
     pub jobs: Vec<String>,
     /// Jobs that wait for a free slot.
     pub queued: Vec<String>,
+    /// When those ask again.
+    pub ask_again: Option<Duration>,
     /// Reports that are kept, with the digest of the artifact.
     pub reports: Vec<(Box<Report>, Digest)>,
     /// The page for people: the digest of its artifact, or why there is none yet.
@@ -100,6 +105,15 @@ pub enum Error {
     /// The Kubernetes API.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
+    /// A Job or its ConfigMap.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// What runs is not known, so nothing is started.
+    #[error(transparent)]
+    Slots(#[from] slots::Error),
+    /// A copy or promotion has not ended yet.
+    #[error(transparent)]
+    Transfer(#[from] Pending),
 }
 
 impl Classified for Error {
@@ -113,7 +127,9 @@ impl Classified for Error {
             Self::Tag(_) => "InvalidReference",
             Self::Page(_) => "PageNotWritten",
             Self::Serialize(_) => "InternalError",
-            Self::Api(_) => "ApiError",
+            Self::Api(_) | Self::Slots(_) => "ApiError",
+            Self::Write(error) => error.reason(),
+            Self::Transfer(pending) => pending.reason(),
         }
     }
 
@@ -123,7 +139,9 @@ impl Classified for Error {
             Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
             Self::Key { .. } => Class::Waiting(crate::controllers::error::WAIT),
             Self::Lost(_) | Self::Tag(_) | Self::Page(_) => Class::Stalled,
-            Self::Evidence(_) | Self::Serialize(_) | Self::Api(_) => Class::Transient,
+            Self::Evidence(_) | Self::Serialize(_) | Self::Api(_) | Self::Slots(_) => Class::Transient,
+            Self::Write(error) => error.class(),
+            Self::Transfer(pending) => pending.class(),
         }
     }
 }
@@ -150,7 +168,7 @@ pub async fn apply(
     for action in rest {
         match action {
             Action::CopyToStaging => {
-                copy_to_staging(candidate, wish, ctx).await?;
+                transfer::copy(candidate, wish, ctx)?;
                 applied.copied = true;
             }
             Action::StoreReport { image, delivery } => {
@@ -163,7 +181,7 @@ pub async fn apply(
                     Some(Ok(page)) => Some(page.clone()),
                     Some(Err(_)) | None => candidate.status.as_ref().and_then(|status| status.page.clone()),
                 };
-                applied.promoted = Some(promote(candidate, wish, ctx, &image, page.as_ref()).await?);
+                applied.promoted = Some(transfer::promotion(candidate, wish, ctx, image, page)?);
             }
             // Started above.
             Action::CreateJob { .. } => {}
@@ -187,17 +205,35 @@ async fn start_jobs(
     let urgent = candidate.annotations().contains_key(ANNOTATION_URGENT);
     let admitted = ctx.slots.admit(ctx, &wish.namespace, &names, urgent).await?;
     for (inputs, job) in jobs {
-        if !admitted.contains(&job.name_any()) {
-            applied.queued.push(job.name_any());
-            continue;
-        }
-        if create_once(ctx, &wish.namespace, &*inputs).await? {
-            ctx.metrics.api_write(Kind::ConfigMap, ApiVerb::Create);
-        }
-        if create_once(ctx, &wish.namespace, &*job).await? {
-            ctx.metrics.api_write(Kind::Job, ApiVerb::Create);
+        if admitted.contains(&job.name_any()) {
+            start_job(ctx, candidate, *inputs, &job).await?;
             applied.jobs.push(job.name_any());
+        } else {
+            applied.queued.push(job.name_any());
+            applied.ask_again = Some(admitted.ask_again);
         }
+    }
+    Ok(())
+}
+
+/// Job first and suspended, then its ConfigMap, which belongs to it and goes with it; then it may run. A crash in between
+/// leaves a suspended Job, which is taken up here again: no pod ever waits for a ConfigMap that nobody makes, and no
+/// ConfigMap outlives its Job.
+async fn start_job(ctx: &Context, candidate: &ImageCandidate, mut inputs: ConfigMap, job: &Job) -> Result<(), Error> {
+    let candidate = candidate.uid().unwrap_or_default();
+    let in_our_namespace = job.namespace().as_deref() == Some(ctx.settings.namespace.as_str());
+    let ours = |there: &Job| {
+        writes::is_controlled_by(there, &candidate)
+            || (in_our_namespace && there.labels().contains_key(LABEL_SELF_TEST))
+    };
+    let job = writes::create_once(ctx, Kind::Job, job, ours).await?.into_object();
+    let uid = job.uid().unwrap_or_default();
+    inputs.metadata.owner_references = job.controller_owner_ref(&()).map(|owner| vec![owner]);
+    // One of an older version belongs to the candidate; its name says what is in it.
+    let ours = |there: &ConfigMap| writes::is_controlled_by(there, &uid) || writes::is_controlled_by(there, &candidate);
+    writes::create_once(ctx, Kind::ConfigMap, &inputs, ours).await?;
+    if job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true) {
+        writes::resume(ctx, &job).await?;
     }
     Ok(())
 }
@@ -216,21 +252,6 @@ async fn copy_to_staging(candidate: &ImageCandidate, wish: &Wish, ctx: &Context)
 async fn push_auth(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Auth, Error> {
     let secret = candidate.spec.promote.push_secret_ref.as_ref();
     Ok(inputs::registry_auth(ctx, &wish.namespace, secret).await?)
-}
-
-/// Creates an object whose name says all about it; `false` if it was there already.
-async fn create_once<K>(ctx: &Context, namespace: &str, object: &K) -> Result<bool, Error>
-where
-    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize,
-{
-    match Api::<K>::namespaced(ctx.client.clone(), namespace)
-        .create(&PostParams::default(), object)
-        .await
-    {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }
 
 async fn store_report(

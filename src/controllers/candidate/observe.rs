@@ -24,7 +24,7 @@ use crate::{
         context::Context,
         databases,
         error::{Class, Classified, WAIT},
-        inputs, slots,
+        inputs, slots, writes,
     },
     domain::{digest::Digest, report::ToolName},
     evidence::{cosign, signing::PublicKey},
@@ -33,10 +33,12 @@ use crate::{
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{ListParams, LogParams},
 };
 
+/// Pods of one Job that are read: more than two are as bad as two.
+const MAX_PODS: u32 = 50;
 /// Most attempts at one Job: the first and two more after failures that are not the candidate's fault.
 pub const MAX_ATTEMPTS: u32 = 3;
 
@@ -157,6 +159,7 @@ impl Classified for Error {
             Self::Registry(error) | Self::Database(databases::Error::Registry(error)) => error.reason(),
             Self::Signature(error) => error.reason(),
             Self::Database(databases::Error::Missing(_)) => "DatabaseMissing",
+            Self::Database(databases::Error::Late(_)) => "RegistryUnreachable",
             Self::Api(_) => "ApiError",
         }
     }
@@ -170,7 +173,7 @@ impl Classified for Error {
                 error.retry_after().map_or(Class::Transient, Class::Waiting)
             }
             Self::Database(databases::Error::Missing(_)) => Class::Waiting(WAIT),
-            Self::Api(_) => Class::Transient,
+            Self::Database(databases::Error::Late(_)) | Self::Api(_) => Class::Transient,
         }
     }
 }
@@ -295,7 +298,7 @@ async fn checks(
         .filter(|(_, state)| !matches!(state, CheckState::Judged))
         .map(|(check, _)| check)
         .collect();
-    let self_tests = self_tests::observe(&open, wish, ctx).await?;
+    let self_tests = self_tests::observe(&open, ctx).await?;
     for (check, state) in &mut states {
         withhold(check, state, &self_tests);
     }
@@ -396,30 +399,35 @@ async fn job<T>(
     container: &str,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
-    let foreign = |job: &Job| !is_owned(job, wish);
-    follow(ctx, wish, name, container, foreign, read).await
+    let ours = |job: &Job| writes::is_controlled_by(job, &wish.uid);
+    // Either a candidate of the same name was deleted: its Jobs say nothing about this one and are collected soon. Or
+    // another candidate examines the same image: its report is taken over when it is judged.
+    let foreign =
+        "another candidate's Job does the same: its report is taken over, or this one starts when that is gone";
+    follow(ctx, &wish.namespace, name, container, (ours, foreign), read).await
 }
 
-/// The same for a Job that several candidates share.
-async fn any_job<T>(
+/// The same for a self-test, which several candidates share and which runs in our own namespace.
+async fn self_test_job<T>(
     ctx: &Context,
-    wish: &Wish,
+    test: &SelfTest,
     name: &str,
-    container: &str,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
-    follow(ctx, wish, name, container, |_| false, read).await
+    let ours = |job: &Job| super::jobs::is_self_test(job, test, &ctx.settings);
+    let foreign = "a Job of this name that is no self-test of this operator is in its namespace: delete it";
+    follow(ctx, &ctx.settings.namespace, name, "check", (ours, foreign), read).await
 }
 
 async fn follow<T>(
     ctx: &Context,
-    wish: &Wish,
+    namespace: &str,
     name: &str,
     container: &str,
-    foreign: impl Fn(&Job) -> bool,
+    (ours, foreign): (impl Fn(&Job) -> bool, &'static str),
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
-    let jobs = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace);
+    let jobs = Api::<Job>::namespaced(ctx.client.clone(), namespace);
     let mut newest = None;
     for attempt in 1..=MAX_ATTEMPTS {
         match jobs.get_opt(&super::jobs::attempt_name(name, attempt)).await? {
@@ -430,50 +438,48 @@ async fn follow<T>(
     let Some((attempt, job)) = newest else {
         return Ok(JobState::Absent(1));
     };
-    if foreign(&job) {
-        // Either a candidate of the same name was deleted: its Jobs say nothing about this one and are collected soon. Or
-        // another candidate examines the same image: its report is taken over when it is judged.
-        return Ok(JobState::Running(
-            "another candidate's Job does the same: its report is taken over, or this one starts when that is gone"
-                .into(),
-        ));
+    if !ours(&job) {
+        return Ok(JobState::Running(foreign.into()));
     }
-    let pod = pod_of(ctx, wish, &super::jobs::attempt_name(name, attempt)).await?;
+    if slots::is_suspended(&job) {
+        // It was created, and what comes after that was not done: it is done when it is created again.
+        return Ok(JobState::Absent(attempt));
+    }
+    let pod = pod_of(ctx, &job).await?;
     if !slots::is_finished(&job) {
         return Ok(JobState::Running(
             pod.as_ref().map_or_else(|| "waiting for its pod".into(), pod::describe),
         ));
     }
-    match delivered(ctx, wish, pod.as_ref(), container, read).await? {
+    match delivered(ctx, pod.as_ref(), container, read).await? {
         Ok(delivery) => Ok(JobState::Delivered(delivery)),
         // The next attempt is created by the plan; here it is only said that this one is over.
         Err(message) => Ok(JobState::Broken { attempt, message }),
     }
 }
 
-fn is_owned(job: &Job, wish: &Wish) -> bool {
-    job.metadata
-        .owner_references
-        .iter()
-        .flatten()
-        .any(|owner| owner.uid == wish.uid)
-}
-
-async fn pod_of(ctx: &Context, wish: &Wish, job: &str) -> Result<Option<Pod>, Error> {
+/// The pod of a Job: the one that the Job controls, by UID. A label alone proves nothing, and of several none is believed:
+/// these Jobs try once.
+async fn pod_of(ctx: &Context, job: &Job) -> Result<Option<Pod>, Error> {
+    let (namespace, uid) = (job.namespace().unwrap_or_default(), job.uid().unwrap_or_default());
     let params = ListParams::default()
-        .labels(&format!("batch.kubernetes.io/job-name={job}"))
-        .limit(5);
-    Ok(Api::<Pod>::namespaced(ctx.client.clone(), &wish.namespace)
+        .labels(&format!("batch.kubernetes.io/job-name={}", job.name_any()))
+        .limit(MAX_PODS);
+    let pods = Api::<Pod>::namespaced(ctx.client.clone(), &namespace)
         .list(&params)
-        .await?
-        .items
-        .into_iter()
-        .next())
+        .await?;
+    let mut ours = pods.items.into_iter().filter(|pod| writes::is_controlled_by(pod, &uid));
+    match (ours.next(), ours.next()) {
+        (pod, None) => Ok(pod),
+        (Some(_) | None, Some(_)) => {
+            tracing::warn!(%namespace, job = job.name_any(), "more than one pod says that it belongs to this Job: none is believed");
+            Ok(None)
+        }
+    }
 }
 
 async fn delivered<T>(
     ctx: &Context,
-    wish: &Wish,
     pod: Option<&Pod>,
     container: &str,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
@@ -484,7 +490,7 @@ async fn delivered<T>(
     };
     let log = match &termination {
         Termination::Reported(_) => match pod {
-            Some(pod) => log_of(ctx, wish, pod, container).await?,
+            Some(pod) => log_of(ctx, pod, container).await?,
             None => Vec::new(),
         },
         Termination::Pulled { .. }
@@ -497,7 +503,7 @@ async fn delivered<T>(
     Ok(read(&log, termination))
 }
 
-async fn log_of(ctx: &Context, wish: &Wish, pod: &Pod, container: &str) -> Result<Vec<u8>, Error> {
+async fn log_of(ctx: &Context, pod: &Pod, container: &str) -> Result<Vec<u8>, Error> {
     let limit = i64::try_from(frame::MAX_LOG).unwrap_or(i64::MAX);
     let params = LogParams {
         container: Some(container.to_owned()),
@@ -505,7 +511,8 @@ async fn log_of(ctx: &Context, wish: &Wish, pod: &Pod, container: &str) -> Resul
         ..LogParams::default()
     };
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let api = Api::<Pod>::namespaced(ctx.client.clone(), &wish.namespace);
+    let namespace = pod.namespace().unwrap_or_default();
+    let api = Api::<Pod>::namespaced(ctx.client.clone(), &namespace);
     match api.logs(&name, &params).await {
         Ok(log) => Ok(log.into_bytes()),
         // A log that was collected with its pod reads as empty: the report is then torn, never passed.

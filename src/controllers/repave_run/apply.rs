@@ -58,6 +58,9 @@ async fn send(ctx: &Context, workload: &WorkloadKey, patch: &[super::patch::Op])
         field_manager: Some(ESTATE_MANAGER.to_owned()),
         ..PatchParams::default()
     };
+    if let Err(lost) = ctx.leader.require() {
+        return Applied::Refused(one_line(&lost));
+    }
     match api.patch(&workload.name, &params, &patch).await {
         Ok(_) => {
             tracing::info!(%workload, "patched");
