@@ -1,0 +1,293 @@
+//! `ImageCandidate`: brings one candidate step by step to production, or keeps it out for good.
+//!
+//! The steps are those of the pipeline: Pulled, Verified, Built, Validated and Scanned (in parallel), Promoted. One
+//! reconcile makes one step; the status that it writes wakes the next.
+
+mod apply;
+mod decision;
+mod jobs;
+mod judging;
+mod observe;
+mod plan;
+mod status;
+pub use status::STILL_PASSES;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod wanted;
+
+pub use apply::TransferResult;
+use repave_policy::exceptions;
+
+use super::{
+    conditions,
+    context::Context,
+    driver::{Next, Outcome},
+    error::{Class, Classified, one_line},
+    reconciler::{self, Failure, Steps},
+    wakes::{Guarded, Wakes, those},
+};
+use crate::{
+    api::{
+        BaseImage, ImageCandidate, ImageCandidateStatus, Waiver,
+        image_candidate::{CandidateResult, Step},
+        refs::{LABEL_CANDIDATE, LABEL_SELF_TEST},
+    },
+    runtime::metrics,
+};
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use kube::{
+    Api, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Jobs wake us; this is the safety net for an event that never came.
+const SAFETY_NET: Duration = Duration::from_secs(20);
+
+/// Why a step ended early.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Validate(#[from] validate::Error),
+    #[error(transparent)]
+    Observe(#[from] observe::Error),
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+}
+
+impl Classified for Error {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Validate(error) => error.reason(),
+            Self::Observe(error) => error.reason(),
+            Self::Apply(error) => error.reason(),
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Validate(error) => error.class(),
+            Self::Observe(error) => error.class(),
+            Self::Apply(error) => error.class(),
+        }
+    }
+}
+
+struct Candidates {
+    ctx: Context,
+}
+
+/// Runs until `stop` is cancelled.
+pub async fn run(ctx: Context, stop: CancellationToken) {
+    let ours = watcher::Config::default().labels(LABEL_CANDIDATE);
+    let wakes = Wakes::of(&ctx);
+    let candidates = wakes.store();
+    let (followers, candidates_cache) = (wakes.store(), wakes.store());
+    let wakes = wakes
+        .owns(Api::<Job>::all(ctx.watches.clone()), ours)
+        .watches(
+            Api::<PartialObjectMeta<BaseImage>>::all(ctx.watches.clone()),
+            watcher::Config::default(),
+            move |base| on_their_way(&followers, base),
+        )
+        .watches(
+            Api::<PartialObjectMeta<Waiver>>::all(ctx.watches.clone()),
+            watcher::Config::default(),
+            move |waiver| waiver_may_concern(&candidates, waiver.namespace().as_deref()),
+        );
+    let of_self_tests = candidates_cache.clone();
+    let wakes = wakes
+        .watches(
+            Api::<PartialObjectMeta<Job>>::namespaced(ctx.watches.clone(), &ctx.settings.namespace),
+            watcher::Config::default().labels(LABEL_SELF_TEST),
+            move |_| waiting(&of_self_tests),
+        )
+        .also(
+            ctx.transfers
+                .ended()
+                .map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)),
+        );
+    ctx.slots.count_those_of(candidates_cache);
+    let _transfers = ctx.transfers.while_held();
+    reconciler::run(Candidates { ctx }, wakes, stop).await;
+}
+
+/// The candidates of a BaseImage that are not decided: what it wants decides whether they go on.
+fn on_their_way(
+    candidates: &Store<Guarded<ImageCandidate>>,
+    base: &PartialObjectMeta<BaseImage>,
+) -> Vec<ObjectRef<Guarded<ImageCandidate>>> {
+    those(candidates, base.namespace().as_deref(), |candidate: &ImageCandidate| {
+        let undecided = candidate.status.as_ref().is_none_or(|status| !is_decided(status));
+        candidate.spec.base_image == base.name_any() && undecided
+    })
+}
+
+/// The candidates of a namespace that are decided: those that are not read the waivers when they are judged.
+fn waiver_may_concern(
+    candidates: &Store<Guarded<ImageCandidate>>,
+    namespace: Option<&str>,
+) -> Vec<ObjectRef<Guarded<ImageCandidate>>> {
+    those(candidates, namespace, |candidate: &ImageCandidate| {
+        let result = candidate.status.as_ref().and_then(|status| status.result);
+        matches!(result, Some(CandidateResult::Rejected | CandidateResult::Passed))
+    })
+}
+
+/// The candidates of all namespaces that are not decided: a self-test may be what they wait for.
+fn waiting(candidates: &Store<Guarded<ImageCandidate>>) -> Vec<ObjectRef<Guarded<ImageCandidate>>> {
+    let undecided = |candidate: &ImageCandidate| candidate.status.as_ref().is_none_or(|status| !is_decided(status));
+    let all = candidates.state();
+    let ours = all.iter().filter(|guarded| guarded.0.as_ref().is_ok_and(undecided));
+    ours.map(|guarded| ObjectRef::from_obj(guarded.as_ref())).collect()
+}
+
+impl Steps for Candidates {
+    type Resource = ImageCandidate;
+    const GAP: Duration = Duration::ZERO;
+    const LIMIT: Duration = Duration::from_secs(300);
+
+    fn ctx(&self) -> &Context {
+        &self.ctx
+    }
+
+    async fn steps(&self, candidate: &ImageCandidate) -> Result<Outcome<ImageCandidateStatus>, Failure> {
+        let outcome = match Box::pin(steps(candidate, &self.ctx)).await {
+            Ok(outcome) => at_once_after_a_step(candidate, outcome),
+            Err(error) => failure(candidate, &error, &self.ctx),
+        };
+        measure(candidate, &outcome.status, &self.ctx);
+        Ok(outcome)
+    }
+
+    fn on_failure(candidate: &ImageCandidate, failure: &Failure, now: Timestamp) -> Outcome<ImageCandidateStatus> {
+        match candidate.status.clone().filter(is_decided) {
+            Some(decided) => Outcome {
+                status: decided,
+                next: failure.class.into(),
+                notices: Vec::new(),
+            },
+            None => reconciler::conditions_only(candidate, failure, now),
+        }
+    }
+}
+
+fn is_decided(status: &ImageCandidateStatus) -> bool {
+    status.result.is_some_and(CandidateResult::is_final)
+}
+
+/// A step that changed the status makes the next one due.
+fn at_once_after_a_step(
+    candidate: &ImageCandidate,
+    outcome: Outcome<ImageCandidateStatus>,
+) -> Outcome<ImageCandidateStatus> {
+    let changed = candidate.status.as_ref() != Some(&outcome.status);
+    match outcome.next {
+        Next::After(_) if changed => Outcome {
+            next: Next::Now,
+            ..outcome
+        },
+        Next::Now | Next::AwaitChange | Next::After(_) | Next::Backoff => outcome,
+    }
+}
+
+/// Counts each step that this reconcile brought to its end, with the time since it began.
+fn measure(candidate: &ImageCandidate, new: &ImageCandidateStatus, ctx: &Context) {
+    let old = candidate.status.clone().unwrap_or_default();
+    let ended = |status: &ImageCandidateStatus, step| {
+        status
+            .timeline
+            .iter()
+            .find(|entry| entry.step == step)
+            .and_then(|entry| entry.finished.clone())
+    };
+    for entry in &new.timeline {
+        let (Some(finished), None) = (&entry.finished, ended(&old, entry.step)) else {
+            continue;
+        };
+        let took = finished.0.duration_since(entry.started.0).unsigned_abs();
+        let passed = conditions::is_true(&new.conditions, entry.step.as_str());
+        let result = if passed {
+            metrics::StepResult::Passed
+        } else {
+            metrics::StepResult::Failed
+        };
+        ctx.metrics.step(metric_step(entry.step), result, took);
+    }
+}
+
+fn metric_step(step: Step) -> metrics::Step {
+    match step {
+        Step::Pulled => metrics::Step::Pull,
+        Step::Verified => metrics::Step::Verify,
+        Step::Built => metrics::Step::Build,
+        Step::Validated => metrics::Step::Validate,
+        Step::Scanned => metrics::Step::Scan,
+        Step::Promoted => metrics::Step::Promote,
+    }
+}
+
+/// One screen: what a reconcile of a candidate does.
+async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<ImageCandidateStatus>, Error> {
+    let wish = validate::validate(candidate)?; // pure
+    let observed = observe::observe(candidate, &wish, ctx).await?; // IO, read only
+    let actions = plan::plan(candidate, &wish, &observed, &ctx.settings); // pure
+    let applied = apply::apply(actions, candidate, &wish, ctx).await?; // IO, writes
+    let (status, notices) = status::summarize(candidate, &wish, &observed, &applied, &ctx.settings, ctx.now()); // pure
+    let next = match observed.stage {
+        // Nothing that could appear would change it: only another BaseImage, and that is another candidate.
+        observe::Stage::Finished | observe::Stage::Verify(observe::Verification::NothingDeclared) => Next::AwaitChange,
+        observe::Stage::Unwanted { ref wanted, .. } => match wanted {
+            wanted::Wanted::Yes | wanted::Wanted::NotYetKnown { .. } => Next::After(SAFETY_NET),
+            // The BaseImage wakes us when it goes on; this is for an event that never came.
+            wanted::Wanted::Suspended => Next::After(ctx.settings.database_interval),
+            wanted::Wanted::No { .. } | wanted::Wanted::BaseImageGone { .. } => Next::AwaitChange,
+        },
+        observe::Stage::Released => Next::After(ctx.settings.database_interval),
+        observe::Stage::Pull
+        | observe::Stage::Verify(_)
+        | observe::Stage::Build(_)
+        | observe::Stage::Check { .. }
+        | observe::Stage::Again { .. }
+        | observe::Stage::Judge(_)
+        | observe::Stage::Promote(_) => Next::After(applied.ask_again.unwrap_or(SAFETY_NET)),
+    };
+    // A page that could not be published is tried again when nothing else is going on.
+    let next = match (&applied.page, next) {
+        (Some(Err(failure)), Next::AwaitChange) => failure.class.into(),
+        (Some(_) | None, next) => next,
+    };
+    Ok(Outcome { status, next, notices })
+}
+
+fn failure(candidate: &ImageCandidate, error: &Error, ctx: &Context) -> Outcome<ImageCandidateStatus> {
+    let (status, notices) = status::failed(candidate, error, ctx.now());
+    if candidate.status.as_ref() == Some(&status) {
+        // Its status does not say it, because it is decided (or says it already).
+        tracing::warn!(
+            candidate = candidate.name_any(),
+            reason = error.reason(),
+            error = one_line(error),
+            "candidate not looked at"
+        );
+    }
+    // A transfer that is under way is nothing that went wrong.
+    let notices = if matches!(error, Error::Apply(apply::Error::Transfer(_))) {
+        Vec::new()
+    } else {
+        notices
+    };
+    Outcome {
+        status,
+        next: error.class().into(),
+        notices,
+    }
+}
