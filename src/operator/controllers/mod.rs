@@ -17,8 +17,10 @@ pub mod context;
 pub mod databases;
 pub mod driver;
 pub mod error;
+pub mod history;
 pub mod inputs;
 pub mod pace;
+pub mod pruning;
 pub mod reconciler;
 pub mod repave_plan;
 pub mod repave_run;
@@ -45,6 +47,7 @@ pub async fn run(ctx: Context, stop: CancellationToken) -> Result<(), String> {
     tasks.spawn(base_image::run(ctx.clone(), stop.clone()));
     tasks.spawn(candidate::run(ctx.clone(), stop.clone()));
     tasks.spawn(waiver::run(ctx.clone(), stop.clone()));
+    tasks.spawn(pruning::run(ctx.clone(), stop.clone().cancelled_owned()));
     tasks.spawn(repave_plan::run(ctx.clone(), images.clone(), stop.clone()));
     tasks.spawn(repave_run::run(ctx, images, stop.clone()));
     while let Some(ended) = tasks.join_next().await {
