@@ -343,7 +343,7 @@ mod tests {
         let at = parties("team", "a.local");
         let begun = transfers.look(&key("u"), &at, || async move {
             tokio::time::sleep(Duration::from_secs(10)).await;
-            drop(sent.send(()));
+            let _heard = sent.send(());
         });
         assert!(begun.is_err());
         drop(held);
