@@ -82,9 +82,9 @@ fn waiver(name: &str) -> Value {
     })
 }
 
-fn candidate(owner: &str) -> Value {
+fn job_of(owner: &str) -> Value {
     json!({
-        "apiVersion": "v1", "kind": "Job",
+        "apiVersion": "batch/v1", "kind": "Job",
         "metadata": {"name": owner, "namespace": "team", "ownerReferences": [
             {"apiVersion": "repave.dev/v1alpha1", "kind": "Waiver", "name": owner, "uid": "u", "controller": true},
         ]},
@@ -113,7 +113,7 @@ async fn the_cache_and_its_wake_ups_survive_broken_watches_lost_versions_and_obj
 
     server.edit("waivers", "team/a", |object| object["status"] = json!({"usedBy": 1}));
     assert_eq!(next().await, None, "our own status");
-    server.put(&candidate("a"));
+    server.put(&job_of("a"));
     assert_eq!(next().await.as_deref(), Some("a"), "what it owns");
     server.edit("waivers", "team/a", |object| object["spec"]["owner"] = json!("others"));
     assert_eq!(next().await.as_deref(), Some("a"));
