@@ -10,8 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Limits {
     /// In the whole cluster; at least 1. With more than one, one slot is kept for urgent Jobs.
     pub total: usize,
-    /// In one namespace; at least 1. Urgent Jobs are not bound by it.
+    /// In one namespace; at least 1. Urgent Jobs are not bound by it, but see [`Limits::most_in_one`].
     pub per_namespace: usize,
+}
+
+impl Limits {
+    /// What one namespace may have with urgent Jobs and all: a quarter of the total is left to the others.
+    pub fn most_in_one(self) -> usize {
+        let left = if self.total > 1 { (self.total / 4).max(1) } else { 0 };
+        self.per_namespace.max(self.total - left)
+    }
 }
 
 /// A Job that wants to start.
@@ -55,7 +63,7 @@ pub fn admit(running: &BTreeMap<String, usize>, waiting: &BTreeSet<Claim>, limit
 
 fn fits(claim: &Claim, total: usize, in_namespace: usize, limits: Limits) -> bool {
     if claim.urgent {
-        return total < limits.total;
+        return total < limits.total && in_namespace < limits.most_in_one();
     }
     let ordinary = if limits.total > 1 {
         limits.total - 1

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 /// An index of images, and at most one level of indexes below it.
 const MAX_DEPTH: u32 = 2;
 const BLOBS_AT_ONCE: usize = 3;
+/// The largest image of one platform that is copied, as its manifest declares it.
+const MAX_IMAGE_BYTES: u64 = 32 << 30;
 
 /// What a copy did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -103,6 +105,7 @@ impl Client {
                 // A layer may occur twice.
                 let all = image.layers.iter().chain([&image.config]);
                 let blobs: BTreeMap<_, _> = all.map(|blob| (&blob.digest, blob)).collect();
+                within_size(route.from.host(), blobs.values().map(|blob| blob.size))?;
                 self.copy_blobs(route, blobs.into_values(), stats).await?;
             }
         }
@@ -148,6 +151,19 @@ impl Client {
     }
 }
 
+/// What is declared is what is read: a blob that is longer is refused while it is copied.
+fn within_size(host: &str, mut sizes: impl Iterator<Item = u64>) -> Result<(), Error> {
+    let total = sizes.try_fold(0_u64, u64::checked_add);
+    if total.is_some_and(|bytes| bytes <= MAX_IMAGE_BYTES) {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        host: host.to_owned(),
+        what: "the image (bytes)",
+        limit: MAX_IMAGE_BYTES,
+    })
+}
+
 fn within_depth(host: &str, depth: u32) -> Result<(), Error> {
     if depth < MAX_DEPTH {
         return Ok(());
@@ -180,4 +196,18 @@ pub(crate) fn as_described(host: &str, expected: &Descriptor, manifest: &Manifes
         "the media type that its index names",
         &manifest.media_type,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_declares_more_than_is_copied_is_refused_before_a_byte_is_read() {
+        assert!(within_size("r.local", [MAX_IMAGE_BYTES - 1, 1].into_iter()).is_ok());
+        for sizes in [vec![MAX_IMAGE_BYTES, 1], vec![u64::MAX, u64::MAX]] {
+            let error = within_size("r.local", sizes.into_iter()).unwrap_err();
+            assert_eq!(error.reason(), "RegistryContentTooLarge");
+        }
+    }
 }

@@ -237,8 +237,9 @@ fn unauthorized_remedy(with: CredentialUse) -> &'static str {
     }
 }
 
-fn retry_words(after: Option<Duration>) -> String {
-    after.map_or_else(|| "later".to_owned(), |after| format!("in {} s", after.as_secs()))
+fn retry_words(after: Option<Duration>) -> &'static str {
+    // No seconds: a text that changes on each try would be written each time.
+    after.map_or("later", |_| "when it allows that")
 }
 
 impl Error {

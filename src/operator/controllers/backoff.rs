@@ -1,9 +1,10 @@
 //! How long an object waits after failures: doubling from one second to five minutes, kept per object.
 //!
-//! kube-runtime has no per-object backoff (kube-rs/kube#1916). Must not grow for ever: at the bound all is forgotten, and everybody starts again at one second.
+//! kube-runtime has no per-object backoff (kube-rs/kube#1916). Must not grow for ever: at the bound the object that failed
+//! longest ago starts again at one second.
 
+use super::bounded::BoundedMap;
 use std::{
-    collections::HashMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -13,19 +14,22 @@ const LONGEST: Duration = Duration::from_secs(300);
 const MAX_OBJECTS: usize = 100_000;
 
 /// Failures in a row, per object UID.
-#[derive(Debug, Default)]
-pub struct Backoff(Mutex<HashMap<String, u32>>);
+#[derive(Debug)]
+pub struct Backoff(Mutex<BoundedMap<String, u32>>);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(Mutex::new(BoundedMap::new(MAX_OBJECTS)))
+    }
+}
 
 impl Backoff {
     /// Counts one more failure and says how long to wait.
     pub fn failed(&self, uid: &str) -> Duration {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() >= MAX_OBJECTS {
-            failures.clear();
-        }
-        let count = failures.entry(uid.to_owned()).or_default();
-        *count = count.saturating_add(1);
-        FIRST.saturating_mul(1_u32 << (*count - 1).min(9)).min(LONGEST)
+        let count = failures.get(uid).map_or(1, |count| count.saturating_add(1));
+        failures.insert(uid.to_owned(), count);
+        FIRST.saturating_mul(1_u32 << (count - 1).min(9)).min(LONGEST)
     }
 
     /// Forgets the failures of an object that succeeded.

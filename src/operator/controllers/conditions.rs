@@ -113,9 +113,14 @@ impl Conditions {
 
     /// A step failed: a person must act, or it goes on by itself, as the error knows.
     pub fn failed(&mut self, error: &impl Classified, message: impl Into<String>) {
-        match error.class() {
-            Class::Stalled => self.stalled(error.reason(), message),
-            Class::Waiting(_) | Class::Transient => self.reconciling(error.reason(), message),
+        self.failed_as(error.class(), error.reason(), message);
+    }
+
+    /// The same, of a failure that is data already.
+    pub fn failed_as(&mut self, class: Class, reason: &'static str, message: impl Into<String>) {
+        match class {
+            Class::Stalled => self.stalled(reason, message),
+            Class::Waiting(_) | Class::Transient => self.reconciling(reason, message),
         }
     }
 

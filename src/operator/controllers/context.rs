@@ -1,6 +1,7 @@
 //! What every reconcile may use: the clients, the settings, and the memory that a restart may lose.
 
-use super::{backoff::Backoff, databases::Databases, slots::Slots, trust::Trust};
+use super::candidate::TransferResult;
+use super::{backoff::Backoff, caches::Caches, databases::Databases, slots::Slots, transfers::Transfers, trust::Trust};
 use crate::{
     domain::{image_ref::ImageRef, queue},
     registry,
@@ -9,6 +10,7 @@ use crate::{
         client::Clients,
         lease::Leader,
         metrics::Metrics,
+        readiness::Readiness,
     },
 };
 use jiff::Timestamp;
@@ -34,6 +36,12 @@ pub struct Settings {
     pub insecure_registries: BTreeSet<String>,
     /// How OpenSCAP sees the candidate's files.
     pub candidate_root: CandidateRoot,
+    /// The namespace of the operator: its self-tests run there and nowhere else.
+    pub namespace: String,
+    /// Secrets of that namespace with which the images of self-tests are pulled.
+    pub pull_secrets: Vec<String>,
+    /// Objects that one controller works on at the same time; one namespace gets three quarters of it at most.
+    pub concurrency: u16,
 }
 
 /// What every reconcile may use.
@@ -45,6 +53,8 @@ pub struct Context {
     pub watches: kube::Client,
     /// Whether this process may still act: asked right before each write.
     pub leader: Leader,
+    /// Which caches are not filled yet.
+    pub caches: Caches,
     /// What is counted and measured.
     pub metrics: Metrics,
     /// Registries.
@@ -54,9 +64,11 @@ pub struct Context {
     /// Failures in a row, per object.
     pub backoff: Arc<Backoff>,
     /// Which vulnerability database is current.
-    pub databases: Arc<Databases>,
+    pub databases: Databases,
     /// Which tools are believed.
     pub trust: Arc<Trust>,
+    /// Copies and promotions of candidates that are under way.
+    pub transfers: Arc<Transfers<TransferResult>>,
     /// Where Jobs wait for their turn.
     pub slots: Arc<Slots>,
     /// Publishes Kubernetes events; one per process, so that repeats are folded.
@@ -79,6 +91,7 @@ impl Context {
         clients: &Clients,
         metrics: &Metrics,
         leader: Leader,
+        readiness: Readiness,
     ) -> Result<Self, registry::Error> {
         let insecure: BTreeSet<String> = args.insecure_registries.iter().cloned().collect();
         let options = registry::ClientOptions {
@@ -100,15 +113,20 @@ impl Context {
             database_interval: args.database_interval.get(),
             insecure_registries: insecure,
             candidate_root: args.candidate_root,
+            namespace: args.pod_namespace.clone(),
+            pull_secrets: args.pull_secrets.clone(),
+            concurrency: args.concurrency,
         };
         Ok(Self {
             client: clients.requests.clone(),
             watches: clients.watches.clone(),
             leader,
+            caches: Caches::new(readiness),
             registry: registry::Client::new(options)?,
             settings: Arc::new(settings),
             backoff: Arc::default(),
-            databases: Arc::default(),
+            databases: Databases::default(),
+            transfers: Arc::default(),
             trust: Arc::default(),
             slots: Arc::new(Slots::new(queue::Limits {
                 total: args.max_jobs.into(),

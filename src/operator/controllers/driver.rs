@@ -12,6 +12,7 @@ use crate::runtime::{
     lease::NotLeader,
     metrics::{ApiVerb, Kind},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -27,12 +28,17 @@ use std::{fmt::Debug, time::Duration};
 
 /// Field manager of every status patch.
 pub const STATUS_MANAGER: &str = "repave/status";
+/// How soon an object is looked at again that a person must correct: what it refers to may have been corrected instead, and
+/// that wakes nobody. A look that finds the same writes nothing.
+const STALLED: Duration = Duration::from_secs(300);
 /// How soon an object is looked at again that was replaced while it was worked on.
 const REPLACED: Duration = Duration::from_secs(1);
 
 /// When to look at the object again, if nothing happens before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
+    /// At once: a step was made, and the next one is due.
+    Now,
     /// Only when it changes.
     AwaitChange,
     /// After this long.
@@ -45,7 +51,7 @@ impl From<Class> for Next {
     fn from(class: Class) -> Self {
         match class {
             Class::Waiting(wait) => Self::After(wait),
-            Class::Stalled => Self::AwaitChange,
+            Class::Stalled => Self::After(STALLED),
             Class::Transient => Self::Backoff,
         }
     }
@@ -88,6 +94,9 @@ pub enum DriverError {
     /// The lease is lost: another replica does the work.
     #[error(transparent)]
     NotLeader(#[from] NotLeader),
+    /// The object was not read in time.
+    #[error("Kubernetes API: the object was not read in time; it is tried again")]
+    TimedOut,
     /// A status could not be written as JSON.
     #[error("status is not serialisable: {0}")]
     Serialize(#[from] serde_json::Error),
@@ -98,11 +107,13 @@ pub trait Owned:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize
 {
     /// The status.
-    type Status: Clone + Debug + Default + PartialEq + Serialize + Send;
+    type Status: Clone + Debug + Default + PartialEq + Serialize + Send + Sync;
     /// The label of its metrics.
     const METRIC: Kind;
     /// The status as it was read.
     fn status(&self) -> Option<&Self::Status>;
+    /// The conditions of a status and the generation that they are about.
+    fn conditions(status: &mut Self::Status) -> (&mut Vec<Condition>, &mut Option<i64>);
 }
 
 /// Reads the object anew; `None` when it is gone or being deleted.
@@ -129,6 +140,10 @@ pub async fn finish<K: Owned>(ctx: &Context, object: &K, outcome: Outcome<K::Sta
     }
     let uid = object.uid().ok_or(DriverError::NoUid)?;
     Ok(match outcome.next {
+        Next::Now => {
+            ctx.backoff.succeeded(&uid);
+            Action::requeue(Duration::ZERO)
+        }
         Next::AwaitChange => {
             ctx.backoff.succeeded(&uid);
             Action::await_change()
@@ -187,8 +202,11 @@ async fn publish<K: Owned>(ctx: &Context, object: &K, notice: Notice) {
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    if let Err(error) = ctx.recorder.publish(&event, &object.object_ref(&())).await {
-        tracing::warn!(object = %object.name_any(), reason = notice.reason, error = one_line(&error), "event not published");
+    match ctx.recorder.publish(&event, &object.object_ref(&())).await {
+        Ok(()) => ctx.metrics.api_write(Kind::Event, ApiVerb::Create),
+        Err(error) => {
+            tracing::warn!(object = %object.name_any(), reason = notice.reason, error = one_line(&error), "event not published");
+        }
     }
 }
 
@@ -230,6 +248,10 @@ macro_rules! owned {
 
             fn status(&self) -> Option<&Self::Status> {
                 self.status.as_ref()
+            }
+
+            fn conditions(status: &mut Self::Status) -> (&mut Vec<Condition>, &mut Option<i64>) {
+                (&mut status.conditions, &mut status.observed_generation)
             }
         })*
     };

@@ -9,6 +9,8 @@
 
 pub mod backoff;
 pub mod base_image;
+pub mod bounded;
+pub mod caches;
 pub mod candidate;
 pub mod conditions;
 pub mod context;
@@ -17,14 +19,20 @@ pub mod driver;
 pub mod error;
 pub mod history;
 pub mod inputs;
+pub mod pace;
 pub mod pruning;
+pub mod reconciler;
 pub mod repave_plan;
 pub mod repave_run;
+pub mod shares;
 pub mod slots;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod transfers;
 pub mod trust;
 pub mod waiver;
+pub mod wakes;
+pub mod writes;
 
 use context::Context;
 use repave_run::Images;
@@ -36,16 +44,12 @@ use tokio_util::sync::CancellationToken;
 pub async fn run(ctx: Context, stop: CancellationToken) -> Result<(), String> {
     let images = Images::default();
     let mut tasks = JoinSet::new();
-    tasks.spawn(base_image::run(ctx.clone(), stop.clone().cancelled_owned()));
-    tasks.spawn(candidate::run(ctx.clone(), stop.clone().cancelled_owned()));
-    tasks.spawn(waiver::run(ctx.clone(), stop.clone().cancelled_owned()));
+    tasks.spawn(base_image::run(ctx.clone(), stop.clone()));
+    tasks.spawn(candidate::run(ctx.clone(), stop.clone()));
+    tasks.spawn(waiver::run(ctx.clone(), stop.clone()));
     tasks.spawn(pruning::run(ctx.clone(), stop.clone().cancelled_owned()));
-    tasks.spawn(repave_plan::run(
-        ctx.clone(),
-        images.clone(),
-        stop.clone().cancelled_owned(),
-    ));
-    tasks.spawn(repave_run::run(ctx, images, stop.clone().cancelled_owned()));
+    tasks.spawn(repave_plan::run(ctx.clone(), images.clone(), stop.clone()));
+    tasks.spawn(repave_run::run(ctx, images, stop.clone()));
     while let Some(ended) = tasks.join_next().await {
         ended.map_err(|error| error.to_string())?;
         if !stop.is_cancelled() {

@@ -1,49 +1,86 @@
 //! The line in which Jobs wait for their turn: one per process, in memory; who may start is decided in `domain::queue`.
 //!
-//! What runs is listed from the API server before every start and never remembered, and nobody else starts a Job between
-//! the list and the create. So neither a restart nor a stale cache can exceed the limits; a restart only forgets who
-//! waited longest.
+//! What runs is listed from the API server, at most once every two seconds for everybody together, and what was admitted
+//! since is counted on top. Only this process starts Jobs that count, so the sum is never too small: neither a restart nor
+//! an old list can exceed the limits. No lock is held over a request. A restart only forgets who waited longest.
+//!
+//! A Job counts if its controller is an ImageCandidate that exists, by UID, or if it is a self-test in our own namespace;
+//! one that is suspended runs nothing. So a Job of somebody else takes nobody's place, and a namespace full of forged ones
+//! takes its own share at most.
 
-use super::context::Context;
+use super::{context::Context, wakes::Guarded};
 use crate::{
-    api::refs::LABEL_BASE_IMAGE,
+    api::{
+        ImageCandidate,
+        refs::{LABEL_BASE_IMAGE, LABEL_SELF_TEST},
+    },
     domain::queue::{self, Claim, Limits},
 };
 use k8s_openapi::api::batch::v1::Job;
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::ListParams,
+    runtime::reflector::{ObjectRef, Store},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::Instant;
 
-/// How soon a candidate that waits asks again.
-pub const ASK_AGAIN: Duration = Duration::from_secs(5);
-/// A claim that was not renewed for so long is forgotten: its candidate is gone or needs it no more.
-const FORGOTTEN: Duration = Duration::from_secs(30);
+/// How soon a candidate at the head of the line asks again; one further back asks later, the last ones this late.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+const ASK_AT_LATEST: Duration = Duration::from_secs(300);
+/// A claim that was not renewed for so long is forgotten: its candidate is gone or needs it no more. Longer than the
+/// longest time between two questions, so that nobody loses a place by waiting.
+const FORGOTTEN: Duration = Duration::from_secs(900);
 /// Most claims in the line; further ones wait outside until their candidate asks again.
 const MAX_CLAIMS: usize = 50_000;
+/// How long a list of what runs is used.
+const FRESH: Duration = Duration::from_secs(2);
+/// How long a list may take.
+const LIST_LIMIT: Duration = Duration::from_secs(20);
 /// Jobs per page of the list, and most pages: more unfinished Jobs than that means that nothing may start.
 const PAGE: u32 = 500;
 const MAX_PAGES: usize = 20;
+
+/// What runs could not be told.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused.
+    #[error("the Jobs that run could not be listed: {0}")]
+    Api(#[from] kube::Error),
+    /// It did not answer.
+    #[error("the Jobs that run could not be listed within 20s; no Job is started before they are")]
+    Late,
+}
 
 /// The line.
 #[derive(Debug)]
 pub struct Slots {
     limits: Limits,
     line: Mutex<Line>,
+    /// One list at a time.
+    listing: tokio::sync::Mutex<()>,
+    candidates: OnceLock<Store<Guarded<ImageCandidate>>>,
 }
 
 #[derive(Debug, Default)]
 struct Line {
     waiting: BTreeMap<(String, String), (Claim, Instant)>,
     next: u64,
+    running: Running,
 }
 
-/// Which Jobs of a candidate may be created now. Hold it until they are.
+/// Which Jobs of a candidate may be created now. They count as running from here on; hold it until they are created.
+#[derive(Debug)]
 pub struct Admitted<'a> {
     jobs: BTreeSet<String>,
-    _line: MutexGuard<'a, Line>,
+    /// When those that were not admitted should ask again.
+    pub ask_again: Duration,
+    namespace: String,
+    slots: &'a Slots,
 }
 
 impl Admitted<'_> {
@@ -53,12 +90,27 @@ impl Admitted<'_> {
     }
 }
 
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.slots.lock().running.created(&self.namespace, self.jobs.len());
+    }
+}
+
 impl Slots {
     /// An empty line with these limits.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
             line: Mutex::default(),
+            listing: tokio::sync::Mutex::default(),
+            candidates: OnceLock::new(),
+        }
+    }
+
+    /// From now on a Job counts only if its candidate is in this cache. Before, each one that names a candidate does.
+    pub fn count_those_of(&self, candidates: Store<Guarded<ImageCandidate>>) {
+        if self.candidates.set(candidates).is_err() {
+            tracing::warn!("the cache of candidates is known already; the second one is ignored");
         }
     }
 
@@ -69,11 +121,12 @@ impl Slots {
         namespace: &str,
         jobs: &[String],
         urgent: bool,
-    ) -> Result<Admitted<'_>, kube::Error> {
-        let mut line = self.line.lock().await;
+    ) -> Result<Admitted<'_>, Error> {
+        self.refresh(ctx).await?;
+        let mut line = self.lock();
         line.enter(namespace, jobs, urgent, Instant::now());
-        let running = running(ctx, self.limits).await?;
-        let waiting = line.waiting.values().map(|(claim, _)| claim.clone()).collect();
+        let running = line.running.counts(self.limits);
+        let waiting: BTreeSet<Claim> = line.waiting.values().map(|(claim, _)| claim.clone()).collect();
         let admitted = queue::admit(&running, &waiting, self.limits);
         let mine: BTreeSet<String> = admitted
             .into_iter()
@@ -83,10 +136,139 @@ impl Slots {
         for job in &mine {
             line.waiting.remove(&(namespace.to_owned(), job.clone()));
         }
+        line.running.admitted(namespace, mine.len());
         Ok(Admitted {
+            ask_again: line.ask_again(namespace, jobs, self.limits),
             jobs: mine,
-            _line: line,
+            namespace: namespace.to_owned(),
+            slots: self,
         })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lists what runs, unless somebody did a moment ago.
+    async fn refresh(&self, ctx: &Context) -> Result<(), Error> {
+        let _one_at_a_time = self.listing.lock().await;
+        if self.lock().running.is_fresh(Instant::now()) {
+            return Ok(());
+        }
+        self.lock().running.list_begins();
+        let listed = tokio::time::timeout(LIST_LIMIT, self.list(ctx))
+            .await
+            .map_err(|_| Error::Late)??;
+        self.lock().running.listed(listed, Instant::now());
+        Ok(())
+    }
+
+    /// Unfinished Jobs that count, per namespace. When there are more than can be read, the whole limit is taken.
+    async fn list(&self, ctx: &Context) -> Result<BTreeMap<String, usize>, kube::Error> {
+        let mut running = BTreeMap::new();
+        // Succeeded ones stay for a day and are many: the server leaves them out.
+        let mut params = ListParams::default()
+            .labels(LABEL_BASE_IMAGE)
+            .fields("status.successful=0")
+            .limit(PAGE);
+        for _ in 0..MAX_PAGES {
+            let page = Api::<Job>::all(ctx.client.clone()).list(&params).await?;
+            for job in page.items.iter().filter(|job| self.counts(ctx, job)) {
+                *running.entry(job.namespace().unwrap_or_default()).or_insert(0) += 1;
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(running),
+            }
+        }
+        Ok(BTreeMap::from([(String::new(), self.limits.total)]))
+    }
+
+    fn counts(&self, ctx: &Context, job: &Job) -> bool {
+        if is_finished(job) || is_suspended(job) {
+            return false;
+        }
+        if job.namespace().as_deref() == Some(ctx.settings.namespace.as_str())
+            && job.labels().contains_key(LABEL_SELF_TEST)
+        {
+            return true;
+        }
+        let mut owners = job.owner_references().iter();
+        let kind = ImageCandidate::kind(&());
+        let Some(owner) = owners.find(|owner| owner.controller == Some(true) && owner.kind == kind) else {
+            return false;
+        };
+        let Some(candidates) = self.candidates.get() else {
+            return true;
+        };
+        let at = ObjectRef::new(&owner.name).within(&job.namespace().unwrap_or_default());
+        candidates
+            .get(&at)
+            .is_some_and(|live| live.meta().uid.as_ref() == Some(&owner.uid))
+    }
+}
+
+/// How many Jobs run in each namespace, never too few.
+#[derive(Debug, Default)]
+struct Running {
+    listed: BTreeMap<String, usize>,
+    at: Option<Instant>,
+    /// Admitted, and perhaps not created yet: no list need have them.
+    pending: BTreeMap<String, usize>,
+    /// Admitted since the last list began, or pending then: this list need not have them.
+    since: BTreeMap<String, usize>,
+}
+
+impl Running {
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.at.is_some_and(|at| now.saturating_duration_since(at) < FRESH)
+    }
+
+    fn list_begins(&mut self) {
+        // Until it is there, the old list and all that was admitted since then count.
+        self.at = None;
+        for (namespace, count) in std::mem::take(&mut self.since) {
+            *self.listed.entry(namespace).or_insert(0) += count;
+        }
+        self.since = self.pending.clone();
+    }
+
+    fn listed(&mut self, listed: BTreeMap<String, usize>, now: Instant) {
+        self.listed = listed;
+        self.at = Some(now);
+    }
+
+    fn admitted(&mut self, namespace: &str, count: usize) {
+        for counts in [&mut self.pending, &mut self.since] {
+            if count > 0 {
+                *counts.entry(namespace.to_owned()).or_insert(0) += count;
+            }
+        }
+    }
+
+    fn created(&mut self, namespace: &str, count: usize) {
+        if let Some(pending) = self.pending.get_mut(namespace) {
+            *pending = pending.saturating_sub(count);
+            if *pending == 0 {
+                self.pending.remove(namespace);
+            }
+        }
+    }
+
+    /// What counts: of one namespace never more than the whole limit, so that one that is full of something else than our
+    /// Jobs does not take the places of the others.
+    fn counts(&self, limits: Limits) -> BTreeMap<String, usize> {
+        let mut counts = self.listed.clone();
+        for (namespace, count) in &self.since {
+            *counts.entry(namespace.clone()).or_insert(0) += count;
+        }
+        for (namespace, count) in &mut counts {
+            // The empty name is no namespace: it stands for more Jobs than could be read.
+            if !namespace.is_empty() {
+                *count = (*count).min(limits.most_in_one());
+            }
+        }
+        counts
     }
 }
 
@@ -111,27 +293,24 @@ impl Line {
             }
         }
     }
-}
 
-/// Unfinished Jobs of ours per namespace. When there are more than can be counted, the whole limit is taken.
-async fn running(ctx: &Context, limits: Limits) -> Result<BTreeMap<String, usize>, kube::Error> {
-    let mut running = BTreeMap::new();
-    // Succeeded ones stay for a day and are many: the server leaves them out.
-    let mut params = ListParams::default()
-        .labels(LABEL_BASE_IMAGE)
-        .fields("status.successful=0")
-        .limit(PAGE);
-    for _ in 0..MAX_PAGES {
-        let page = Api::<Job>::all(ctx.client.clone()).list(&params).await?;
-        for job in page.items.iter().filter(|job| !is_finished(job)) {
-            *running.entry(job.namespace().unwrap_or_default()).or_insert(0) += 1;
-        }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(running),
-        }
+    /// One round of the line later for each time that all slots are taken by those before: what the whole line asks is
+    /// bounded, however long it is.
+    fn ask_again(&self, namespace: &str, jobs: &[String], limits: Limits) -> Duration {
+        let mine = jobs
+            .iter()
+            .filter_map(|job| self.waiting.get(&(namespace.to_owned(), job.clone())));
+        let Some(first) = mine.map(|(claim, _)| (!claim.urgent, claim.since)).min() else {
+            return ASK_AGAIN;
+        };
+        let before = self
+            .waiting
+            .values()
+            .filter(|(claim, _)| (!claim.urgent, claim.since) < first)
+            .count();
+        let rounds = u32::try_from(before / limits.total.max(1)).unwrap_or(u32::MAX);
+        ASK_AGAIN.saturating_mul(rounds.saturating_add(1)).min(ASK_AT_LATEST)
     }
-    Ok(BTreeMap::from([(String::new(), limits.total)]))
 }
 
 /// Whether a Job has ended, well or badly.
@@ -143,22 +322,10 @@ pub fn is_finished(job: &Job) -> bool {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_claim_keeps_its_place_while_it_is_renewed_and_is_forgotten_otherwise() {
-        let (mut line, start) = (Line::default(), Instant::now());
-        line.enter("a", &["one".into()], false, start);
-        line.enter("a", &["two".into()], false, start + Duration::from_secs(20));
-        line.enter("a", &["one".into()], true, start + Duration::from_secs(25));
-        let place = |line: &Line, job: &str| {
-            let found = line.waiting.get(&("a".to_owned(), job.to_owned()));
-            found.map(|(claim, _)| (claim.since, claim.urgent))
-        };
-        assert_eq!(place(&line, "one"), Some((0, true)));
-        line.enter("b", &[], false, start + Duration::from_secs(51));
-        assert_eq!((place(&line, "one"), place(&line, "two")), (Some((0, true)), None));
-    }
+/// Whether a Job is held back: it has no pod and gets none.
+pub fn is_suspended(job: &Job) -> bool {
+    job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ mod store;
 
 use super::{
     backoff::Backoff,
+    caches::Caches,
     context::{Context, Settings},
     databases::Databases,
     slots::Slots,
@@ -91,11 +92,13 @@ impl Api {
             client: client.clone(),
             watches: client.clone(),
             leader: Leader::always("test"),
+            caches: Caches::default(),
             metrics: Metrics::new(),
             registry: registry::Client::new(registry::ClientOptions::default()).unwrap(),
             settings: Arc::new(settings()),
             backoff: Arc::new(Backoff::default()),
-            databases: Arc::new(Databases::default()),
+            databases: Databases::default(),
+            transfers: Arc::default(),
             trust: Arc::new(Trust::default()),
             slots: Arc::new(Slots::new(queue::Limits {
                 total: 2,
@@ -177,6 +180,9 @@ pub fn settings() -> Settings {
         database_interval: Duration::from_secs(300),
         insecure_registries: ["r.local:5000".to_owned()].into(),
         candidate_root: CandidateRoot::ImageVolume,
+        namespace: "repave-system".to_owned(),
+        pull_secrets: Vec::new(),
+        concurrency: 8,
     }
 }
 

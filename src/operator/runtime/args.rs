@@ -55,6 +55,10 @@ pub struct ControllerArgs {
     #[arg(long, env = "POD_NAMESPACE", value_parser = label_name)]
     pub pod_namespace: String,
 
+    /// Secret of this namespace with which the images of self-tests are pulled; repeat it or separate by comma
+    #[arg(long = "pull-secret", env = "REPAVE_PULL_SECRETS", value_name = "SECRET", value_delimiter = ',', value_parser = object_name)]
+    pub pull_secrets: Vec<String>,
+
     /// Name of this pod; part of its identity in the lease
     #[arg(long, env = "POD_NAME", value_parser = object_name)]
     pub pod_name: String,

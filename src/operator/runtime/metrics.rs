@@ -65,6 +65,7 @@ struct Families {
     reconciles: Family<ReconcileLabels, Counter>,
     reconcile_duration: Durations<KindLabels>,
     api_writes: Family<ApiWriteLabels, Counter>,
+    watch_failures: Family<KindLabels, Counter>,
 }
 
 /// 100 ms to 55 minutes.
@@ -96,6 +97,7 @@ impl Default for Families {
             reconciles: Family::default(),
             reconcile_duration: Family::new_with_constructor(reconcile_histogram),
             api_writes: Family::default(),
+            watch_failures: Family::default(),
         }
     }
 }
@@ -166,6 +168,12 @@ impl Families {
             "repave_api_writes",
             "Writes to the Kubernetes API by kind and verb, the renewals of the lease left out",
             &self.api_writes,
+        );
+        add(
+            registry,
+            "repave_watch_failures",
+            "Failures of watches by the kind whose controller needs them; each is tried again",
+            &self.watch_failures,
         );
     }
 }
@@ -300,6 +308,12 @@ impl Metrics {
             .api_writes
             .get_or_create(&ApiWriteLabels { kind, verb })
             .inc();
+    }
+
+    /// A watch that the controller of this kind needs failed; it is tried again.
+    pub fn watch_failed(&self, controller: Kind) {
+        let labels = KindLabels { kind: controller };
+        self.0.families.watch_failures.get_or_create(&labels).inc();
     }
 
     /// Everything as text, for `/metrics`.

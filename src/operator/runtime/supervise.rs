@@ -63,6 +63,10 @@ where
     let gate = pin!(async move {
         known.known().await;
         readiness.open(Gate::Lease);
+        if !known.is_leader() {
+            // A standby has no caches to fill: it is ready to take over.
+            readiness.open(Gate::Caches);
+        }
         std::future::pending::<()>().await;
     });
     let work = pin!(async {

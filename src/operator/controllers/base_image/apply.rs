@@ -5,10 +5,11 @@ use crate::{
     api::ImageCandidate,
     controllers::{
         context::Context,
-        error::{Class, Classified},
+        writes::{self, Created},
     },
+    runtime::metrics::Kind,
 };
-use kube::{Api, ResourceExt, api::PostParams};
+use kube::ResourceExt;
 
 /// What was done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,20 +18,7 @@ pub struct Applied {
     pub created: Option<String>,
 }
 
-/// Something could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("Kubernetes API: {0}")]
-pub struct Error(#[from] kube::Error);
-
-impl Classified for Error {
-    fn reason(&self) -> &'static str {
-        "ApiError"
-    }
-
-    fn class(&self) -> Class {
-        Class::Transient
-    }
-}
+pub use crate::controllers::writes::WriteError as Error;
 
 /// Carries out the actions.
 pub async fn apply(actions: Vec<Action>, ctx: &Context) -> Result<Applied, Error> {
@@ -44,12 +32,12 @@ pub async fn apply(actions: Vec<Action>, ctx: &Context) -> Result<Applied, Error
 }
 
 async fn create(ctx: &Context, candidate: &ImageCandidate) -> Result<Option<String>, Error> {
-    let namespace = candidate.namespace().unwrap_or_default();
-    let api = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &namespace);
-    match api.create(&PostParams::default(), candidate).await {
-        Ok(_) => Ok(Some(candidate.name_any())),
-        // The answer to an earlier create was lost, or the list was old: it is there, and it is the same.
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
-        Err(error) => Err(error.into()),
+    let owners = candidate.owner_references();
+    // The name says all that decides about it; what is there must belong to this very BaseImage.
+    let ours = |there: &ImageCandidate| there.owner_references() == owners;
+    match writes::create_once(ctx, Kind::ImageCandidate, candidate, ours).await? {
+        Created::Made(made) => Ok(Some(made.name_any())),
+        // The answer to an earlier create was lost, or the list was old.
+        Created::There(_) => Ok(None),
     }
 }

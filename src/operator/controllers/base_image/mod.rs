@@ -9,22 +9,16 @@ mod validate;
 
 use super::{
     context::Context,
-    driver::{self, DriverError, Next, Outcome},
+    driver::{Next, Outcome},
     error::{Class, Classified},
     history::{self, Recorded},
+    reconciler::{self, Failure, Steps},
+    wakes::{Guarded, Wakes},
 };
 use crate::api::{BaseImage, BaseImageStatus, ImageCandidate};
-use futures::StreamExt as _;
-use kube::{
-    Api,
-    core::DeserializeGuard,
-    runtime::{
-        Controller,
-        controller::{Action, Config},
-        watcher,
-    },
-};
-use std::{future::Future, sync::Arc, time::Duration};
+use kube::{Api, runtime::watcher};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use validate::Wish;
 
 /// What this controller needs besides the context.
@@ -67,44 +61,36 @@ impl Classified for Error {
     }
 }
 
-type Guarded = DeserializeGuard<BaseImage>;
-
-/// Runs until `shutdown` resolves.
-pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let client = ctx.watches.clone();
-    let state = Arc::new(State {
+/// Runs until `stop` is cancelled.
+pub async fn run(ctx: Context, stop: CancellationToken) {
+    let candidates = Api::<Guarded<ImageCandidate>>::all(ctx.watches.clone());
+    let wakes = Wakes::of(&ctx).owns(candidates, watcher::Config::default());
+    let state = State {
         ctx,
         polls: observe::Polls::default(),
         rebuilds: history::Failures::default(),
-    });
-    Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default())
-        .owns(Api::<ImageCandidate>::all(client), watcher::Config::default())
-        .with_config(Config::default().concurrency(4))
-        .graceful_shutdown_on(shutdown)
-        .run(
-            reconcile,
-            |seen, error, state| driver::on_guarded_error(&seen, error, &state.ctx),
-            state,
-        )
-        .for_each(|_| std::future::ready(()))
-        .await;
+    };
+    reconciler::run(state, wakes, stop).await;
 }
 
-async fn reconcile(seen: Arc<Guarded>, state: Arc<State>) -> Result<Action, DriverError> {
-    let Some(seen) = driver::readable(&seen) else {
-        return Ok(Action::await_change());
-    };
-    let Some(base) = driver::read(&state.ctx, seen).await? else {
-        return Ok(Action::await_change());
-    };
-    let outcome = match recorded(&base, &state).await {
-        Err(error) => failure(&base, &error, None, &state.ctx),
-        Ok((wish, candidates, recorded)) => match steps(&base, &state, &wish, candidates, &recorded).await {
-            Ok(outcome) => outcome,
-            Err(error) => failure(&base, &error, Some(&recorded), &state.ctx),
-        },
-    };
-    driver::finish(&state.ctx, &base, outcome).await
+impl Steps for State {
+    type Resource = BaseImage;
+    const GAP: Duration = Duration::ZERO;
+    // A history that is rebuilt from the registry takes longer than a look at upstream.
+    const LIMIT: Duration = Duration::from_secs(300);
+
+    fn ctx(&self) -> &Context {
+        &self.ctx
+    }
+
+    async fn steps(&self, base: &BaseImage) -> Result<Outcome<BaseImageStatus>, Failure> {
+        Ok(match Box::pin(recorded(base, self)).await {
+            Err(error) => failure(base, &error, None, &self.ctx),
+            Ok((wish, candidates, recorded)) => Box::pin(steps(base, self, &wish, candidates, &recorded))
+                .await
+                .unwrap_or_else(|error| failure(base, &error, Some(&recorded), &self.ctx)),
+        })
+    }
 }
 
 /// First the history: what is released does not depend on upstream or on a policy, and can be taken back without them.

@@ -3,14 +3,23 @@
 mod openvex;
 mod page;
 mod promotion;
+mod transfer;
+
+pub use transfer::TransferResult;
 
 use super::{decide::Action, observe::JobRef, validate::Wish};
 use crate::{
-    api::{ImageCandidate, image_candidate::Promoted, refs::ANNOTATION_URGENT},
+    api::{
+        ImageCandidate,
+        image_candidate::Promoted,
+        refs::{ANNOTATION_URGENT, LABEL_SELF_TEST},
+    },
     controllers::{
         context::Context,
         error::{Class, Classified},
-        inputs,
+        inputs, slots,
+        transfers::{self, Pending},
+        writes::{self, WriteError},
     },
     domain::{digest::Digest, image_ref::InvalidImageRef},
     evidence::{self, ReportArtifact, signing},
@@ -23,16 +32,12 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{batch::v1::Job, core::v1::ConfigMap},
-};
+use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, PostParams, Preconditions},
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, Preconditions},
 };
-use serde::{Serialize, de::DeserializeOwned};
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{collections::BTreeMap, time::Duration};
 
 /// What was done.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -43,6 +48,8 @@ pub struct Applied {
     pub jobs: Vec<String>,
     /// Jobs that wait for a free slot.
     pub queued: Vec<String>,
+    /// When those ask again.
+    pub ask_again: Option<Duration>,
     /// The checks whose report is kept, with the digest of the artifact.
     pub reports: Vec<(String, Digest)>,
     /// The page for people: the digest of its artifact, or why there is none yet.
@@ -113,6 +120,15 @@ pub enum Error {
     /// The Kubernetes API.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
+    /// A Job or its ConfigMap.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// What runs is not known, so nothing is started.
+    #[error(transparent)]
+    Slots(#[from] slots::Error),
+    /// A copy or promotion has not ended yet.
+    #[error(transparent)]
+    Transfer(#[from] Pending),
 }
 
 impl Classified for Error {
@@ -129,7 +145,9 @@ impl Classified for Error {
             Self::TooLarge { .. } => "InputsTooLarge",
             Self::Page(_) => "PageNotWritten",
             Self::Serialize(_) => "InternalError",
-            Self::Api(_) => "ApiError",
+            Self::Api(_) | Self::Slots(_) => "ApiError",
+            Self::Write(error) => error.reason(),
+            Self::Transfer(pending) => pending.reason(),
         }
     }
 
@@ -139,7 +157,11 @@ impl Classified for Error {
             Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
             Self::Key { .. } | Self::NotWantedNow => Class::Waiting(crate::controllers::error::WAIT),
             Self::Lost(_) | Self::Tag(_) | Self::Page(_) | Self::TooLarge { .. } => Class::Stalled,
-            Self::Evidence(_) | Self::Serialize(_) | Self::NotLeader(_) | Self::Api(_) => Class::Transient,
+            Self::Evidence(_) | Self::Serialize(_) | Self::NotLeader(_) | Self::Api(_) | Self::Slots(_) => {
+                Class::Transient
+            }
+            Self::Write(error) => error.class(),
+            Self::Transfer(pending) => pending.class(),
         }
     }
 }
@@ -168,7 +190,7 @@ pub async fn apply(
         ctx.leader.require()?;
         match action {
             Action::CopyToStaging => {
-                copy_to_staging(candidate, wish, ctx).await?;
+                transfer::copy(candidate, wish, ctx)?;
                 applied.copied = true;
             }
             Action::StoreReport { image, delivery } => {
@@ -181,7 +203,12 @@ pub async fn apply(
                     Some(Ok(page)) => Some(page.clone()),
                     Some(Err(_)) | None => candidate.status.as_ref().and_then(|status| status.page.clone()),
                 };
-                applied.promoted = Some(promotion::promote(candidate, wish, ctx, &proof, page.as_ref()).await?);
+                match transfer::promotion(candidate, wish, ctx, &proof, page) {
+                    Ok(promoted) => applied.promoted = Some(promoted),
+                    // What was done beside it (the page) is kept.
+                    Err(Error::Transfer(Pending::Running { .. })) => applied.ask_again = Some(transfers::LOOK_AGAIN),
+                    Err(error) => return Err(error),
+                }
             }
             Action::DeleteJob(job) => delete_job(&job, wish, ctx).await?,
             // Started above.
@@ -206,20 +233,53 @@ async fn start_jobs(
     let urgent = candidate.annotations().contains_key(ANNOTATION_URGENT);
     let admitted = ctx.slots.admit(ctx, &wish.namespace, &names, urgent).await?;
     for (inputs, job) in jobs {
-        if !admitted.contains(&job.name_any()) {
-            applied.queued.push(job.name_any());
-            continue;
-        }
-        ctx.leader.require()?;
-        if create_once(ctx, &wish.namespace, &*inputs).await? {
-            ctx.metrics.api_write(Kind::ConfigMap, ApiVerb::Create);
-        }
-        if create_once(ctx, &wish.namespace, &*job).await? {
-            ctx.metrics.api_write(Kind::Job, ApiVerb::Create);
+        if admitted.contains(&job.name_any()) {
+            start_job(ctx, candidate, *inputs, &job).await?;
             applied.jobs.push(job.name_any());
+        } else {
+            applied.queued.push(job.name_any());
+            applied.ask_again = Some(admitted.ask_again);
         }
     }
     Ok(())
+}
+
+/// Job first and suspended, then its ConfigMap, which belongs to it and goes with it; then it may run. A crash in between
+/// leaves a suspended Job, which is taken up here again: no pod ever waits for a ConfigMap that nobody makes, and no
+/// ConfigMap outlives its Job.
+async fn start_job(ctx: &Context, candidate: &ImageCandidate, mut inputs: ConfigMap, job: &Job) -> Result<(), Error> {
+    let candidate = candidate.uid().unwrap_or_default();
+    let in_our_namespace = job.namespace().as_deref() == Some(ctx.settings.namespace.as_str());
+    let ours = |there: &Job| {
+        writes::is_controlled_by(there, &candidate)
+            || (in_our_namespace && there.labels().contains_key(LABEL_SELF_TEST))
+    };
+    let job = writes::create_once(ctx, Kind::Job, job, ours)
+        .await
+        .map_err(too_large)?
+        .into_object();
+    let uid = job.uid().unwrap_or_default();
+    inputs.metadata.owner_references = job.controller_owner_ref(&()).map(|owner| vec![owner]);
+    // One of an older version belongs to the candidate; its name says what is in it.
+    let ours = |there: &ConfigMap| writes::is_controlled_by(there, &uid) || writes::is_controlled_by(there, &candidate);
+    writes::create_once(ctx, Kind::ConfigMap, &inputs, ours)
+        .await
+        .map_err(too_large)?;
+    if job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true) {
+        writes::resume(ctx, &job).await?;
+    }
+    Ok(())
+}
+
+/// An object that the API server or etcd refused for its size: the same one is refused for ever, and a person can help.
+fn too_large(error: WriteError) -> Error {
+    match error {
+        WriteError::Api { kind, name, cause } if writes::is_too_large(&cause) => Error::TooLarge {
+            kind: kind.to_owned(),
+            name,
+        },
+        error => error.into(),
+    }
 }
 
 /// Deletes this Job and its pods; one that is gone, or has ended and was replaced by another of its name, is no failure.
@@ -228,6 +288,7 @@ async fn delete_job(job: &JobRef, wish: &Wish, ctx: &Context) -> Result<(), Erro
         uid: Some(job.uid.clone()),
         resource_version: None,
     });
+    ctx.leader.require().map_err(WriteError::from)?;
     let jobs = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace);
     match jobs.delete(&job.name, &params).await {
         Ok(_) => {
@@ -253,35 +314,6 @@ async fn copy_to_staging(candidate: &ImageCandidate, wish: &Wish, ctx: &Context)
 async fn push_auth(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Auth, Error> {
     let secret = candidate.spec.promote.push_secret_ref.as_ref();
     Ok(inputs::registry_auth(ctx, &wish.namespace, secret).await?)
-}
-
-/// Creates an object whose name says all about it; `false` if it was there already.
-async fn create_once<K>(ctx: &Context, namespace: &str, object: &K) -> Result<bool, Error>
-where
-    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize,
-{
-    match Api::<K>::namespaced(ctx.client.clone(), namespace)
-        .create(&PostParams::default(), object)
-        .await
-    {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
-        Err(kube::Error::Api(status)) if is_too_large(&status) => Err(Error::TooLarge {
-            kind: K::kind(&()).into_owned(),
-            name: object.meta().name.clone().unwrap_or_default(),
-        }),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether the API server or etcd refused an object for its size: the same object is refused for ever.
-fn is_too_large(status: &kube::core::Status) -> bool {
-    let said = [
-        "request is too large",
-        "Too long: may not be more than",
-        "Request entity too large",
-    ];
-    status.code == 413 || said.iter().any(|words| status.message.contains(words))
 }
 
 async fn store_report(
@@ -323,7 +355,11 @@ mod tests {
         let refusal = |code, message: &str| {
             let mut status = kube::core::Status::failure(message, "Invalid");
             status.code = code;
-            status
+            WriteError::Api {
+                kind: "ConfigMap",
+                name: "repave-check-1".into(),
+                cause: Box::new(kube::Error::Api(Box::new(status))),
+            }
         };
         for (code, message, large) in [
             (500, "etcdserver: request is too large", true),
@@ -336,7 +372,8 @@ mod tests {
             (422, "metadata.name: Invalid value", false),
             (429, "the server is busy", false),
         ] {
-            assert_eq!(is_too_large(&refusal(code, message)), large, "{message}");
+            let error = too_large(refusal(code, message));
+            assert_eq!(matches!(error, Error::TooLarge { .. }), large, "{message}");
         }
         let error = Error::TooLarge {
             kind: "ConfigMap".into(),

@@ -17,32 +17,39 @@ mod tests;
 mod validate;
 mod wanted;
 
+pub use apply::TransferResult;
 use repave_policy::exceptions;
 
 use super::{
     conditions,
     context::Context,
-    driver::{self, DriverError, Next, Outcome},
+    driver::{Next, Outcome},
     error::{Class, Classified, one_line},
-    slots,
+    reconciler::{self, Failure, Steps},
+    wakes::{Guarded, Wakes, those},
 };
 use crate::{
-    api::{BaseImage, ImageCandidate, ImageCandidateStatus, Waiver, image_candidate::Step, phase::Phase},
+    api::{
+        BaseImage, ImageCandidate, ImageCandidateStatus, Waiver,
+        image_candidate::Step,
+        phase::Phase,
+        refs::{LABEL_CANDIDATE, LABEL_SELF_TEST},
+    },
     runtime::metrics,
 };
-use futures::StreamExt as _;
+use futures::StreamExt;
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
     Api, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::PartialObjectMeta,
     runtime::{
-        Controller,
-        controller::{Action, Config},
         reflector::{ObjectRef, Store},
         watcher,
     },
 };
-use std::{collections::BTreeMap, future::Future, sync::Arc};
+use std::{collections::BTreeMap, time::Duration};
+use tokio_util::sync::CancellationToken;
 
 /// Why a step ended early.
 #[derive(Debug, thiserror::Error)]
@@ -73,64 +80,66 @@ impl Classified for Error {
     }
 }
 
-type Guarded = DeserializeGuard<ImageCandidate>;
+struct Candidates {
+    ctx: Context,
+}
 
-/// Runs until `shutdown` resolves.
-pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let client = ctx.watches.clone();
-    let ours = watcher::Config::default().labels(crate::api::refs::LABEL_CANDIDATE);
-    let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
-    let (candidates, followers) = (controller.store(), controller.store());
-    controller
-        .owns(Api::<Job>::all(client.clone()), ours)
+/// Runs until `stop` is cancelled.
+pub async fn run(ctx: Context, stop: CancellationToken) {
+    let ours = watcher::Config::default().labels(LABEL_CANDIDATE);
+    let wakes = Wakes::of(&ctx);
+    let candidates = wakes.store();
+    let (followers, candidates_cache) = (wakes.store(), wakes.store());
+    let wakes = wakes
+        .owns(Api::<Job>::all(ctx.watches.clone()), ours)
         .watches(
-            Api::<PartialObjectMeta<BaseImage>>::all(client.clone()),
+            Api::<PartialObjectMeta<BaseImage>>::all(ctx.watches.clone()),
             watcher::Config::default(),
-            move |base| on_their_way(&followers, &base),
+            move |base| on_their_way(&followers, base),
         )
         .watches(
-            Api::<PartialObjectMeta<Waiver>>::all(client),
+            Api::<PartialObjectMeta<Waiver>>::all(ctx.watches.clone()),
             watcher::Config::default(),
             move |waiver| waiver_may_concern(&candidates, waiver.namespace().as_deref()),
+        );
+    let of_self_tests = candidates_cache.clone();
+    let wakes = wakes
+        .watches(
+            Api::<PartialObjectMeta<Job>>::namespaced(ctx.watches.clone(), &ctx.settings.namespace),
+            watcher::Config::default().labels(LABEL_SELF_TEST),
+            move |_| waiting(&of_self_tests),
         )
-        .with_config(Config::default().concurrency(8))
-        .graceful_shutdown_on(shutdown)
-        .run(
-            reconcile,
-            |seen, error, ctx| driver::on_guarded_error(&seen, error, &ctx),
-            Arc::new(ctx),
-        )
-        .for_each(|_| std::future::ready(()))
-        .await;
+        .also(
+            ctx.transfers
+                .ended()
+                .map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)),
+        );
+    ctx.slots.count_those_of(candidates_cache);
+    let _transfers = ctx.transfers.while_held();
+    reconciler::run(Candidates { ctx }, wakes, stop).await;
 }
 
 /// The candidates of a BaseImage that are not decided: what it wants decides whether they go on.
-fn on_their_way(candidates: &Store<Guarded>, base: &PartialObjectMeta<BaseImage>) -> Vec<ObjectRef<Guarded>> {
-    let concerned = |candidate: &ImageCandidate| {
-        let status = candidate.status.as_ref();
-        candidate.namespace() == base.namespace()
-            && candidate.spec.base_image == base.name_any()
-            && !status.is_some_and(|status| Phase::of(status).is_final())
-    };
-    matching(candidates, concerned)
-}
-
-fn matching(candidates: &Store<Guarded>, concerned: impl Fn(&ImageCandidate) -> bool) -> Vec<ObjectRef<Guarded>> {
-    candidates
-        .state()
-        .iter()
-        .filter(|guarded| guarded.0.as_ref().is_ok_and(&concerned))
-        .map(|guarded| ObjectRef::from_obj(guarded.as_ref()))
-        .collect()
+fn on_their_way(
+    candidates: &Store<Guarded<ImageCandidate>>,
+    base: &PartialObjectMeta<BaseImage>,
+) -> Vec<ObjectRef<Guarded<ImageCandidate>>> {
+    those(candidates, base.namespace().as_deref(), |candidate: &ImageCandidate| {
+        let undecided = candidate.status.as_ref().is_none_or(|status| !is_decided(status));
+        candidate.spec.base_image == base.name_any() && undecided
+    })
 }
 
 /// The candidates that a Waiver of this namespace may open. Those that are not decided read the waivers when they are judged.
-fn waiver_may_concern(candidates: &Store<Guarded>, namespace: Option<&str>) -> Vec<ObjectRef<Guarded>> {
+fn waiver_may_concern(
+    candidates: &Store<Guarded<ImageCandidate>>,
+    namespace: Option<&str>,
+) -> Vec<ObjectRef<Guarded<ImageCandidate>>> {
     let all = candidates.state();
     let all = all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
     let names: Vec<String> = newest_refused(all, namespace).map(ResourceExt::name_any).collect();
-    matching(candidates, |candidate| {
-        candidate.namespace().as_deref() == namespace && names.contains(&candidate.name_any())
+    those(candidates, namespace, |candidate: &ImageCandidate| {
+        names.contains(&candidate.name_any())
     })
 }
 
@@ -154,19 +163,61 @@ fn newest_refused<'a>(
     newest.into_values().filter(refused)
 }
 
-async fn reconcile(seen: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action, DriverError> {
-    let Some(seen) = driver::readable(&seen) else {
-        return Ok(Action::await_change());
-    };
-    let Some(candidate) = driver::read(&ctx, seen).await? else {
-        return Ok(Action::await_change());
-    };
-    let outcome = match steps(&candidate, &ctx).await {
-        Ok(outcome) => outcome,
-        Err(error) => failure(&candidate, &error, &ctx),
-    };
-    measure(&candidate, &outcome.status, &ctx);
-    driver::finish(&ctx, &candidate, outcome).await
+/// The candidates of all namespaces that are not decided: a self-test may be what they wait for.
+fn waiting(candidates: &Store<Guarded<ImageCandidate>>) -> Vec<ObjectRef<Guarded<ImageCandidate>>> {
+    let undecided = |candidate: &ImageCandidate| candidate.status.as_ref().is_none_or(|status| !is_decided(status));
+    let all = candidates.state();
+    let ours = all.iter().filter(|guarded| guarded.0.as_ref().is_ok_and(undecided));
+    ours.map(|guarded| ObjectRef::from_obj(guarded.as_ref())).collect()
+}
+
+impl Steps for Candidates {
+    type Resource = ImageCandidate;
+    const GAP: Duration = Duration::ZERO;
+    const LIMIT: Duration = Duration::from_secs(300);
+
+    fn ctx(&self) -> &Context {
+        &self.ctx
+    }
+
+    async fn steps(&self, candidate: &ImageCandidate) -> Result<Outcome<ImageCandidateStatus>, Failure> {
+        let outcome = match Box::pin(steps(candidate, &self.ctx)).await {
+            Ok(outcome) => at_once_after_a_step(candidate, outcome),
+            Err(error) => failure(candidate, &error, &self.ctx),
+        };
+        measure(candidate, &outcome.status, &self.ctx);
+        Ok(outcome)
+    }
+
+    fn on_failure(candidate: &ImageCandidate, failure: &Failure, now: Timestamp) -> Outcome<ImageCandidateStatus> {
+        match candidate.status.clone().filter(is_decided) {
+            Some(decided) => Outcome {
+                status: decided,
+                next: failure.class.into(),
+                notices: Vec::new(),
+            },
+            None => reconciler::conditions_only(candidate, failure, now),
+        }
+    }
+}
+
+fn is_decided(status: &ImageCandidateStatus) -> bool {
+    Phase::of(status).is_final()
+}
+
+/// A step that changed the status makes the next one due.
+fn at_once_after_a_step(
+    candidate: &ImageCandidate,
+    outcome: Outcome<ImageCandidateStatus>,
+) -> Outcome<ImageCandidateStatus> {
+    let changed = candidate.status.as_ref() != Some(&outcome.status);
+    match outcome.next {
+        Next::After(_) if changed => Outcome {
+            next: Next::Now,
+            ..outcome
+        },
+        Next::Now | Next::AwaitChange | Next::After(_) | Next::Backoff => outcome,
+    }
 }
 
 /// Counts each step that this reconcile brought to its end, with the time since it began.
@@ -213,10 +264,9 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
     let actions = std::mem::take(&mut decision.actions);
     let applied = apply::apply(actions, candidate, &wish, ctx).await?; // IO, writes
     let (status, notices) = status::render(candidate, &wish, &decision, &applied, ctx.now()); // pure
-    let next = if applied.queued.is_empty() {
-        decision.requeue
-    } else {
-        Next::After(slots::ASK_AGAIN)
+    let next = match applied.ask_again {
+        Some(wait) => Next::After(wait),
+        None => decision.requeue,
     };
     // A page that could not be published is tried again when nothing else is going on.
     let next = match (&applied.page, next) {
@@ -237,6 +287,12 @@ fn failure(candidate: &ImageCandidate, error: &Error, ctx: &Context) -> Outcome<
             "candidate not looked at"
         );
     }
+    // A transfer that is under way is nothing that went wrong.
+    let notices = if matches!(error, Error::Apply(apply::Error::Transfer(_))) {
+        Vec::new()
+    } else {
+        notices
+    };
     Outcome {
         status,
         next: error.class().into(),

@@ -9,7 +9,7 @@ mod reusable_reports;
 pub mod self_tests;
 mod verification;
 
-use jobs::{any_job, job};
+use jobs::{job, self_test_job};
 use self_tests::{SelfTest, Trusted};
 
 use reusable_reports::ReusableReports;
@@ -173,6 +173,7 @@ impl Classified for Error {
             Self::Registry(error) | Self::Database(databases::Error::Registry(error)) => error.reason(),
             Self::Signature(error) => error.reason(),
             Self::Database(databases::Error::Missing(_)) => "DatabaseMissing",
+            Self::Database(databases::Error::Late(_)) => "RegistryUnreachable",
             Self::Api(_) => "ApiError",
         }
     }
@@ -186,7 +187,7 @@ impl Classified for Error {
                 error.retry_after().map_or(Class::Transient, Class::Waiting)
             }
             Self::Database(databases::Error::Missing(_)) => Class::Waiting(WAIT),
-            Self::Api(_) => Class::Transient,
+            Self::Database(databases::Error::Late(_)) | Self::Api(_) => Class::Transient,
         }
     }
 }
@@ -299,7 +300,7 @@ async fn checks(
         .filter(|(_, state)| !matches!(state, CheckState::Judged))
         .map(|(check, _)| check)
         .collect();
-    let self_tests = self_tests::observe(&open, wish, ctx).await?;
+    let self_tests = self_tests::observe(&open, ctx).await?;
     for (check, state) in &mut states {
         withhold(check, state, &self_tests);
     }

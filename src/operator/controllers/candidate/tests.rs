@@ -49,6 +49,9 @@ pub fn settings() -> Settings {
         database_interval: std::time::Duration::from_secs(300),
         insecure_registries: ["r.local:5000".to_owned()].into(),
         candidate_root: CandidateRoot::ImageVolume,
+        namespace: "repave-system".to_owned(),
+        pull_secrets: Vec::new(),
+        concurrency: 8,
     }
 }
 

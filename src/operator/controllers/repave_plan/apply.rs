@@ -5,45 +5,13 @@ use crate::{
     api::RepaveRun,
     controllers::{
         context::Context,
-        error::{Class, Classified},
+        writes::{self, Created},
     },
+    runtime::metrics::Kind,
 };
-use kube::{Api, ResourceExt, api::PostParams};
+use kube::ResourceExt;
 
-/// Field manager of the runs.
-const CHILDREN_MANAGER: &str = "repave/children";
-
-/// Why a run could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// The API refused or did not answer.
-    #[error("RepaveRun {name} could not be created: {cause}")]
-    Api {
-        /// Its name.
-        name: String,
-        /// What the API said.
-        cause: kube::Error,
-    },
-    /// Its name is taken.
-    #[error("RepaveRun {0} exists and does not belong to this plan: delete it, or rename the plan")]
-    NameTaken(String),
-}
-
-impl Classified for ApplyError {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Api { .. } => "RunNotCreated",
-            Self::NameTaken(_) => "RunNameTaken",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Api { .. } => Class::Transient,
-            Self::NameTaken(_) => Class::Stalled,
-        }
-    }
-}
+pub use crate::controllers::writes::WriteError as ApplyError;
 
 /// Carries out the actions; gives back the runs that are there now because of them.
 pub async fn apply(ctx: &Context, actions: &[Action]) -> Result<Vec<RepaveRun>, ApplyError> {
@@ -57,34 +25,11 @@ pub async fn apply(ctx: &Context, actions: &[Action]) -> Result<Vec<RepaveRun>, 
 }
 
 async fn create(ctx: &Context, run: &RepaveRun) -> Result<RepaveRun, ApplyError> {
-    let api: Api<RepaveRun> = Api::namespaced(ctx.client.clone(), &run.namespace().unwrap_or_default());
-    let params = PostParams {
-        field_manager: Some(CHILDREN_MANAGER.to_owned()),
-        ..PostParams::default()
-    };
-    let failed = |cause| ApplyError::Api {
-        name: run.name_any(),
-        cause,
-    };
-    match api.create(&params, run).await {
-        Ok(made) => {
-            tracing::info!(name = %run.name_any(), "run created");
-            Ok(made)
-        }
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            let there = api.get(&run.name_any()).await.map_err(failed)?;
-            let of = |run: &RepaveRun| {
-                let spec = &run.spec;
-                let target = (spec.base_image.clone(), spec.repository.clone(), spec.digest.clone());
-                (target, spec.sequence, run.owner_references().to_vec())
-            };
-            let same = of(&there) == of(run);
-            if same {
-                Ok(there)
-            } else {
-                Err(ApplyError::NameTaken(run.name_any()))
-            }
-        }
-        Err(cause) => Err(failed(cause)),
+    let ours =
+        |there: &RepaveRun| there.spec.digest == run.spec.digest && there.owner_references() == run.owner_references();
+    let created = writes::create_once(ctx, Kind::RepaveRun, run, ours).await?;
+    if matches!(created, Created::Made(_)) {
+        tracing::info!(name = %run.name_any(), "run created");
     }
+    Ok(created.into_object())
 }

@@ -12,147 +12,88 @@ mod tests;
 pub mod validate;
 
 use super::{
-    conditions::Conditions,
     context::Context,
-    driver::{self, DriverError, Next, Outcome},
-    error::{Class, Classified, one_line},
+    driver::Outcome,
+    reconciler::{self, Failure, Reconciler},
     repave_run::Images,
+    wakes::{Wakes, those},
 };
 use crate::api::{BaseImage, RepavePlan, RepavePlanStatus, RepaveRun};
-use futures::StreamExt;
-use kube::{
-    Api, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
-    runtime::{
-        Config, Controller,
-        controller::Action,
-        reflector::{ObjectRef, Store},
-        watcher,
-    },
-};
-use std::{sync::Arc, time::Duration};
+use jiff::Timestamp;
+use kube::{Api, ResourceExt, core::PartialObjectMeta, runtime::watcher};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
-/// Plans that are reconciled at the same time.
-const CONCURRENCY: u16 = 4;
-/// Changes that come within this time are one.
-const DEBOUNCE: Duration = Duration::from_millis(300);
-/// How long an object that cannot be read is left alone; a change of it comes anyway.
-const UNREADABLE: Duration = Duration::from_secs(300);
-
-type Guarded = DeserializeGuard<RepavePlan>;
-
-struct Shared {
+struct Plans {
     ctx: Context,
     images: Images,
 }
 
-/// Runs the controller until `shutdown` is done; reconciles that have begun are finished.
-pub async fn run(ctx: Context, images: Images, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let client = ctx.watches.clone();
-    let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
-    let plans = controller.store();
-    controller
-        .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+/// Runs the controller until `stop` is cancelled; turns that have begun are finished.
+pub async fn run(ctx: Context, images: Images, stop: CancellationToken) {
+    let wakes = Wakes::of(&ctx);
+    let plans = wakes.store();
+    let wakes = wakes
         .owns(
-            Api::<PartialObjectMeta<RepaveRun>>::all(client.clone()),
+            Api::<PartialObjectMeta<RepaveRun>>::all(ctx.watches.clone()),
             watcher::Config::default(),
         )
         .watches(
-            Api::<PartialObjectMeta<BaseImage>>::all(client),
+            Api::<PartialObjectMeta<BaseImage>>::all(ctx.watches.clone()),
             watcher::Config::default(),
-            move |base| plans_of(&plans, &base),
-        )
-        .graceful_shutdown_on(shutdown)
-        .run(reconcile, on_error, Arc::new(Shared { ctx, images }))
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::debug!(error = one_line(&error), "plan not reconciled");
-            }
-        })
-        .await;
+            move |base| {
+                those(&plans, base.namespace().as_deref(), |plan: &RepavePlan| {
+                    let mut named = plan.spec.base_image_refs.iter();
+                    named.any(|reference| reference.name == base.name_any())
+                })
+            },
+        );
+    reconciler::run(Plans { ctx, images }, wakes, stop).await;
 }
 
-/// The plans that name a base image.
-fn plans_of(store: &Store<Guarded>, base: &PartialObjectMeta<BaseImage>) -> Vec<ObjectRef<Guarded>> {
-    let (namespace, name) = (base.namespace(), base.name_any());
-    let names_it = |plan: &RepavePlan| {
-        plan.namespace() == namespace && plan.spec.base_image_refs.iter().any(|reference| reference.name == name)
-    };
-    store
-        .state()
-        .iter()
-        .filter(|guarded| guarded.0.as_ref().is_ok_and(names_it))
-        .map(|guarded| ObjectRef::from_obj(guarded.as_ref()))
-        .collect()
-}
+impl Reconciler for Plans {
+    type Resource = RepavePlan;
+    type Validated = validate::Validated;
+    type Observed = observe::Observed;
+    type Action = plan::Action;
+    /// The runs that are there because of the actions.
+    type Receipt = Vec<RepaveRun>;
+    const GAP: Duration = Duration::from_millis(500);
+    const LIMIT: Duration = Duration::from_secs(300);
 
-async fn reconcile(seen: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, DriverError> {
-    let seen = match &seen.0 {
-        Ok(plan) => plan,
-        Err(invalid) => {
-            tracing::warn!(name = ?invalid.metadata.name, error = one_line(invalid), "RepavePlan cannot be read");
-            return Ok(Action::requeue(UNREADABLE));
-        }
-    };
-    let Some(plan) = driver::read(&shared.ctx, seen).await? else {
-        return Ok(Action::await_change());
-    };
-    let outcome = Box::pin(step(&shared.ctx, &shared.images, &plan)).await;
-    driver::finish(&shared.ctx, &plan, outcome).await
-}
-
-// kube's Controller hands both over by value.
-#[allow(clippy::needless_pass_by_value)]
-fn on_error(seen: Arc<Guarded>, error: &DriverError, shared: Arc<Shared>) -> Action {
-    match &seen.0 {
-        Ok(plan) => driver::on_error(plan, error, &shared.ctx),
-        Err(_) => Action::requeue(UNREADABLE),
+    fn ctx(&self) -> &Context {
+        &self.ctx
     }
-}
 
-async fn step(ctx: &Context, images: &Images, plan: &RepavePlan) -> Outcome<RepavePlanStatus> {
-    let v = match validate::validate(plan) {
-        Ok(v) => v,
-        Err(error) => return failed(plan, &error, ctx),
-    };
-    let observed = match observe::observe(ctx, images, plan, &v).await {
-        Ok(observed) => observed,
-        Err(error) => return failed(plan, &error, ctx),
-    };
-    let actions = plan::plan(plan, &observed);
-    let made = match apply::apply(ctx, &actions).await {
-        Ok(made) => made,
-        Err(error) => return failed(plan, &error, ctx),
-    };
-    let runs: Vec<RepaveRun> = observed.runs.iter().cloned().chain(made).collect();
-    status::summarize(plan, &observed, &runs, ctx.now())
-}
+    fn validate(plan: &RepavePlan) -> Result<validate::Validated, Failure> {
+        Ok(validate::validate(plan)?)
+    }
 
-/// A step failed: the conditions say so, the rest stays.
-fn failed(plan: &RepavePlan, error: &(impl Classified + 'static), ctx: &Context) -> Outcome<RepavePlanStatus> {
-    let mut status = plan.status.clone().unwrap_or_default();
-    let generation = plan.metadata.generation.unwrap_or_default();
-    let mut conditions = Conditions::from(&status.conditions, generation, ctx.now());
-    let message = one_line(error);
-    let next = match error.class() {
-        Class::Stalled => {
-            conditions.stalled(error.reason(), message);
-            Next::After(UNREADABLE)
-        }
-        Class::Waiting(after) => {
-            conditions.reconciling(error.reason(), message);
-            Next::After(after)
-        }
-        Class::Transient => {
-            conditions.reconciling(error.reason(), message);
-            Next::Backoff
-        }
-    };
-    status.conditions = conditions.into_list();
-    status.observed_generation = Some(generation);
-    Outcome {
-        status,
-        next,
-        notices: Vec::new(),
+    async fn observe(&self, plan: &RepavePlan, v: &validate::Validated) -> Result<observe::Observed, Failure> {
+        Ok(Box::pin(observe::observe(&self.ctx, &self.images, plan, v)).await?)
+    }
+
+    fn decide(
+        plan: &RepavePlan,
+        _: &validate::Validated,
+        observed: &observe::Observed,
+        _: Timestamp,
+    ) -> Vec<plan::Action> {
+        plan::plan(plan, observed)
+    }
+
+    async fn apply(&self, actions: Vec<plan::Action>) -> Result<Vec<RepaveRun>, Failure> {
+        Ok(apply::apply(&self.ctx, &actions).await?)
+    }
+
+    fn render(
+        plan: &RepavePlan,
+        _: &validate::Validated,
+        observed: &observe::Observed,
+        made: &Vec<RepaveRun>,
+        now: Timestamp,
+    ) -> Outcome<RepavePlanStatus> {
+        let runs: Vec<RepaveRun> = observed.runs.iter().chain(made).cloned().collect();
+        status::summarize(plan, observed, &runs, now)
     }
 }

@@ -39,129 +39,95 @@ pub use images::Images;
 use self::memory::Memory;
 use super::{
     context::Context,
-    driver::{self, DriverError},
-    error::one_line,
+    driver::{Next, Outcome},
+    reconciler::{self, Failure, Steps},
+    wakes::{Guarded, Wakes, those},
 };
-use crate::api::{BaseImage, RepavePlan, RepaveRun, refs::ANNOTATION_RUN};
-use futures::StreamExt;
+use crate::api::{BaseImage, RepavePlan, RepaveRun, RepaveRunStatus, refs::ANNOTATION_RUN};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::PartialObjectMeta,
     runtime::{
-        Config, Controller,
-        controller::Action,
         reflector::{ObjectRef, Store},
         watcher,
     },
 };
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
-/// Runs that are reconciled at the same time.
-const CONCURRENCY: u16 = 4;
-/// Changes that come within this time are one.
-const DEBOUNCE: Duration = Duration::from_millis(300);
-/// How long an object that cannot be read is left alone; a change of it comes anyway.
-const UNREADABLE: Duration = Duration::from_secs(300);
-
-type Guarded = DeserializeGuard<RepaveRun>;
-
-struct Shared {
+struct Runs {
     ctx: Context,
     images: Images,
     memory: Memory,
 }
 
-/// Runs the controller until `shutdown` is done; reconciles that have begun are finished.
-pub async fn run(ctx: Context, images: Images, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let client = ctx.watches.clone();
-    let shared = Shared {
-        ctx,
-        images,
-        memory: Memory::default(),
-    };
-    let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
-    let (plans, bases) = (controller.store(), controller.store());
-    controller
-        .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+/// Runs the controller until `stop` is cancelled; turns that have begun are finished.
+pub async fn run(ctx: Context, images: Images, stop: CancellationToken) {
+    let wakes = Wakes::of(&ctx);
+    let (runs, of_plan, of_base) = (wakes.store(), wakes.store(), wakes.store());
+    let wakes = wakes
         .watches(
-            Api::<PartialObjectMeta<Deployment>>::all(client.clone()),
+            Api::<PartialObjectMeta<Deployment>>::all(ctx.watches.clone()),
             watcher::Config::default(),
-            |workload| run_of(&workload),
+            move |workload| moved_by(workload).filter(|run| is_at_work(&runs, run)),
         )
         .watches(
-            Api::<PartialObjectMeta<RepavePlan>>::all(client.clone()),
+            Api::<PartialObjectMeta<RepavePlan>>::all(ctx.watches.clone()),
             watcher::Config::default(),
             move |plan| {
-                runs_where(&plans, plan.namespace().as_deref(), |run| {
-                    run.spec.plan == plan.name_any()
+                those(&of_plan, plan.namespace().as_deref(), |run: &RepaveRun| {
+                    !is_finished(run) && run.spec.plan == plan.name_any()
                 })
             },
         )
         .watches(
-            Api::<PartialObjectMeta<BaseImage>>::all(client),
+            Api::<PartialObjectMeta<BaseImage>>::all(ctx.watches.clone()),
             watcher::Config::default(),
             move |base| {
-                runs_where(&bases, base.namespace().as_deref(), |run| {
-                    run.spec.base_image == base.name_any()
+                those(&of_base, base.namespace().as_deref(), |run: &RepaveRun| {
+                    !is_finished(run) && run.spec.base_image == base.name_any()
                 })
             },
-        )
-        .graceful_shutdown_on(shutdown)
-        .run(reconcile, on_error, Arc::new(shared))
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::debug!(error = one_line(&error), "run not reconciled");
-            }
-        })
-        .await;
+        );
+    let memory = Memory::default();
+    reconciler::run(Runs { ctx, images, memory }, wakes, stop).await;
 }
 
-/// The run that a workload says it was moved by.
-fn run_of(workload: &PartialObjectMeta<Deployment>) -> Option<ObjectRef<Guarded>> {
+/// The run that a workload says it was moved by. Whoever may annotate a workload can write anything there: it wakes a
+/// run that exists and is at work, at its own pace, and decides nothing.
+fn moved_by(workload: &PartialObjectMeta<Deployment>) -> Option<ObjectRef<Guarded<RepaveRun>>> {
     let (namespace, name) = workload.annotations().get(ANNOTATION_RUN)?.split_once('/')?;
     Some(ObjectRef::new(name).within(namespace))
 }
 
-fn runs_where(
-    store: &Store<Guarded>,
-    namespace: Option<&str>,
-    test: impl Fn(&RepaveRun) -> bool,
-) -> Vec<ObjectRef<Guarded>> {
-    let same = |run: &RepaveRun| run.namespace().as_deref() == namespace && test(run);
-    store
-        .state()
-        .iter()
-        .filter(|guarded| guarded.0.as_ref().is_ok_and(same))
-        .map(|guarded| ObjectRef::from_obj(guarded.as_ref()))
-        .collect()
+fn is_at_work(runs: &Store<Guarded<RepaveRun>>, run: &ObjectRef<Guarded<RepaveRun>>) -> bool {
+    let cached = runs.get(run);
+    cached.is_some_and(|guarded| guarded.0.as_ref().is_ok_and(|run| !is_finished(run)))
 }
 
-async fn reconcile(seen: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, DriverError> {
-    let seen = match &seen.0 {
-        Ok(run) => run,
-        Err(invalid) => {
-            tracing::warn!(name = ?invalid.metadata.name, error = one_line(invalid), "RepaveRun cannot be read");
-            return Ok(Action::requeue(UNREADABLE));
-        }
-    };
-    let Some(run) = driver::read(&shared.ctx, seen).await? else {
-        shared.memory.forget(&seen.uid().unwrap_or_default());
-        return Ok(Action::await_change());
-    };
-    if run.status.as_ref().is_some_and(|status| status.finished.is_some()) {
-        shared.memory.forget(&run.uid().unwrap_or_default());
-        return Ok(Action::await_change());
+fn is_finished(run: &RepaveRun) -> bool {
+    run.status.as_ref().is_some_and(|status| status.finished.is_some())
+}
+
+impl Steps for Runs {
+    type Resource = RepaveRun;
+    const GAP: Duration = Duration::from_millis(500);
+    const LIMIT: Duration = Duration::from_secs(600);
+
+    fn ctx(&self) -> &Context {
+        &self.ctx
     }
-    let outcome = Box::pin(step::step(&shared.ctx, &shared.images, &shared.memory, &run)).await;
-    driver::finish(&shared.ctx, &run, outcome).await
-}
 
-// kube's Controller hands both over by value.
-#[allow(clippy::needless_pass_by_value)]
-fn on_error(seen: Arc<Guarded>, error: &DriverError, shared: Arc<Shared>) -> Action {
-    match &seen.0 {
-        Ok(run) => driver::on_error(run, error, &shared.ctx),
-        Err(_) => Action::requeue(UNREADABLE),
+    async fn steps(&self, run: &RepaveRun) -> Result<Outcome<RepaveRunStatus>, Failure> {
+        if let Some(finished) = run.status.clone().filter(|status| status.finished.is_some()) {
+            self.memory.forget(&run.uid().unwrap_or_default());
+            return Ok(Outcome {
+                status: finished,
+                next: Next::AwaitChange,
+                notices: Vec::new(),
+            });
+        }
+        Ok(Box::pin(step::step(&self.ctx, &self.images, &self.memory, run)).await)
     }
 }

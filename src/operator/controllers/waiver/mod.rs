@@ -10,52 +10,37 @@ mod tests;
 use repave_policy::waiver as validate;
 
 use super::{
-    conditions::Conditions,
     context::Context,
-    driver::{self, DriverError, Outcome},
-    error::{Classified, one_line},
+    driver::Outcome,
+    reconciler::{self, Failure, Reconciler},
+    wakes::{Guarded, Wakes},
 };
 use crate::api::{ImageCandidate, Waiver, WaiverStatus};
-use futures::StreamExt as _;
+use jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
     core::DeserializeGuard,
-    runtime::{
-        Controller,
-        controller::{Action, Config},
-        reflector::ObjectRef,
-        watcher,
-    },
+    runtime::{reflector::ObjectRef, watcher},
 };
-use std::{future::Future, sync::Arc, time::Duration};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
-type Guarded = DeserializeGuard<Waiver>;
+struct Waivers {
+    ctx: Context,
+}
 
-/// Changes that come within this time are one.
-const DEBOUNCE: Duration = Duration::from_secs(2);
-
-/// Runs until `shutdown` resolves.
-pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let client = ctx.watches.clone();
-    Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default())
-        .watches(
-            Api::<DeserializeGuard<ImageCandidate>>::all(client),
-            watcher::Config::default(),
-            |candidate| named(&candidate),
-        )
-        .with_config(Config::default().concurrency(2).debounce(DEBOUNCE))
-        .graceful_shutdown_on(shutdown)
-        .run(
-            reconcile,
-            |seen, error, ctx| driver::on_guarded_error(&seen, error, &ctx),
-            Arc::new(ctx),
-        )
-        .for_each(|_| std::future::ready(()))
-        .await;
+/// Runs until `stop` is cancelled.
+pub async fn run(ctx: Context, stop: CancellationToken) {
+    let wakes = Wakes::of(&ctx).watches(
+        Api::<DeserializeGuard<ImageCandidate>>::all(ctx.watches.clone()),
+        watcher::Config::default(),
+        named,
+    );
+    reconciler::run(Waivers { ctx }, wakes, stop).await;
 }
 
 /// The waivers that a candidate names.
-fn named(candidate: &DeserializeGuard<ImageCandidate>) -> Vec<ObjectRef<Guarded>> {
+fn named(candidate: &DeserializeGuard<ImageCandidate>) -> Vec<ObjectRef<Guarded<Waiver>>> {
     let Ok(candidate) = &candidate.0 else {
         return Vec::new();
     };
@@ -64,31 +49,39 @@ fn named(candidate: &DeserializeGuard<ImageCandidate>) -> Vec<ObjectRef<Guarded>
     names.map(|name| ObjectRef::new(name).within(&namespace)).collect()
 }
 
-async fn reconcile(seen: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action, DriverError> {
-    let Some(seen) = driver::readable(&seen) else {
-        return Ok(Action::await_change());
-    };
-    let Some(waiver) = driver::read(&ctx, seen).await? else {
-        return Ok(Action::await_change());
-    };
-    let outcome = match observe::observe(&ctx, &waiver).await {
-        Ok(users) => status::summarize(&waiver, &users, ctx.now()),
-        Err(error) => failure(&waiver, &error, &ctx),
-    };
-    driver::finish(&ctx, &waiver, outcome).await
-}
+impl Reconciler for Waivers {
+    type Resource = Waiver;
+    // Its dates are judged with the clock, when its status is made.
+    type Validated = ();
+    /// The names of the candidates that needed it.
+    type Observed = Vec<String>;
+    // It only says how it stands.
+    type Action = ();
+    type Receipt = ();
+    const GAP: Duration = Duration::from_secs(2);
+    const LIMIT: Duration = Duration::from_secs(120);
 
-/// What was known stays, and the conditions say why it could not be renewed.
-fn failure(waiver: &Waiver, error: &observe::Error, ctx: &Context) -> Outcome<WaiverStatus> {
-    let mut status = waiver.status.clone().unwrap_or_default();
-    let generation = waiver.metadata.generation.unwrap_or_default();
-    let mut conditions = Conditions::from(&status.conditions, generation, ctx.now());
-    conditions.failed(error, one_line(error));
-    status.observed_generation = Some(generation);
-    status.conditions = conditions.into_list();
-    Outcome {
-        status,
-        next: error.class().into(),
-        notices: Vec::new(),
+    fn ctx(&self) -> &Context {
+        &self.ctx
+    }
+
+    fn validate(_: &Waiver) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn observe(&self, waiver: &Waiver, (): &()) -> Result<Vec<String>, Failure> {
+        Ok(observe::observe(&self.ctx, waiver).await?)
+    }
+
+    fn decide(_: &Waiver, (): &(), _: &Vec<String>, _: Timestamp) -> Vec<()> {
+        Vec::new()
+    }
+
+    async fn apply(&self, _: Vec<()>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn render(waiver: &Waiver, (): &(), users: &Vec<String>, (): &(), now: Timestamp) -> Outcome<WaiverStatus> {
+        status::summarize(waiver, users, now)
     }
 }

@@ -14,7 +14,7 @@ mod self_test;
 mod vulnerabilities;
 
 pub use build::build;
-pub use self_test::{self_test, self_test_name};
+pub use self_test::{is_self_test, self_test, self_test_name};
 pub use vulnerabilities::{Rescan, rescan};
 
 use super::validate::{PlannedCheck, Wish};
@@ -112,6 +112,7 @@ pub fn check(
     )
 }
 
+/// The inputs of a Job. They get their owner, the Job, when that is there.
 fn inputs(candidate: &ImageCandidate, wish: &Wish, name: &str, files: &BTreeMap<String, String>) -> ConfigMap {
     let mut map = ConfigMap {
         data: Some(files.clone()),
@@ -120,7 +121,6 @@ fn inputs(candidate: &ImageCandidate, wish: &Wish, name: &str, files: &BTreeMap<
     };
     map.metadata.name = Some(name.to_owned());
     map.metadata.namespace = Some(wish.namespace.clone());
-    map.metadata.owner_references = candidate.controller_owner_ref(&()).map(|owner| vec![owner]);
     map.metadata.labels = Some(labels_of(candidate, &[(LABEL_CANDIDATE, &wish.name)]));
     map
 }
@@ -161,6 +161,8 @@ fn job(
             "ownerReferences": candidate.controller_owner_ref(&()).map(|owner| vec![owner]),
         },
         "spec": {
+            // Until its inputs are there.
+            "suspend": true,
             "backoffLimit": 0,
             "activeDeadlineSeconds": seconds,
             "ttlSecondsAfterFinished": KEEP_SECONDS,

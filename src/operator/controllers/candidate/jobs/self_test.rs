@@ -1,7 +1,7 @@
 //! The self-test of one tool: the tools image examines fixtures that the runner makes. No candidate, no credentials.
 
 use super::{
-    LABEL_CANDIDATE, Wish, attempt_name, inputs, job,
+    LABEL_BASE_IMAGE, Wish, attempt_name, inputs, job,
     pod::{RUNNER, unprivileged, volumes},
 };
 use crate::{
@@ -9,7 +9,11 @@ use crate::{
     controllers::{candidate::observe::self_tests::SelfTest, context::Settings},
     domain::{digest::Digest, report::ToolName, self_test},
 };
-use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{ConfigMap, LocalObjectReference},
+};
+use kube::ResourceExt;
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -21,7 +25,8 @@ pub fn self_test_name(key: &Digest) -> String {
     format!("repave-selftest-{}", &key.hex()[..20])
 }
 
-/// The Job. It belongs to the candidate that needed it first; others read it as well.
+/// The Job. It runs in the operator's own namespace, where no tenant can put something in its place, and belongs to nobody:
+/// its report is about a tool and not about the candidate that needed it first.
 pub fn self_test(
     candidate: &ImageCandidate,
     wish: &Wish,
@@ -78,12 +83,45 @@ pub fn self_test(
         }],
         "volumes": volumes,
     });
-    let labels = [(LABEL_CANDIDATE, wish.name.as_str()), (LABEL_SELF_TEST, tool)];
+    let labels = [(LABEL_SELF_TEST, tool)];
     let files = BTreeMap::from([("options.json".to_owned(), "{}".to_owned())]);
-    (
-        inputs(candidate, wish, &name, &files),
-        job(candidate, wish, &name, &labels, SECONDS, pod),
-    )
+    let mut inputs = inputs(candidate, wish, &name, &files);
+    let mut job = job(candidate, wish, &name, &labels, SECONDS, pod);
+    // The names of a tenant's objects have no business here; the label is what limits are counted by.
+    let labels = BTreeMap::from([
+        (LABEL_BASE_IMAGE.to_owned(), "self-test".to_owned()),
+        (LABEL_SELF_TEST.to_owned(), tool.to_owned()),
+    ]);
+    for metadata in [&mut inputs.metadata, &mut job.metadata] {
+        metadata.namespace = Some(settings.namespace.clone());
+        metadata.owner_references = None;
+        metadata.labels = Some(labels.clone());
+    }
+    if let Some(spec) = &mut job.spec {
+        let template = spec.template.metadata.get_or_insert_default();
+        template.labels = Some(labels);
+        if let Some(pod) = &mut spec.template.spec {
+            let secrets = settings
+                .pull_secrets
+                .iter()
+                .map(|name| LocalObjectReference { name: name.clone() });
+            pod.image_pull_secrets = Some(secrets.collect());
+        }
+    }
+    (inputs, job)
+}
+
+/// Whether a Job is a self-test that this operator made: only the operator and who administers its namespace write there.
+pub fn is_self_test(job: &Job, test: &SelfTest, settings: &Settings) -> bool {
+    let image = settings.tools_image.to_string();
+    let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    job.metadata.namespace.as_deref() == Some(settings.namespace.as_str())
+        && job.labels().get(LABEL_SELF_TEST).map(String::as_str) == Some(word(test.tool))
+        && pod.is_some_and(|pod| {
+            pod.containers
+                .iter()
+                .all(|container| container.image.as_ref() == Some(&image))
+        })
 }
 
 /// The runner's word for the tool.

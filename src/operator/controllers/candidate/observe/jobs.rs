@@ -3,11 +3,14 @@
 //! A name or a label proves nothing: a Job is the candidate's by the UID of its controller, and a pod is the Job's by the
 //! same rule. Whatever else has the name is foreign, and nothing it says counts.
 
-use super::{Error, JobRef, JobState, MAX_ATTEMPTS, pod};
+use super::{Error, JobRef, JobState, MAX_ATTEMPTS, pod, self_tests::SelfTest};
 use crate::{
     api::refs::{LABEL_CANDIDATE, LABEL_SELF_TEST},
     controllers::{
-        candidate::{jobs::attempt_name, validate::Wish},
+        candidate::{
+            jobs::{attempt_name, is_self_test},
+            validate::Wish,
+        },
         context::Context,
         slots,
     },
@@ -50,30 +53,30 @@ pub(super) async fn job<T>(
     container: &str,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
-    let foreign = |job: &Job| !is_owned(job, wish);
-    follow(ctx, wish, name, container, foreign, read).await
+    let stranger = |job: &Job| (!is_owned(job, wish)).then(|| not_ours(job));
+    follow(ctx, &wish.namespace, name, container, stranger, read).await
 }
 
-/// The same for a Job that several candidates share.
-pub(super) async fn any_job<T>(
+/// The same for a self-test, which several candidates share and which runs in our own namespace.
+pub(super) async fn self_test_job<T>(
     ctx: &Context,
-    wish: &Wish,
+    test: &SelfTest,
     name: &str,
-    container: &str,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
-    follow(ctx, wish, name, container, |_| false, read).await
+    let stranger = |job: &Job| (!is_self_test(job, test, &ctx.settings)).then(|| foreign(job));
+    follow(ctx, &ctx.settings.namespace, name, "check", stranger, read).await
 }
 
 async fn follow<T>(
     ctx: &Context,
-    wish: &Wish,
+    namespace: &str,
     name: &str,
     container: &str,
-    foreign: impl Fn(&Job) -> bool,
+    stranger: impl Fn(&Job) -> Option<JobState<T>>,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
-    let jobs = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace);
+    let jobs = Api::<Job>::namespaced(ctx.client.clone(), namespace);
     let mut newest = None;
     for attempt in 1..=MAX_ATTEMPTS {
         match jobs.get_opt(&attempt_name(name, attempt)).await? {
@@ -84,14 +87,18 @@ async fn follow<T>(
     let Some((attempt, job)) = newest else {
         return Ok(JobState::Absent(1));
     };
-    if foreign(&job) {
-        return Ok(not_ours(&job));
+    if let Some(state) = stranger(&job) {
+        return Ok(state);
     }
-    let pods = pods_of(ctx, wish, &job).await?;
+    if slots::is_suspended(&job) {
+        // It was created, and what comes after that was not done: it is done when it is created again.
+        return Ok(JobState::Absent(attempt));
+    }
+    let pods = pods_of(ctx, namespace, &job).await?;
     if !slots::is_finished(&job) {
         return Ok(JobState::Running(pods.waiting()));
     }
-    match delivered(ctx, wish, &pods, container, read).await? {
+    match delivered(ctx, namespace, &pods, container, read).await? {
         Ok(delivery) => Ok(JobState::Delivered(delivery)),
         // The next attempt is decided elsewhere; here it is only said that this one is over.
         Err(message) => Ok(JobState::Broken { attempt, message }),
@@ -110,6 +117,12 @@ fn not_ours<T>(job: &Job) -> JobState<T> {
             owner.name
         ));
     }
+    foreign(job)
+}
+
+/// A Job that has the name of one of ours and is none.
+fn foreign<T>(job: &Job) -> JobState<T> {
+    let name = job.metadata.name.as_deref().unwrap_or_default();
     JobState::Foreign(format!(
         "Job {name} was not made by Repave, and nothing it reports counts: delete it, and this goes on by itself"
     ))
@@ -170,12 +183,12 @@ impl Pods {
 /// Most pods that are looked at; a Job of ours has one.
 const MAX_PODS: u32 = 50;
 
-async fn pods_of(ctx: &Context, wish: &Wish, job: &Job) -> Result<Pods, Error> {
+async fn pods_of(ctx: &Context, namespace: &str, job: &Job) -> Result<Pods, Error> {
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let params = ListParams::default()
         .labels(&format!("batch.kubernetes.io/job-name={name}"))
         .limit(MAX_PODS);
-    let pods = Api::<Pod>::namespaced(ctx.client.clone(), &wish.namespace)
+    let pods = Api::<Pod>::namespaced(ctx.client.clone(), namespace)
         .list(&params)
         .await?;
     Ok(Pods::of(job, pods.items))
@@ -183,7 +196,7 @@ async fn pods_of(ctx: &Context, wish: &Wish, job: &Job) -> Result<Pods, Error> {
 
 async fn delivered<T>(
     ctx: &Context,
-    wish: &Wish,
+    namespace: &str,
     pods: &Pods,
     container: &str,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
@@ -195,7 +208,7 @@ async fn delivered<T>(
     };
     let log = match &termination {
         Termination::Reported(_) => match pod {
-            Some(pod) => log_of(ctx, wish, pod, container).await?,
+            Some(pod) => log_of(ctx, namespace, pod, container).await?,
             None => Vec::new(),
         },
         Termination::Pulled { .. }
@@ -208,7 +221,7 @@ async fn delivered<T>(
     Ok(read(&log, termination))
 }
 
-async fn log_of(ctx: &Context, wish: &Wish, pod: &Pod, container: &str) -> Result<Vec<u8>, Error> {
+async fn log_of(ctx: &Context, namespace: &str, pod: &Pod, container: &str) -> Result<Vec<u8>, Error> {
     let limit = i64::try_from(frame::MAX_LOG).unwrap_or(i64::MAX);
     let params = LogParams {
         container: Some(container.to_owned()),
@@ -216,7 +229,7 @@ async fn log_of(ctx: &Context, wish: &Wish, pod: &Pod, container: &str) -> Resul
         ..LogParams::default()
     };
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let api = Api::<Pod>::namespaced(ctx.client.clone(), &wish.namespace);
+    let api = Api::<Pod>::namespaced(ctx.client.clone(), namespace);
     match api.logs(&name, &params).await {
         Ok(log) => Ok(log.into_bytes()),
         // A log that was collected with its pod reads as empty: the report is then torn, never passed.

@@ -54,7 +54,7 @@ pub async fn observe(
         return Ok(Stage::Released);
     }
     let open: Vec<_> = checks.iter().map(|(check, _)| check).collect();
-    let self_tests = self_tests::observe(&open, wish, ctx).await?;
+    let self_tests = self_tests::observe(&open, ctx).await?;
     for (check, state) in &mut checks {
         withhold(check, state, &self_tests);
     }

@@ -1,6 +1,6 @@
 //! Whether the tools of a candidate's checks are believed: their self-tests, from memory or from their Jobs.
 
-use super::{Error, JobState, PlannedCheck, Wish};
+use super::{Error, JobState, PlannedCheck};
 use crate::{
     controllers::{candidate::jobs, context::Context},
     domain::{digest::Digest, image_ref::ImageRef, report::ToolName, self_test},
@@ -41,7 +41,7 @@ impl SelfTest {
 }
 
 /// The self-tests of all tools that these checks use, each once.
-pub async fn observe(checks: &[&PlannedCheck], wish: &Wish, ctx: &Context) -> Result<Vec<SelfTest>, Error> {
+pub async fn observe(checks: &[&PlannedCheck], ctx: &Context) -> Result<Vec<SelfTest>, Error> {
     let mut tests: Vec<SelfTest> = Vec::new();
     for check in checks.iter().filter(|check| self_test::exists(check.tool)) {
         if tests.iter().any(|test| test.covers(check)) {
@@ -52,25 +52,21 @@ pub async fn observe(checks: &[&PlannedCheck], wish: &Wish, ctx: &Context) -> Re
             database: check.database.clone(),
             state: Trusted::Yes,
         };
-        test.state = state(&test, wish, ctx).await?;
+        test.state = state(&test, ctx).await?;
         tests.push(test);
     }
     Ok(tests)
 }
 
-async fn state(test: &SelfTest, wish: &Wish, ctx: &Context) -> Result<Trusted, Error> {
+async fn state(test: &SelfTest, ctx: &Context) -> Result<Trusted, Error> {
     let key = test.key(&ctx.settings.tools_image);
     if let Some(outcome) = ctx.trust.known(&key) {
         return Ok(outcome.map_or_else(Trusted::No, |()| Trusted::Yes));
     }
     let tool = test.tool;
-    let job = super::any_job(
-        ctx,
-        wish,
-        &jobs::self_test_name(&key),
-        "check",
-        move |log, termination| super::read_report(self_test::CHECK, tool, &self_test::subject(), log, termination),
-    )
+    let job = super::self_test_job(ctx, test, &jobs::self_test_name(&key), move |log, termination| {
+        super::read_report(self_test::CHECK, tool, &self_test::subject(), log, termination)
+    })
     .await?;
     Ok(match job {
         JobState::Delivered(delivery) => {

@@ -1,0 +1,358 @@
+//! Transfers that take minutes (copies between registries, promotions), outside the workers of the controllers.
+//!
+//! A reconcile starts one, or looks at the one that it started; when it ends, its object is woken. How many run at the same
+//! time is limited in all, per namespace and per registry host, and each has a deadline: slow registries and huge images hold
+//! up nobody but themselves. A restart forgets them all and begins again, so what runs here must be idempotent. What has
+//! ended and was never looked at is forgotten in the end.
+
+use super::{
+    bounded::BoundedMap,
+    error::{Class, Classified},
+    shares::{Share, Shares},
+};
+use futures::{Stream, channel::mpsc};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+/// Transfers that run at the same time.
+const MOST: usize = 16;
+/// Of one namespace.
+const MOST_OF_A_NAMESPACE: usize = 4;
+/// From or to one registry host.
+const MOST_OF_A_HOST: usize = 8;
+/// The longest transfer.
+pub const DEADLINE: Duration = Duration::from_secs(1800);
+/// How soon one that runs is looked at again, if it does not wake its object before.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(20);
+/// Results that nobody has asked for yet.
+const MOST_ENDED: usize = 1_000;
+
+/// Which transfer: the UID of its object, and what it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// UID of the object.
+    pub uid: String,
+    /// What is transferred: one object may do one thing after another.
+    pub what: &'static str,
+}
+
+/// Who has an interest in a transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parties {
+    /// The namespace of the object.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The registries that take part.
+    pub hosts: Vec<String>,
+}
+
+/// The transfer has not ended: no failure, but nothing to go on with either.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Pending {
+    /// It runs.
+    #[error("{what} is under way; this goes on by itself when it is done")]
+    Running {
+        /// What.
+        what: &'static str,
+    },
+    /// It waits for others.
+    #[error("{what} waits: {by} has as many transfers under way as it may; this goes on by itself")]
+    Queued {
+        /// What.
+        what: &'static str,
+        /// Whose share is used up.
+        by: String,
+        /// When to ask again.
+        wait: Duration,
+    },
+    /// It did not end in time.
+    #[error(
+        "{what} was not done within 30 minutes and was given up: look at the registries and at the size of the image; it is tried again"
+    )]
+    TooSlow {
+        /// What.
+        what: &'static str,
+    },
+}
+
+impl Classified for Pending {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Running { .. } => "Transferring",
+            Self::Queued { .. } => "TransferQueued",
+            Self::TooSlow { .. } => "TransferTooSlow",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Running { .. } => Class::Waiting(LOOK_AGAIN),
+            Self::Queued { wait, .. } => Class::Waiting(*wait),
+            Self::TooSlow { .. } => Class::Transient,
+        }
+    }
+}
+
+/// The transfers of one kind of object.
+#[derive(Debug)]
+pub struct Transfers<T> {
+    inner: Arc<Mutex<Inner<T>>>,
+    all: Shares,
+    namespaces: Shares,
+    hosts: Shares,
+}
+
+#[derive(Debug)]
+struct Inner<T> {
+    running: HashMap<Key, AbortOnDropHandle<()>>,
+    /// `None`: its deadline came.
+    ended: BoundedMap<Key, Option<T>>,
+    wake: Option<mpsc::UnboundedSender<(String, String)>>,
+    closed: bool,
+}
+
+/// The right to transfer. When it is dropped, all transfers are given up and none begins any more.
+#[must_use = "transfers are given up as soon as it is dropped"]
+pub struct Held<T>(Arc<Mutex<Inner<T>>>);
+
+impl<T> Drop for Held<T> {
+    fn drop(&mut self) {
+        let running = {
+            let mut inner = lock(&self.0);
+            inner.closed = true;
+            std::mem::take(&mut inner.running)
+        };
+        drop(running);
+    }
+}
+
+impl<T> Default for Transfers<T> {
+    fn default() -> Self {
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                running: HashMap::new(),
+                ended: BoundedMap::new(MOST_ENDED),
+                wake: None,
+                closed: false,
+            })),
+            all: Shares::new(MOST),
+            namespaces: Shares::new(MOST_OF_A_NAMESPACE),
+            hosts: Shares::new(MOST_OF_A_HOST),
+        }
+    }
+}
+
+impl<T: Send + 'static> Transfers<T> {
+    /// Namespace and name of the objects whose transfers end, from now on. One listener; at most as many wait in it as
+    /// transfers run.
+    pub fn ended(&self) -> impl Stream<Item = (String, String)> + Send + use<T> {
+        let (sender, receiver) = mpsc::unbounded();
+        lock(&self.inner).wake = Some(sender);
+        receiver
+    }
+
+    /// Gives up all transfers when it is dropped: without the lease nothing may go on.
+    pub fn while_held(&self) -> Held<T> {
+        Held(self.inner.clone())
+    }
+
+    /// What came of this transfer; it is begun unless it was.
+    pub fn look<F>(&self, key: &Key, parties: &Parties, begin: impl FnOnce() -> F) -> Result<T, Pending>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let what = key.what;
+        let mut inner = lock(&self.inner);
+        match inner.ended.remove(key) {
+            Some(Some(result)) => return Ok(result),
+            Some(None) => return Err(Pending::TooSlow { what }),
+            None if inner.running.contains_key(key) || inner.closed => return Err(Pending::Running { what }),
+            None => {}
+        }
+        let shares = self.shares(what, parties)?;
+        let (transfer, whose, place) = (begin(), key.clone(), Arc::downgrade(&self.inner));
+        let object = (parties.namespace.clone(), parties.name.clone());
+        let task = tokio::spawn(async move {
+            let result = tokio::time::timeout(DEADLINE, transfer).await.ok();
+            drop(shares);
+            end(&place, whose, result, object);
+        });
+        inner.running.insert(key.clone(), AbortOnDropHandle::new(task));
+        Err(Pending::Running { what })
+    }
+
+    fn shares(&self, what: &'static str, parties: &Parties) -> Result<Vec<Share>, Pending> {
+        let queued = |by: &str, wait| Pending::Queued {
+            what,
+            by: by.to_owned(),
+            wait,
+        };
+        let namespace = format!("namespace {}", parties.namespace);
+        let mut shares = vec![
+            self.namespaces
+                .enter(&namespace)
+                .map_err(|wait| queued(&namespace, wait))?,
+        ];
+        let mut hosts: Vec<&String> = parties.hosts.iter().collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        for host in hosts {
+            let party = format!("registry {host}");
+            shares.push(self.hosts.enter(&party).map_err(|wait| queued(&party, wait))?);
+        }
+        shares.push(
+            self.all
+                .enter("the operator")
+                .map_err(|wait| queued("the operator", wait))?,
+        );
+        Ok(shares)
+    }
+}
+
+fn lock<T>(inner: &Mutex<Inner<T>>) -> MutexGuard<'_, Inner<T>> {
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn end<T>(place: &Weak<Mutex<Inner<T>>>, key: Key, result: Option<T>, object: (String, String)) {
+    let Some(inner) = place.upgrade() else {
+        return;
+    };
+    let mut inner = lock(&inner);
+    // The handle of this very task: dropping it aborts nothing any more.
+    inner.running.remove(&key);
+    inner.ended.insert(key, result);
+    let unheard = inner
+        .wake
+        .as_ref()
+        .is_some_and(|wake| wake.unbounded_send(object).is_err());
+    if unheard {
+        inner.wake = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::StreamExt;
+    use std::future::{pending, ready};
+
+    fn key(uid: &str) -> Key {
+        Key {
+            uid: uid.into(),
+            what: "the copy to staging",
+        }
+    }
+
+    fn parties(namespace: &str, host: &str) -> Parties {
+        Parties {
+            namespace: namespace.into(),
+            name: "c".into(),
+            hosts: vec![host.into(), "staging.local".into(), host.into()],
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_look_begins_it_the_end_wakes_its_object_and_the_next_look_takes_the_result() {
+        let transfers = Transfers::<u8>::default();
+        let mut ended = transfers.ended();
+        let slow = || async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            7
+        };
+        let at = parties("team", "a.local");
+        for _ in 0..3 {
+            assert!(matches!(
+                transfers.look(&key("u"), &at, slow),
+                Err(Pending::Running { .. })
+            ));
+        }
+        assert_eq!(ended.next().await, Some(("team".to_owned(), "c".to_owned())));
+        assert_eq!(transfers.look(&key("u"), &at, slow), Ok(7));
+        assert!(
+            matches!(transfers.look(&key("u"), &at, slow), Err(Pending::Running { .. })),
+            "and it begins anew"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_or_a_registry_that_hangs_leaves_room_for_the_others() {
+        let transfers = Transfers::<()>::default();
+        let (mut queued, mut run) = (Vec::new(), 0);
+        for number in 0..10 {
+            let at = parties("busy", &format!("silent-{number}.local"));
+            match transfers.look(&key(&format!("n{number}")), &at, pending) {
+                Err(Pending::Queued { by, .. }) => queued.push(by),
+                _ => run += 1,
+            }
+        }
+        assert_eq!(
+            (run, queued.first().map(String::as_str)),
+            (MOST_OF_A_NAMESPACE, Some("namespace busy"))
+        );
+        let others = parties("other", "b.local");
+        assert!(matches!(
+            transfers.look(&key("o"), &others, || ready(())),
+            Err(Pending::Running { .. })
+        ));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(transfers.look(&key("o"), &others, || ready(())), Ok(()));
+        let mut to_one_host = 0;
+        for number in 0..10 {
+            let at = Parties {
+                hosts: vec!["dead.local".into()],
+                ..parties(&format!("n{number}"), "")
+            };
+            to_one_host += usize::from(matches!(
+                transfers.look(&key(&format!("h{number}")), &at, pending),
+                Err(Pending::Running { .. })
+            ));
+        }
+        assert_eq!(to_one_host, MOST_OF_A_HOST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_never_ends_is_given_up_at_its_deadline_and_gives_its_share_back() {
+        let transfers = Transfers::<()>::default();
+        let at = parties("team", "a.local");
+        for number in 0..MOST_OF_A_NAMESPACE {
+            let begun = transfers.look(&key(&format!("u{number}")), &at, pending);
+            assert!(matches!(begun, Err(Pending::Running { .. })));
+        }
+        tokio::time::sleep(DEADLINE + Duration::from_secs(1)).await;
+        assert!(matches!(
+            transfers.look(&key("u0"), &at, pending),
+            Err(Pending::TooSlow { .. })
+        ));
+        assert!(matches!(
+            transfers.look(&key("next"), &at, pending),
+            Err(Pending::Running { .. })
+        ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_the_lease_all_are_given_up_and_none_begins() {
+        let transfers = Transfers::<()>::default();
+        let held = transfers.while_held();
+        let (sent, mut heard) = tokio::sync::oneshot::channel::<()>();
+        let at = parties("team", "a.local");
+        let begun = transfers.look(&key("u"), &at, || async move {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let _heard = sent.send(());
+        });
+        assert!(begun.is_err());
+        drop(held);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(heard.try_recv().is_err(), "it was dropped before it wrote");
+        assert!(matches!(
+            transfers.look(&key("u"), &at, pending),
+            Err(Pending::Running { .. })
+        ));
+        assert!(lock(&transfers.inner).running.is_empty());
+    }
+}
