@@ -5,7 +5,7 @@ CLUSTER := e2e/cluster/cluster
 TARGET := x86_64-unknown-linux-gnu
 export RUST_BACKTRACE ?= 0
 
-.PHONY: bench bench-checks fuzz help prepare build binaries tools images generate verify lint fmt test test-fast test-docs e2e demo demo-clean cluster cluster-down deny
+.PHONY: bench bench-checks bench-scale fuzz help prepare build binaries tools images generate verify lint fmt test test-fast test-docs e2e demo demo-clean cluster cluster-down deny
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -54,6 +54,12 @@ bench: ## Figures of the demo that was just played, and of an idle minute after 
 bench-checks: binaries images ## Figures of the checks, without a cluster (needs root); writes docs/benchmarks.md and docs/detection.md
 	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --profile e2e --target $(TARGET) --package repave-e2e --bin bench-checks
 	@target/$(TARGET)/e2e/bench-checks
+
+# SCALE=5000 SCALE_BASES=5000 SCALE_TAGS=100 SCALE_IDLE=300 are the figures of docs/benchmarks.md; the defaults are a smoke run.
+bench-scale: binaries ## Figures of thousands of workloads: make bench-scale SCALE=1000 (no cluster needed); writes docs/benchmarks.md
+	@e2e/tools/build kube etcd crane kwok
+	@cargo build --quiet --package repave-e2e --bin bench-scale
+	@target/debug/bench-scale
 
 build: ## Build everything for this machine
 	@cargo build --workspace --all-targets

@@ -5,9 +5,14 @@
 
 pub mod checks;
 pub mod command;
+pub mod estate;
+pub mod light;
+pub mod local;
 pub mod missing;
 pub mod operator;
 pub mod platform;
+pub mod proxy;
+pub mod scale;
 pub mod shop;
 pub mod story;
 pub mod wait;

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 /// Namespace of the operator.
 pub const NAMESPACE: &str = "repave-system";
-const SELECTOR: &str = "app.kubernetes.io/name=repave";
+/// Its pods.
+pub const SELECTOR: &str = "app.kubernetes.io/name=repave";
 
 /// Installs the operator from the chart with the images that were pushed, and waits until it is ready.
 pub async fn install(world: &World) -> Result<()> {

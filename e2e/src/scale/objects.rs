@@ -1,0 +1,212 @@
+//! The estate, its releases and many base images, as objects. A release is proven by what is written into statuses.
+
+use super::rig::REGISTRY;
+use anyhow::{Context, Result};
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::{
+    api::{apps::v1::Deployment, core::v1::Namespace},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use repave::{
+    api::{BaseImage, ImageCandidate, RepavePlan, ValidationPolicy},
+    domain::digest::Digest,
+};
+use serde_json::{Value, json};
+
+/// Namespace of the base images and the plan.
+pub const PLATFORM: &str = "platform";
+/// Namespaces of the estate.
+pub const NAMESPACES: usize = 10;
+/// Requests at the same time when many objects are made.
+const AT_ONCE: usize = 16;
+
+/// The digest that stands for a word.
+pub fn digest(word: &str) -> Digest {
+    Digest::of(word.as_bytes())
+}
+
+/// The image of a release, by digest.
+pub fn image(release: u32) -> String {
+    format!("{REGISTRY}/base@{}", digest(&format!("v{release}")))
+}
+
+/// Namespace and name of a Deployment.
+pub fn place(at: usize) -> (String, String) {
+    (format!("estate-{}", at % NAMESPACES), format!("app-{at}"))
+}
+
+/// A Deployment of about 6 KB; every second one names the release by its tag.
+fn deployment(at: usize, replicas: u32, release: u32) -> Value {
+    let (namespace, name) = place(at);
+    let by_tag = format!("{REGISTRY}/base:12-v{release}");
+    let image = if (at / NAMESPACES).is_multiple_of(2) {
+        by_tag
+    } else {
+        image(release)
+    };
+    let env: Vec<Value> = (0..12)
+        .map(|n| json!({"name": format!("SETTING_{n}"), "value": format!("value of setting {n} of {name}")}))
+        .collect();
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": name, "team": format!("t{}", at % 7), "app.kubernetes.io/part-of": "estate"}},
+        "spec": {
+            "replicas": replicas, "revisionHistoryLimit": 2, "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}, "annotations": {"scale/digest": self::image(release)}},
+                "spec": {"containers": [{
+                    "name": "app", "image": image, "env": env, "ports": [{"containerPort": 8080}],
+                    "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+                    "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}},
+                    "livenessProbe": {"httpGet": {"path": "/live", "port": 8080}},
+                }]},
+            },
+        },
+    })
+}
+
+/// Makes a namespace; one that is there already is left.
+async fn namespace(kube: &Client, name: &str, opted_in: bool) -> Result<()> {
+    let labels = opted_in.then(|| [("repave".to_owned(), "auto".to_owned())].into());
+    let namespace = Namespace {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels,
+            ..ObjectMeta::default()
+        },
+        ..Namespace::default()
+    };
+    Api::all(kube.clone())
+        .create(&PostParams::default(), &namespace)
+        .await?;
+    Ok(())
+}
+
+/// What is there before any estate: namespaces, a policy, an empty BaseImage that asks nobody.
+pub async fn prepare(kube: &Client) -> Result<()> {
+    namespace(kube, PLATFORM, false).await?;
+    namespace(kube, "repave-system", false).await?;
+    for at in 0..NAMESPACES {
+        namespace(kube, &format!("estate-{at}"), true).await?;
+    }
+    let policy = json!({
+        "apiVersion": "repave.dev/v1alpha1", "kind": "ValidationPolicy", "metadata": {"name": "hardened", "namespace": PLATFORM},
+        "spec": {"checks": [{"name": "hardening", "native": {}}]},
+    });
+    let policies = Api::<ValidationPolicy>::namespaced(kube.clone(), PLATFORM);
+    policies
+        .create(&PostParams::default(), &serde_json::from_value(policy)?)
+        .await?;
+    let bases = Api::<BaseImage>::namespaced(kube.clone(), PLATFORM);
+    bases
+        .create(
+            &PostParams::default(),
+            &serde_json::from_value(base_image("base", "upstream", "base"))?,
+        )
+        .await?;
+    Ok(())
+}
+
+/// A suspended BaseImage: it looks at its tag, and makes no candidate.
+pub fn base_image(name: &str, follows: &str, production: &str) -> Value {
+    json!({
+        "apiVersion": "repave.dev/v1alpha1", "kind": "BaseImage", "metadata": {"name": name, "namespace": PLATFORM},
+        "spec": {
+            "source": {"image": format!("{REGISTRY}/{follows}"), "track": {"tag": "12"}, "interval": "30m"},
+            "policyRefs": [{"name": "hardened"}], "suspend": true,
+            "promote": {"repository": format!("{REGISTRY}/{production}"), "channelTag": "12", "signing": {"keyRef": {"name": "signing"}}},
+        },
+    })
+}
+
+/// Deployments `from..to` with this many replicas on this release.
+pub async fn estate(kube: &Client, from: usize, to: usize, replicas: u32, release: u32) -> Result<()> {
+    futures::stream::iter(from..to)
+        .map(|at| async move {
+            let object: Deployment = serde_json::from_value(deployment(at, replicas, release))?;
+            let api = Api::<Deployment>::namespaced(kube.clone(), &place(at).0);
+            api.create(&PostParams::default(), &object)
+                .await
+                .context("a Deployment")?;
+            Ok(())
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// BaseImages that follow `repositories` tags among them.
+pub async fn base_images(kube: &Client, count: usize, repositories: usize) -> Result<()> {
+    futures::stream::iter(0..count)
+        .map(|at| async move {
+            let object = base_image(
+                &format!("b{at}"),
+                &format!("r{}", at % repositories),
+                &format!("prod/r{at}"),
+            );
+            let api = Api::<BaseImage>::namespaced(kube.clone(), PLATFORM);
+            api.create(&PostParams::default(), &serde_json::from_value(object)?)
+                .await
+                .context("a BaseImage")?;
+            Ok(())
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// Makes a release the one that is released, as if it had come through the pipeline.
+pub async fn release(kube: &Client, number: u32) -> Result<()> {
+    let at = format!("2026-01-01T00:00:{:02}Z", number % 60);
+    let (name, tag) = (format!("base-v{number}"), format!("12-v{number}"));
+    let word = |what: &str| digest(&format!("{what}{number}")).to_string();
+    let candidate = json!({
+        "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate",
+        "metadata": {"name": name, "namespace": PLATFORM, "labels": {"repave.dev/base-image": "base"}},
+        "spec": {
+            "baseImage": "base", "source": format!("{REGISTRY}/upstream"), "sourceTag": "12", "sourceDigest": word("up"), "inputsHash": word("in"),
+            "sequence": number, "staging": format!("{REGISTRY}/base-staging"), "build": {},
+            "policies": [{"name": "hardened", "spec": {"checks": [{"name": "hardening", "native": {}}]}}],
+            "promote": {"repository": format!("{REGISTRY}/base"), "channelTag": "12", "signing": {"keyRef": {"name": "signing"}}},
+        },
+    });
+    let candidates = Api::<ImageCandidate>::namespaced(kube.clone(), PLATFORM);
+    candidates
+        .create(&PostParams::default(), &serde_json::from_value(candidate)?)
+        .await?;
+    let conditions: Vec<Value> = ["Pulled", "Verified", "Built", "Validated", "Scanned", "Promoted"]
+        .iter()
+        .map(|step| json!({"type": step, "status": "True", "reason": "Crafted", "message": "for a measurement", "lastTransitionTime": at}))
+        .collect();
+    let status = json!({"status": {
+        "result": "Passed", "step": "Promoted", "phase": "Passed", "conditions": conditions,
+        "promoted": {"repository": format!("{REGISTRY}/base"), "digest": word("v"), "tag": tag, "chainId": word("chain"), "layers": 2, "at": at},
+    }});
+    let merge = PatchParams::default();
+    candidates.patch_status(&name, &merge, &Patch::Merge(&status)).await?;
+    let released = json!({"status": {"released": {
+        "digest": word("v"), "tag": tag, "sourceDigest": word("up"), "candidate": name, "promotedAt": at, "sequence": number,
+    }}});
+    let bases = Api::<BaseImage>::namespaced(kube.clone(), PLATFORM);
+    bases.patch_status("base", &merge, &Patch::Merge(&released)).await?;
+    Ok(())
+}
+
+/// One plan over the whole estate, in one wave.
+pub async fn plan(kube: &Client, max_concurrent: &Value) -> Result<()> {
+    let plan = json!({
+        "apiVersion": "repave.dev/v1alpha1", "kind": "RepavePlan", "metadata": {"name": "estate", "namespace": PLATFORM},
+        "spec": {
+            "baseImageRefs": [{"name": "base"}], "targets": {"namespaceSelector": {"matchLabels": {"repave": "auto"}}},
+            "waves": [{"name": "all", "maxConcurrent": max_concurrent}], "health": {"rolloutDeadline": "30m"},
+        },
+    });
+    let api = Api::<RepavePlan>::namespaced(kube.clone(), PLATFORM);
+    api.create(&PostParams::default(), &serde_json::from_value(plan)?)
+        .await?;
+    Ok(())
+}
