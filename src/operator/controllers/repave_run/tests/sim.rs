@@ -71,14 +71,20 @@ impl World {
             return;
         }
         sim.note_revision();
-        let (available, reason) = sim.health(&target, mono);
+        let wanted = sim.object["spec"]["replicas"].as_u64().unwrap_or_default();
+        let (available, reason) = match sim.health(&target, mono) {
+            // Without pods nothing is missing.
+            _ if wanted == 0 => (0, "NewReplicaSetAvailable"),
+            (2, reason) => (wanted, reason),
+            (1, reason) => (wanted - 1, reason),
+            (_, reason) => (0, reason),
+        };
         let since = sim.object.pointer("/status/conditions/1/lastTransitionTime").cloned();
-        let up = available > 0;
-        let wanted = sim.object["spec"]["replicas"].clone();
+        let up = available > 0 || wanted == 0;
         let status = json!({
             "observedGeneration": sim.object["metadata"]["generation"],
             "replicas": wanted, "updatedReplicas": wanted,
-            "availableReplicas": if available == 2 { wanted } else { json!(available) },
+            "availableReplicas": available,
             "conditions": [
                 {"type": "Progressing", "status": if reason == "ProgressDeadlineExceeded" { "False" } else { "True" }, "reason": reason},
                 {"type": "Available", "status": if up { "True" } else { "False" },
