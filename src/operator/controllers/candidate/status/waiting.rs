@@ -1,6 +1,6 @@
 //! What a candidate's status says about what it waits for. Pure.
 
-use super::{CandidateResult, Draft, QUEUED, Step, WaitingOn, Wanted};
+use super::{CandidateResult, Draft, QUEUED, Step, Truth, WaitingOn, Wanted};
 
 impl Draft<'_> {
     pub(super) fn waiting(&mut self, waiting_on: &[WaitingOn]) {
@@ -24,6 +24,8 @@ impl Draft<'_> {
             WaitingOn::VerificationConfigured => {
                 let message = "nothing says how to tell that upstream is genuine: declare it in the BaseImage, either spec.verify: [{cosign: {keyRef: {name: <Secret with cosign.pub>}}}] or [{digests: [sha256:…]}]";
                 self.running(Step::Verified, "NothingDeclared", message);
+                self.conditions
+                    .set(Step::Verified.as_str(), Truth::False, "NothingDeclared", message);
                 self.status.result = Some(CandidateResult::Waiting);
                 self.conditions.stalled("NothingDeclared", message);
             }
