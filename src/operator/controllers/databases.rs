@@ -85,20 +85,16 @@ impl Databases {
             });
             (image, due)
         };
-        match known {
-            Some(image) => {
-                if due {
-                    let all = self.clone();
-                    tokio::spawn(async move { all.heard(name, look.await) });
-                }
-                Ok(image)
+        if let Some(image) = known {
+            if due {
+                let all = self.clone();
+                tokio::spawn(async move { all.heard(name, look.await) });
             }
-            None => {
-                let image = look.await?;
-                self.heard(name, Ok(image.clone()));
-                Ok(image)
-            }
+            return Ok(image);
         }
+        let image = look.await?;
+        self.heard(name, Ok(image.clone()));
+        Ok(image)
     }
 
     fn heard(&self, name: &'static str, found: Result<ImageRef, Error>) {

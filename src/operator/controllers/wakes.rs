@@ -51,7 +51,7 @@ impl<K: Owned + Send + Sync + 'static> Wakes<K> {
         let mut changes = Changes::default();
         let woken = reflector::reflector(writer, events)
             .filter_map(move |event| std::future::ready(health.event(event)))
-            .map(move |event| stream::iter(heard(&mut changes, event, &caches, &name)))
+            .map(move |event| stream::iter(heard(&mut changes, &event, &caches, &name)))
             .flatten();
         Self {
             metrics: ctx.metrics.clone(),
@@ -66,6 +66,7 @@ impl<K: Owned + Send + Sync + 'static> Wakes<K> {
     }
 
     /// The objects whose controller is one of ours.
+    #[must_use]
     pub fn owns<O>(self, api: Api<O>, config: watcher::Config) -> Self
     where
         O: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -74,6 +75,7 @@ impl<K: Owned + Send + Sync + 'static> Wakes<K> {
     }
 
     /// Objects that wake whichever of ours they concern.
+    #[must_use]
     pub fn watches<O, I>(
         self,
         api: Api<O>,
@@ -100,6 +102,7 @@ impl<K: Owned + Send + Sync + 'static> Wakes<K> {
     }
 
     /// Anything else that wakes them.
+    #[must_use]
     pub fn also(mut self, woken: impl Stream<Item = ObjectRef<Guarded<K>>> + Send + 'static) -> Self {
         self.streams.push(woken.boxed());
         self
@@ -185,11 +188,11 @@ impl Changes {
 
 fn heard<K: Owned>(
     changes: &mut Changes,
-    event: Event<Guarded<K>>,
+    event: &Event<Guarded<K>>,
     caches: &Caches,
     name: &str,
 ) -> Vec<ObjectRef<Guarded<K>>> {
-    let woken = match &event {
+    let woken = match event {
         Event::Init => changes.heard(&Event::Init),
         Event::InitApply(object) => changes.heard(&Event::InitApply(object.meta())),
         Event::InitDone => {

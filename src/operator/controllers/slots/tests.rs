@@ -116,7 +116,7 @@ async fn a_thousand_suspended_jobs_of_a_stranger_stop_nobody() {
     let ctx = server.context();
     for number in 0..1000 {
         server.put(&job("stranger", &format!("x-{number}"), |job| {
-            job["spec"]["suspend"] = json!(true)
+            job["spec"]["suspend"] = json!(true);
         }));
     }
     let admitted = ctx.slots.admit(&ctx, "team", &names(&["one"]), false).await.unwrap();

@@ -22,6 +22,8 @@ fn names(keys: Vec<Key>) -> Vec<String> {
     keys.into_iter().map(|(_, name)| name).collect()
 }
 
+type Change = fn(&mut ObjectMeta, Option<std::collections::BTreeMap<String, String>>);
+
 #[test]
 fn a_status_wakes_nothing_and_everything_that_a_person_changes_does() {
     let mut changes = Changes::default();
@@ -34,7 +36,7 @@ fn a_status_wakes_nothing_and_everything_that_a_person_changes_does() {
     };
     assert!(changes.heard(&Event::Apply(&status)).is_empty());
     let word = || Some([("k".to_owned(), "v".to_owned())].into());
-    let changed: [fn(&mut ObjectMeta, Option<std::collections::BTreeMap<String, String>>); 5] = [
+    let changed: [Change; 5] = [
         |meta, _| meta.generation = Some(2),
         |meta, word| meta.labels = word,
         |meta, word| meta.annotations = word,
