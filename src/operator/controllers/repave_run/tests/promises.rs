@@ -132,8 +132,11 @@ impl World {
         for at in 0..self.v.waves.len() {
             let name = &self.v.waves[at].name;
             let recorded = self.status.waves.iter().find(|wave| wave.name == *name);
-            if self.gate == Gate::Open && !self.passed[at] && recorded.is_some_and(|wave| wave.soaked_at.is_some()) {
-                self.check_wave_is_over(at);
+            if !self.passed[at] && recorded.is_some_and(|wave| wave.soaked_at.is_some()) {
+                // A suspended run goes on with nothing, and a wave whose workloads are all held may pass meanwhile.
+                if self.gate == Gate::Open {
+                    self.check_wave_is_over(at);
+                }
                 self.passed[at] = true;
             }
             if self.active(at, true) {

@@ -74,9 +74,9 @@ impl World {
         let wanted = sim.object["spec"]["replicas"].as_u64().unwrap_or_default();
         let (available, reason) = match sim.health(&target, mono) {
             // Without pods nothing is missing.
-            _ if wanted == 0 => (0, "NewReplicaSetAvailable"),
+            _ if wanted == 0 && sim.kind.movable() => (0, "NewReplicaSetAvailable"),
             (2, reason) => (wanted, reason),
-            (1, reason) => (wanted - 1, reason),
+            (1, reason) => (wanted.saturating_sub(1), reason),
             (_, reason) => (0, reason),
         };
         let since = sim.object.pointer("/status/conditions/1/lastTransitionTime").cloned();
