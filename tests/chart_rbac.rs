@@ -82,6 +82,7 @@ const RIGHTS: &[Right] = &[
         "",
         "create delete get list patch watch",
     ),
+    ("repave-controller", "", "pods", "", "get list"),
     ("repave-controller", "", "pods/log", "", "get"),
     ("repave-controller", "", "configmaps", "", "create get"),
     ("repave-controller", "", "secrets", "", "get"),
