@@ -44,7 +44,8 @@ e2e: binaries cluster images ## The tests on a real cluster
 	@e2e/tools/build cosign
 	@REPAVE_TOOLS="$(CURDIR)/target/tools/bin" REPAVE_COSIGN="$(CURDIR)/target/tools/bin/cosign" cargo test --package repave-oci --lib
 	@cargo test --package repave --test chart_rbac
-	@$(CLUSTER) run cargo test --package repave-e2e --test gate --test kill_everywhere --test missing_inputs --test refusals --test story -- --test-threads=1
+	@$(CLUSTER) run cargo test --package repave-e2e --test story -- --test-threads=1
+	@$(CLUSTER) run cargo test --package repave-e2e --test gate --test kill_everywhere --test missing_inputs --test refusals -- --test-threads=1
 	@$(CLUSTER) down
 
 e2e-estate: binaries cluster images ## The table of special cases on a real cluster; not all of it is green yet (e2e/README.md)
