@@ -1,6 +1,6 @@
 //! What every reconcile may use: the clients, the settings, and the memory that a restart may lose.
 
-use super::{backoff::Backoff, databases::Databases, slots::Slots, trust::Trust};
+use super::{backoff::Backoff, base_image::BaseImages, databases::Databases, slots::Slots, trust::Trust};
 use crate::{
     domain::{image_ref::ImageRef, queue},
     registry,
@@ -54,6 +54,8 @@ pub struct Context {
     pub databases: Arc<Databases>,
     /// Which tools are believed.
     pub trust: Arc<Trust>,
+    /// Who claims which repository.
+    pub base_images: Arc<BaseImages>,
     /// Where Jobs wait for their turn.
     pub slots: Arc<Slots>,
     /// Publishes Kubernetes events; one per process, so that repeats are folded.
@@ -101,6 +103,7 @@ impl Context {
             backoff: Arc::default(),
             databases: Arc::default(),
             trust: Arc::default(),
+            base_images: Arc::default(),
             slots: Arc::new(Slots::new(queue::Limits {
                 total: args.max_jobs.into(),
                 per_namespace: args.max_jobs_per_namespace.into(),

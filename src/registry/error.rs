@@ -237,8 +237,12 @@ fn unauthorized_remedy(with: CredentialUse) -> &'static str {
     }
 }
 
-fn retry_words(after: Option<Duration>) -> String {
-    after.map_or_else(|| "later".to_owned(), |after| format!("in {} s", after.as_secs()))
+/// Without the number of seconds: it changes with every answer, and what changes in a status wakes its object.
+fn retry_words(after: Option<Duration>) -> &'static str {
+    match after {
+        Some(_) => "after the time that the registry named",
+        None => "later",
+    }
 }
 
 impl Error {

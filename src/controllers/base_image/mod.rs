@@ -1,25 +1,38 @@
 //! `BaseImage`: notices a new upstream digest and makes an `ImageCandidate` of it. Never builds or copies anything itself.
 
 mod apply;
+mod channel;
+mod decision;
 mod findings;
+mod known;
+mod noticed;
 mod observe;
-mod plan;
+mod owner;
+mod polls;
 mod status;
+#[cfg(test)]
+mod testing;
 mod validate;
+pub mod wanted;
+
+pub use known::BaseImages;
+pub use status::not_owned;
 
 use super::{
     context::Context,
     driver::{self, DriverError, Next, Outcome},
     error::{Class, Classified},
 };
-use crate::api::{BaseImage, BaseImageStatus, ImageCandidate};
+use crate::api::{BaseImage, BaseImageStatus, ImageCandidate, ValidationPolicy};
+use decision::Unhashable;
 use futures::StreamExt as _;
 use kube::{
-    Api,
-    core::DeserializeGuard,
+    Api, ResourceExt as _,
+    core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         Controller,
         controller::{Action, Config},
+        reflector::{ObjectRef, Store},
         watcher,
     },
 };
@@ -28,8 +41,18 @@ use std::{future::Future, sync::Arc, time::Duration};
 /// What this controller needs besides the context.
 struct State {
     ctx: Context,
-    polls: observe::Polls,
+    polls: polls::Polls,
+    channel: channel::Looks,
+    noticed: noticed::Noticed,
 }
+
+/// ConfigMaps are not watched, which would need the right to read all of them: what refers to some reads them again after so
+/// long.
+const READ_AGAIN: Duration = Duration::from_secs(300);
+/// How soon one whose repository is another's looks whether it still is.
+const STILL_TAKEN: Duration = Duration::from_secs(60);
+/// How soon the channel tag follows what the status has just announced.
+const ANNOUNCED: Duration = Duration::from_secs(1);
 
 /// Why a step ended early.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +62,21 @@ enum Error {
     #[error(transparent)]
     Observe(#[from] observe::Error),
     #[error(transparent)]
+    Unhashable(#[from] Unhashable),
+    #[error(transparent)]
     Apply(#[from] apply::Error),
+    #[error("the list of all BaseImages is still being read: nothing is decided before it is complete")]
+    NotListed,
+}
+
+impl Error {
+    /// Whether it is upstream that could not be looked up.
+    fn is_of_upstream(&self) -> bool {
+        match self {
+            Self::Observe(error) => error.is_of_upstream(),
+            Self::Validate(_) | Self::Unhashable(_) | Self::Apply(_) | Self::NotListed => false,
+        }
+    }
 }
 
 impl Classified for Error {
@@ -47,7 +84,9 @@ impl Classified for Error {
         match self {
             Self::Validate(error) => error.reason(),
             Self::Observe(error) => error.reason(),
+            Self::Unhashable(error) => error.reason(),
             Self::Apply(error) => error.reason(),
+            Self::NotListed => "Starting",
         }
     }
 
@@ -55,7 +94,9 @@ impl Classified for Error {
         match self {
             Self::Validate(error) => error.class(),
             Self::Observe(error) => error.class(),
+            Self::Unhashable(error) => error.class(),
             Self::Apply(error) => error.class(),
+            Self::NotListed => Class::Waiting(ANNOUNCED),
         }
     }
 }
@@ -67,10 +108,26 @@ pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync 
     let client = ctx.watches.clone();
     let state = Arc::new(State {
         ctx,
-        polls: observe::Polls::default(),
+        polls: polls::Polls::default(),
+        channel: channel::Looks::default(),
+        noticed: noticed::Noticed::default(),
     });
-    Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default())
-        .owns(Api::<ImageCandidate>::all(client), watcher::Config::default())
+    let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
+    let store = controller.store();
+    state.ctx.base_images.fill(store.clone());
+    let woken = Arc::clone(&state);
+    controller
+        // Metadata only: one candidate that cannot be decoded must not end the watch of all.
+        .watches(
+            Api::<PartialObjectMeta<ImageCandidate>>::all(client.clone()),
+            watcher::Config::default(),
+            move |candidate| woken.noticed.note(&candidate),
+        )
+        .watches(
+            Api::<PartialObjectMeta<ValidationPolicy>>::all(client),
+            watcher::Config::default(),
+            move |policy| that_name(&store, &policy),
+        )
         .with_config(Config::default().concurrency(4))
         .graceful_shutdown_on(shutdown)
         .run(
@@ -99,31 +156,88 @@ async fn reconcile(seen: Arc<Guarded>, state: Arc<State>) -> Result<Action, Driv
 /// One screen: what a reconcile of a BaseImage does.
 async fn steps(base: &BaseImage, state: &State) -> Result<Outcome<BaseImageStatus>, Error> {
     let wish = validate::validate(base)?; // pure
-    let observed = observe::observe(base, &wish, state).await?; // IO, read only
-    let actions = plan::plan(base, &wish, &observed); // pure
-    let applied = apply::apply(actions, &state.ctx).await?; // IO, writes
-    let now = state.ctx.now();
-    let (status, notices) = status::summarize(base, &wish, &observed, &applied, now); // pure
+    let rivals = state.ctx.base_images.rivals(base).ok_or(Error::NotListed)?;
+    if let Some(taken) = owner::taken(&owner::Claim::new(base, &wish), &rivals) {
+        return Ok(not_the_owner(base, &taken, state));
+    }
+    let mut observed = observe::observe(base, &wish, state).await?; // IO, read only
+    let mut decision = decision::decide(base, &wish, &observed)?; // pure
+    if !decision.actions.is_empty() {
+        // What comes from a cache may miss a candidate; before one is made, so that its number is given once, nothing may.
+        observed.candidates = observe::candidates_now(base, &wish, &state.ctx).await?;
+        decision = decision::decide(base, &wish, &observed)?;
+    }
+    let applied = apply::apply(&decision.actions, base, &state.ctx).await?; // IO, writes
+    let stored = base.status.as_ref().and_then(|status| status.released.as_ref());
+    let order = channel::order(stored, decision.released.as_ref(), &wish); // pure
+    let pace = polls::Pace {
+        interval: wish.interval,
+        seed: seed(base),
+    };
+    let (channel, channel_again) = channel::assert(&state.ctx, &state.channel, base, order, pace).await; // IO, one tag
+    let round = status::Round {
+        wish: &wish,
+        observed: &observed,
+        decision: &decision,
+        applied: &applied,
+        channel: &channel,
+    };
+    let (status, notices) = status::summarize(base, &round, state.ctx.now()); // pure
+    let announced = stored != decision.released.as_ref();
     Ok(Outcome {
         status,
-        next: Next::After(with_jitter(
-            findings::interval(base, &observed.candidates, wish.interval),
-            base,
-        )),
+        next: Next::After(if announced {
+            ANNOUNCED
+        } else {
+            again(base, &observed, channel_again)
+        }),
         notices,
     })
 }
 
+fn not_the_owner(base: &BaseImage, taken: &owner::Taken, state: &State) -> Outcome<BaseImageStatus> {
+    let (status, notices) = status::taken(base, taken, state.ctx.now());
+    Outcome {
+        status,
+        next: Next::After(with_jitter(STILL_TAKEN, base)),
+        notices,
+    }
+}
+
+/// When to look again, if nothing happens before: at upstream, at the channel tag, at ConfigMaps.
+fn again(base: &BaseImage, observed: &observe::Observed, channel: Duration) -> Duration {
+    let files = if observed.inputs.has_files() {
+        READ_AGAIN
+    } else {
+        Duration::MAX
+    };
+    with_jitter(observed.good_for.min(channel).min(files), base)
+}
+
+/// The BaseImages that name a policy.
+fn that_name(store: &Store<Guarded>, policy: &PartialObjectMeta<ValidationPolicy>) -> Vec<ObjectRef<Guarded>> {
+    let (namespace, name) = (policy.namespace(), policy.name_any());
+    let names_it = |base: &BaseImage| {
+        base.namespace() == namespace && base.spec.policy_refs.iter().any(|reference| reference.name == name)
+    };
+    store
+        .state_filter(|guarded: &Guarded| guarded.0.as_ref().is_ok_and(names_it))
+        .iter()
+        .map(|guarded| ObjectRef::from_obj(guarded.as_ref()))
+        .collect()
+}
+
+/// 0 to 999, always the same for one object: spreads what many would do at once.
+fn seed(base: &BaseImage) -> u32 {
+    let uid = base.metadata.uid.as_deref().unwrap_or_default();
+    uid.bytes()
+        .fold(0_u32, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()))
+        % 1000
+}
+
 /// Spreads the polls of many objects: up to a tenth later, always the same for one object.
 fn with_jitter(interval: Duration, base: &BaseImage) -> Duration {
-    let seed = base
-        .metadata
-        .uid
-        .as_deref()
-        .unwrap_or_default()
-        .bytes()
-        .fold(0_u32, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
-    interval + interval.mul_f64(f64::from(seed % 100) / 1000.0)
+    interval + interval.mul_f64(f64::from(seed(base)) / 10_000.0)
 }
 
 fn failure(base: &BaseImage, error: &Error, ctx: &Context) -> Outcome<BaseImageStatus> {

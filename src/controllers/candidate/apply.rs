@@ -296,9 +296,6 @@ async fn promote(
         .registry
         .image_config(&produced, &Platform::linux_amd64(), &auth)
         .await?;
-    ctx.registry
-        .tag(&wish.production, image, &candidate.spec.promote.channel_tag, &auth)
-        .await?;
     Ok(Promoted {
         repository: wish.production.clone(),
         digest: image.clone(),
