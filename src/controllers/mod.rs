@@ -19,6 +19,8 @@ pub mod inputs;
 pub mod repave_plan;
 pub mod repave_run;
 pub mod slots;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod trust;
 pub mod waiver;
 
