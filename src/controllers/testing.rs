@@ -97,6 +97,7 @@ impl Api {
             backoff: Arc::new(Backoff::default()),
             databases: Arc::new(Databases::default()),
             trust: Arc::new(Trust::default()),
+            base_images: Arc::default(),
             slots: Arc::new(Slots::new(queue::Limits {
                 total: 2,
                 per_namespace: 2,
