@@ -165,12 +165,11 @@ impl Looks {
         let looks = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match looks.get(uid) {
             Some((at, last)) if last == order => pace.interval.saturating_sub(now.saturating_duration_since(*at)),
-            Some(_) => Duration::ZERO,
             None if left == Some(&order.record()) => {
                 let since_start = now.saturating_duration_since(self.started);
                 pace.first_look().saturating_sub(since_start)
             }
-            None => Duration::ZERO,
+            Some(_) | None => Duration::ZERO,
         }
     }
 

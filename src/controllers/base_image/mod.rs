@@ -12,6 +12,8 @@ mod polls;
 mod status;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod validate;
 pub mod wanted;
 

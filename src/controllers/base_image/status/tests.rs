@@ -44,6 +44,8 @@ fn condition(status: &BaseImageStatus, type_: &str) -> Option<(String, String)> 
     conditions::find(&status.conditions, type_).map(|found| (found.status.clone(), found.reason.clone()))
 }
 
+// It is compared with what is perhaps not there.
+#[allow(clippy::unnecessary_wraps)]
 fn is(status: &str, reason: &str) -> Option<(String, String)> {
     Some((status.to_owned(), reason.to_owned()))
 }
