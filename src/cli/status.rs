@@ -3,8 +3,8 @@
 //! The counts are those of the newest run of each base; a base that was never rolled has none.
 
 use super::{Output, render};
-use crate::api::{BaseImage, RepaveRun, repave_run::Counts};
 use kube::{Api, Client, ResourceExt, api::ListParams};
+use repave_api::{BaseImage, RepaveRun, repave_run::Counts};
 use serde::Serialize;
 
 /// `kubectl repave status`.

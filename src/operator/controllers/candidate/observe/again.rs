@@ -1,0 +1,97 @@
+//! A candidate that was refused, and waivers that are not those it was judged with: its stored reports, to judge them anew.
+//! Reads only; nothing runs again.
+//!
+//! An error is never looked at this way: a waiver takes findings out of a count, and an error has none.
+
+use super::{Error, Wanted, Wish};
+use crate::{
+    api::{ImageCandidate, ImageCandidateStatus, image_candidate::CandidateResult},
+    controllers::{
+        candidate::{exceptions, judging, judging::Judging, validate::PlannedCheck},
+        context::Context,
+        inputs,
+    },
+    domain::{digest::Digest, report::Report, verdict::Verdict},
+    evidence,
+    registry::Auth,
+};
+
+/// A report with the digest of its artifact in staging.
+pub type Stored = (Box<Report>, Digest);
+
+/// What is judged anew.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Again {
+    /// The built image.
+    pub image: Digest,
+    /// The stored reports, or why they cannot be used any more.
+    pub reports: Result<Vec<Stored>, String>,
+    /// The waivers of now, and the release before.
+    pub judging: Judging,
+}
+
+/// The image of a candidate that findings alone keep out; only such a one may be judged anew.
+pub fn refused_for_findings<'a>(status: &'a ImageCandidateStatus, checks: &[PlannedCheck]) -> Option<&'a Digest> {
+    let judged = |check: &PlannedCheck| {
+        let summary = status.check(&check.name);
+        let words = [Verdict::Passed.as_str(), Verdict::Failed.as_str()];
+        summary.is_some_and(|summary| !check.enforced || words.contains(&summary.verdict.as_str()))
+    };
+    let refused = status.result == Some(CandidateResult::Rejected);
+    let whole = refused && !checks.is_empty() && checks.iter().all(judged);
+    status.built_digest.as_ref().filter(|_| whole)
+}
+
+/// Reads it, where a waiver has appeared, changed or ended since the judgement, and the image is still wanted: a waiver opens
+/// nothing that was left behind.
+pub async fn observe(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    status: &ImageCandidateStatus,
+    ctx: &Context,
+) -> Result<Option<Again>, Error> {
+    let Some(image) = refused_for_findings(status, &wish.checks) else {
+        return Ok(None);
+    };
+    let waivers = judging::waivers(ctx, &wish.namespace).await?;
+    let in_force = exceptions::in_force(&waivers, candidate, image, ctx.now());
+    if status.judged_with.as_deref() == Some(in_force.as_str()) || super::ask(candidate, ctx).await? != Wanted::Yes {
+        return Ok(None);
+    }
+    let auth = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.promote.push_secret_ref.as_ref()).await?;
+    let checks: Vec<&PlannedCheck> = wish.checks.iter().collect();
+    Ok(Some(Again {
+        image: image.clone(),
+        reports: reports(wish, status, image, ctx, &auth).await?,
+        judging: judging::with(ctx, candidate, wish, image, &checks, &waivers).await,
+    }))
+}
+
+async fn reports(
+    wish: &Wish,
+    status: &ImageCandidateStatus,
+    image: &Digest,
+    ctx: &Context,
+    auth: &Auth,
+) -> Result<Result<Vec<Stored>, String>, Error> {
+    let mut reports = Vec::new();
+    for check in &wish.checks {
+        let Some(stored) = status.check(&check.name).and_then(|summary| summary.report.as_ref()) else {
+            continue;
+        };
+        match evidence::fetch_report(&ctx.registry, &wish.staging, stored, auth).await {
+            Ok(json) => match check.stored(&json, image) {
+                Ok(report) => reports.push((Box::new(report), stored.clone())),
+                Err(why) => return Ok(Err(why)),
+            },
+            Err(error) if error.is_not_found() => {
+                let name = &check.name;
+                return Ok(Err(format!(
+                    "the report of check {name} is not in the staging repository any more"
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Ok(reports))
+}

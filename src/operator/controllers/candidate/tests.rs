@@ -1,0 +1,441 @@
+//! What a candidate's plan, Jobs and status must be, as data: no client, no clock.
+
+use super::{
+    apply::{self, Applied},
+    jobs,
+    observe::{CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, Verification},
+    plan::{self, Action},
+    status, validate,
+};
+use crate::{
+    api::{
+        ImageCandidate, ImageCandidateStatus,
+        image_candidate::{CandidateResult, Step},
+    },
+    controllers::{conditions, context::Settings},
+    domain::{
+        digest::Digest,
+        report::{Finding, Outcome, Report, Severity, Tool, ToolName},
+    },
+    runner::frame::Delivery,
+    runtime::args::CandidateRoot,
+};
+use jiff::Timestamp;
+use k8s_openapi::api::{batch::v1::Job, core::v1::PodSpec};
+use serde_json::json;
+
+mod again;
+mod decision;
+mod failure;
+mod released;
+mod wanted;
+
+/// The settings of an operator with nothing special.
+pub fn settings() -> Settings {
+    let image = |name: &str| {
+        format!("r.local:5000/{name}@{}", Digest::of(name.as_bytes()))
+            .parse()
+            .unwrap()
+    };
+    Settings {
+        tools_image: image("tools"),
+        builder_image: image("builder"),
+        runner_image: image("operator"),
+        grype_database: None,
+        trivy_database: None,
+        database_interval: std::time::Duration::from_secs(300),
+        insecure_registries: ["r.local:5000".to_owned()].into(),
+        candidate_root: CandidateRoot::ImageVolume,
+    }
+}
+
+pub(super) fn candidate() -> ImageCandidate {
+    serde_json::from_value(json!({
+        "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate",
+        "metadata": {"name": "debian-12-0123456789ab", "namespace": "platform", "uid": "u", "generation": 1},
+        "spec": {
+            "baseImage": "debian-12", "source": "up.local/debian", "sourceTag": "12",
+            "sourceDigest": Digest::of(b"v1"), "inputsHash": Digest::of(b"inputs"), "staging": "r.local:5000/staging",
+            "build": {"containerfile": "USER 65532", "caCertificates": ["PEM"], "removeUsers": ["games"]},
+            "policies": [{"name": "hardened", "files": {"functional": {"goss.yaml": "file: {}"}}, "spec": {"checks": [
+                {"name": "hardening", "native": {"suidAllowed": ["/opt/x"]}},
+                {"name": "functional", "goss": {"gossfileRef": {"name": "g"}}},
+                {"name": "cis", "openscap": {"profile": "cis_level1_server"}},
+                {"name": "cves", "vulnerabilities": {}}
+            ]}}],
+            "promote": {"repository": "r.local:5000/base", "channelTag": "12", "pushSecretRef": {"name": "push"},
+                        "signing": {"keyRef": {"name": "key"}}}
+        }
+    }))
+    .unwrap()
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
+}
+
+fn tool(name: ToolName) -> Tool {
+    let database_built = (name == ToolName::Grype).then(|| at(1_000_000));
+    Tool {
+        name,
+        version: "1".into(),
+        content: None,
+        database_built,
+        database: None,
+    }
+}
+
+fn report(check: &str, name: ToolName, findings: usize) -> Box<Report> {
+    let mut report = Report::error(check, &Digest::of(b"built"), tool(name), "");
+    report.outcome = Outcome::Completed;
+    report.evaluated = 100;
+    report.findings = (0..findings)
+        .map(|n| Finding {
+            id: format!("rule-{n}"),
+            severity: Severity::High,
+            title: "x".repeat(2000),
+            subject: None,
+            remedy: Some("y".repeat(2000)),
+            reference: None,
+            ..Finding::default()
+        })
+        .collect();
+    Box::new(report)
+}
+
+fn delivery(report: Box<Report>) -> Box<Delivery> {
+    Box::new(Delivery {
+        report: *report,
+        attached: Vec::new(),
+    })
+}
+
+/// One check of the policy.
+pub fn planned(name: &str) -> validate::PlannedCheck {
+    let checks = validate::validate(&candidate()).unwrap().checks;
+    checks.into_iter().find(|check| check.name == name).unwrap()
+}
+
+/// A report of it without findings.
+pub fn completed(check: &validate::PlannedCheck, image: &Digest) -> Report {
+    Report {
+        image: image.clone(),
+        ..*report(&check.name, check.tool, 0)
+    }
+}
+
+/// The stage "checks" with each check in the state that `state` gives for its name and tool.
+fn checking(state: impl Fn(&str, ToolName) -> CheckState) -> Observed {
+    let checks = validate::validate(&candidate()).unwrap().checks;
+    let checks = checks
+        .into_iter()
+        .map(|check| (check.clone(), state(&check.name, check.tool)))
+        .collect();
+    Observed {
+        stage: Stage::Check {
+            image: Digest::of(b"built"),
+            env: vec!["PATH=/bin".into()],
+            self_tests: Vec::new(),
+            checks,
+            judging: Box::default(),
+        },
+    }
+}
+
+fn summarize(observed: &Observed, applied: &Applied, old: Option<ImageCandidateStatus>) -> ImageCandidateStatus {
+    let mut candidate = candidate();
+    candidate.status = old;
+    let wish = validate::validate(&candidate).unwrap();
+    status::summarize(&candidate, &wish, observed, applied, &settings(), at(1_000_100)).0
+}
+
+fn jobs_of(observed: &Observed) -> Vec<Job> {
+    let candidate = candidate();
+    let wish = validate::validate(&candidate).unwrap();
+    let actions = plan::plan(&candidate, &wish, observed, &settings());
+    let job = |action| match action {
+        Action::CreateJob { job, .. } => Some(*job),
+        Action::CopyToStaging
+        | Action::StoreReport { .. }
+        | Action::PublishPage { .. }
+        | Action::CancelJob(_)
+        | Action::Promote { .. } => None,
+    };
+    actions.into_iter().filter_map(job).collect()
+}
+
+pub(super) fn pod(job: &Job) -> PodSpec {
+    job.spec.clone().unwrap().template.spec.unwrap()
+}
+
+#[test]
+fn every_check_and_the_build_is_one_job_that_is_named_by_what_it_does() {
+    let absent = checking(|_, _| CheckState::Job(JobState::Absent(1)));
+    let mut jobs = jobs_of(&absent);
+    jobs.extend(jobs_of(&Observed {
+        stage: Stage::Build(JobState::Absent(1)),
+    }));
+    let names: std::collections::BTreeSet<_> = jobs.iter().map(|job| job.metadata.name.clone().unwrap()).collect();
+    assert_eq!((jobs.len(), names.len()), (5, 5));
+    assert_eq!(jobs_of(&absent), jobs[..4]);
+    for job in &jobs {
+        assert_eq!(
+            job.spec.as_ref().unwrap().backoff_limit,
+            Some(0),
+            "retries are ours to decide"
+        );
+        assert!(!pod(job).containers.is_empty());
+    }
+}
+
+#[test]
+fn what_runs_code_of_the_candidate_has_no_credentials_and_no_token() {
+    let mut jobs = jobs_of(&checking(|_, _| CheckState::Job(JobState::Absent(1))));
+    jobs.extend(jobs_of(&Observed {
+        stage: Stage::Build(JobState::Absent(1)),
+    }));
+    let runner = settings().runner_image.to_string();
+    for job in &jobs {
+        let pod = pod(job);
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        for container in pod.init_containers.iter().flatten().chain(&pod.containers) {
+            let mounts = container.volume_mounts.iter().flatten();
+            let credentials = mounts.filter(|mount| mount.name == "registry").count();
+            let ours = container.image.as_deref() == Some(runner.as_str());
+            assert_eq!(
+                credentials > 0,
+                ours,
+                "{}: {}",
+                job.metadata.name.as_ref().unwrap(),
+                container.name
+            );
+        }
+    }
+}
+
+#[test]
+fn a_job_that_breaks_is_tried_three_times_and_then_the_gate_stays_shut() {
+    let broken = |attempt| Observed {
+        stage: Stage::Build(JobState::Broken {
+            attempt,
+            message: "evicted".into(),
+        }),
+    };
+    assert_eq!(
+        jobs_of(&broken(1))[0].metadata.name.as_deref(),
+        Some("debian-12-0123456789ab-build-2")
+    );
+    assert_eq!(jobs_of(&broken(MAX_ATTEMPTS)), []);
+    let status = summarize(&broken(MAX_ATTEMPTS), &Applied::default(), None);
+    assert_eq!(status.result, Some(CandidateResult::Error));
+    assert!(!conditions::is_true(&status.conditions, "Built"));
+}
+
+#[test]
+fn a_broken_rule_of_the_build_configuration_builds_nothing() {
+    let mut candidate = candidate();
+    candidate.spec.build.containerfile = "RUN true".into();
+    let wish = validate::validate(&candidate).unwrap();
+    let observed = Observed {
+        stage: Stage::Build(JobState::Absent(1)),
+    };
+    assert_eq!(plan::plan(&candidate, &wish, &observed, &settings()), []);
+    let (status, _) = status::summarize(&candidate, &wish, &observed, &Applied::default(), &settings(), at(0));
+    let built = conditions::find(&status.conditions, "Built").unwrap();
+    assert_eq!(
+        (status.result, built.reason.as_str()),
+        (Some(CandidateResult::Rejected), "BuildConfigRejected")
+    );
+    assert!(built.message.contains("USER 65532"), "{}", built.message);
+}
+
+#[test]
+fn verification_is_never_true_without_a_proof() {
+    for (verification, result, reason) in [
+        (
+            Verification::NothingDeclared,
+            CandidateResult::Waiting,
+            "NothingDeclared",
+        ),
+        (
+            Verification::NotSignedYet("none".into()),
+            CandidateResult::Waiting,
+            "NotSignedYet",
+        ),
+        (
+            Verification::Refused("other key".into()),
+            CandidateResult::Rejected,
+            "NotGenuine",
+        ),
+    ] {
+        let status = summarize(
+            &Observed {
+                stage: Stage::Verify(verification),
+            },
+            &Applied::default(),
+            None,
+        );
+        let condition = conditions::find(&status.conditions, "Verified").unwrap();
+        assert_ne!(condition.status, "True");
+        assert_eq!((status.result, condition.reason.as_str()), (Some(result), reason));
+    }
+    let genuine = Observed {
+        stage: Stage::Verify(Verification::Genuine("by key".into())),
+    };
+    assert!(conditions::is_true(
+        &summarize(&genuine, &Applied::default(), None).conditions,
+        "Verified"
+    ));
+}
+
+/// All four checks are reported in one go; `failing` has findings.
+fn all_reported(failing: &str) -> ImageCandidateStatus {
+    let count = |name: &str| if name == failing { 3000 } else { 0 };
+    let observed =
+        checking(|name, tool| CheckState::Job(JobState::Delivered(delivery(report(name, tool, count(name))))));
+    let Stage::Check { checks, .. } = &observed.stage else {
+        unreachable!()
+    };
+    let reports = checks
+        .iter()
+        .map(|(check, _)| (report(&check.name, check.tool, count(&check.name)), Digest::of(b"kept")));
+    let applied = Applied {
+        reports: reports.collect(),
+        ..Applied::default()
+    };
+    summarize(&observed, &applied, None)
+}
+
+#[test]
+fn only_when_every_check_passed_both_gates_open() {
+    let status = all_reported("");
+    assert!(conditions::is_true(&status.conditions, "Validated") && conditions::is_true(&status.conditions, "Scanned"));
+    assert_eq!(status.result, Some(CandidateResult::Running));
+    for failing in ["hardening", "functional", "cis"] {
+        let status = all_reported(failing);
+        assert!(!conditions::is_true(&status.conditions, "Validated"), "{failing}");
+        assert_eq!(
+            (status.result, status.step),
+            (Some(CandidateResult::Rejected), Some(Step::Validated))
+        );
+        assert_eq!(status.failed_checks.as_deref(), Some(failing));
+    }
+    let status = all_reported("cves");
+    assert!(!conditions::is_true(&status.conditions, "Scanned"));
+    assert_eq!(
+        (status.result, status.step),
+        (Some(CandidateResult::Rejected), Some(Step::Scanned))
+    );
+}
+
+#[test]
+fn a_check_without_a_report_is_an_error_and_never_a_pass() {
+    let broken = |attempt| {
+        CheckState::Job(JobState::Broken {
+            attempt,
+            message: "torn report".into(),
+        })
+    };
+    let observed = checking(|_, _| broken(MAX_ATTEMPTS));
+    let status = summarize(&observed, &Applied::default(), None);
+    assert_eq!(status.result, Some(CandidateResult::Error));
+    assert!(
+        !conditions::is_true(&status.conditions, "Validated") && !conditions::is_true(&status.conditions, "Scanned")
+    );
+}
+
+#[test]
+fn the_largest_status_stays_under_eight_kibibytes() {
+    let observed = checking(|name, tool| CheckState::Job(JobState::Delivered(delivery(report(name, tool, 3000)))));
+    let Stage::Check { checks, .. } = &observed.stage else {
+        unreachable!()
+    };
+    let reports = checks
+        .iter()
+        .map(|(check, _)| (report(&check.name, check.tool, 3000), Digest::of(b"kept")));
+    let status = summarize(
+        &observed,
+        &Applied {
+            reports: reports.collect(),
+            ..Applied::default()
+        },
+        None,
+    );
+    let bytes = serde_json::to_vec(&status).unwrap().len();
+    assert!(bytes < 8 * 1024, "{bytes} bytes");
+}
+
+#[test]
+fn a_settled_status_does_not_change_when_it_is_looked_at_again() {
+    let once = all_reported("cves");
+    let finished = Observed { stage: Stage::Finished };
+    assert_eq!(summarize(&finished, &Applied::default(), Some(once.clone())), once);
+}
+
+#[test]
+fn attempts_have_names_of_their_own() {
+    assert_eq!(jobs::attempt_name("a", 1), "a");
+    assert_eq!(jobs::attempt_name("a", 3), "a-3");
+}
+
+fn published(page: Result<Digest, apply::PageFailure>) -> Applied {
+    Applied {
+        page: Some(page),
+        ..Applied::default()
+    }
+}
+
+fn planned_for(status: ImageCandidateStatus, stage: Stage) -> Vec<Action> {
+    let mut candidate = candidate();
+    candidate.status = Some(status);
+    let wish = validate::validate(&candidate).unwrap();
+    plan::plan(&candidate, &wish, &Observed { stage }, &settings())
+}
+
+#[test]
+fn the_page_is_due_when_all_checks_are_judged_and_only_until_it_is_there() {
+    let image = Digest::of(b"built");
+    let page = Action::PublishPage { image: image.clone() };
+    let mut rejected = all_reported("cves");
+    rejected.built_digest = Some(image.clone());
+    assert_eq!(planned_for(rejected.clone(), Stage::Finished), vec![page.clone()]);
+    let mut passed = all_reported("");
+    passed.built_digest = Some(image.clone());
+    let promote = Action::Promote { image: image.clone() };
+    assert_eq!(
+        planned_for(passed.clone(), Stage::Promote(image.clone())),
+        [page, promote.clone()]
+    );
+    passed.page = Some(Digest::of(b"page"));
+    assert_eq!(planned_for(passed, Stage::Promote(image)), [promote]);
+    rejected.checks.pop();
+    assert_eq!(
+        planned_for(rejected, Stage::Finished),
+        [],
+        "one check is not judged yet"
+    );
+}
+
+#[test]
+fn a_page_that_fails_changes_no_verdict_and_no_readiness() {
+    let rejected = all_reported("cves");
+    let finished = Observed { stage: Stage::Finished };
+    let failure = apply::PageFailure {
+        reason: "RegistryUnavailable",
+        class: crate::controllers::error::Class::Transient,
+    };
+    let failed = summarize(&finished, &published(Err(failure)), Some(rejected.clone()));
+    assert_eq!((failed.result, failed.step), (rejected.result, rejected.step));
+    let others = |status: &ImageCandidateStatus| {
+        let mut list = status.conditions.clone();
+        list.retain(|condition| condition.type_ != "Reported");
+        list
+    };
+    assert_eq!(others(&failed), others(&rejected));
+    let again = summarize(&finished, &published(Err(failure)), Some(failed.clone()));
+    assert_eq!(again, failed, "failing again writes nothing");
+    let digest = Digest::of(b"page");
+    let there = summarize(&finished, &published(Ok(digest.clone())), Some(failed));
+    assert_eq!((there.page, there.result), (Some(digest), rejected.result));
+    assert!(conditions::is_true(&there.conditions, "Reported"));
+}
