@@ -58,7 +58,6 @@ async fn a_stored_report_is_fetched_believed_and_judged_under_the_new_policy() {
         candidate: "c".into(),
         sequence: 1,
         repository: None,
-        channel_tag: None,
         promoted_at: serde_json::from_value(json!("2026-11-20T00:00:00Z")).unwrap(),
     };
     let strict: PolicySnapshot = serde_json::from_value(json!({"name": "p", "spec": {

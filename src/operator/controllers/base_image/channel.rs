@@ -53,7 +53,7 @@ pub fn order(stored: Option<&Release>, decided: Option<&Release>, wish: &Wish) -
     let repository = release.repository.clone().filter(|at| *at == wish.production)?;
     Some(Order {
         repository,
-        tag: release.channel_tag.clone()?,
+        tag: wish.channel_tag.clone(),
         digest: release.digest.clone(),
     })
 }
@@ -244,7 +244,6 @@ mod tests {
         Release {
             digest: Digest::of(digest),
             repository: Some(repository.parse().unwrap()),
-            channel_tag: Some("12".to_owned()),
             tag: "12-x".to_owned(),
             source_digest: Digest::of(b"up"),
             candidate: "debian-a".to_owned(),
@@ -260,6 +259,7 @@ mod tests {
             tag: "12".to_owned(),
             staging: "r.test/debian-staging".parse().unwrap(),
             production: "r.test/debian".parse().unwrap(),
+            channel_tag: "12".to_owned(),
             interval: Duration::from_secs(60),
         }
     }

@@ -1,8 +1,8 @@
-//! What is released, which digest of upstream is wanted, which candidate answers for it, and what is made. Pure: data in,
-//! data out.
+//! Which digest of upstream is wanted, which candidate answers for it, and what is made. Pure: data in, data out.
 //!
-//! Order is by sequence and by nothing else: no time, no retry and no second look can move it. Must not touch a registry:
-//! where the channel tag points is decided in `channel.rs`, from the release that the status already names.
+//! Order is by sequence and by nothing else: no time, no retry and no second look can move it. What is released is decided
+//! before, in `controllers/history`. Must not touch a registry: where the channel tag points is decided in `channel.rs`, from
+//! the release that the status already names.
 
 use super::{
     findings,
@@ -16,13 +16,9 @@ use crate::{
         image_candidate::CandidateResult,
         refs::{ANNOTATION_URGENT, LABEL_BASE_IMAGE},
     },
-    controllers::{
-        error::{Class, Classified},
-        repave_run::gate,
-    },
+    controllers::error::{Class, Classified},
     domain::digest::Digest,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource, ResourceExt};
 
 /// What is to be done.
@@ -70,8 +66,6 @@ pub enum Wanted {
 pub struct Decision {
     /// What upstream's tag says.
     pub followed: Followed,
-    /// What is released, now.
-    pub released: Option<Release>,
     /// The candidate for what is wanted.
     pub wanted: Wanted,
     /// What is made.
@@ -95,11 +89,10 @@ impl Classified for Unhashable {
 
 /// Decides.
 pub fn decide(base: &BaseImage, wish: &Wish, observed: &Observed) -> Result<Decision, Unhashable> {
-    let old = base.status.as_ref().and_then(|status| status.released.as_ref());
-    let released = released(old, &observed.candidates);
-    let followed = followed(base, wish, observed, released.as_ref());
+    let released = observed.released.as_ref();
+    let followed = followed(base, wish, observed, released);
     let spec = wanted_spec(base, wish, &observed.inputs, followed.wanted())?;
-    let wanted = wanted(base, wish, observed, released.as_ref(), spec);
+    let wanted = wanted(base, wish, observed, released, spec);
     let actions = match &wanted {
         Wanted::New(candidate) if !base.spec.suspend => {
             let mut candidate = candidate.clone();
@@ -112,60 +105,9 @@ pub fn decide(base: &BaseImage, wish: &Wish, observed: &Observed) -> Result<Deci
     };
     Ok(Decision {
         followed,
-        released,
         wanted,
         actions,
     })
-}
-
-/// The promoted candidate with the greatest sequence, if that is greater than what is released. One that came to the digest
-/// that is released in the same repository changes the proof and not the release: its place, tag and time stay, nothing rolls.
-fn released(old: Option<&Release>, candidates: &[ImageCandidate]) -> Option<Release> {
-    let newest = candidates
-        .iter()
-        .filter_map(|candidate| gate::release(candidate).map(|release| (candidate, release)))
-        .max_by_key(|(candidate, release)| (release.sequence, candidate.creation_timestamp(), candidate.name_any()));
-    let Some((candidate, promoted)) = newest else {
-        return old.cloned();
-    };
-    let new = Release {
-        digest: promoted.digest,
-        repository: Some(promoted.repository),
-        channel_tag: Some(candidate.spec.promote.channel_tag.clone()),
-        tag: promoted.tag,
-        source_digest: candidate.spec.source_digest.clone(),
-        candidate: promoted.candidate,
-        sequence: promoted.sequence,
-        promoted_at: Time(promoted.promoted_at),
-    };
-    let Some(old) = old else {
-        return Some(new);
-    };
-    let completed = completed(old, candidates);
-    if new.sequence <= old.sequence {
-        return Some(completed);
-    }
-    if (&new.digest, &new.repository) == (&completed.digest, &completed.repository) {
-        return Some(Release {
-            tag: completed.tag,
-            sequence: completed.sequence,
-            promoted_at: completed.promoted_at,
-            ..new
-        });
-    }
-    Some(new)
-}
-
-/// A status of an older version does not say where the release went; its candidate does.
-fn completed(old: &Release, candidates: &[ImageCandidate]) -> Release {
-    let own = candidates.iter().find(|one| one.name_any() == old.candidate);
-    let repository = || own.and_then(gate::release).map(|release| release.repository);
-    let channel_tag = || own.map(|one| one.spec.promote.channel_tag.clone());
-    Release {
-        repository: old.repository.clone().or_else(repository),
-        channel_tag: old.channel_tag.clone().or_else(channel_tag),
-        ..old.clone()
-    }
 }
 
 /// A digest is a replay if the last time that this tag gave it was before what is released. What is released itself never is,
@@ -183,6 +125,8 @@ fn followed(base: &BaseImage, wish: &Wish, observed: &Observed, released: Option
         .iter()
         .find(|one| one.name_any() == released.candidate);
     let from_this_tag = proof.as_ref().is_none_or(of_this_tag);
+    // After a release was taken back, the one before is out again under a new number: what counts is when it was proven.
+    let proven = proof.map_or(released.sequence, |proof| proof.spec.sequence);
     let last_seen = observed
         .candidates
         .iter()
@@ -190,7 +134,7 @@ fn followed(base: &BaseImage, wish: &Wish, observed: &Observed, released: Option
         .filter(|candidate| candidate.spec.source_digest == found)
         .map(|candidate| candidate.spec.sequence)
         .max();
-    let replay = from_this_tag && last_seen.is_some_and(|sequence| sequence < released.sequence);
+    let replay = from_this_tag && last_seen.is_some_and(|sequence| sequence < proven);
     match base.spec.source.on_upstream_rollback {
         OnUpstreamRollback::Hold if replay => Followed::Replay {
             found,
@@ -273,7 +217,7 @@ pub fn wanted_spec(
 }
 
 fn new_candidate(base: &BaseImage, wish: &Wish, observed: &Observed, mut spec: ImageCandidateSpec) -> ImageCandidate {
-    spec.sequence = next_sequence(base, &observed.candidates);
+    spec.sequence = next_sequence(base, observed);
     let name = candidate_name(base, &spec, &observed.candidates);
     let mut candidate = ImageCandidate::new(&name, spec);
     candidate.metadata.namespace = Some(wish.namespace.clone());
@@ -295,11 +239,12 @@ fn candidate_name(base: &BaseImage, spec: &ImageCandidateSpec, candidates: &[Ima
 }
 
 /// One more than any candidate or release of this base image has.
-fn next_sequence(base: &BaseImage, candidates: &[ImageCandidate]) -> u64 {
+fn next_sequence(base: &BaseImage, observed: &Observed) -> u64 {
     let released = base.status.as_ref().and_then(|status| status.released.as_ref());
-    let known = candidates.iter().map(|candidate| candidate.spec.sequence);
+    let known = observed.candidates.iter().map(|candidate| candidate.spec.sequence);
     known
         .chain(released.map(|release| release.sequence))
+        .chain([observed.last_sequence])
         .max()
         .unwrap_or(0)
         .saturating_add(1)

@@ -24,6 +24,7 @@ use super::{
     context::Context,
     driver::{self, DriverError, Next, Outcome},
     error::{Class, Classified},
+    history::{self, Recorded},
 };
 use crate::api::{BaseImage, BaseImageStatus, ImageCandidate, ValidationPolicy};
 use decision::Unhashable;
@@ -39,6 +40,7 @@ use kube::{
     },
 };
 use std::{future::Future, sync::Arc, time::Duration};
+use validate::Wish;
 
 /// What this controller needs besides the context.
 struct State {
@@ -46,6 +48,7 @@ struct State {
     polls: polls::Polls,
     channel: channel::Looks,
     noticed: noticed::Noticed,
+    rebuilds: history::Failures,
 }
 
 /// ConfigMaps are not watched, which would need the right to read all of them: what refers to some reads them again after so
@@ -62,6 +65,8 @@ enum Error {
     #[error(transparent)]
     Validate(#[from] validate::Error),
     #[error(transparent)]
+    History(#[from] history::Error),
+    #[error(transparent)]
     Observe(#[from] observe::Error),
     #[error(transparent)]
     Unhashable(#[from] Unhashable),
@@ -76,7 +81,7 @@ impl Error {
     fn is_of_upstream(&self) -> bool {
         match self {
             Self::Observe(error) => error.is_of_upstream(),
-            Self::Validate(_) | Self::Unhashable(_) | Self::Apply(_) | Self::NotListed => false,
+            Self::Validate(_) | Self::History(_) | Self::Unhashable(_) | Self::Apply(_) | Self::NotListed => false,
         }
     }
 }
@@ -85,6 +90,7 @@ impl Classified for Error {
     fn reason(&self) -> &'static str {
         match self {
             Self::Validate(error) => error.reason(),
+            Self::History(error) => error.reason(),
             Self::Observe(error) => error.reason(),
             Self::Unhashable(error) => error.reason(),
             Self::Apply(error) => error.reason(),
@@ -95,6 +101,7 @@ impl Classified for Error {
     fn class(&self) -> Class {
         match self {
             Self::Validate(error) => error.class(),
+            Self::History(error) => error.class(),
             Self::Observe(error) => error.class(),
             Self::Unhashable(error) => error.class(),
             Self::Apply(error) => error.class(),
@@ -113,6 +120,7 @@ pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync 
         polls: polls::Polls::default(),
         channel: channel::Looks::default(),
         noticed: noticed::Noticed::default(),
+        rebuilds: history::Failures::default(),
     });
     let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
     let store = controller.store();
@@ -148,44 +156,74 @@ async fn reconcile(seen: Arc<Guarded>, state: Arc<State>) -> Result<Action, Driv
     let Some(base) = driver::read(&state.ctx, seen).await? else {
         return Ok(Action::await_change());
     };
-    let outcome = match steps(&base, &state).await {
-        Ok(outcome) => outcome,
-        Err(error) => failure(&base, &error, &state.ctx),
+    let outcome = match recorded(&base, &state).await {
+        Err(error) => failure(&base, &error, None, &state.ctx),
+        Ok(Start::NotOwner(taken)) => not_the_owner(&base, &taken, &state),
+        Ok(Start::Recorded(wish, candidates, recorded)) => {
+            match steps(&base, &state, &wish, candidates, &recorded).await {
+                Ok(outcome) => outcome,
+                Err(error) => failure(&base, &error, Some(&recorded), &state.ctx),
+            }
+        }
     };
     driver::finish(&state.ctx, &base, outcome).await
 }
 
-/// One screen: what a reconcile of a BaseImage does.
-async fn steps(base: &BaseImage, state: &State) -> Result<Outcome<BaseImageStatus>, Error> {
+/// What is known before anything outside is asked.
+enum Start {
+    /// Its repository is another's.
+    NotOwner(owner::Taken),
+    /// What its history says.
+    Recorded(Box<Wish>, Vec<ImageCandidate>, Box<Recorded>),
+}
+
+/// First the history: what is released does not depend on upstream or on a policy, and can be taken back without them.
+async fn recorded(base: &BaseImage, state: &State) -> Result<Start, Error> {
     let wish = validate::validate(base)?; // pure
     let rivals = state.ctx.base_images.rivals(base).ok_or(Error::NotListed)?;
     if let Some(taken) = owner::taken(&owner::Claim::new(base, &wish), &rivals) {
-        return Ok(not_the_owner(base, &taken, state));
+        return Ok(Start::NotOwner(taken));
     }
-    let mut observed = observe::observe(base, &wish, state).await?; // IO, read only
-    let mut decision = decision::decide(base, &wish, &observed)?; // pure
+    let candidates = observe::candidates(base, &wish, state).await?; // IO, read only
+    let (ctx, now) = (&state.ctx, state.ctx.now());
+    let recorded = history::record(ctx, &state.rebuilds, base, &wish.production, &candidates, now).await?; // IO, writes
+    Ok(Start::Recorded(Box::new(wish), candidates, Box::new(recorded)))
+}
+
+/// One screen: what a reconcile of a BaseImage does.
+async fn steps(
+    base: &BaseImage,
+    state: &State,
+    wish: &Wish,
+    candidates: Vec<ImageCandidate>,
+    recorded: &Recorded,
+) -> Result<Outcome<BaseImageStatus>, Error> {
+    let mut observed = observe::observe(base, wish, state, candidates, recorded).await?; // IO, read only
+    let mut decision = decision::decide(base, wish, &observed)?; // pure
     if !decision.actions.is_empty() {
         // What comes from a cache may miss a candidate; before one is made, so that its number is given once, nothing may.
-        observed.candidates = observe::candidates_now(base, &wish, &state.ctx).await?;
-        decision = decision::decide(base, &wish, &observed)?;
+        observed.candidates = observe::candidates_now(base, wish, &state.ctx).await?;
+        decision = decision::decide(base, wish, &observed)?;
     }
     let applied = apply::apply(&decision.actions, base, &state.ctx).await?; // IO, writes
     let stored = base.status.as_ref().and_then(|status| status.released.as_ref());
-    let order = channel::order(stored, decision.released.as_ref(), &wish); // pure
+    let released = recorded.decided.released.as_ref();
+    let order = channel::order(stored, released, wish); // pure
     let pace = polls::Pace {
         interval: wish.interval,
         seed: seed(base),
     };
     let (channel, channel_again) = channel::assert(&state.ctx, &state.channel, base, order, pace).await; // IO, one tag
     let round = status::Round {
-        wish: &wish,
+        wish,
         observed: &observed,
         decision: &decision,
+        recorded,
         applied: &applied,
         channel: &channel,
     };
     let (status, notices) = status::summarize(base, &round, state.ctx.now()); // pure
-    let announced = stored != decision.released.as_ref();
+    let announced = stored != released;
     Ok(Outcome {
         status,
         next: Next::After(if announced {
@@ -242,8 +280,8 @@ fn with_jitter(interval: Duration, base: &BaseImage) -> Duration {
     interval + interval.mul_f64(f64::from(seed(base)) / 10_000.0)
 }
 
-fn failure(base: &BaseImage, error: &Error, ctx: &Context) -> Outcome<BaseImageStatus> {
-    let (status, notices) = status::failed(base, error, ctx.now());
+fn failure(base: &BaseImage, error: &Error, recorded: Option<&Recorded>, ctx: &Context) -> Outcome<BaseImageStatus> {
+    let (status, notices) = status::failed(base, error, recorded, ctx.now());
     Outcome {
         status,
         next: error.class().into(),

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     api::{
         BaseImage, ImageCandidate, ValidationPolicy, ValidationPolicySpec,
+        base_image::Release,
         image_candidate::{BuildInputs, PolicySnapshot},
         refs::{KeyRef, LABEL_BASE_IMAGE},
         validation_policy::Check,
@@ -19,6 +20,7 @@ use crate::{
     controllers::{
         context::Context,
         error::{Class, Classified, WAIT, one_line},
+        history::Recorded,
         inputs,
     },
     domain::{
@@ -50,6 +52,10 @@ pub struct Observed {
     pub inputs: Inputs,
     /// All candidates that were made for this very BaseImage.
     pub candidates: Vec<ImageCandidate>,
+    /// The greatest sequence that its history knows.
+    pub last_sequence: u64,
+    /// What its history says is released.
+    pub released: Option<Release>,
 }
 
 /// What decides about a build besides upstream's digest and the BaseImage itself.
@@ -154,10 +160,15 @@ impl Error {
     }
 }
 
-/// Reads everything.
-pub async fn observe(base: &BaseImage, wish: &Wish, state: &State) -> Result<Observed, Error> {
+/// Reads the rest: candidates and history are known already.
+pub async fn observe(
+    base: &BaseImage,
+    wish: &Wish,
+    state: &State,
+    candidates: Vec<ImageCandidate>,
+    recorded: &Recorded,
+) -> Result<Observed, Error> {
     let inputs = inputs(base, wish, &state.ctx).await?;
-    let candidates = candidates(base, wish, state).await?;
     let interval = findings::interval(base, &candidates, wish.interval);
     let (upstream, good_for) = upstream(base, wish, interval, state).await?;
     Ok(Observed {
@@ -165,6 +176,8 @@ pub async fn observe(base: &BaseImage, wish: &Wish, state: &State) -> Result<Obs
         good_for,
         inputs,
         candidates,
+        last_sequence: recorded.decided.history.counters().last,
+        released: recorded.decided.released.clone(),
     })
 }
 
@@ -302,7 +315,7 @@ async fn build_inputs(base: &BaseImage, wish: &Wish, ctx: &Context) -> Result<Bu
 }
 
 /// The candidates, at least as new as the change that was noticed last. Without one to go by they are read consistently.
-async fn candidates(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<ImageCandidate>, Error> {
+pub async fn candidates(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<ImageCandidate>, Error> {
     let version = state.noticed.version(&wish.namespace, &base.name_any());
     let params = match &version {
         Some(version) => ListParams::default().at(version).matching(VersionMatch::NotOlderThan),

@@ -19,6 +19,7 @@ use crate::{
         conditions::{self, Conditions, Truth},
         driver::Notice,
         error::{Classified, one_line},
+        history::Recorded,
     },
 };
 use jiff::Timestamp;
@@ -42,6 +43,8 @@ pub struct Round<'a> {
     pub observed: &'a Observed,
     /// What was decided.
     pub decision: &'a Decision,
+    /// What its history says.
+    pub recorded: &'a Recorded,
     /// What was made.
     pub applied: &'a Applied,
     /// What came of the channel tag.
@@ -72,9 +75,10 @@ pub fn summarize(base: &BaseImage, round: &Round, now: Timestamp) -> (BaseImageS
     let own = format!("{} is promoted to by this BaseImage alone", wish.production);
     conditions.set(REPOSITORY_OWNED, Truth::True, "Owner", own);
     findings::report(&mut conditions, base, &observed.candidates, decision.followed.wanted());
-    report_candidate(&mut conditions, base, decision);
-    report_rollback(&mut conditions, &source, decision);
-    report_channel(&mut conditions, round.channel, decision.released.as_ref());
+    report_candidate(&mut conditions, base, round);
+    let released = round.recorded.decided.released.as_ref();
+    report_rollback(&mut conditions, &source, &decision.followed, released);
+    report_channel(&mut conditions, round.channel, released);
     let first_seen = old
         .upstream
         .as_ref()
@@ -84,7 +88,7 @@ pub fn summarize(base: &BaseImage, round: &Round, now: Timestamp) -> (BaseImageS
         Followed::Tag(_) => None,
         Followed::Replay { held, .. } => Some(held.clone()),
     };
-    let status = BaseImageStatus {
+    let mut status = BaseImageStatus {
         observed_generation: base.metadata.generation,
         source: Some(source),
         upstream: Some(Upstream {
@@ -94,13 +98,16 @@ pub fn summarize(base: &BaseImage, round: &Round, now: Timestamp) -> (BaseImageS
             held,
         }),
         candidate: candidate_summary(base, observed, &decision.wanted),
-        released: decision.released.clone(),
+        released: None,
+        revoked: Vec::new(),
         channel_tag: match round.channel {
             Channel::Right { order, .. } => Some(order.record()),
             Channel::Nothing | Channel::NotDue | Channel::Failed { .. } => old.channel_tag.clone(),
         },
-        conditions: conditions.into_list(),
+        conditions: Vec::new(),
     };
+    round.recorded.enter(&mut status, &mut conditions);
+    status.conditions = conditions.into_list();
     let notices = notices(&old, &status, round);
     (status, notices)
 }
@@ -113,7 +120,7 @@ fn notices(old: &BaseImageStatus, new: &BaseImageStatus, round: &Round) -> Vec<N
         reason,
         message,
     };
-    let mut notices = Vec::new();
+    let mut notices: Vec<Notice> = round.recorded.notices().collect();
     if let (Some(name), Wanted::New(made)) = (&round.applied.created, &round.decision.wanted) {
         let digest = &made.spec.source_digest;
         let known = observed.candidates.iter().any(|one| one.spec.source_digest == *digest);
@@ -124,15 +131,6 @@ fn notices(old: &BaseImageStatus, new: &BaseImageStatus, round: &Round) -> Vec<N
             let message = format!("{}:{} is {digest} now: made candidate {name}", wish.source, wish.tag);
             told(false, "NewDigest", message)
         });
-    }
-    if let Some(release) = &new.released
-        && old
-            .released
-            .as_ref()
-            .is_none_or(|before| before.sequence != release.sequence)
-    {
-        let message = format!("{} ({}) is the release now", release.tag, release.digest);
-        notices.push(told(false, "Released", message));
     }
     let rolled_back =
         |list: &[Condition]| conditions::find(list, UPSTREAM_ROLLED_BACK).map(|found| found.message.clone());
@@ -174,8 +172,9 @@ fn candidate_summary(base: &BaseImage, observed: &Observed, wanted: &Wanted) -> 
     })
 }
 
-fn report_candidate(conditions: &mut Conditions, base: &BaseImage, decision: &Decision) {
-    let released = decision.released.as_ref();
+fn report_candidate(conditions: &mut Conditions, base: &BaseImage, round: &Round) {
+    let decided = &round.recorded.decided;
+    let released = decided.released.as_ref();
     let kept = released.map_or_else(
         || "nothing is released yet".to_owned(),
         |r| format!("{} stays released", r.tag),
@@ -184,7 +183,7 @@ fn report_candidate(conditions: &mut Conditions, base: &BaseImage, decision: &De
         conditions.ready("Suspended", format!("suspended: nothing new is started; {kept}"));
         return;
     }
-    let candidate = match &decision.wanted {
+    let candidate = match &round.decision.wanted {
         Wanted::There(candidate) => candidate,
         Wanted::New(_) => {
             let message = format!("a new candidate is being made; {kept}");
@@ -196,6 +195,13 @@ fn report_candidate(conditions: &mut Conditions, base: &BaseImage, decision: &De
     let status = candidate.status.clone().unwrap_or_default();
     let failed = status.failed_checks.unwrap_or_else(|| "see its conditions".into());
     match status.result {
+        Some(CandidateResult::Passed) if decided.newest_revoked.is_some() => {
+            let message = decided.instead().unwrap_or_default();
+            match released {
+                Some(_) => conditions.ready("WentBack", message),
+                None => conditions.stalled("NothingReleased", message),
+            }
+        }
         Some(CandidateResult::Passed) => {
             let tag = released.map_or("", |r| r.tag.as_str());
             conditions.ready("Released", format!("{tag} is released and current"));
@@ -228,12 +234,12 @@ fn report_candidate(conditions: &mut Conditions, base: &BaseImage, decision: &De
 }
 
 /// Says that upstream's tag went back, why that is not followed, and what to do.
-fn report_rollback(conditions: &mut Conditions, source: &str, decision: &Decision) {
-    let Followed::Replay { found, .. } = &decision.followed else {
+fn report_rollback(conditions: &mut Conditions, source: &str, followed: &Followed, released: Option<&Release>) {
+    let Followed::Replay { found, .. } = followed else {
         conditions.clear(UPSTREAM_ROLLED_BACK);
         return;
     };
-    let tag = decision.released.as_ref().map_or("", |release| release.tag.as_str());
+    let tag = released.map_or("", |release| release.tag.as_str());
     let message = format!(
         "{source} went back to {found}, which it gave before {tag} was released: that is how an old image is played back, so {tag} stays. It goes on by itself when the tag moves on; to go back with it, set spec.source.onUpstreamRollback to Follow"
     );
@@ -311,7 +317,12 @@ pub fn taken(base: &BaseImage, taken: &Taken, now: Timestamp) -> (BaseImageStatu
 
 /// The status after a step that failed: what was known stays. Only a failed look at upstream says that upstream is not
 /// resolved; anything else is told by `Ready` and its reason.
-pub fn failed(base: &BaseImage, error: &super::Error, now: Timestamp) -> (BaseImageStatus, Vec<Notice>) {
+pub fn failed(
+    base: &BaseImage,
+    error: &super::Error,
+    recorded: Option<&Recorded>,
+    now: Timestamp,
+) -> (BaseImageStatus, Vec<Notice>) {
     let mut status = base.status.clone().unwrap_or_default();
     let mut conditions = Conditions::from(&status.conditions, base.metadata.generation.unwrap_or(0), now);
     let message = one_line(error);
@@ -320,17 +331,21 @@ pub fn failed(base: &BaseImage, error: &super::Error, now: Timestamp) -> (BaseIm
     }
     conditions.failed(error, message.clone());
     status.observed_generation = base.metadata.generation;
+    if let Some(recorded) = recorded {
+        recorded.enter(&mut status, &mut conditions);
+    }
     status.conditions = conditions.into_list();
     let changed = base
         .status
         .as_ref()
         .is_none_or(|old| old.conditions != status.conditions);
-    let notices = changed.then(|| Notice {
+    let failure = changed.then(|| Notice {
         warning: true,
         reason: error.reason(),
         message,
     });
-    (status, notices.into_iter().collect())
+    let notices = recorded.into_iter().flat_map(Recorded::notices).chain(failure);
+    (status, notices.collect())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     api::{BaseImage, ImageCandidate},
+    controllers::history::{self, Recorded, Stored, decide::Known, rebuild::Rebuild},
     domain::digest::Digest,
 };
 use kube::ResourceExt as _;
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub struct World {
     pub base: BaseImage,
     pub observed: Observed,
+    stored: Option<Stored>,
 }
 
 impl World {
@@ -37,7 +39,10 @@ impl World {
                 good_for: Duration::from_secs(60),
                 inputs: Inputs::default(),
                 candidates: Vec::new(),
+                last_sequence: 0,
+                released: None,
             },
+            stored: None,
         }
     }
 
@@ -55,18 +60,45 @@ impl World {
         self
     }
 
+    /// What the history says of the candidates that are there.
+    pub fn recorded(&self) -> Recorded {
+        let (rebuild, production) = (Rebuild::NotNeeded, self.wish().production);
+        let known = Known {
+            base: &self.base,
+            stored: self.stored.as_ref(),
+            rebuild: &rebuild,
+            candidates: &self.observed.candidates,
+            production: &production,
+        };
+        Recorded::of(
+            history::decide::decide(known, jiff::Timestamp::UNIX_EPOCH),
+            production.clone(),
+        )
+    }
+
+    /// The history is read and written, as at the start of every reconcile.
+    pub fn record(&mut self) -> Recorded {
+        let recorded = self.recorded();
+        let decided = &recorded.decided;
+        self.observed.released.clone_from(&decided.released);
+        self.observed.last_sequence = decided.history.counters().last;
+        self.stored = Some(Stored::of(decided.history.clone(), None));
+        recorded
+    }
+
     pub fn decide(&self) -> Decision {
         decision::decide(&self.base, &self.wish(), &self.observed).unwrap()
     }
 
     /// One reconcile: what is made is there, and what is released is in the status. Gives the name of the wanted candidate.
     pub fn step(&mut self) -> String {
+        let recorded = self.record();
         let decision = self.decide();
         for Action::CreateCandidate(candidate) in &decision.actions {
             self.observed.candidates.push((**candidate).clone());
         }
         let status = self.base.status.get_or_insert_default();
-        status.released = decision.released.clone();
+        status.released = recorded.decided.released;
         match &decision.wanted {
             Wanted::There(candidate) | Wanted::New(candidate) => candidate.name_any(),
         }

@@ -37,6 +37,7 @@ impl Process {
             polls: polls::Polls::default(),
             channel: channel::Looks::default(),
             noticed: noticed::Noticed::default(),
+            rebuilds: history::Failures::default(),
         };
         Self {
             server,

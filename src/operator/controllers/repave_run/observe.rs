@@ -11,6 +11,7 @@ use crate::{
     controllers::{
         context::Context,
         error::{Class, Classified},
+        history,
     },
     domain::lineage::{Release, ReleaseIndex},
 };
@@ -44,6 +45,9 @@ pub enum ObserveError {
     /// The estate.
     #[error(transparent)]
     Estate(#[from] EstateError),
+    /// The histories of releases.
+    #[error(transparent)]
+    History(#[from] history::Error),
     /// More candidates than are ever kept.
     #[error("namespace {0} has more than {MAX_CANDIDATES} ImageCandidates: delete old ones")]
     TooManyCandidates(String),
@@ -55,6 +59,7 @@ impl Classified for ObserveError {
             Self::Api(_) | Self::Estate(EstateError::Api(_)) => "KubernetesUnavailable",
             Self::Estate(EstateError::TooMany) => "TooManyWorkloads",
             Self::TooManyCandidates(_) => "TooManyCandidates",
+            Self::History(error) => error.reason(),
         }
     }
 
@@ -62,6 +67,7 @@ impl Classified for ObserveError {
         match self {
             Self::Api(_) | Self::Estate(EstateError::Api(_)) => Class::Transient,
             Self::Estate(EstateError::TooMany) | Self::TooManyCandidates(_) => Class::Stalled,
+            Self::History(error) => error.class(),
         }
     }
 }
@@ -83,8 +89,11 @@ pub async fn observe(
         .await?;
     let candidates = candidates(ctx, &v.namespace).await?;
     let candidate = candidates.iter().find(|c| c.name_any() == v.candidate);
-    let gate = gate::gate(v, plan.as_ref(), base_image.as_ref(), candidate);
-    let (releases, target) = releases(v, &candidates, ctx.now());
+    let histories = history::store::list(ctx, &v.namespace).await?;
+    let recorded = history::convert::recorded(&histories, &v.base_image, &v.repository, &v.digest);
+    let gate = gate::gate(v, plan.as_ref(), base_image.as_ref(), candidate, recorded.as_ref());
+    let known = history::convert::releases(&histories, &candidates);
+    let (releases, target) = releases(v, known, ctx.now());
     let image = v.repository.at(&v.digest);
     let query = Query {
         scope: &v.scope,
@@ -119,11 +128,10 @@ pub async fn candidates(ctx: &Context, namespace: &str) -> Result<Vec<ImageCandi
 }
 
 /// The index of all releases, and the target in it.
-pub fn releases(v: &Validated, candidates: &[ImageCandidate], now: Timestamp) -> (ReleaseIndex, Option<Release>) {
-    let mut known: Vec<Release> = candidates.iter().filter_map(gate::release).collect();
+pub fn releases(v: &Validated, mut known: Vec<Release>, now: Timestamp) -> (ReleaseIndex, Option<Release>) {
     let target = known
         .iter()
-        .find(|r| r.base_image == v.base_image && r.candidate == v.candidate && r.digest == v.digest)
+        .find(|r| r.base_image == v.base_image && r.repository == v.repository && r.digest == v.digest)
         .cloned();
     // Without its candidate the target is no release any more, and the gate is shut; but what was moved to it must
     // still be recognised, so that it can be rolled back. No image is ever "built on" such an entry.
@@ -137,6 +145,7 @@ pub fn releases(v: &Validated, candidates: &[ImageCandidate], now: Timestamp) ->
         layers: usize::MAX,
         sequence: v.sequence,
         promoted_at: now,
+        revoked: false,
     });
     // The same digest can be proven by several candidates; the order is that of the release which the run was made for.
     let target = Release {

@@ -223,23 +223,6 @@ fn a_deleted_candidate_is_tried_again() {
     assert_eq!(made(&world)[0].name_any(), first);
 }
 
-#[test]
-fn a_release_of_an_older_version_learns_where_it_went_and_moves_nowhere() {
-    let mut world = World::new();
-    let first = world.step();
-    world.candidate(&first).spec.sequence = 0;
-    world.promote(&first, "b1");
-    world.base.status = serde_json::from_value(json!({"released": {
-        "digest": Digest::of(b"b1"), "tag": "12-old", "sourceDigest": Digest::of(b"v1"), "candidate": first,
-        "promotedAt": "2026-01-01T00:00:00Z"}}))
-    .unwrap();
-    world.step();
-    let released = world.base.status.unwrap().released.unwrap();
-    assert_eq!((released.sequence, released.tag.as_str()), (0, "12-old"));
-    assert_eq!(released.repository.unwrap().to_string(), "prod.example.com/debian");
-    assert_eq!(released.channel_tag.as_deref(), Some("12"));
-}
-
 /// Something that happens to a base image.
 #[derive(Debug, Clone)]
 enum Event {

@@ -19,11 +19,12 @@ use std::sync::Arc;
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 fn summarized(world: &World, channel: &Channel) -> (BaseImageStatus, Vec<Notice>) {
-    let (wish, decision) = (world.wish(), world.decide());
+    let (wish, decision, recorded) = (world.wish(), world.decide(), world.recorded());
     let round = Round {
         wish: &wish,
         observed: &world.observed,
         decision: &decision,
+        recorded: &recorded,
         applied: &Applied::default(),
         channel,
     };
@@ -34,7 +35,7 @@ fn summarized(world: &World, channel: &Channel) -> (BaseImageStatus, Vec<Notice>
 fn released() -> World {
     let mut world = World::new();
     let first = world.step();
-    world.promote(&first, "b1");
+    world.promote(&first, "b1").step();
     let (status, _) = summarized(&world, &Channel::Nothing);
     world.base.status = Some(status);
     world
@@ -174,13 +175,13 @@ fn a_failure_names_the_step_that_failed_and_keeps_what_was_known() {
             is("False", "Starting"),
         ),
     ] {
-        let (status, notices) = failed(&world.base, &error, NOW);
+        let (status, notices) = failed(&world.base, &error, None, NOW);
         assert_eq!(condition(&status, "UpstreamResolved"), resolved, "{error}");
         assert_eq!(condition(&status, "Ready"), ready, "{error}");
         assert_eq!(status.released, world.base.status.as_ref().unwrap().released, "{error}");
         assert_eq!(notices.len(), 1);
     }
-    let (first, _) = failed(&world.base, &throttled(600), NOW);
-    let (second, _) = failed(&world.base, &throttled(599), NOW);
+    let (first, _) = failed(&world.base, &throttled(600), None, NOW);
+    let (second, _) = failed(&world.base, &throttled(599), None, NOW);
     assert_eq!(first, second, "no number in it changes from look to look");
 }
