@@ -16,6 +16,7 @@ pub mod databases;
 pub mod driver;
 pub mod error;
 pub mod inputs;
+pub mod paging;
 pub mod repave_plan;
 pub mod repave_run;
 pub mod slots;

@@ -7,6 +7,7 @@ use crate::{
     api::{BaseImage, RepavePlan, RepaveRun, refs::LABEL_PLAN},
     controllers::{
         context::Context,
+        paging,
         repave_run::{
             Images, consumption,
             estate::{self, Query},
@@ -18,8 +19,8 @@ use crate::{
 };
 use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
 
-/// Runs of one plan that are read; older ones beyond that are of no interest.
-const MAX_RUNS: u32 = 500;
+/// Runs of one plan that are read; more than that is an error, because the newest could be missing in a part of them.
+const MAX_RUNS: usize = 5_000;
 
 /// What a plan depends on.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,17 +129,10 @@ pub fn released(base: Option<&BaseImage>, releases: &[Release]) -> Released {
 
 async fn runs(ctx: &Context, namespace: &str, plan: &RepavePlan) -> Result<Vec<RepaveRun>, ObserveError> {
     let api: Api<DeserializeGuard<RepaveRun>> = Api::namespaced(ctx.client.clone(), namespace);
-    let params = ListParams::default()
-        .labels(&format!("{LABEL_PLAN}={}", plan.name_any()))
-        .limit(MAX_RUNS);
+    let params = ListParams::default().labels(&format!("{LABEL_PLAN}={}", plan.name_any()));
     let uid = plan.uid();
-    let found = api
-        .list(&params)
-        .await?
-        .items
-        .into_iter()
-        .filter_map(|guarded| guarded.0.ok());
-    Ok(found.filter(|run| owned_by(run, uid.as_deref())).collect())
+    let mine = |guarded: DeserializeGuard<RepaveRun>| guarded.0.ok().filter(|run| owned_by(run, uid.as_deref()));
+    Ok(paging::list(&api, params, MAX_RUNS, mine).await?)
 }
 
 fn owned_by(run: &RepaveRun, uid: Option<&str>) -> bool {

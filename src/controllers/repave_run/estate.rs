@@ -7,7 +7,10 @@ use super::{
     validate::Scope,
 };
 use crate::{
-    controllers::context::Context,
+    controllers::{
+        context::Context,
+        paging::{self, ListError},
+    },
     domain::{
         digest::Digest,
         image_ref::{ImageRef, Repository},
@@ -22,13 +25,13 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Namespace, Pod},
 };
-use kube::{Api, api::ListParams, core::Selector};
+use kube::{Api, api::ListParams};
 use std::collections::BTreeMap;
 
-/// Objects in one page of a list.
-const PAGE: u32 = 500;
 /// Workloads of one plan; a larger estate is refused and not silently cut.
 const MAX_WORKLOADS: usize = 50_000;
+/// Namespaces of the cluster that are looked at.
+const MAX_NAMESPACES: usize = 20_000;
 /// Pods that are looked at per workload: they all run the same template.
 const MAX_PODS: u32 = 50;
 /// Lists at the same time.
@@ -39,7 +42,7 @@ const AT_ONCE: usize = 8;
 pub enum EstateError {
     /// A list failed.
     #[error("the workloads could not be listed: {0}")]
-    Api(#[from] kube::Error),
+    List(#[from] ListError),
     /// More than one plan can have.
     #[error("the plan selects more than {MAX_WORKLOADS} workloads: split it by targets.selector")]
     TooMany,
@@ -114,20 +117,26 @@ pub async fn read(ctx: &Context, images: &Images, query: Query<'_>) -> Result<Es
 
 /// Every Deployment in scope, page by page.
 async fn workloads(ctx: &Context, scope: &Scope) -> Result<Vec<Workload>, EstateError> {
-    let namespaces = list::<Namespace>(&Api::all(ctx.client.clone()), &scope.namespaces).await?;
-    let names = namespaces
-        .into_iter()
-        .filter(|namespace| namespace.metadata.deletion_timestamp.is_none())
-        .filter_map(|namespace| namespace.metadata.name);
-    let mut lists =
-        stream::iter(names)
-            .map(|name| async move {
-                list::<Deployment>(&Api::namespaced(ctx.client.clone(), &name), &scope.workloads).await
+    let api: Api<Namespace> = Api::all(ctx.client.clone());
+    let params = ListParams::default().labels_from(&scope.namespaces);
+    let names = paging::list(&api, params, MAX_NAMESPACES, |namespace: Namespace| {
+        let meta = namespace.metadata;
+        meta.name.filter(|_| meta.deletion_timestamp.is_none())
+    })
+    .await?;
+    let mut lists = stream::iter(names)
+        .map(|name| async move {
+            let api: Api<Deployment> = Api::namespaced(ctx.client.clone(), &name);
+            let params = ListParams::default().labels_from(&scope.workloads);
+            paging::list(&api, params, MAX_WORKLOADS, |deployment| {
+                Workload::from_deployment(&deployment)
             })
-            .buffer_unordered(AT_ONCE);
+            .await
+        })
+        .buffer_unordered(AT_ONCE);
     let mut workloads = Vec::new();
-    while let Some(deployments) = lists.try_next().await? {
-        workloads.extend(deployments.iter().filter_map(Workload::from_deployment));
+    while let Some(found) = lists.try_next().await.map_err(too_many)? {
+        workloads.extend(found);
         if workloads.len() > MAX_WORKLOADS {
             return Err(EstateError::TooMany);
         }
@@ -135,20 +144,10 @@ async fn workloads(ctx: &Context, scope: &Scope) -> Result<Vec<Workload>, Estate
     Ok(workloads)
 }
 
-async fn list<K>(api: &Api<K>, selector: &Selector) -> Result<Vec<K>, EstateError>
-where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    let mut params = ListParams::default().labels_from(selector).limit(PAGE);
-    let mut items = Vec::new();
-    loop {
-        let page = api.list(&params).await?;
-        items.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(_) if items.len() > MAX_WORKLOADS => return Err(EstateError::TooMany),
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(items),
-        }
+fn too_many(error: ListError) -> EstateError {
+    match error {
+        ListError::TooMany { .. } => EstateError::TooMany,
+        ListError::Api(_) | ListError::Stuck => EstateError::List(error),
     }
 }
 
@@ -175,7 +174,7 @@ async fn pods(ctx: &Context, workload: &Workload) -> Result<Vec<Pod>, EstateErro
     }
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &workload.key.namespace);
     let params = ListParams::default().labels_from(&selector).limit(MAX_PODS);
-    Ok(api.list(&params).await?.items)
+    Ok(api.list(&params).await.map_err(ListError::Api)?.items)
 }
 
 /// The digest of a container: what is written, or else what its pods run.

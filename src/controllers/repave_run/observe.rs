@@ -11,6 +11,7 @@ use crate::{
     controllers::{
         context::Context,
         error::{Class, Classified},
+        paging::{self, ListError},
     },
     domain::lineage::{Release, ReleaseIndex},
 };
@@ -19,8 +20,6 @@ use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
 
 /// Candidates of one namespace that are read.
 const MAX_CANDIDATES: usize = 20_000;
-/// Objects in one page of a list.
-const PAGE: u32 = 500;
 
 /// What a run depends on.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +40,9 @@ pub enum ObserveError {
     /// An object could not be read.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
+    /// Objects could not be listed.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// The estate.
     #[error(transparent)]
     Estate(#[from] EstateError),
@@ -52,7 +54,7 @@ pub enum ObserveError {
 impl Classified for ObserveError {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Api(_) | Self::Estate(EstateError::Api(_)) => "KubernetesUnavailable",
+            Self::Api(_) | Self::List(_) | Self::Estate(EstateError::List(_)) => "KubernetesUnavailable",
             Self::Estate(EstateError::TooMany) => "TooManyWorkloads",
             Self::TooManyCandidates(_) => "TooManyCandidates",
         }
@@ -60,7 +62,7 @@ impl Classified for ObserveError {
 
     fn class(&self) -> Class {
         match self {
-            Self::Api(_) | Self::Estate(EstateError::Api(_)) => Class::Transient,
+            Self::Api(_) | Self::List(_) | Self::Estate(EstateError::List(_)) => Class::Transient,
             Self::Estate(EstateError::TooMany) | Self::TooManyCandidates(_) => Class::Stalled,
         }
     }
@@ -103,18 +105,9 @@ pub async fn observe(
 /// Every candidate of a namespace; one that cannot be read is no release.
 pub async fn candidates(ctx: &Context, namespace: &str) -> Result<Vec<ImageCandidate>, ObserveError> {
     let api: Api<DeserializeGuard<ImageCandidate>> = Api::namespaced(ctx.client.clone(), namespace);
-    let mut params = ListParams::default().limit(PAGE);
-    let mut found = Vec::new();
-    loop {
-        let page = api.list(&params).await?;
-        found.extend(page.items.into_iter().filter_map(|guarded| guarded.0.ok()));
-        if found.len() > MAX_CANDIDATES {
-            return Err(ObserveError::TooManyCandidates(namespace.to_owned()));
-        }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(found),
-        }
+    match paging::list(&api, ListParams::default(), MAX_CANDIDATES, |guarded| guarded.0.ok()).await {
+        Err(ListError::TooMany { .. }) => Err(ObserveError::TooManyCandidates(namespace.to_owned())),
+        other => Ok(other?),
     }
 }
 
