@@ -1,6 +1,6 @@
 //! What every reconcile may use: the clients, the settings, and the memory that a restart may lose.
 
-use super::{backoff::Backoff, databases::Databases, slots::Slots, trust::Trust};
+use super::{access::Answers, backoff::Backoff, databases::Databases, inventory::Inventory, slots::Slots, trust::Trust};
 use crate::{
     domain::{image_ref::ImageRef, queue},
     registry,
@@ -13,6 +13,7 @@ use crate::{
 use jiff::Timestamp;
 use kube::runtime::events::{Recorder, Reporter};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::sync::broadcast;
 
 /// How the operator was told to work; the same for every object.
 #[derive(Debug, Clone)]
@@ -56,6 +57,12 @@ pub struct Context {
     pub trust: Arc<Trust>,
     /// Where Jobs wait for their turn.
     pub slots: Arc<Slots>,
+    /// The estate, once for all plans and runs.
+    pub inventory: Inventory,
+    /// Finished runs (namespace, name) that a plan has found work for.
+    pub reopened: broadcast::Sender<(String, String)>,
+    /// What service accounts may do, for a short time.
+    pub access: Arc<Answers>,
     /// Publishes Kubernetes events; one per process, so that repeats are folded.
     pub recorder: Recorder,
 }
@@ -105,6 +112,9 @@ impl Context {
                 total: args.max_jobs.into(),
                 per_namespace: args.max_jobs_per_namespace.into(),
             })),
+            inventory: Inventory::new(&args.estate_namespaces),
+            reopened: broadcast::channel(256).0,
+            access: Arc::default(),
             recorder: Recorder::new(clients.requests.clone(), reporter),
             metrics: metrics.clone(),
         })

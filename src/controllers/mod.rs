@@ -7,6 +7,7 @@
 //! `plan` never sees a client, a clock or the environment. Only `apply` writes, and only the driver in `driver.rs` writes
 //! a status, once at the end of a reconcile.
 
+pub mod access;
 pub mod backoff;
 pub mod base_image;
 pub mod candidate;
@@ -16,14 +17,17 @@ pub mod databases;
 pub mod driver;
 pub mod error;
 pub mod inputs;
+pub mod inventory;
 pub mod paging;
 pub mod repave_plan;
 pub mod repave_run;
 pub mod slots;
 pub mod trust;
+pub mod wake;
 pub mod waiver;
 
 use context::Context;
+use futures::FutureExt;
 use repave_run::Images;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 pub async fn run(ctx: Context, stop: CancellationToken) -> Result<(), String> {
     let images = Images::default();
     let mut tasks = JoinSet::new();
+    let estate = ctx.inventory.clone().run(ctx.watches.clone());
+    tasks.spawn(stop.clone().run_until_cancelled_owned(estate).map(|_| ()));
     tasks.spawn(base_image::run(ctx.clone(), stop.clone().cancelled_owned()));
     tasks.spawn(candidate::run(ctx.clone(), stop.clone().cancelled_owned()));
     tasks.spawn(waiver::run(ctx.clone(), stop.clone().cancelled_owned()));

@@ -1,15 +1,18 @@
 //! The controller of a `RepavePlan`: makes one `RepaveRun` for each proven release that outdated workloads wait for.
 //!
-//! It never touches a workload: that is the run's. A run that was deleted is made again while anything is outdated, which
-//! is also how a person tries a release again.
+//! It never touches a workload: that is the run's. It always knows what is outdated: the inventory wakes it when that can
+//! have changed. A finished run begins again when something can be moved that it could not move before; a run that was
+//! deleted is made again while anything is outdated, which is also how a person tries a release again.
 
 pub mod apply;
 pub mod observe;
 pub mod plan;
+pub mod standing;
 pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod validate;
+mod wakes;
 
 use super::{
     conditions::Conditions,
@@ -51,6 +54,7 @@ pub async fn run(ctx: Context, images: Images, shutdown: impl Future<Output = ()
     let client = ctx.watches.clone();
     let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
     let plans = controller.store();
+    let wakes = wakes::of_plans(&ctx, controller.store());
     controller
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .owns(
@@ -62,6 +66,7 @@ pub async fn run(ctx: Context, images: Images, shutdown: impl Future<Output = ()
             watcher::Config::default(),
             move |base| plans_of(&plans, &base),
         )
+        .reconcile_on(wakes)
         .graceful_shutdown_on(shutdown)
         .run(reconcile, on_error, Arc::new(Shared { ctx, images }))
         .for_each(|result| async move {
@@ -124,7 +129,7 @@ async fn step(ctx: &Context, images: &Images, plan: &RepavePlan) -> Outcome<Repa
         Ok(made) => made,
         Err(error) => return failed(plan, &error, ctx),
     };
-    let runs: Vec<RepaveRun> = observed.runs.iter().cloned().chain(made).collect();
+    let runs: Vec<RepaveRun> = observed.runs.iter().cloned().chain(made.created).collect();
     status::summarize(plan, &observed, &runs, ctx.now())
 }
 

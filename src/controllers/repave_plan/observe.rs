@@ -1,21 +1,21 @@
-//! Reads what a plan depends on: its base images, their proven releases, its runs, and whether anything is outdated.
-//!
-//! The estate is read only for a release that has no run yet.
+//! Reads what a plan depends on: its base images, their proven releases, its runs, and what is outdated.
 
-use super::validate::Validated;
+use super::{
+    plan::is_run_of,
+    standing::{self, Question, Standing},
+    validate::Validated,
+};
 use crate::{
     api::{BaseImage, RepavePlan, RepaveRun, refs::LABEL_PLAN},
     controllers::{
         context::Context,
         paging,
         repave_run::{
-            Images, consumption,
-            estate::{self, Query},
-            gate,
+            Images, gate,
             observe::{ObserveError, candidates},
         },
     },
-    domain::lineage::{Release, ReleaseIndex},
+    domain::lineage::Release,
 };
 use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
 
@@ -38,10 +38,12 @@ pub struct Base {
     pub name: String,
     /// What it has to roll out.
     pub release: Released,
-    /// How many workloads run an older release; counted only where a run could be made.
+    /// How many workloads run, or are built on, an older release; `None` where there is no proven release.
     pub outdated: Option<usize>,
     /// Whether images are still to be looked up.
     pub incomplete: bool,
+    /// How the workloads stand to the release.
+    pub standing: Standing,
 }
 
 /// What a base image has to roll out.
@@ -74,33 +76,27 @@ pub async fn observe(
     let api: Api<BaseImage> = Api::namespaced(ctx.client.clone(), &namespace);
     let mut bases = Vec::with_capacity(v.base_images.len());
     for name in &v.base_images {
-        let release = released(api.get_opt(name).await?.as_ref(), &releases);
+        let object = api.get_opt(name).await?;
+        let release = released(object.as_ref(), &releases);
         let mut base = Base {
             name: name.clone(),
             release,
             outdated: None,
             incomplete: false,
+            standing: Standing::default(),
         };
-        if let Released::Proven(release) = &base.release
-            && !runs
-                .iter()
-                .any(|run| run.spec.base_image == *name && run.spec.digest == release.digest)
-        {
-            let index = ReleaseIndex::new(name, releases.clone());
-            let query = Query {
-                scope: &v.scope,
-                releases: &index,
-                supervised: None,
+        if let Released::Proven(release) = &base.release {
+            let run = runs.iter().find(|run| is_run_of(run, release));
+            let question = Question {
+                plan,
+                base_image: object.as_ref(),
+                release,
+                releases: &releases,
+                run,
             };
-            let estate = Box::pin(estate::read(ctx, images, query)).await?;
-            base.outdated = Some(
-                estate
-                    .workloads
-                    .iter()
-                    .filter(|seen| consumption::is_outdated(seen, release))
-                    .count(),
-            );
-            base.incomplete = estate.not_yet > 0;
+            base.standing = Box::pin(standing::of(ctx, images, question)).await?;
+            base.outdated = Some(base.standing.counts.outdated as usize);
+            base.incomplete = base.standing.incomplete;
         }
         bases.push(base);
     }

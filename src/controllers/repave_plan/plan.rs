@@ -1,4 +1,8 @@
-//! Which runs are made. Pure: a proven release that something outdated waits for, and that has no run yet.
+//! Which runs are made or opened again. Pure: a proven release that something outdated waits for, and that has no run yet,
+//! gets one; a finished run goes on when something can be moved again.
+//!
+//! It is the same run and no second one, because its name is the mark on the workloads that it moved: what somebody set
+//! back after that run is known by it, and is not moved again.
 //!
 //! A newer release gets its own run even while an older one is at work: the older one sees that it is superseded.
 
@@ -19,6 +23,13 @@ use std::collections::BTreeMap;
 pub enum Action {
     /// Makes a run.
     CreateRun(Box<RepaveRun>),
+    /// Has a finished run look again: something that it can move is outdated.
+    Reopen {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What is done next.
@@ -28,13 +39,30 @@ pub fn plan(plan: &RepavePlan, observed: &Observed) -> Vec<Action> {
     }
     let mut actions = Vec::new();
     for base in &observed.bases {
-        if let (Released::Proven(release), Some(1..)) = (&base.release, base.outdated)
-            && let Some(run) = run(plan, release)
-        {
-            actions.push(Action::CreateRun(Box::new(run)));
+        let (Released::Proven(release), Some(1..)) = (&base.release, base.outdated) else {
+            continue;
+        };
+        let there = observed.runs.iter().find(|run| is_run_of(run, release));
+        match there {
+            Some(run) if base.standing.movable_by_run > 0 && is_finished(run) => actions.push(Action::Reopen {
+                namespace: run.namespace().unwrap_or_default(),
+                name: run.name_any(),
+            }),
+            Some(_) => {}
+            None => actions.extend(run(plan, release).map(|run| Action::CreateRun(Box::new(run)))),
         }
     }
     actions
+}
+
+/// Whether a run was made for this release.
+pub fn is_run_of(run: &RepaveRun, release: &Release) -> bool {
+    run.spec.base_image == release.base_image && run.spec.digest == release.digest
+}
+
+/// Whether a run has come to its end.
+pub fn is_finished(run: &RepaveRun) -> bool {
+    run.status.as_ref().is_some_and(|status| status.finished.is_some())
 }
 
 /// The run for a release; its name depends on the plan and the digest only, so that there is never a second one.
@@ -47,6 +75,7 @@ pub fn run(plan: &RepavePlan, release: &Release) -> Option<RepaveRun> {
         digest: release.digest.clone(),
         tag: release.tag.clone(),
         targets: plan.spec.targets.clone(),
+        service_account_name: plan.spec.service_account_name.clone(),
         waves: plan.spec.waves.clone(),
         health: plan.spec.health.clone(),
         on_failure: plan.spec.on_failure.clone(),

@@ -6,7 +6,7 @@
 use super::plan::Action;
 use crate::{
     controllers::{context::Context, error::one_line},
-    domain::workload::WorkloadKey,
+    domain::workload::{Workload, WorkloadKey},
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
@@ -59,12 +59,21 @@ async fn send(ctx: &Context, workload: &WorkloadKey, patch: &[super::patch::Op])
         ..PatchParams::default()
     };
     match api.patch(&workload.name, &params, &patch).await {
-        Ok(_) => {
-            tracing::info!(%workload, "patched");
+        Ok(written) => {
+            tracing::debug!(%workload, "patched");
+            // The watch shows it a moment later; the next look must not count without it.
+            match Workload::from_deployment(&written) {
+                Some(written) => ctx.inventory.learn(written),
+                None => ctx.inventory.doubt(workload),
+            }
             Applied::Written
         }
         Err(error) if lost_race(&error) => Applied::LostRace,
-        Err(error) => Applied::Refused(one_line(&error)),
+        Err(error) => {
+            // It may have been written and only the answer is lost.
+            ctx.inventory.doubt(workload);
+            Applied::Refused(one_line(&error))
+        }
     }
 }
 

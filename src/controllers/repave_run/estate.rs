@@ -1,14 +1,21 @@
-//! Reads the estate live: the namespaces that are opted in, their Deployments, and where needed their pods.
+//! The estate of one plan: its workloads out of the inventory, what their images are, and who may touch them.
 //!
-//! Never from a cache: a budget that is counted on stale data is no budget. Reads only.
+//! The inventory says what is in question; what is about to be written or judged is read live (`refresh`), because a
+//! budget that is counted on stale data is no budget. So a look costs what is in flight and not what there is. Reads only.
 
 use super::{
-    images::{Images, Layers},
+    images::{Asker, Images, Layers, Wanted},
+    pods,
     validate::Scope,
 };
 use crate::{
+    api::BaseImage,
     controllers::{
+        access::{self, Account, Barred, May, NoAnswer},
         context::Context,
+        error::{Class, Classified, WAIT, one_line},
+        inputs,
+        inventory::{CountedKind, Entry, NotSynced, Unread, Watched},
         paging::{self, ListError},
     },
     domain::{
@@ -16,25 +23,28 @@ use crate::{
         image_ref::{ImageRef, Repository},
         lineage::{Lineage, ReleaseIndex},
         pod::{self, PodEvidence},
-        wave::parse_selector,
-        workload::{Rollout, Workload},
+        workload::{Workload, WorkloadKey},
     },
+    registry::Auth,
 };
-use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{Namespace, Pod},
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{
+    Api, ResourceExt,
+    api::ListParams,
+    core::{DeserializeGuard, PartialObjectMeta, SelectorExt},
 };
-use kube::{Api, api::ListParams};
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-/// Workloads of one plan; a larger estate is refused and not silently cut.
-const MAX_WORKLOADS: usize = 50_000;
-/// Namespaces of the cluster that are looked at.
-const MAX_NAMESPACES: usize = 20_000;
-/// Pods that are looked at per workload: they all run the same template.
-const MAX_PODS: u32 = 50;
-/// Lists at the same time.
+/// Deployments of one namespace that are listed.
+const MAX_IN_NAMESPACE: usize = 50_000;
+/// From so many on, the Deployments of a namespace are listed instead of read one by one.
+const FEW: usize = 8;
+/// Requests at the same time.
 const AT_ONCE: usize = 8;
 
 /// Why the estate could not be read.
@@ -43,20 +53,50 @@ pub enum EstateError {
     /// A list failed.
     #[error("the workloads could not be listed: {0}")]
     List(#[from] ListError),
-    /// More than one plan can have.
-    #[error("the plan selects more than {MAX_WORKLOADS} workloads: split it by targets.selector")]
-    TooMany,
+    /// The first list is not there.
+    #[error(transparent)]
+    NotSynced(#[from] NotSynced),
+    /// Nobody said what the plan may do.
+    #[error(transparent)]
+    Access(#[from] NoAnswer),
+    /// More than the plan allows itself.
+    #[error(
+        "the plan selects more than {0} workloads (targets.maxTargets): narrow targets.selector, split the plan, or raise maxTargets"
+    )]
+    TooMany(usize),
+}
+
+impl Classified for EstateError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::List(_) => "KubernetesUnavailable",
+            Self::NotSynced(_) => "EstateNotListed",
+            Self::Access(error) => error.reason(),
+            Self::TooMany(_) => "TooManyWorkloads",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::List(_) => Class::Transient,
+            Self::NotSynced(_) => Class::Waiting(WAIT),
+            Self::Access(error) => error.class(),
+            Self::TooMany(_) => Class::Stalled,
+        }
+    }
 }
 
 /// One workload with what was found out about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
     /// The workload.
-    pub workload: Workload,
+    pub workload: Arc<Workload>,
     /// What each of its containers runs, in the same order.
     pub images: Vec<RunningImage>,
     /// What its pods with the target image say; empty unless it was asked for.
     pub evidence: PodEvidence,
+    /// Why nothing new is begun on it, whatever its state.
+    pub barred: Option<Barred>,
 }
 
 /// What a container runs.
@@ -70,15 +110,34 @@ pub struct RunningImage {
     pub lineage: Lineage,
 }
 
+/// An object of a kind that cannot be rolled yet and has an image from a repository of the releases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherKind {
+    /// Its kind.
+    pub kind: CountedKind,
+    /// `namespace/name`.
+    pub name: String,
+    /// Its images.
+    pub images: Vec<ImageRef>,
+}
+
 /// The estate of one plan.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Estate {
-    /// All workloads in scope, sorted by namespace and name.
+    /// All workloads in scope that the plan may see, sorted by namespace and name.
     pub workloads: Vec<Seen>,
     /// How many images have no known ancestry.
     pub unknown: usize,
     /// How many images are still to be looked up.
     pub not_yet: usize,
+    /// The workloads that were read live: only these are written.
+    pub live: BTreeSet<WorkloadKey>,
+    /// Objects of other kinds that may be on a release.
+    pub others: Vec<OtherKind>,
+    /// How many selected namespaces with workloads the plan may not see.
+    pub hidden: usize,
+    /// Selected namespaces that the operator does not watch.
+    pub unread: BTreeMap<Unread, usize>,
 }
 
 /// What to look for.
@@ -92,145 +151,365 @@ pub struct Query<'a> {
     pub supervised: Option<(&'a str, &'a ImageRef)>,
 }
 
-/// Reads the estate.
-pub async fn read(ctx: &Context, images: &Images, query: Query<'_>) -> Result<Estate, EstateError> {
-    let workloads = workloads(ctx, query.scope).await?;
-    let mut found: Vec<(Workload, Vec<Pod>)> = stream::iter(workloads)
-        .map(|workload| async move {
-            let pods = if needs_pods(&workload, query) {
-                pods(ctx, &workload).await?
-            } else {
-                Vec::new()
+/// What to look for, and on whose behalf.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// What to look for.
+    pub query: Query<'a>,
+    /// What the plan selects today, where that may be less than the scope.
+    pub today: Option<&'a Scope>,
+    /// Who the plan acts as.
+    pub account: &'a Account,
+    /// Namespace of the base image.
+    pub namespace: &'a str,
+    /// The base image: its credentials read layers at its own registries.
+    pub base_image: Option<&'a BaseImage>,
+    /// Workloads in scope beyond which nothing is done.
+    pub max_targets: usize,
+}
+
+/// One workload on its way to be [`Seen`].
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub workload: Arc<Workload>,
+    /// What its containers run, as far as it is known.
+    pub digests: Vec<Option<Digest>>,
+    /// When its pods were read for that.
+    pub pods_read: Option<Timestamp>,
+    /// Its pods are still to be read.
+    pub waits: bool,
+    pub evidence: PodEvidence,
+    pub barred: Option<Barred>,
+}
+
+impl Found {
+    fn new(entry: Entry, barred: Option<Barred>) -> Self {
+        let pods = entry.pods.as_deref();
+        let known = |at: usize| pods.and_then(|pods| pods.digests.get(at).cloned().flatten());
+        let containers = entry.workload.containers.iter().enumerate();
+        let digests = containers.map(|(at, c)| written_digest(&c.image).or_else(|| known(at))).collect();
+        Self {
+            digests,
+            pods_read: pods.map(|pods| pods.read),
+            waits: false,
+            evidence: PodEvidence::default(),
+            barred,
+            workload: entry.workload,
+        }
+    }
+}
+
+/// The digest that an image reference names itself.
+pub(super) fn written_digest(image: &str) -> Option<Digest> {
+    image.parse::<ImageRef>().ok().and_then(|image| image.digest)
+}
+
+/// Looks at the whole estate of a plan, out of the inventory.
+pub async fn look(ctx: &Context, images: &Images, ask: Ask<'_>) -> Result<Estate, EstateError> {
+    ctx.estate_ready().await?;
+    let scope = ask.query.scope;
+    let mut estate = Estate::default();
+    let mut found = Vec::new();
+    for (namespace, may) in places(ctx, ask, &mut estate).await? {
+        for entry in ctx.inventory.workloads(&namespace, &scope.workloads) {
+            let barred = barred(ctx, ask, &namespace, may, &entry.workload);
+            found.push(Found::new(entry, barred));
+        }
+        if found.len() > ask.max_targets {
+            return Err(EstateError::TooMany(ask.max_targets));
+        }
+        estate.others.extend(others(ctx, ask, &namespace));
+    }
+    pods::fill(ctx, &mut found, ask.query, pods::Effort::Bounded).await?;
+    let seen = classify(ctx, images, found, ask).await;
+    Ok(Estate {
+        workloads: seen.workloads,
+        unknown: seen.unknown,
+        not_yet: seen.not_yet,
+        ..estate
+    })
+}
+
+/// The namespaces that the plan selects and may see.
+async fn places(ctx: &Context, ask: Ask<'_>, estate: &mut Estate) -> Result<Vec<(String, May)>, EstateError> {
+    let scope = ask.query.scope;
+    let mut asked = Vec::new();
+    for namespace in ctx.inventory.namespaces(&scope.namespaces) {
+        if let Some(why) = ctx.inventory.unread(&namespace) {
+            *estate.unread.entry(why).or_insert(0) += 1;
+        } else if ctx.inventory.has_any(&namespace, &scope.workloads) {
+            asked.push(namespace);
+        }
+    }
+    let questions: Vec<_> = asked
+        .into_iter()
+        .map(|namespace| {
+            let asked = async move {
+                let may = access::may(ctx, ask.account, &namespace, access::TO_SHOW).await?;
+                Ok::<_, NoAnswer>((namespace, may))
             };
-            Ok::<_, EstateError>((workload, pods))
+            asked.boxed()
         })
+        .collect();
+    let answers: Vec<(String, May)> = stream::iter(questions)
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let (open, hidden): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(_, may)| *may != May::Nothing);
+    estate.hidden = hidden.len();
+    Ok(open)
+}
+
+/// Why nothing new is begun on a workload.
+fn barred(ctx: &Context, ask: Ask<'_>, namespace: &str, may: May, workload: &Workload) -> Option<Barred> {
+    let today = ask.today.is_none_or(|today| {
+        let labels = ctx.inventory.namespace(namespace).unwrap_or_default().labels;
+        today.namespaces.matches(&labels) && today.workloads.matches(&workload.labels)
+    });
+    if !today {
+        return Some(Barred::NotInPlan);
+    }
+    match may {
+        May::Write => None,
+        May::Read | May::Nothing => Some(Barred::NotAllowed {
+            account: ask.account.clone(),
+            namespace: namespace.to_owned(),
+        }),
+    }
+}
+
+/// Objects of other kinds with an image that is a release, or comes by tag from where releases are.
+fn others(ctx: &Context, ask: Ask<'_>, namespace: &str) -> Vec<OtherKind> {
+    let releases = ask.query.releases;
+    let concerns = |image: &ImageRef| match &image.digest {
+        Some(digest) => releases.by_digest(digest).is_some(),
+        None => releases.has_repository(&image.repository),
+    };
+    let found = ctx.inventory.counted(namespace, &ask.query.scope.workloads).into_iter();
+    found
+        .filter(|(_, _, counted)| counted.images.iter().any(concerns))
+        .map(|(kind, name, counted)| OtherKind {
+            kind,
+            name: format!("{namespace}/{name}"),
+            images: counted.images,
+        })
+        .collect()
+}
+
+/// Reads these workloads live and puts them in the place of what the inventory knew.
+pub async fn refresh(
+    ctx: &Context,
+    images: &Images,
+    ask: Ask<'_>,
+    mut estate: Estate,
+    keys: &BTreeSet<WorkloadKey>,
+) -> Result<Estate, EstateError> {
+    let mut by_namespace: BTreeMap<String, Vec<WorkloadKey>> = BTreeMap::new();
+    for key in keys {
+        by_namespace.entry(key.namespace.clone()).or_default().push(key.clone());
+    }
+    let reads: Vec<_> = by_namespace
+        .into_iter()
+        .map(|(namespace, keys)| live_in(ctx, ask, namespace, keys).boxed())
+        .collect();
+    let read: Vec<Vec<Found>> = stream::iter(reads)
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await?;
-    found.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
-    let now = ctx.now();
-    let wanted = unknown_images(&found, query.releases);
-    images.look_up(&ctx.registry, &wanted, now).await;
-    let layers = |digest: &Digest| images.layers(digest, now);
-    Ok(assemble(found, query, &layers))
+    let mut found: Vec<Found> = read.into_iter().flatten().collect();
+    pods::fill(ctx, &mut found, ask.query, pods::Effort::All).await?;
+    estate.workloads.retain(|seen| !keys.contains(&seen.workload.key));
+    estate.live.extend(found.iter().map(|found| found.workload.key.clone()));
+    let fresh = classify(ctx, images, found, ask).await;
+    estate.workloads.extend(fresh.workloads);
+    estate.workloads.sort_by(|a, b| a.workload.key.cmp(&b.workload.key));
+    Ok(estate)
 }
 
-/// Every Deployment in scope, page by page.
-async fn workloads(ctx: &Context, scope: &Scope) -> Result<Vec<Workload>, EstateError> {
-    let api: Api<Namespace> = Api::all(ctx.client.clone());
-    let params = ListParams::default().labels_from(&scope.namespaces);
-    let names = paging::list(&api, params, MAX_NAMESPACES, |namespace: Namespace| {
-        let meta = namespace.metadata;
-        meta.name.filter(|_| meta.deletion_timestamp.is_none())
-    })
-    .await?;
-    let mut lists = stream::iter(names)
-        .map(|name| async move {
-            let api: Api<Deployment> = Api::namespaced(ctx.client.clone(), &name);
-            let params = ListParams::default().labels_from(&scope.workloads);
-            paging::list(&api, params, MAX_WORKLOADS, |deployment| {
-                Workload::from_deployment(&deployment)
-            })
-            .await
+/// The workloads of one namespace, live, with a live answer to what may be done there. What is gone or has left the scope
+/// is left out.
+async fn live_in(
+    ctx: &Context,
+    ask: Ask<'_>,
+    namespace: String,
+    keys: Vec<WorkloadKey>,
+) -> Result<Vec<Found>, EstateError> {
+    let (scope, namespace) = (ask.query.scope, namespace.as_str());
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(ctx.client.clone());
+    let living = api.get_opt(namespace).await.map_err(ListError::Api)?;
+    let living = living.filter(|namespace| namespace.metadata.deletion_timestamp.is_none());
+    let selected = living.is_some_and(|namespace| scope.namespaces.matches(namespace.labels()));
+    let may = access::may(ctx, ask.account, namespace, access::TO_WRITE).await?;
+    if !selected || may == May::Nothing {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for workload in deployments(ctx, namespace, &keys, scope).await? {
+        if !scope.workloads.matches(&workload.labels) {
+            continue;
+        }
+        let barred = barred(ctx, ask, namespace, may, &workload);
+        let entry = Entry {
+            workload: Arc::new(workload),
+            pods: None,
+        };
+        found.push(Found::new(entry, barred));
+    }
+    Ok(found)
+}
+
+async fn deployments(
+    ctx: &Context,
+    namespace: &str,
+    keys: &[WorkloadKey],
+    scope: &Scope,
+) -> Result<Vec<Workload>, EstateError> {
+    let api: Api<DeserializeGuard<Watched>> = Api::namespaced(ctx.client.clone(), namespace);
+    let parse = |guarded: DeserializeGuard<Watched>| {
+        let Watched(deployment) = guarded.0.ok()?;
+        Workload::from_deployment(&deployment)
+    };
+    let workloads: Vec<Workload> = if keys.len() > FEW {
+        let wanted: BTreeSet<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+        let params = ListParams::default().labels_from(&scope.workloads);
+        paging::list(&api, params, MAX_IN_NAMESPACE, |guarded| {
+            wanted.contains(guarded.name_any().as_str()).then(|| parse(guarded)).flatten()
         })
-        .buffer_unordered(AT_ONCE);
-    let mut workloads = Vec::new();
-    while let Some(found) = lists.try_next().await.map_err(too_many)? {
-        workloads.extend(found);
-        if workloads.len() > MAX_WORKLOADS {
-            return Err(EstateError::TooMany);
+        .await?
+    } else {
+        let reads: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                let (api, name) = (api.clone(), key.name.clone());
+                async move { api.get_opt(&name).await }.boxed()
+            })
+            .collect();
+        let read: Vec<_> = stream::iter(reads)
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
+            .map_err(ListError::Api)?;
+        read.into_iter().flatten().filter_map(parse).collect()
+    };
+    for key in keys {
+        match workloads.iter().find(|workload| workload.key == *key) {
+            Some(workload) => ctx.inventory.learn(workload.clone()),
+            None => ctx.inventory.gone(key),
         }
     }
     Ok(workloads)
 }
 
-fn too_many(error: ListError) -> EstateError {
-    match error {
-        ListError::TooMany { .. } => EstateError::TooMany,
-        ListError::Api(_) | ListError::Stuck => EstateError::List(error),
+/// Says what every image is, with layers that are looked up where they are not known.
+async fn classify(ctx: &Context, images: &Images, found: Vec<Found>, ask: Ask<'_>) -> Estate {
+    let now = ctx.now();
+    let wanted = unknown_images(&found, ask.query.releases);
+    let name = ask.base_image.map(ResourceExt::name_any).unwrap_or_default();
+    let asker = format!("{}/{name}", ask.namespace);
+    if images.has_missing(&wanted, &asker, now) {
+        let auths = auths(ctx, ask).await;
+        let asker = Asker {
+            name: &asker,
+            auths: &auths,
+        };
+        images.look_up(&ctx.registry, &wanted, asker, now).await;
     }
+    let nowhere = BTreeSet::new();
+    let layers = |digest: &Digest| images.layers(digest, wanted.get(digest).unwrap_or(&nowhere), &asker, now);
+    seen(found, ask.query.releases, &layers)
 }
 
-/// Pods are read only where the Deployment does not say enough: a tag, or a moved workload that is not healthy.
-fn needs_pods(workload: &Workload, query: Query<'_>) -> bool {
-    let tagged = workload.containers.iter().any(|c| {
-        let image: Option<ImageRef> = c.image.parse().ok();
-        image.is_some_and(|image| image.digest.is_none())
-    });
-    let supervised = query.supervised.is_some_and(|(mark, image)| {
-        let text = image.to_string();
-        workload.marks.run.as_deref() == Some(mark) && workload.containers.iter().any(|c| c.image == text)
-    });
-    tagged || (supervised && workload.rollout != Rollout::Settled)
-}
-
-async fn pods(ctx: &Context, workload: &Workload) -> Result<Vec<Pod>, EstateError> {
-    // A selector that cannot be read finds no pods: then the digest of a tag is unknown, and nothing is moved.
-    let Ok(selector) = parse_selector(&workload.pod_selector) else {
-        return Ok(Vec::new());
+/// The credentials of the base image. Without them some layers stay unknown, which is a number and no failure.
+async fn auths(ctx: &Context, ask: Ask<'_>) -> Vec<Auth> {
+    let Some(base) = ask.base_image else {
+        return Vec::new();
     };
-    if selector.selects_all() {
-        return Ok(Vec::new());
+    let secrets = [&base.spec.source.pull_secret_ref, &base.spec.promote.push_secret_ref];
+    let mut auths = Vec::new();
+    for secret in secrets.into_iter().flatten() {
+        match inputs::registry_auth(ctx, ask.namespace, Some(secret)).await {
+            Ok(auth) => auths.push(auth),
+            Err(error) => tracing::info!(secret = secret.name, error = one_line(&error), "layers are looked up without it"),
+        }
     }
-    let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &workload.key.namespace);
-    let params = ListParams::default().labels_from(&selector).limit(MAX_PODS);
-    Ok(api.list(&params).await.map_err(ListError::Api)?.items)
-}
-
-/// The digest of a container: what is written, or else what its pods run.
-fn digest_of(image: Option<&ImageRef>, container: &str, pods: &[Pod]) -> Option<Digest> {
-    image?.digest.clone().or_else(|| pod::running_digest(pods, container))
+    auths
 }
 
 /// Images that are no release themselves, with where to look them up.
-fn unknown_images(found: &[(Workload, Vec<Pod>)], releases: &ReleaseIndex) -> BTreeMap<Digest, ImageRef> {
-    let mut wanted = BTreeMap::new();
-    for (workload, pods) in found {
-        for container in &workload.containers {
-            let image: Option<ImageRef> = container.image.parse().ok();
-            let digest = digest_of(image.as_ref(), &container.name, pods);
-            if let (Some(image), Some(digest)) = (image, digest)
-                && releases.by_digest(&digest).is_none()
+fn unknown_images(found: &[Found], releases: &ReleaseIndex) -> Wanted {
+    let mut wanted = Wanted::new();
+    for found in found {
+        for (container, digest) in found.workload.containers.iter().zip(&found.digests) {
+            if let (Ok(image), Some(digest)) = (container.image.parse::<ImageRef>(), digest)
+                && releases.by_digest(digest).is_none()
             {
-                wanted.insert(digest.clone(), image.repository.at(&digest));
+                wanted.entry(digest.clone()).or_default().insert(image.repository);
             }
         }
     }
     wanted
 }
 
-/// Puts together what was read. Pure.
+/// Puts together what was read of workloads and their pods. Pure.
 pub fn assemble(found: Vec<(Workload, Vec<Pod>)>, query: Query<'_>, layers: &dyn Fn(&Digest) -> Layers) -> Estate {
+    let found = found
+        .into_iter()
+        .map(|(workload, pods)| Found {
+            digests: digests_with(&workload, &pods),
+            pods_read: None,
+            waits: false,
+            evidence: evidence(&pods, query),
+            barred: None,
+            workload: Arc::new(workload),
+        })
+        .collect();
+    seen(found, query.releases, layers)
+}
+
+/// The digest of each container: what is written, or else what its pods run.
+pub(super) fn digests_with(workload: &Workload, pods: &[Pod]) -> Vec<Option<Digest>> {
+    let containers = workload.containers.iter();
+    containers
+        .map(|c| written_digest(&c.image).or_else(|| pod::running_digest(pods, &c.name)))
+        .collect()
+}
+
+/// What the pods say about the image that is supervised.
+pub(super) fn evidence(pods: &[Pod], query: Query<'_>) -> PodEvidence {
+    query
+        .supervised
+        .map_or_else(PodEvidence::default, |(_, image)| pod::evidence(pods, image))
+}
+
+fn seen(found: Vec<Found>, releases: &ReleaseIndex, layers: &dyn Fn(&Digest) -> Layers) -> Estate {
     let mut estate = Estate::default();
-    for (workload, pods) in found {
-        let mut images = Vec::with_capacity(workload.containers.len());
-        for container in &workload.containers {
-            let image: Option<ImageRef> = container.image.parse().ok();
-            let digest = digest_of(image.as_ref(), &container.name, &pods);
-            let lineage = match digest.as_ref().map(|digest| (digest, layers(digest))) {
-                Some((digest, Layers::Known(layers))) => query.releases.classify(digest, &layers),
-                Some((digest, Layers::Unreadable | Layers::NotYet)) => query.releases.classify(digest, &[]),
+    for found in found {
+        let mut images = Vec::with_capacity(found.workload.containers.len());
+        for (container, digest) in found.workload.containers.iter().zip(found.digests) {
+            let known = digest.as_ref().map(|digest| (digest, layers(digest)));
+            let lineage = match &known {
+                Some((digest, Layers::Known(layers))) => releases.classify(digest, layers),
+                Some((digest, Layers::Unreadable | Layers::NotYet)) => releases.classify(digest, &[]),
                 None => Lineage::Unknown,
             };
             if lineage == Lineage::Unknown {
-                match digest.as_ref().map(layers) {
-                    Some(Layers::NotYet) => estate.not_yet += 1,
-                    Some(Layers::Known(_) | Layers::Unreadable) | None => estate.unknown += 1,
+                match known {
+                    Some((_, Layers::NotYet)) => estate.not_yet += 1,
+                    None if found.waits => estate.not_yet += 1,
+                    Some((_, Layers::Known(_) | Layers::Unreadable)) | None => estate.unknown += 1,
                 }
             }
             images.push(RunningImage {
-                repository: image.map(|image| image.repository),
+                repository: container.image.parse().ok().map(|image: ImageRef| image.repository),
                 digest,
                 lineage,
             });
         }
-        let evidence = query
-            .supervised
-            .map_or_else(PodEvidence::default, |(_, image)| pod::evidence(&pods, image));
         estate.workloads.push(Seen {
-            workload,
+            workload: found.workload,
             images,
-            evidence,
+            evidence: found.evidence,
+            barred: found.barred,
         });
     }
     estate

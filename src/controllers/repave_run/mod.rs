@@ -8,8 +8,8 @@
 //! | apply (writes) | `apply` |
 //! | summarize (pure) | `status`, `rows` |
 //!
-//! Every reconcile begins with a live list, and everything is derived from it: nothing that a restart could lose decides
-//! about a roll-out. A finished run is never touched again.
+//! The inventory shows what is in question; that is read live, and everything is derived from it: nothing that a restart
+//! could lose decides about a roll-out. A finished run begins again when something that it can move is outdated again.
 
 pub mod apply;
 pub mod consumption;
@@ -19,18 +19,22 @@ pub mod images;
 pub mod observe;
 pub mod patch;
 pub mod plan;
+mod pods;
 pub mod progress;
 pub mod rows;
 pub mod status;
 pub mod target;
 #[cfg(test)]
 mod tests;
+pub mod today;
 pub mod validate;
+mod wakes;
 
 pub use images::Images;
 
 use self::{
     apply::Applied,
+    gate::Gate,
     plan::Action as Step,
     status::Summary,
     target::{State, Target},
@@ -42,11 +46,10 @@ use super::{
     error::{Class, Classified, WAIT, one_line},
 };
 use crate::{
-    api::{BaseImage, RepavePlan, RepaveRun, RepaveRunStatus, refs::ANNOTATION_RUN},
+    api::{BaseImage, RepavePlan, RepaveRun, RepaveRunStatus},
     domain::workload::WorkloadKey,
 };
 use futures::StreamExt;
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
@@ -57,7 +60,7 @@ use kube::{
         watcher,
     },
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// Runs that are reconciled at the same time.
 const CONCURRENCY: u16 = 4;
@@ -78,13 +81,10 @@ pub async fn run(ctx: Context, images: Images, shutdown: impl Future<Output = ()
     let client = ctx.watches.clone();
     let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
     let (plans, bases) = (controller.store(), controller.store());
+    let wakes = wakes::of_runs(&ctx, controller.store());
     controller
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
-        .watches(
-            Api::<PartialObjectMeta<Deployment>>::all(client.clone()),
-            watcher::Config::default(),
-            |workload| run_of(&workload),
-        )
+        .reconcile_on(wakes)
         .watches(
             Api::<PartialObjectMeta<RepavePlan>>::all(client.clone()),
             watcher::Config::default(),
@@ -113,12 +113,6 @@ pub async fn run(ctx: Context, images: Images, shutdown: impl Future<Output = ()
         .await;
 }
 
-/// The run that a workload says it was moved by.
-fn run_of(workload: &PartialObjectMeta<Deployment>) -> Option<ObjectRef<Guarded>> {
-    let (namespace, name) = workload.annotations().get(ANNOTATION_RUN)?.split_once('/')?;
-    Some(ObjectRef::new(name).within(namespace))
-}
-
 fn runs_where(
     store: &Store<Guarded>,
     namespace: Option<&str>,
@@ -144,11 +138,22 @@ async fn reconcile(seen: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, Dr
     let Some(run) = driver::read(&shared.ctx, seen).await? else {
         return Ok(Action::await_change());
     };
-    if run.status.as_ref().is_some_and(|status| status.finished.is_some()) {
+    if is_past(&shared.ctx, &run).await? {
         return Ok(Action::await_change());
     }
     let outcome = Box::pin(step(&shared.ctx, &shared.images, &run)).await;
     driver::finish(&shared.ctx, &run, outcome).await
+}
+
+/// Whether a run has finished and its target is not what its base image has released any more: then it is history.
+async fn is_past(ctx: &Context, run: &RepaveRun) -> Result<bool, DriverError> {
+    if run.status.as_ref().is_none_or(|status| status.finished.is_none()) {
+        return Ok(false);
+    }
+    let api: Api<BaseImage> = Api::namespaced(ctx.client.clone(), &run.namespace().unwrap_or_default());
+    let base = api.get_opt(&run.spec.base_image).await?;
+    let released = base.and_then(|base| base.status).and_then(|status| status.released);
+    Ok(released.is_none_or(|released| released.digest != run.spec.digest))
 }
 
 // kube's Controller hands both over by value.
@@ -167,15 +172,32 @@ async fn step(ctx: &Context, images: &Images, run: &RepaveRun) -> Outcome<Repave
         Ok(v) => v,
         Err(error) => return failed(old, generation, &error, ctx),
     };
-    let observed = match observe::observe(ctx, images, &v, plan_uid(run)).await {
+    let (orders, mut observed) = match observe::observe(ctx, images, &v, plan_uid(run)).await {
         Ok(observed) => observed,
         Err(error) => return failed(old, generation, &error, ctx),
     };
     let now = ctx.now();
     let started = old.started.as_ref().map_or(now, |time| time.0);
+    let questions = {
+        let v = today::narrow(&v, orders.today.as_ref(), observed.target.as_ref(), &mut observed.estate);
+        let targets = target::targets(&v, &observed, started, now);
+        if old.finished.is_some() && !reopens(&observed.gate, &targets) {
+            return unchanged(old);
+        }
+        let progress = progress::progress(&v, &targets, &old.waves, now);
+        let actions = plan::plan(&v, &observed, &targets, &progress, now);
+        questions(ctx, &targets, &actions)
+    };
+    let observed = match observe::refresh(ctx, images, &v, &orders, observed, &questions).await {
+        Ok(observed) => observed,
+        Err(error) => return failed(old, generation, &error, ctx),
+    };
+    let mut observed = observed;
+    let v = today::narrow(&v, orders.today.as_ref(), observed.target.as_ref(), &mut observed.estate);
     let mut targets = target::targets(&v, &observed, started, now);
     let progress = progress::progress(&v, &targets, &old.waves, now);
-    let actions = plan::plan(&v, &observed, &targets, &progress, now);
+    let mut actions = plan::plan(&v, &observed, &targets, &progress, now);
+    actions.retain(|action| observed.estate.live.contains(action.workload()));
     let applied = apply::apply(ctx, &actions).await;
     overlay(&mut targets, &actions, &applied);
     let refused = applied.iter().find_map(|(workload, applied)| match applied {
@@ -195,6 +217,34 @@ async fn step(ctx: &Context, images: &Images, run: &RepaveRun) -> Outcome<Repave
         now,
         old,
     })
+}
+
+/// What has to be read live before anything is written or judged: whatever would be written, whatever is on its way, and
+/// whatever a lost answer of ours may have changed.
+fn questions(ctx: &Context, targets: &[Target<'_>], actions: &[Step]) -> BTreeSet<WorkloadKey> {
+    let on_its_way = targets.iter().filter(|target| match &target.state {
+        State::Rolling | State::Failing { .. } | State::Failed { .. } => true,
+        State::Pending { .. } | State::Done | State::Held { .. } | State::Skipped(_) => target.in_flight,
+    });
+    let mut keys: BTreeSet<WorkloadKey> = on_its_way.map(|target| target.seen.workload.key.clone()).collect();
+    keys.extend(actions.iter().map(|action| action.workload().clone()));
+    keys.extend(ctx.inventory.doubted(targets.iter().map(|target| &target.seen.workload.key)));
+    keys
+}
+
+/// Whether a finished run has work again: a hold has ended, a workload was resumed, has recovered, was relabelled or is new.
+fn reopens(gate: &Gate, targets: &[Target<'_>]) -> bool {
+    let pending = |target: &Target<'_>| matches!(target.state, State::Pending { .. });
+    *gate == Gate::Open && targets.iter().any(pending)
+}
+
+/// Nothing to do and nothing to say.
+fn unchanged(status: RepaveRunStatus) -> Outcome<RepaveRunStatus> {
+    Outcome {
+        status,
+        next: Next::AwaitChange,
+        notices: Vec::new(),
+    }
 }
 
 /// The UID of the plan that made this run.

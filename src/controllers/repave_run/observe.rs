@@ -1,22 +1,29 @@
 //! Reads everything that a run depends on, live. Writes nothing and decides nothing.
 
 use super::{
-    estate::{self, Estate, EstateError, Query},
+    estate::{self, Ask, Estate, EstateError, Query},
     gate::{self, Gate},
     images::Images,
-    validate::Validated,
+    today::{self, Today},
+    validate::{InvalidSpec, Validated},
 };
 use crate::{
     api::{BaseImage, ImageCandidate, RepavePlan},
     controllers::{
+        access::Account,
         context::Context,
         error::{Class, Classified},
         paging::{self, ListError},
     },
-    domain::lineage::{Release, ReleaseIndex},
+    domain::{
+        image_ref::ImageRef,
+        lineage::{Release, ReleaseIndex},
+        workload::WorkloadKey,
+    },
 };
 use jiff::Timestamp;
 use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
+use std::collections::BTreeSet;
 
 /// Candidates of one namespace that are read.
 const MAX_CANDIDATES: usize = 20_000;
@@ -46,6 +53,9 @@ pub enum ObserveError {
     /// The estate.
     #[error(transparent)]
     Estate(#[from] EstateError),
+    /// A run or plan that cannot be carried out.
+    #[error(transparent)]
+    Invalid(#[from] InvalidSpec),
     /// More candidates than are ever kept.
     #[error("namespace {0} has more than {MAX_CANDIDATES} ImageCandidates: delete old ones")]
     TooManyCandidates(String),
@@ -54,27 +64,41 @@ pub enum ObserveError {
 impl Classified for ObserveError {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Api(_) | Self::List(_) | Self::Estate(EstateError::List(_)) => "KubernetesUnavailable",
-            Self::Estate(EstateError::TooMany) => "TooManyWorkloads",
+            Self::Api(_) | Self::List(_) => "KubernetesUnavailable",
+            Self::Estate(error) => error.reason(),
+            Self::Invalid(error) => error.reason(),
             Self::TooManyCandidates(_) => "TooManyCandidates",
         }
     }
 
     fn class(&self) -> Class {
         match self {
-            Self::Api(_) | Self::List(_) | Self::Estate(EstateError::List(_)) => Class::Transient,
-            Self::Estate(EstateError::TooMany) | Self::TooManyCandidates(_) => Class::Stalled,
+            Self::Api(_) | Self::List(_) => Class::Transient,
+            Self::Estate(error) => error.class(),
+            Self::Invalid(error) => error.class(),
+            Self::TooManyCandidates(_) => Class::Stalled,
         }
     }
 }
 
-/// Reads what a run depends on.
+/// The objects that a run is ordered by, as they are now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Orders {
+    /// The base image.
+    pub base_image: Option<BaseImage>,
+    /// What the plan says today; `None` when it is gone.
+    pub today: Option<Today>,
+    /// Who the run acts as.
+    pub account: Account,
+}
+
+/// Reads what a run depends on: its orders live, the estate out of the inventory.
 pub async fn observe(
     ctx: &Context,
     images: &Images,
     v: &Validated,
     plan_uid: Option<&str>,
-) -> Result<Observed, ObserveError> {
+) -> Result<(Orders, Observed), ObserveError> {
     let plan = Api::<RepavePlan>::namespaced(ctx.client.clone(), &v.namespace)
         .get_opt(&v.plan)
         .await?;
@@ -85,21 +109,60 @@ pub async fn observe(
         .await?;
     let candidates = candidates(ctx, &v.namespace).await?;
     let candidate = candidates.iter().find(|c| c.name_any() == v.candidate);
-    let gate = gate::gate(v, plan.as_ref(), base_image.as_ref(), candidate);
+    let mut gate = gate::gate(v, plan.as_ref(), base_image.as_ref(), candidate);
     let (releases, target) = releases(v, &candidates, ctx.now());
-    let image = v.repository.at(&v.digest);
-    let query = Query {
-        scope: &v.scope,
-        releases: &releases,
-        supervised: Some((&v.mark, &image)),
+    let today = match plan.as_ref().map(today::today).transpose() {
+        Ok(today) => today,
+        // What it would take out is not known, so nothing is begun.
+        Err(error) => {
+            gate = gate::shut_by(&error);
+            None
+        }
     };
-    let estate = estate::read(ctx, images, query).await?;
-    Ok(Observed {
+    let orders = Orders {
+        base_image,
+        today,
+        account: today::account(v, plan.as_ref()),
+    };
+    let image = v.repository.at(&v.digest);
+    let estate = estate::look(ctx, images, ask(v, &orders, &releases, &image)).await?;
+    let observed = Observed {
         gate,
         releases,
         target,
         estate,
-    })
+    };
+    Ok((orders, observed))
+}
+
+/// The same, with these workloads read live.
+pub async fn refresh(
+    ctx: &Context,
+    images: &Images,
+    v: &Validated,
+    orders: &Orders,
+    observed: Observed,
+    keys: &BTreeSet<WorkloadKey>,
+) -> Result<Observed, ObserveError> {
+    let image = v.repository.at(&v.digest);
+    let ask = ask(v, orders, &observed.releases, &image);
+    let estate = estate::refresh(ctx, images, ask, observed.estate, keys).await?;
+    Ok(Observed { estate, ..observed })
+}
+
+fn ask<'a>(v: &'a Validated, orders: &'a Orders, releases: &'a ReleaseIndex, image: &'a ImageRef) -> Ask<'a> {
+    Ask {
+        query: Query {
+            scope: &v.scope,
+            releases,
+            supervised: Some((&v.mark, image)),
+        },
+        today: orders.today.as_ref().map(|today| &today.scope),
+        account: &orders.account,
+        namespace: &v.namespace,
+        base_image: orders.base_image.as_ref(),
+        max_targets: v.max_targets,
+    }
 }
 
 /// Every candidate of a namespace; one that cannot be read is no release.

@@ -125,7 +125,7 @@ impl Summary<'_> {
         let ended = self.targets.iter().all(Target::ended);
         let gate_allows = match self.observed.gate {
             Gate::Open | Gate::Suspended => self.progress.current.is_none() && self.observed.estate.not_yet == 0,
-            Gate::Superseded { .. } => true,
+            Gate::Superseded { .. } | Gate::Ended { .. } => true,
             Gate::Shut { .. } => false,
         };
         ended && gate_allows && self.refused.is_none()
@@ -229,6 +229,9 @@ impl Summary<'_> {
         };
         if let Gate::Superseded { by } = &self.observed.gate {
             return verdict(false, "Superseded", format!("superseded by {}; {done}", by.short()));
+        }
+        if let Gate::Ended { reason, message } = &self.observed.gate {
+            return verdict(false, reason, format!("{message}; {done}"));
         }
         match self.stop {
             Some(Stop::BudgetExceeded { .. }) => {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     api::repave_plan::FailureAction,
+    controllers::access::Barred,
     domain::{
         image_ref::{ImageRef, Repository},
         lineage::Release,
@@ -80,6 +81,10 @@ pub enum Skip {
     Newer(Release),
     /// A newer release has its own run.
     Superseded,
+    /// What ordered the run is gone.
+    RunEnded,
+    /// The plan may not, or does not want to, move it.
+    Barred(Barred),
 }
 
 /// One target.
@@ -236,13 +241,18 @@ impl Judge<'_> {
             Some(Skip::Owned(owner.clone()))
         } else if wave.is_none() {
             Some(Skip::NoWave)
+        } else if let Some(barred) = &seen.barred {
+            Some(Skip::Barred(barred.clone()))
         } else {
             self.not_healthy_before(&workload.rollout)
         };
-        let superseded = matches!(self.observed.gate, Gate::Superseded { .. });
-        match skip {
+        let over = match self.observed.gate {
+            Gate::Superseded { .. } => Some(Skip::Superseded),
+            Gate::Ended { .. } => Some(Skip::RunEnded),
+            Gate::Open | Gate::Suspended | Gate::Shut { .. } => None,
+        };
+        match skip.or(over) {
             Some(reason) => State::Skipped(reason),
-            None if superseded => State::Skipped(Skip::Superseded),
             None => State::Pending {
                 ready: workload.rollout == Rollout::Settled,
             },

@@ -1,5 +1,6 @@
 //! Tests of a run: `plans` for single decisions, `walk` for random estates on the way to their end, both over `world`.
 
+mod edits;
 mod gates;
 mod objects;
 mod plans;

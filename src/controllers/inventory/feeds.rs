@@ -1,0 +1,209 @@
+//! The watches that fill the inventory. A watch that ends or fails is begun again with growing pauses; one that is
+//! forbidden is known as such, and the rest goes on without it.
+
+use super::{
+    Change, Feed, Inventory, Sync,
+    objects::{Consumer, Watched},
+    store::{CountedKind, NamespaceEntry},
+};
+use crate::{
+    controllers::error::one_line,
+    domain::workload::{Workload, WorkloadKey},
+};
+use futures::{StreamExt, future, pin_mut};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, ResourceExt,
+    core::{ApiResource, DeserializeGuard, GroupVersionKind, PartialObjectMeta},
+    runtime::{WatchStreamExt, watcher, watcher::Event},
+};
+use std::collections::BTreeSet;
+
+/// Objects in one page of the first list: a small page keeps the peak of memory small.
+const PAGE: u32 = 100;
+
+/// Watches everything until it is dropped.
+pub async fn run(inventory: Inventory, client: Client) {
+    let feeds: Vec<Feed> = inventory.0.feeds.borrow().keys().cloned().collect();
+    let watches = feeds.into_iter().map(|feed| {
+        let (inventory, client) = (inventory.clone(), client.clone());
+        async move {
+            match &feed {
+                Feed::Namespaces => namespaces(&inventory, client, &feed).await,
+                Feed::Deployments(place) => deployments(&inventory, client, &feed, place.as_deref()).await,
+                Feed::Counted(kind, place) => counted(&inventory, client, &feed, *kind, place.as_deref()).await,
+            }
+        }
+    });
+    future::join_all(watches).await;
+}
+
+fn config() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
+
+/// A failure of a watch: whether it is forbidden is kept, everything else is logged and tried again by the backoff.
+fn failed(inventory: &Inventory, feed: &Feed, error: &watcher::Error) {
+    let cause = match error {
+        watcher::Error::InitialListFailed(cause)
+        | watcher::Error::WatchStartFailed(cause)
+        | watcher::Error::WatchFailed(cause) => Some(cause),
+        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => None,
+    };
+    if let Some(kube::Error::Api(status)) = cause
+        && status.code == 403
+    {
+        tracing::warn!(?feed, error = one_line(error), "may not be watched");
+        inventory.set(feed, Sync::Forbidden);
+    } else {
+        tracing::info!(?feed, error = one_line(error), "watch interrupted");
+    }
+}
+
+async fn namespaces(inventory: &Inventory, client: Client, feed: &Feed) {
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
+    let events = watcher(api, config()).default_backoff();
+    pin_mut!(events);
+    let mut shown = BTreeSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Err(error) => failed(inventory, feed, &error),
+            Ok(Event::Init) => shown.clear(),
+            Ok(Event::InitApply(namespace)) => {
+                shown.insert(namespace.name_any());
+                seen_namespace(inventory, namespace);
+            }
+            Ok(Event::Apply(namespace)) => seen_namespace(inventory, namespace),
+            Ok(Event::Delete(namespace)) => inventory.write().namespace_gone(&namespace.name_any()),
+            Ok(Event::InitDone) => {
+                inventory.write().keep_namespaces(&std::mem::take(&mut shown));
+                inventory.set(feed, Sync::Complete);
+            }
+        }
+    }
+}
+
+fn seen_namespace(inventory: &Inventory, namespace: PartialObjectMeta<Namespace>) {
+    let meta = namespace.metadata;
+    let Some(name) = meta.name else { return };
+    let entry = NamespaceEntry {
+        labels: meta.labels.unwrap_or_default(),
+        terminating: meta.deletion_timestamp.is_some(),
+    };
+    let change = inventory.write().namespace(name, entry);
+    inventory.tell(change);
+}
+
+async fn deployments(inventory: &Inventory, client: Client, feed: &Feed, place: Option<&str>) {
+    let api: Api<DeserializeGuard<Watched>> = match place {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    };
+    let events = watcher(api, config()).default_backoff();
+    pin_mut!(events);
+    let mut shown = BTreeSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Err(error) => failed(inventory, feed, &error),
+            Ok(Event::Init) => shown.clear(),
+            Ok(Event::InitApply(guarded)) => {
+                if let Some(key) = seen_deployment(inventory, guarded) {
+                    shown.insert(key);
+                }
+            }
+            Ok(Event::Apply(guarded)) => {
+                seen_deployment(inventory, guarded);
+            }
+            Ok(Event::Delete(guarded)) => {
+                if let Some(key) = key_of(&guarded) {
+                    let change = inventory.write().workload_gone(&key, guarded.uid().as_deref());
+                    inventory.tell(change);
+                }
+            }
+            Ok(Event::InitDone) => {
+                let gone = inventory.write().keep_workloads(place, &std::mem::take(&mut shown));
+                gone.into_iter().for_each(|change| inventory.tell(Some(change)));
+                inventory.set(feed, Sync::Complete);
+            }
+        }
+    }
+}
+
+fn key_of(guarded: &DeserializeGuard<Watched>) -> Option<WorkloadKey> {
+    let (namespace, name) = (guarded.namespace()?, guarded.name_any());
+    Some(WorkloadKey { namespace, name })
+}
+
+/// Takes one in. One that is being deleted, or cannot be read, is none: nothing is ever moved that we do not understand.
+fn seen_deployment(inventory: &Inventory, guarded: DeserializeGuard<Watched>) -> Option<WorkloadKey> {
+    let key = key_of(&guarded)?;
+    let workload = match &guarded.0 {
+        Ok(Watched(deployment)) => Workload::from_deployment(deployment),
+        Err(error) => {
+            tracing::warn!(workload = %key, error = one_line(error), "Deployment cannot be read");
+            None
+        }
+    };
+    let change: Option<Change> = match workload {
+        Some(workload) => inventory.write().workload(workload),
+        None => inventory.write().workload_gone(&key, None),
+    };
+    inventory.tell(change);
+    Some(key)
+}
+
+/// What is watched of a counted kind: the server leaves out the pods and ReplicaSets that a known controller made.
+fn counted_kind(kind: CountedKind) -> (ApiResource, watcher::Config) {
+    let resource = |group: &str, plural: &str| {
+        let kind = GroupVersionKind::gvk(group, "v1", kind.as_str());
+        ApiResource::from_gvk_with_plural(&kind, plural)
+    };
+    match kind {
+        CountedKind::StatefulSet => (resource("apps", "statefulsets"), config()),
+        CountedKind::DaemonSet => (resource("apps", "daemonsets"), config()),
+        CountedKind::CronJob => (resource("batch", "cronjobs"), config()),
+        CountedKind::ReplicaSet => (resource("apps", "replicasets"), config().labels("!pod-template-hash")),
+        CountedKind::Pod => (
+            resource("", "pods"),
+            config().labels(
+                "!pod-template-hash,!controller-revision-hash,!job-name,!batch.kubernetes.io/job-name,!batch.kubernetes.io/controller-uid",
+            ),
+        ),
+    }
+}
+
+async fn counted(inventory: &Inventory, client: Client, feed: &Feed, kind: CountedKind, place: Option<&str>) {
+    let (resource, config) = counted_kind(kind);
+    let api: Api<Consumer> = match place {
+        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+        None => Api::all_with(client, &resource),
+    };
+    let events = watcher(api, config).default_backoff();
+    pin_mut!(events);
+    let mut shown = BTreeSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Err(error) => failed(inventory, feed, &error),
+            Ok(Event::Init) => shown.clear(),
+            Ok(Event::InitApply(consumer)) => {
+                let (namespace, name) = (consumer.metadata.namespace.clone(), consumer.metadata.name.clone());
+                shown.insert((namespace.unwrap_or_default(), name.unwrap_or_default()));
+                let change = inventory.write().consumer(kind, consumer);
+                inventory.tell(change);
+            }
+            Ok(Event::Apply(consumer)) => {
+                let change = inventory.write().consumer(kind, consumer);
+                inventory.tell(change);
+            }
+            Ok(Event::Delete(consumer)) => {
+                let (namespace, name) = (consumer.metadata.namespace.unwrap_or_default(), consumer.metadata.name);
+                let gone = name.and_then(|name| inventory.write().consumer_gone(kind, &namespace, &name));
+                inventory.tell(gone);
+            }
+            Ok(Event::InitDone) => {
+                inventory.write().keep_consumers(kind, place, &std::mem::take(&mut shown));
+                inventory.set(feed, Sync::Complete);
+            }
+        }
+    }
+}
