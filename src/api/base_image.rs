@@ -260,6 +260,9 @@ pub struct Release {
     pub source_digest: Digest,
     /// The candidate that holds the proof.
     pub candidate: String,
-    /// When it was promoted.
+    /// Its place in the order of releases: the greater one is the newer, and only a greater one replaces it.
+    #[serde(default)]
+    pub sequence: u64,
+    /// When it was promoted; for people, nothing is decided by it.
     pub promoted_at: Time,
 }

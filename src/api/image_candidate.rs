@@ -34,6 +34,10 @@ pub struct ImageCandidateSpec {
     /// The BaseImage that it belongs to.
     #[schemars(length(max = 40))]
     pub base_image: String,
+    /// Its place in the order of candidates of its BaseImage: 1 for the first, given once and never again. Of two releases the
+    /// one with the greater sequence is the newer, whatever the clocks say. 0 for candidates made before there was an order.
+    #[serde(default, skip_serializing_if = "is_unnumbered")]
+    pub sequence: u64,
     /// Upstream repository.
     #[schemars(with = "String")]
     pub source: Repository,
@@ -43,7 +47,7 @@ pub struct ImageCandidateSpec {
     /// The digest that it was resolved to.
     #[schemars(with = "String")]
     pub source_digest: Digest,
-    /// SHA-256 over the rest of this spec: what decides the outcome and where it goes.
+    /// SHA-256 over the rest of this spec but its sequence: what decides the outcome and where it goes.
     #[schemars(with = "String")]
     pub inputs_hash: Digest,
     /// Where it is copied and built.
@@ -63,6 +67,12 @@ pub struct ImageCandidateSpec {
     pub policies: Vec<PolicySnapshot>,
     /// Where it goes when it is proven.
     pub promote: Promotion,
+}
+
+// Serde hands over a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_unnumbered(sequence: &u64) -> bool {
+    *sequence == 0
 }
 
 /// The customisation, resolved.
@@ -212,6 +222,16 @@ pub enum CandidateResult {
     Waiting,
     /// A check or build could not be carried out after all retries; the gate stays shut.
     Error,
+}
+
+impl CandidateResult {
+    /// Whether it is decided: no error, restart or lost read may change it, only an evaluation that comes to its end.
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Passed | Self::Rejected | Self::Error => true,
+            Self::Running | Self::Waiting => false,
+        }
+    }
 }
 
 /// The verdict of one check, in short; the full report is a referrer of the built digest.

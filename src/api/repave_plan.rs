@@ -83,7 +83,10 @@ fn default_max_targets() -> i32 {
 /// A label selector, bounded so that the cost of its rule is.
 fn selector_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     let mut schema = LabelSelector::json_schema(generator);
-    if let Some(expressions) = schema.pointer_mut("/properties/matchExpressions").and_then(|s| s.as_object_mut()) {
+    if let Some(expressions) = schema
+        .pointer_mut("/properties/matchExpressions")
+        .and_then(|s| s.as_object_mut())
+    {
         expressions.insert("maxItems".to_owned(), 16.into());
         for (field, longest) in [("key", 317), ("operator", 12)] {
             let path = format!("/properties/{field}");

@@ -48,6 +48,9 @@ pub struct RepaveRunSpec {
     pub digest: Digest,
     /// Its immutable tag; for people.
     pub tag: String,
+    /// Its place in the order of releases of the base image: workloads on a release with a smaller one are moved.
+    #[serde(default)]
+    pub sequence: u64,
     /// Which workloads.
     pub targets: Targets,
     /// On whose rights.

@@ -153,7 +153,11 @@ mod tests {
         };
         let runs = [run("a", "01", 100, 0), run("a", "03", 10, 0), run("b", "02", 33, 2)];
         let counts = row(&base, &runs).counts.unwrap();
-        assert_eq!((counts.total, counts.done, counts.held), (45, 43, 2), "the newest run of each plan");
+        assert_eq!(
+            (counts.total, counts.done, counts.held),
+            (45, 43, 2),
+            "the newest run of each plan"
+        );
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Classified for NoAnswer {
     }
 }
 
-type Question = (Account, String, &'static str);
+pub(super) type Question = (Account, String, &'static str);
 
 /// The answers of the API server, for a short time.
 #[derive(Debug, Default)]
@@ -200,7 +200,7 @@ impl Answers {
         (now.saturating_duration_since(*at) <= age).then_some(*allowed)
     }
 
-    fn keep(&self, question: Question, allowed: bool, now: Instant) {
+    pub(super) fn keep(&self, question: Question, allowed: bool, now: Instant) {
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.len() >= MAX_KEPT {
             answers.retain(|_, (_, at)| now.saturating_duration_since(*at) <= TO_SHOW);
@@ -244,8 +244,14 @@ mod tests {
         let start = Instant::now();
         answers.keep(question.clone(), true, start);
         assert_eq!(answers.known(&question, TO_WRITE, start), Some(true));
-        assert_eq!(answers.known(&(account.clone(), "shop".to_owned(), "list"), TO_SHOW, start), None);
-        assert_eq!(answers.known(&(account, "pay".to_owned(), "patch"), TO_SHOW, start), None);
+        assert_eq!(
+            answers.known(&(account.clone(), "shop".to_owned(), "list"), TO_SHOW, start),
+            None
+        );
+        assert_eq!(
+            answers.known(&(account, "pay".to_owned(), "patch"), TO_SHOW, start),
+            None
+        );
         let later = start + TO_WRITE + Duration::from_millis(1);
         assert_eq!(answers.known(&question, TO_WRITE, later), None);
         assert_eq!(answers.known(&question, TO_SHOW, later), Some(true));

@@ -1,6 +1,8 @@
 //! What every reconcile may use: the clients, the settings, and the memory that a restart may lose.
 
-use super::{access::Answers, backoff::Backoff, databases::Databases, inventory::Inventory, slots::Slots, trust::Trust};
+use super::{
+    access::Answers, backoff::Backoff, databases::Databases, inventory::Inventory, slots::Slots, trust::Trust,
+};
 use crate::{
     domain::{image_ref::ImageRef, queue},
     registry,

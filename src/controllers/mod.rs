@@ -23,8 +23,8 @@ pub mod repave_plan;
 pub mod repave_run;
 pub mod slots;
 pub mod trust;
-pub mod wake;
 pub mod waiver;
+pub mod wake;
 
 use context::Context;
 use futures::FutureExt;

@@ -85,14 +85,19 @@ mod tests {
             let query = request.uri().query().unwrap_or_default().to_owned();
             let number = |key: &str| {
                 let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-                pairs.find(|(name, _)| *name == key).map(|(_, value)| value.parse::<usize>().unwrap())
+                pairs
+                    .find(|(name, _)| *name == key)
+                    .map(|(_, value)| value.parse::<usize>().unwrap())
             };
             let (from, limit) = (number("continue").unwrap_or(0), number("limit").unwrap_or(usize::MAX));
             let to = from.saturating_add(limit).min(objects);
-            let items: Vec<Value> = (from..to).map(|at| json!({"metadata": {"name": format!("m{at}")}})).collect();
+            let items: Vec<Value> = (from..to)
+                .map(|at| json!({"metadata": {"name": format!("m{at}")}}))
+                .collect();
             let next = if stuck { "500".to_owned() } else { to.to_string() };
             let token = if to < objects { json!(next) } else { json!("") };
-            let body = json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {"continue": token}, "items": items});
+            let body =
+                json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {"continue": token}, "items": items});
             seen.lock().unwrap().push(query);
             async move { Ok::<_, Infallible>(Response::new(Body::from(body.to_string().into_bytes()))) }
         });
@@ -102,9 +107,15 @@ mod tests {
     async fn names(objects: usize, max: usize, stuck: bool) -> (Result<Vec<String>, ListError>, usize) {
         let (client, queries) = server(objects, stuck);
         let api: Api<ConfigMap> = Api::namespaced(client, "n");
-        let found = list(&api, ListParams::default().labels("a=b"), max, |map| Some(map.name_any())).await;
+        let found = list(&api, ListParams::default().labels("a=b"), max, |map| {
+            Some(map.name_any())
+        })
+        .await;
         let queries = queries.lock().unwrap();
-        assert!(queries.iter().all(|query| query.contains("labelSelector=a%3Db")), "{queries:?}");
+        assert!(
+            queries.iter().all(|query| query.contains("labelSelector=a%3Db")),
+            "{queries:?}"
+        );
         (found, queries.len())
     }
 
@@ -121,7 +132,10 @@ mod tests {
     async fn a_list_beyond_its_bound_is_refused_and_reads_no_page_more_than_it_must() {
         for (objects, max, requests) in [(3, 2, 1), (1_200, 500, 1), (1_200, 1_000, 2), (1_001, 1_000, 2)] {
             let (found, asked) = names(objects, max, false).await;
-            assert!(matches!(found, Err(ListError::TooMany { max: found }) if found == max), "{objects}");
+            assert!(
+                matches!(found, Err(ListError::TooMany { max: found }) if found == max),
+                "{objects}"
+            );
             assert_eq!(asked, requests, "{objects}");
         }
         assert_eq!(names(1_000, 1_000, false).await.0.unwrap().len(), 1_000);

@@ -114,7 +114,11 @@ mod tests {
                 woken.extend(state.offer('a', now).map(|_| at));
             }
         }
-        assert_eq!(woken, [0, 5_000, 10_000, 15_000, 20_000], "20 seconds of changes every 200 ms");
+        assert_eq!(
+            woken,
+            [0, 5_000, 10_000, 15_000, 20_000],
+            "20 seconds of changes every 200 ms"
+        );
         assert!(state.due.is_empty(), "nothing waits for ever");
     }
 
@@ -126,7 +130,10 @@ mod tests {
         assert_eq!(state.due.len(), 2);
         assert_eq!(state.take_due(now), None);
         let later = now + PAUSE;
-        assert_eq!([state.take_due(later), state.take_due(later), state.take_due(later)], [Some('a'), Some('b'), None]);
+        assert_eq!(
+            [state.take_due(later), state.take_due(later), state.take_due(later)],
+            [Some('a'), Some('b'), None]
+        );
     }
 
     #[tokio::test]

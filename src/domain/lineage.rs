@@ -26,7 +26,9 @@ pub struct Release {
     pub chain_id: Digest,
     /// How many layers that are.
     pub layers: usize,
-    /// When it was promoted.
+    /// Its place in the order of releases of its base image: the greater one is the newer.
+    pub sequence: u64,
+    /// When it was promoted; for people. Order is by `sequence`, which no clock and no second try can move.
     pub promoted_at: Timestamp,
 }
 
@@ -68,7 +70,7 @@ pub struct ReleaseIndex {
 }
 
 impl ReleaseIndex {
-    /// Indexes releases. Where two have the same content, the one of `base_image` wins, then the newest.
+    /// Indexes releases. Where two have the same content, the one of `base_image` wins, then the greatest sequence.
     pub fn new(base_image: &str, releases: impl IntoIterator<Item = Release>) -> Self {
         let mut index = Self::default();
         for release in releases {
@@ -108,7 +110,7 @@ impl ReleaseIndex {
 }
 
 fn keep_best(map: &mut HashMap<Digest, Release>, key: Digest, new: &Release, base_image: &str) {
-    let rank = |r: &Release| (r.base_image == base_image, r.promoted_at, r.digest.clone());
+    let rank = |r: &Release| (r.base_image == base_image, r.sequence, r.digest.clone());
     match map.get(&key) {
         Some(old) if rank(old) >= rank(new) => {}
         Some(_) | None => {
@@ -126,7 +128,7 @@ mod tests {
         seeds.iter().map(|seed| Digest::of(&[*seed])).collect()
     }
 
-    fn release(name: &str, seeds: &[u8], at: i64) -> Release {
+    fn release(name: &str, seeds: &[u8], at: u8) -> Release {
         Release {
             base_image: name.to_owned(),
             candidate: format!("{name}-{at}"),
@@ -135,7 +137,9 @@ mod tests {
             tag: format!("t{at}"),
             chain_id: chain_ids(&layers(seeds)).pop().unwrap(),
             layers: seeds.len(),
-            promoted_at: Timestamp::from_second(at).unwrap(),
+            sequence: at.into(),
+            // The clock ran backwards: it must not matter.
+            promoted_at: Timestamp::from_second(-i64::from(at)).unwrap(),
         }
     }
 

@@ -36,6 +36,7 @@ pub fn plan(base: &BaseImage, wish: &Wish, observed: &Observed) -> Vec<Action> {
 pub fn candidate(base: &BaseImage, wish: &Wish, observed: &Observed) -> ImageCandidate {
     let mut spec = ImageCandidateSpec {
         base_image: base.name_any(),
+        sequence: 0,
         source: wish.source.clone(),
         source_tag: wish.tag.clone(),
         source_digest: observed.upstream.clone(),
@@ -48,6 +49,7 @@ pub fn candidate(base: &BaseImage, wish: &Wish, observed: &Observed) -> ImageCan
         promote: base.spec.promote.clone(),
     };
     spec.inputs_hash = inputs_hash(&spec);
+    spec.sequence = next_sequence(base, &observed.candidates);
     let name = format!("{}-{}", base.name_any(), spec.inputs_hash.short());
     let mut candidate = ImageCandidate::new(&name, spec);
     candidate.metadata.namespace = Some(wish.namespace.clone());
@@ -56,9 +58,20 @@ pub fn candidate(base: &BaseImage, wish: &Wish, observed: &Observed) -> ImageCan
     candidate
 }
 
+/// One more than any candidate or release of this base image has.
+fn next_sequence(base: &BaseImage, candidates: &[ImageCandidate]) -> u64 {
+    let released = base.status.as_ref().and_then(|status| status.released.as_ref());
+    let known = candidates.iter().map(|candidate| candidate.spec.sequence);
+    known
+        .chain(released.map(|release| release.sequence))
+        .max()
+        .unwrap_or(0)
+        .saturating_add(1)
+}
+
 /// Over everything that decides the outcome. Field order is that of the type, so the hash is stable.
 fn inputs_hash(spec: &ImageCandidateSpec) -> Digest {
-    // `inputs_hash` itself is still the constant of an empty text here.
+    // `inputs_hash` itself is still the constant of an empty text here, and `sequence` is 0 and left out.
     Digest::of(&serde_json::to_vec(spec).unwrap_or_default())
 }
 
@@ -116,6 +129,26 @@ mod tests {
             .map(|o| candidate(&base, &wish, o).name_any())
             .into();
         assert_eq!(names.len(), 3);
+    }
+
+    #[test]
+    fn a_candidate_comes_after_every_candidate_and_release_and_its_place_is_no_input() {
+        let mut base = base();
+        let wish = super::super::validate::validate(&base).unwrap();
+        let mut observed = observed(b"v1");
+        let first = candidate(&base, &wish, &observed);
+        assert_eq!(first.spec.sequence, 1);
+        let mut other = first.clone();
+        other.spec.sequence = 4;
+        observed.candidates = vec![other, first.clone()];
+        let next = candidate(&base, &wish, &observed);
+        assert_eq!(next.spec.sequence, 5);
+        assert_eq!(next.spec.inputs_hash, first.spec.inputs_hash);
+        base.status = serde_json::from_value(json!({"released": {
+            "digest": Digest::of(b"b"), "tag": "t", "sourceDigest": Digest::of(b"v0"), "candidate": "pruned", "sequence": 9,
+            "promotedAt": "2026-01-01T00:00:00Z"}}))
+        .unwrap();
+        assert_eq!(candidate(&base, &wish, &observed).spec.sequence, 10);
     }
 
     #[test]

@@ -144,6 +144,7 @@ fn release(candidate: &ImageCandidate) -> Option<Release> {
         tag: promoted.tag.clone(),
         source_digest: candidate.spec.source_digest.clone(),
         candidate: candidate.name_any(),
+        sequence: candidate.spec.sequence,
         promoted_at: promoted.at.clone(),
     })
 }

@@ -205,27 +205,19 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
 }
 
 fn failure(candidate: &ImageCandidate, error: &Error, ctx: &Context) -> Outcome<ImageCandidateStatus> {
-    if let Some(refused) = candidate.status.clone().filter(is_refused) {
-        // It was only looked at whether waivers open it: it stays what it is, and is looked at again.
+    let (status, notices) = status::failed(candidate, error, ctx.now());
+    if candidate.status.as_ref() == Some(&status) {
+        // Its status does not say it, because it is decided (or says it already).
         tracing::warn!(
             candidate = candidate.name_any(),
+            reason = error.reason(),
             error = one_line(error),
-            "refused candidate not looked at again"
+            "candidate not looked at"
         );
-        return Outcome {
-            status: refused,
-            next: error.class().into(),
-            notices: Vec::new(),
-        };
     }
-    let (status, notices) = status::failed(candidate, error, ctx.now());
     Outcome {
         status,
         next: error.class().into(),
         notices,
     }
-}
-
-fn is_refused(status: &ImageCandidateStatus) -> bool {
-    status.result == Some(CandidateResult::Rejected)
 }

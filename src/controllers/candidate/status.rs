@@ -118,8 +118,13 @@ pub fn summarize(
 }
 
 /// The status after a step that failed outside of the candidate: the step's condition says why, nothing is decided.
+///
+/// A decided candidate keeps its status to the last byte: it was only looked at, and what is decided stays decided.
 pub fn failed(candidate: &ImageCandidate, error: &super::Error, now: Timestamp) -> (ImageCandidateStatus, Vec<Notice>) {
     let mut status = candidate.status.clone().unwrap_or_default();
+    if status.result.is_some_and(CandidateResult::is_final) {
+        return (status, Vec::new());
+    }
     let mut conditions = Conditions::from(&status.conditions, candidate.metadata.generation.unwrap_or(0), now);
     let next = Step::ALL
         .into_iter()

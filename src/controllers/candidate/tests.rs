@@ -26,6 +26,7 @@ use serde_json::json;
 
 mod again;
 mod decision;
+mod failure;
 mod released;
 
 /// The settings of an operator with nothing special.

@@ -201,7 +201,9 @@ async fn counted(inventory: &Inventory, client: Client, feed: &Feed, kind: Count
                 inventory.tell(gone);
             }
             Ok(Event::InitDone) => {
-                inventory.write().keep_consumers(kind, place, &std::mem::take(&mut shown));
+                inventory
+                    .write()
+                    .keep_consumers(kind, place, &std::mem::take(&mut shown));
                 inventory.set(feed, Sync::Complete);
             }
         }

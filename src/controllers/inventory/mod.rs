@@ -121,7 +121,10 @@ impl Inventory {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(_)) | Err(_) => {}
         }
-        let missing: Vec<String> = missing(&self.0.feeds.borrow()).map(|feed| format!("{feed:?}")).take(5).collect();
+        let missing: Vec<String> = missing(&self.0.feeds.borrow())
+            .map(|feed| format!("{feed:?}"))
+            .take(5)
+            .collect();
         Err(NotSynced(missing.join(", ")))
     }
 
@@ -186,7 +189,11 @@ impl Inventory {
     }
 
     fn certain(&self, key: &WorkloadKey) {
-        self.0.doubted.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.0
+            .doubted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
     }
 
     /// One Deployment.
@@ -198,7 +205,9 @@ impl Inventory {
     pub fn counted(&self, namespace: &str, selector: &Selector) -> Vec<(CountedKind, String, Counted)> {
         let store = self.read();
         let found = store.counted(namespace, selector);
-        found.map(|(kind, name, counted)| (kind, name.to_owned(), counted.clone())).collect()
+        found
+            .map(|(kind, name, counted)| (kind, name.to_owned(), counted.clone()))
+            .collect()
     }
 
     /// A Deployment that was read or written just now.

@@ -347,7 +347,10 @@ mod tests {
         let template = json!({"spec": pod});
         for (kind, spec) in [
             ("StatefulSet", json!({"replicas": 1, "template": template})),
-            ("CronJob", json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}})),
+            (
+                "CronJob",
+                json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}}),
+            ),
             ("Pod", pod.clone()),
         ] {
             let object = json!({"metadata": {"name": "a", "namespace": "n"}, "spec": spec});

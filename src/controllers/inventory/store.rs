@@ -269,7 +269,10 @@ impl Store {
             namespace: namespace.to_owned(),
             name: String::new(),
         };
-        let of_namespace = self.workloads.range(first..).take_while(move |(key, _)| key.namespace == namespace);
+        let of_namespace = self
+            .workloads
+            .range(first..)
+            .take_while(move |(key, _)| key.namespace == namespace);
         of_namespace
             .map(|(_, entry)| entry)
             .filter(move |entry| selector.matches(&entry.workload.labels))
@@ -325,7 +328,10 @@ mod tests {
         let mut store = Store::default();
         store.workload(workload("n", "a", "u", "9", "old"));
         assert!(store.learn(workload("n", "a", "u", "12", "ours")).is_some());
-        assert!(store.workload(workload("n", "a", "u", "10", "old")).is_none(), "the watch is behind our write");
+        assert!(
+            store.workload(workload("n", "a", "u", "10", "old")).is_none(),
+            "the watch is behind our write"
+        );
         assert_eq!(image(&store, "n", "a").unwrap(), "ours");
         store.workload(workload("n", "a", "u", "13", "theirs"));
         assert_eq!(image(&store, "n", "a").unwrap(), "theirs");
@@ -354,7 +360,12 @@ mod tests {
         let gone = store.keep_workloads(Some("n"), &BTreeSet::from([key("n", "b")]));
         assert_eq!(gone.len(), 1);
         assert_eq!(
-            [image(&store, "n", "a"), image(&store, "n", "b"), image(&store, "o", "c")].map(|i| i.is_some()),
+            [
+                image(&store, "n", "a"),
+                image(&store, "n", "b"),
+                image(&store, "o", "c")
+            ]
+            .map(|i| i.is_some()),
             [false, true, true]
         );
     }
@@ -375,7 +386,10 @@ mod tests {
             store.workload(workload(namespace, name, "u", "1", "i"));
         }
         let names = |selector: &Selector| -> Vec<String> {
-            store.workloads("n", selector).map(|entry| entry.workload.key.name.clone()).collect()
+            store
+                .workloads("n", selector)
+                .map(|entry| entry.workload.key.name.clone())
+                .collect()
         };
         assert_eq!(names(&Selector::default()), ["a", "b"]);
         assert_eq!(names(&[("app", "b")].into_iter().collect()), ["b"]);
@@ -385,15 +399,22 @@ mod tests {
     fn only_what_no_controller_owns_is_counted() {
         let mut store = Store::default();
         let consumer = |owned: bool| -> Consumer {
-            let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": "y", "controller": owned});
+            let owner =
+                json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": "y", "controller": owned});
             let object = json!({"metadata": {"name": "p", "namespace": "n", "ownerReferences": [owner]},
                 "spec": {"containers": [{"name": "c", "image": "r.test/a:1"}]}});
             serde_json::from_value(object).unwrap()
         };
         assert!(store.consumer(CountedKind::Pod, consumer(false)).is_some());
-        assert!(store.consumer(CountedKind::Pod, consumer(false)).is_none(), "nothing new");
+        assert!(
+            store.consumer(CountedKind::Pod, consumer(false)).is_none(),
+            "nothing new"
+        );
         let all = Selector::default();
-        let found: Vec<_> = store.counted("n", &all).map(|(kind, name, _)| (kind, name.to_owned())).collect();
+        let found: Vec<_> = store
+            .counted("n", &all)
+            .map(|(kind, name, _)| (kind, name.to_owned()))
+            .collect();
         assert_eq!(found, [(CountedKind::Pod, "p".to_owned())]);
         store.consumer(CountedKind::Pod, consumer(true));
         assert_eq!(store.counted("n", &all).count(), 0, "it was adopted");

@@ -1,4 +1,4 @@
-//! Makes the runs of a plan. A run that is there already is no failure: its name depends on plan and digest only.
+//! Makes the runs of a plan. A run that is there already is no failure: its name says plan, base image, digest and sequence.
 
 use super::plan::Action;
 use crate::{
@@ -86,7 +86,12 @@ async fn create(ctx: &Context, run: &RepaveRun) -> Result<RepaveRun, ApplyError>
         }
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             let there = api.get(&run.name_any()).await.map_err(failed)?;
-            let same = there.spec.digest == run.spec.digest && there.owner_references() == run.owner_references();
+            let of = |run: &RepaveRun| {
+                let spec = &run.spec;
+                let target = (spec.base_image.clone(), spec.repository.clone(), spec.digest.clone());
+                (target, spec.sequence, run.owner_references().to_vec())
+            };
+            let same = of(&there) == of(run);
             if same {
                 Ok(there)
             } else {

@@ -1,7 +1,6 @@
 //! Reads what a plan depends on: its base images, their proven releases, its runs, and what is outdated.
 
 use super::{
-    plan::is_run_of,
     standing::{self, Question, Standing},
     validate::Validated,
 };
@@ -115,12 +114,25 @@ pub fn released(base: Option<&BaseImage>, releases: &[Release]) -> Released {
     let proven = releases
         .iter()
         .find(|r| r.base_image == name && r.candidate == released.candidate && r.digest == released.digest);
-    proven.cloned().map_or_else(
+    proven.map_or_else(
         || Released::Unproven {
             candidate: released.candidate.clone(),
         },
-        Released::Proven,
+        // A later candidate may prove the digest that is released already: then its release keeps its place.
+        |release| {
+            Released::Proven(Release {
+                tag: released.tag.clone(),
+                sequence: released.sequence,
+                ..release.clone()
+            })
+        },
     )
+}
+
+/// Whether a run was made for this release: the same digest can be released again, and two base images can share one.
+pub fn is_run_of(run: &RepaveRun, release: &Release) -> bool {
+    (&run.spec.base_image, &run.spec.digest, run.spec.sequence)
+        == (&release.base_image, &release.digest, release.sequence)
 }
 
 async fn runs(ctx: &Context, namespace: &str, plan: &RepavePlan) -> Result<Vec<RepaveRun>, ObserveError> {

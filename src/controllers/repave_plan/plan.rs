@@ -6,13 +6,13 @@
 //!
 //! A newer release gets its own run even while an older one is at work: the older one sees that it is superseded.
 
-use super::observe::{Observed, Released};
+use super::observe::{Observed, Released, is_run_of};
 use crate::{
     api::{
         GROUP, RepavePlan, RepaveRun, RepaveRunSpec,
         refs::{LABEL_BASE_IMAGE, LABEL_PLAN},
     },
-    domain::lineage::Release,
+    domain::{digest::Digest, lineage::Release},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::ResourceExt;
@@ -55,17 +55,12 @@ pub fn plan(plan: &RepavePlan, observed: &Observed) -> Vec<Action> {
     actions
 }
 
-/// Whether a run was made for this release.
-pub fn is_run_of(run: &RepaveRun, release: &Release) -> bool {
-    run.spec.base_image == release.base_image && run.spec.digest == release.digest
-}
-
 /// Whether a run has come to its end.
 pub fn is_finished(run: &RepaveRun) -> bool {
     run.status.as_ref().is_some_and(|status| status.finished.is_some())
 }
 
-/// The run for a release; its name depends on the plan and the digest only, so that there is never a second one.
+/// The run for a release; its name says all that makes it one, so that there is never a second one.
 pub fn run(plan: &RepavePlan, release: &Release) -> Option<RepaveRun> {
     let spec = RepaveRunSpec {
         plan: plan.name_any(),
@@ -74,6 +69,7 @@ pub fn run(plan: &RepavePlan, release: &Release) -> Option<RepaveRun> {
         repository: release.repository.clone(),
         digest: release.digest.clone(),
         tag: release.tag.clone(),
+        sequence: release.sequence,
         targets: plan.spec.targets.clone(),
         service_account_name: plan.spec.service_account_name.clone(),
         waves: plan.spec.waves.clone(),
@@ -103,7 +99,9 @@ pub fn run(plan: &RepavePlan, release: &Release) -> Option<RepaveRun> {
     })
 }
 
-/// The name of the run of a plan for a release.
+/// The name of the run of a plan for a release: `<plan>-<12 digits of the digest>-<8 digits>`, at most 62 characters. The last
+/// part is of base image and sequence, because a digest can be released again and two base images can share one.
 pub fn run_name(plan: &RepavePlan, release: &Release) -> String {
-    format!("{}-{}", plan.name_any(), release.digest.short())
+    let which = Digest::of(format!("{}/{}", release.base_image, release.sequence).as_bytes());
+    format!("{}-{}-{}", plan.name_any(), release.digest.short(), &which.hex()[..8])
 }

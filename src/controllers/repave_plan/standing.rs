@@ -89,12 +89,7 @@ pub async fn of(ctx: &Context, images: &Images, question: Question<'_>) -> Resul
     Ok(standing)
 }
 
-async fn look(
-    ctx: &Context,
-    images: &Images,
-    question: Question<'_>,
-    v: &Validated,
-) -> Result<Observed, ObserveError> {
+async fn look(ctx: &Context, images: &Images, question: Question<'_>, v: &Validated) -> Result<Observed, ObserveError> {
     let releases = ReleaseIndex::new(&v.base_image, question.releases.iter().cloned());
     let today = today::today(question.plan)?;
     let account = today::account(v, Some(question.plan));
@@ -136,11 +131,9 @@ pub fn count(targets: &[Target<'_>], release: &Release, now: Timestamp, standing
         *match &target.state {
             State::Pending { .. } => &mut counts.movable,
             State::Held { .. } => &mut counts.held,
-            State::Rolling
-            | State::Failing { .. }
-            | State::Done
-            | State::Failed { .. }
-            | State::Skipped(_) => &mut counts.reported,
+            State::Rolling | State::Failing { .. } | State::Done | State::Failed { .. } | State::Skipped(_) => {
+                &mut counts.reported
+            }
         } += 1;
         let hold = target.seen.workload.marks.hold_now(now);
         let ends = hold.and_then(|mark| match mark {
@@ -155,9 +148,11 @@ pub fn count(targets: &[Target<'_>], release: &Release, now: Timestamp, standing
 /// Counts what cannot be rolled: by digest, or by a tag of the repository, which may be anything.
 pub fn others(estate: &Estate, releases: &ReleaseIndex, release: &Release, standing: &mut Standing) {
     let older = |image: &ImageRef| match &image.digest {
-        Some(digest) => releases
-            .by_digest(digest)
-            .is_some_and(|known| known.base_image == release.base_image && known.digest != release.digest),
+        Some(digest) => releases.by_digest(digest).is_some_and(|known| {
+            known.base_image == release.base_image
+                && known.sequence < release.sequence
+                && known.digest != release.digest
+        }),
         None => image.repository == release.repository && image.tag.as_deref() != Some(release.tag.as_str()),
     };
     for OtherKind { kind, name, images } in &estate.others {

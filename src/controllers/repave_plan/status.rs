@@ -1,8 +1,8 @@
 //! What a plan says about itself: its newest run, how many workloads are outdated, and in one sentence how it stands. Pure.
 
 use super::{
-    observe::{Base, Observed, Released},
-    plan::{is_finished, is_run_of},
+    observe::{Base, Observed, Released, is_run_of},
+    plan::is_finished,
 };
 use crate::{
     api::{
@@ -156,7 +156,9 @@ fn left_out(observed: &Observed) -> Option<LeftOut> {
 fn waiting(plan: &RepavePlan, observed: &Observed, runs: &[RepaveRun]) -> String {
     let mut edits = BTreeSet::new();
     for base in &observed.bases {
-        let Released::Proven(release) = &base.release else { continue };
+        let Released::Proven(release) = &base.release else {
+            continue;
+        };
         let run = runs.iter().find(|run| is_run_of(run, release));
         if let Some(run) = run {
             edits.extend(today::waiting_edits(plan, run));
@@ -166,7 +168,10 @@ fn waiting(plan: &RepavePlan, observed: &Observed, runs: &[RepaveRun]) -> String
         return String::new();
     }
     let list: Vec<String> = edits.into_iter().collect();
-    format!("changed since the run was made, and waits for the next release: {}", list.join(", "))
+    format!(
+        "changed since the run was made, and waits for the next release: {}",
+        list.join(", ")
+    )
 }
 
 fn says(plan: &RepavePlan, base: &Base, runs: &[RepaveRun]) -> Says {
@@ -191,20 +196,30 @@ fn says(plan: &RepavePlan, base: &Base, runs: &[RepaveRun]) -> Says {
     let outdated = base.outdated.unwrap_or(0);
     match run {
         Some(run) if !is_finished(run) => of_run(run),
-        _ if base.incomplete && outdated == 0 => {
-            Says::Working("Inspecting", format!("images are still being looked up; until then nothing is known to be on an older release than {} of {name}", release.tag))
-        }
+        _ if base.incomplete && outdated == 0 => Says::Working(
+            "Inspecting",
+            format!(
+                "images are still being looked up; until then nothing is known to be on an older release than {} of {name}",
+                release.tag
+            ),
+        ),
         _ if plan.spec.suspend && base.standing.counts.movable > 0 => Says::Working(
             "Suspended",
-            format!("suspended: {} workloads are not moved to {} of {name}", base.standing.counts.movable, release.tag),
+            format!(
+                "suspended: {} workloads are not moved to {} of {name}",
+                base.standing.counts.movable, release.tag
+            ),
         ),
         Some(run) if base.standing.movable_by_run > 0 => Says::Working(
             "Reopening",
-            format!("{} workloads can be moved to {} of {name} now: {} goes on", base.standing.movable_by_run, release.tag, run.name_any()),
+            format!(
+                "{} workloads can be moved to {} of {name} now: {} goes on",
+                base.standing.movable_by_run,
+                release.tag,
+                run.name_any()
+            ),
         ),
-        None if outdated > 0 => {
-            Says::Working("Creating", format!("a run for {} of {name} is being made", release.tag))
-        }
+        None if outdated > 0 => Says::Working("Creating", format!("a run for {} of {name} is being made", release.tag)),
         Some(run) if outdated > 0 => match of_run(run) {
             Says::Ready(..) => Says::Ready("NothingToMove", rest(plan, base, release)),
             other => other,
@@ -230,28 +245,45 @@ fn is_all(base: &Base) -> bool {
 fn rest(plan: &RepavePlan, base: &Base, release: &Release) -> String {
     let counts = &base.standing.counts;
     let mut said = match counts.outdated {
-        0 => format!("no workload runs an older release than {} of {}", release.tag, base.name),
+        0 => format!(
+            "no workload runs an older release than {} of {}",
+            release.tag, base.name
+        ),
         outdated => format!(
             "{outdated} workloads are on an older release than {} of {} and are not moved: {} held, {} only reported (see the run)",
             release.tag, base.name, counts.held, counts.reported
         ),
     };
     for row in base.standing.not_rollable.values() {
-        said.push_str(&format!("; {} {} may be, and cannot be rolled yet, for example {}", row.count, row.kind, row.example));
+        said.push_str(&format!(
+            "; {} {} may be, and cannot be rolled yet, for example {}",
+            row.count, row.kind, row.example
+        ));
     }
     let out = &base.standing.left_out;
     if out.not_allowed > 0 {
         let what = match &plan.spec.service_account_name {
-            None => "name a ServiceAccount of this namespace in spec.serviceAccountName and give it rights there".to_owned(),
+            None => {
+                "name a ServiceAccount of this namespace in spec.serviceAccountName and give it rights there".to_owned()
+            }
             Some(account) => format!("ServiceAccount {account} may not list Deployments there"),
         };
-        said.push_str(&format!("; {} selected namespaces are left out: {what}", out.not_allowed));
+        said.push_str(&format!(
+            "; {} selected namespaces are left out: {what}",
+            out.not_allowed
+        ));
     }
     if out.not_in_estate > 0 {
-        said.push_str(&format!("; {} selected namespaces are not in the operator's estate.namespaces", out.not_in_estate));
+        said.push_str(&format!(
+            "; {} selected namespaces are not in the operator's estate.namespaces",
+            out.not_in_estate
+        ));
     }
     if out.forbidden > 0 {
-        said.push_str(&format!("; in {} selected namespaces the operator itself may not list Deployments", out.forbidden));
+        said.push_str(&format!(
+            "; in {} selected namespaces the operator itself may not list Deployments",
+            out.forbidden
+        ));
     }
     said
 }

@@ -1,8 +1,8 @@
 //! When a run is made, and what a plan says.
 
 use super::{
-    observe::{Base, Observed, Released, released},
-    plan::{Action, plan},
+    observe::{Base, Observed, Released, is_run_of, released},
+    plan::{Action, plan, run, run_name},
     standing::Standing,
     status::summarize,
     validate::validate,
@@ -28,6 +28,7 @@ fn release(tag: &str) -> Release {
         tag: tag.to_owned(),
         chain_id: Digest::of(b"chain"),
         layers: 1,
+        sequence: 2,
         promoted_at: Timestamp::from_second(1).unwrap(),
     }
 }
@@ -96,7 +97,10 @@ fn a_proven_release_that_something_waits_for_gets_one_run_with_a_name_of_its_dig
     let plan = a_plan(&json!({}));
     let runs = made(&plan, &observed(Released::Proven(release("v2")), Some(3), vec![]));
     let [run] = runs.as_slice() else { panic!("{runs:?}") };
-    assert_eq!(run.name_any(), format!("all-{}", Digest::of(b"v2").short()));
+    let which = Digest::of(b"debian/2");
+    let name = format!("all-{}-{}", Digest::of(b"v2").short(), &which.hex()[..8]);
+    assert_eq!(run.name_any(), name);
+    assert_eq!(run.spec.sequence, 2);
     let owner = &run.owner_references()[0];
     assert_eq!(
         (owner.uid.as_str(), owner.controller, owner.block_owner_deletion),
@@ -112,6 +116,54 @@ fn a_proven_release_that_something_waits_for_gets_one_run_with_a_name_of_its_dig
         runs,
         "the same name every time"
     );
+}
+
+#[test]
+fn the_same_digest_gets_a_run_for_each_release_and_for_each_base_image() {
+    let plan = a_plan(&json!({}));
+    let first = release("v2");
+    let again = Release {
+        sequence: 4,
+        ..first.clone()
+    };
+    let elsewhere = Release {
+        base_image: "bookworm".to_owned(),
+        ..first.clone()
+    };
+    let names: std::collections::BTreeSet<_> = [&first, &again, &elsewhere].map(|r| run_name(&plan, r)).into();
+    assert_eq!(names.len(), 3);
+    assert!(names.iter().all(|name| name.len() <= 62), "{names:?}");
+    let first_run = run(&plan, &first).unwrap();
+    assert!(is_run_of(&first_run, &first));
+    assert!(!is_run_of(&first_run, &again) && !is_run_of(&first_run, &elsewhere));
+    let current = observed(Released::Proven(again), Some(1), vec![first_run]);
+    assert_eq!(
+        made(&plan, &current).len(),
+        1,
+        "the run of the release before is not its run"
+    );
+}
+
+#[test]
+fn a_release_that_a_later_candidate_proves_again_keeps_its_place() {
+    let v2 = release("v2");
+    let again = Release {
+        candidate: "debian-again".to_owned(),
+        sequence: 7,
+        ..v2.clone()
+    };
+    let base: BaseImage = serde_json::from_value(json!({
+        "apiVersion": "repave.dev/v1alpha1", "kind": "BaseImage", "metadata": {"name": "debian"},
+        "spec": {"source": {"image": "r.test/debian", "track": {"tag": "12"}}, "policyRefs": [{"name": "p"}],
+            "promote": {"repository": "registry.test/base/debian", "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}},
+        "status": {"released": {"digest": v2.digest, "tag": "v2", "sourceDigest": v2.digest, "candidate": "debian-again",
+            "sequence": 2, "promotedAt": "2026-01-01T00:00:00Z"}},
+    }))
+    .unwrap();
+    let Released::Proven(found) = released(Some(&base), &[v2, again]) else {
+        panic!("not proven")
+    };
+    assert_eq!((found.candidate.as_str(), found.sequence), ("debian-again", 2));
 }
 
 #[test]
@@ -140,7 +192,7 @@ fn a_release_is_proven_by_its_own_candidate_with_its_own_digest_only() {
             "spec": {"source": {"image": "r.test/debian", "track": {"tag": "12"}}, "policyRefs": [{"name": "p"}],
                 "promote": {"repository": "registry.test/base/debian", "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}},
             "status": {"released": {"digest": digest, "tag": "v2", "sourceDigest": digest, "candidate": candidate,
-                "promotedAt": "2026-01-01T00:00:00Z"}},
+                "sequence": 2, "promotedAt": "2026-01-01T00:00:00Z"}},
         }))
         .unwrap()
     };
@@ -244,13 +296,21 @@ fn a_plan_says_up_to_date_only_when_that_is_true() {
     let run = || finished(made(&plan, &observed(proven(), Some(1), vec![])).remove(0));
     let now = |change: fn(&mut Base)| standing(observed(proven(), Some(0), vec![run()]), change);
     let (_, reason, message) = says(&plan, &now(|_| {}));
-    assert_eq!((reason.as_str(), message.as_str()), ("UpToDate", "no workload runs an older release than v2 of debian"));
+    assert_eq!(
+        (reason.as_str(), message.as_str()),
+        ("UpToDate", "no workload runs an older release than v2 of debian")
+    );
     for (name, observed, expected, text) in [
         (
             "held",
             now(|base| {
                 base.outdated = Some(2);
-                base.standing.counts = PlanCounts { outdated: 2, held: 1, reported: 1, ..PlanCounts::default() };
+                base.standing.counts = PlanCounts {
+                    outdated: 2,
+                    held: 1,
+                    reported: 1,
+                    ..PlanCounts::default()
+                };
             }),
             "NothingToMove",
             "2 workloads are on an older release than v2 of debian and are not moved: 1 held, 1 only reported",
@@ -258,7 +318,11 @@ fn a_plan_says_up_to_date_only_when_that_is_true() {
         (
             "another kind",
             now(|base| {
-                let row = NotRollable { kind: "StatefulSet".into(), count: 3, example: "shop/db".into() };
+                let row = NotRollable {
+                    kind: "StatefulSet".into(),
+                    count: 3,
+                    example: "shop/db".into(),
+                };
                 base.standing.not_rollable.insert(CountedKind::StatefulSet, row);
             }),
             "NothingToMove",
@@ -266,11 +330,21 @@ fn a_plan_says_up_to_date_only_when_that_is_true() {
         ),
         (
             "not allowed",
-            now(|base| base.standing.left_out = LeftOut { not_allowed: 2, ..LeftOut::default() }),
+            now(|base| {
+                base.standing.left_out = LeftOut {
+                    not_allowed: 2,
+                    ..LeftOut::default()
+                }
+            }),
             "NothingToMove",
             "2 selected namespaces are left out: name a ServiceAccount of this namespace in spec.serviceAccountName",
         ),
-        ("not looked up", now(|base| base.incomplete = true), "Inspecting", "still being looked up"),
+        (
+            "not looked up",
+            now(|base| base.incomplete = true),
+            "Inspecting",
+            "still being looked up",
+        ),
     ] {
         let (_, reason, message) = says(&plan, &observed);
         assert_eq!(reason, expected, "{name}");
@@ -290,7 +364,10 @@ fn a_plan_looks_again_when_a_hold_ends_and_otherwise_waits_to_be_woken() {
         }
     };
     assert_eq!(next(|_| {}), 600);
-    assert_eq!(next(|base| base.standing.hold_ends = Timestamp::from_second(1_120).ok()), 121);
+    assert_eq!(
+        next(|base| base.standing.hold_ends = Timestamp::from_second(1_120).ok()),
+        121
+    );
     assert_eq!(next(|base| base.standing.barred = true), 60);
     assert_eq!(next(|base| base.incomplete = true), 15);
 }
@@ -298,17 +375,24 @@ fn a_plan_looks_again_when_a_hold_ends_and_otherwise_waits_to_be_woken() {
 #[test]
 fn a_status_stays_small_whatever_the_estate_is() {
     let plan = a_plan(&json!({}));
-    let observed = standing(observed(Released::Proven(release("v2")), Some(4_000_000), vec![]), |base| {
-        for kind in CountedKind::ALL {
-            let row = NotRollable {
-                kind: kind.as_str().to_owned(),
-                count: u32::MAX / 2,
-                example: format!("{}/{}", "n".repeat(63), "a".repeat(253)),
+    let observed = standing(
+        observed(Released::Proven(release("v2")), Some(4_000_000), vec![]),
+        |base| {
+            for kind in CountedKind::ALL {
+                let row = NotRollable {
+                    kind: kind.as_str().to_owned(),
+                    count: u32::MAX / 2,
+                    example: format!("{}/{}", "n".repeat(63), "a".repeat(253)),
+                };
+                base.standing.not_rollable.insert(kind, row);
+            }
+            base.standing.left_out = LeftOut {
+                not_allowed: 99_999,
+                not_in_estate: 99_999,
+                forbidden: 99_999,
             };
-            base.standing.not_rollable.insert(kind, row);
-        }
-        base.standing.left_out = LeftOut { not_allowed: 99_999, not_in_estate: 99_999, forbidden: 99_999 };
-    });
+        },
+    );
     let outcome = summarize(&plan, &observed, &[], Timestamp::from_second(9).unwrap());
     let size = serde_json::to_string(&outcome.status).unwrap().len();
     assert!(size < 8_192, "{size}");
@@ -328,11 +412,26 @@ fn edits_that_wait_for_the_next_run_are_named() {
     let same = json!({"waves": [{"name": "canary", "maxConcurrent": 1}, {"name": "rest"}]});
     assert_eq!(follows(&same).0, "True");
     for (spec, text) in [
-        (json!({"waves": [{"name": "canary", "maxConcurrent": 5}, {"name": "rest"}]}), "waves[canary].maxConcurrent (in force as far as it is lower)"),
-        (json!({"waves": [{"name": "canary", "maxConcurrent": 1, "soak": "1h"}, {"name": "rest"}]}), "waves[canary]"),
-        (json!({"waves": same["waves"], "health": {"rolloutDeadline": "1h"}}), "health"),
-        (json!({"waves": same["waves"], "onFailure": {"action": "Pause"}}), "onFailure.action"),
-        (json!({"waves": [{"name": "rest"}, {"name": "canary", "maxConcurrent": 1}]}), "the order of waves"),
+        (
+            json!({"waves": [{"name": "canary", "maxConcurrent": 5}, {"name": "rest"}]}),
+            "waves[canary].maxConcurrent (in force as far as it is lower)",
+        ),
+        (
+            json!({"waves": [{"name": "canary", "maxConcurrent": 1, "soak": "1h"}, {"name": "rest"}]}),
+            "waves[canary]",
+        ),
+        (
+            json!({"waves": same["waves"], "health": {"rolloutDeadline": "1h"}}),
+            "health",
+        ),
+        (
+            json!({"waves": same["waves"], "onFailure": {"action": "Pause"}}),
+            "onFailure.action",
+        ),
+        (
+            json!({"waves": [{"name": "rest"}, {"name": "canary", "maxConcurrent": 1}]}),
+            "the order of waves",
+        ),
     ] {
         let (status, message) = follows(&spec);
         assert_eq!(status, "False", "{spec}");

@@ -25,7 +25,9 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// The plans to look at.
 pub fn of_plans(ctx: &Context, plans: Store<Guarded>) -> impl Stream<Item = ObjectRef<Guarded>> + Send + 'static {
     let inventory = ctx.inventory.clone();
-    let changes = inventory.changes().flat_map(move |told| stream::iter(woken(&inventory, &plans, &told)));
+    let changes = inventory
+        .changes()
+        .flat_map(move |told| stream::iter(woken(&inventory, &plans, &told)));
     paced(changes, PAUSE)
 }
 
@@ -122,12 +124,32 @@ mod tests {
         };
         for (name, changed, wakes) in [
             ("a roll-out goes on", vec![("/status/updatedReplicas", json!(0))], false),
-            ("another version", vec![("/metadata/resourceVersion", json!("2"))], false),
-            ("scaled", vec![("/spec/replicas", json!(5)), ("/metadata/generation", json!(2))], false),
-            ("some annotation", vec![("/metadata/annotations", json!({"x": "y"}))], false),
+            (
+                "another version",
+                vec![("/metadata/resourceVersion", json!("2"))],
+                false,
+            ),
+            (
+                "scaled",
+                vec![("/spec/replicas", json!(5)), ("/metadata/generation", json!(2))],
+                false,
+            ),
+            (
+                "some annotation",
+                vec![("/metadata/annotations", json!({"x": "y"}))],
+                false,
+            ),
             ("relabelled", vec![("/metadata/labels/app", json!("b"))], true),
-            ("another image", vec![("/spec/template/spec/containers/0/image", json!("r.test/a:2"))], true),
-            ("held", vec![("/metadata/annotations", json!({"repave.dev/hold": "{}"}))], true),
+            (
+                "another image",
+                vec![("/spec/template/spec/containers/0/image", json!("r.test/a:2"))],
+                true,
+            ),
+            (
+                "held",
+                vec![("/metadata/annotations", json!({"repave.dev/hold": "{}"}))],
+                true,
+            ),
             ("made anew", vec![("/metadata/uid", json!("v"))], true),
         ] {
             assert_eq!(matters(&change(workload(&changed))), wakes, "{name}");

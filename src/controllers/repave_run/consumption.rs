@@ -24,9 +24,9 @@ pub struct Consumption {
     pub derived: Option<Release>,
 }
 
-/// Whether a release comes before the target.
+/// Whether a release comes before the target: by the order that the base image gave, never by a time.
 fn is_older(release: &Release, target: &Release) -> bool {
-    release.digest != target.digest && release.promoted_at <= target.promoted_at
+    release.digest != target.digest && release.sequence < target.sequence
 }
 
 /// Reads it off the lineage of every container.

@@ -187,7 +187,9 @@ impl Found {
         let pods = entry.pods.as_deref();
         let known = |at: usize| pods.and_then(|pods| pods.digests.get(at).cloned().flatten());
         let containers = entry.workload.containers.iter().enumerate();
-        let digests = containers.map(|(at, c)| written_digest(&c.image).or_else(|| known(at))).collect();
+        let digests = containers
+            .map(|(at, c)| written_digest(&c.image).or_else(|| known(at)))
+            .collect();
         Self {
             digests,
             pods_read: pods.map(|pods| pods.read),
@@ -251,10 +253,7 @@ async fn places(ctx: &Context, ask: Ask<'_>, estate: &mut Estate) -> Result<Vec<
             asked.boxed()
         })
         .collect();
-    let answers: Vec<(String, May)> = stream::iter(questions)
-        .buffered(AT_ONCE)
-        .try_collect()
-        .await?;
+    let answers: Vec<(String, May)> = stream::iter(questions).buffered(AT_ONCE).try_collect().await?;
     let (open, hidden): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(_, may)| *may != May::Nothing);
     estate.hidden = hidden.len();
     Ok(open)
@@ -312,10 +311,7 @@ pub async fn refresh(
         .into_iter()
         .map(|(namespace, keys)| live_in(ctx, ask, namespace, keys).boxed())
         .collect();
-    let read: Vec<Vec<Found>> = stream::iter(reads)
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await?;
+    let read: Vec<Vec<Found>> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
     let mut found: Vec<Found> = read.into_iter().flatten().collect();
     pods::fill(ctx, &mut found, ask.query, pods::Effort::All).await?;
     estate.workloads.retain(|seen| !keys.contains(&seen.workload.key));
@@ -373,7 +369,10 @@ async fn deployments(
         let wanted: BTreeSet<&str> = keys.iter().map(|key| key.name.as_str()).collect();
         let params = ListParams::default().labels_from(&scope.workloads);
         paging::list(&api, params, MAX_IN_NAMESPACE, |guarded| {
-            wanted.contains(guarded.name_any().as_str()).then(|| parse(guarded)).flatten()
+            wanted
+                .contains(guarded.name_any().as_str())
+                .then(|| parse(guarded))
+                .flatten()
         })
         .await?
     } else {
@@ -429,7 +428,11 @@ async fn auths(ctx: &Context, ask: Ask<'_>) -> Vec<Auth> {
     for secret in secrets.into_iter().flatten() {
         match inputs::registry_auth(ctx, ask.namespace, Some(secret)).await {
             Ok(auth) => auths.push(auth),
-            Err(error) => tracing::info!(secret = secret.name, error = one_line(&error), "layers are looked up without it"),
+            Err(error) => tracing::info!(
+                secret = secret.name,
+                error = one_line(&error),
+                "layers are looked up without it"
+            ),
         }
     }
     auths

@@ -18,9 +18,9 @@ pub enum Gate {
     Open,
     /// Its plan is suspended.
     Suspended,
-    /// The base image has another release now.
+    /// The base image has another release now, perhaps the same digest as a newer release.
     Superseded {
-        /// That release.
+        /// The digest of that release.
         by: Digest,
     },
     /// What ordered it is gone: it begins nothing more and ends when what is on its way has come to its end.
@@ -51,7 +51,10 @@ pub fn gate(
     let Some(base_image) = base_image else {
         return ended(
             "BaseImageMissing",
-            format!("BaseImage {} is gone: nothing more is moved to its release", v.base_image),
+            format!(
+                "BaseImage {} is gone: nothing more is moved to its release",
+                v.base_image
+            ),
         );
     };
     let Some(plan) = plan else {
@@ -63,13 +66,16 @@ pub fn gate(
     if !today::names_base_image(plan, v) {
         return ended(
             "NotInPlan",
-            format!("RepavePlan {} does not name BaseImage {} any more", v.plan, v.base_image),
+            format!(
+                "RepavePlan {} does not name BaseImage {} any more",
+                v.plan, v.base_image
+            ),
         );
     }
     let released = base_image.status.as_ref().and_then(|status| status.released.as_ref());
     match released {
         None => return shut("NotReleased", format!("BaseImage {} has no release", v.base_image)),
-        Some(release) if release.digest != v.digest => {
+        Some(release) if (&release.digest, release.sequence) != (&v.digest, v.sequence) => {
             return Gate::Superseded {
                 by: release.digest.clone(),
             };
@@ -79,11 +85,7 @@ pub fn gate(
     if let Err((reason, message)) = proof(v, candidate) {
         return shut(reason, message);
     }
-    if plan.spec.suspend {
-        Gate::Suspended
-    } else {
-        Gate::Open
-    }
+    if plan.spec.suspend { Gate::Suspended } else { Gate::Open }
 }
 
 /// Shut because the plan, as it is now, cannot be read.
@@ -134,6 +136,7 @@ pub fn release(candidate: &ImageCandidate) -> Option<Release> {
         tag: promoted.tag.clone(),
         chain_id: promoted.chain_id.clone(),
         layers: promoted.layers as usize,
+        sequence: candidate.spec.sequence,
         promoted_at: promoted.at.0,
     })
 }

@@ -160,7 +160,10 @@ impl Images {
 
     fn failed(&self, place: &Place, now: Timestamp) {
         let mut memory = self.memory();
-        let times = memory.failures.get(place).map_or(1, |kept| kept.value.times.saturating_add(1));
+        let times = memory
+            .failures
+            .get(place)
+            .map_or(1, |kept| kept.value.times.saturating_add(1));
         keep(&mut memory.failures, place.clone(), Failure { at: now, times }, now);
     }
 

@@ -153,7 +153,7 @@ async fn is_past(ctx: &Context, run: &RepaveRun) -> Result<bool, DriverError> {
     let api: Api<BaseImage> = Api::namespaced(ctx.client.clone(), &run.namespace().unwrap_or_default());
     let base = api.get_opt(&run.spec.base_image).await?;
     let released = base.and_then(|base| base.status).and_then(|status| status.released);
-    Ok(released.is_none_or(|released| released.digest != run.spec.digest))
+    Ok(released.is_none_or(|released| released.digest != run.spec.digest || released.sequence != run.spec.sequence))
 }
 
 // kube's Controller hands both over by value.
@@ -179,7 +179,12 @@ async fn step(ctx: &Context, images: &Images, run: &RepaveRun) -> Outcome<Repave
     let now = ctx.now();
     let started = old.started.as_ref().map_or(now, |time| time.0);
     let questions = {
-        let v = today::narrow(&v, orders.today.as_ref(), observed.target.as_ref(), &mut observed.estate);
+        let v = today::narrow(
+            &v,
+            orders.today.as_ref(),
+            observed.target.as_ref(),
+            &mut observed.estate,
+        );
         let targets = target::targets(&v, &observed, started, now);
         if old.finished.is_some() && !reopens(&observed.gate, &targets) {
             return unchanged(old);
@@ -193,7 +198,12 @@ async fn step(ctx: &Context, images: &Images, run: &RepaveRun) -> Outcome<Repave
         Err(error) => return failed(old, generation, &error, ctx),
     };
     let mut observed = observed;
-    let v = today::narrow(&v, orders.today.as_ref(), observed.target.as_ref(), &mut observed.estate);
+    let v = today::narrow(
+        &v,
+        orders.today.as_ref(),
+        observed.target.as_ref(),
+        &mut observed.estate,
+    );
     let mut targets = target::targets(&v, &observed, started, now);
     let progress = progress::progress(&v, &targets, &old.waves, now);
     let mut actions = plan::plan(&v, &observed, &targets, &progress, now);
@@ -219,16 +229,15 @@ async fn step(ctx: &Context, images: &Images, run: &RepaveRun) -> Outcome<Repave
     })
 }
 
-/// What has to be read live before anything is written or judged: whatever would be written, whatever is on its way, and
-/// whatever a lost answer of ours may have changed.
+/// What has to be read live: whatever would be written, which is what failed and what is moved next, and whatever a lost
+/// answer of ours may have changed. What is on its way needs no read of its own: the inventory took in our write, so it can
+/// only be late in seeing the end of a roll-out, and then less is begun and not more.
 fn questions(ctx: &Context, targets: &[Target<'_>], actions: &[Step]) -> BTreeSet<WorkloadKey> {
-    let on_its_way = targets.iter().filter(|target| match &target.state {
-        State::Rolling | State::Failing { .. } | State::Failed { .. } => true,
-        State::Pending { .. } | State::Done | State::Held { .. } | State::Skipped(_) => target.in_flight,
-    });
-    let mut keys: BTreeSet<WorkloadKey> = on_its_way.map(|target| target.seen.workload.key.clone()).collect();
-    keys.extend(actions.iter().map(|action| action.workload().clone()));
-    keys.extend(ctx.inventory.doubted(targets.iter().map(|target| &target.seen.workload.key)));
+    let mut keys: BTreeSet<WorkloadKey> = actions.iter().map(|action| action.workload().clone()).collect();
+    keys.extend(
+        ctx.inventory
+            .doubted(targets.iter().map(|target| &target.seen.workload.key)),
+    );
     keys
 }
 

@@ -179,7 +179,7 @@ pub fn releases(v: &Validated, candidates: &[ImageCandidate], now: Timestamp) ->
     let mut known: Vec<Release> = candidates.iter().filter_map(gate::release).collect();
     let target = known
         .iter()
-        .find(|r| r.base_image == v.base_image && r.digest == v.digest)
+        .find(|r| r.base_image == v.base_image && r.candidate == v.candidate && r.digest == v.digest)
         .cloned();
     // Without its candidate the target is no release any more, and the gate is shut; but what was moved to it must
     // still be recognised, so that it can be rolled back. No image is ever "built on" such an entry.
@@ -191,8 +191,14 @@ pub fn releases(v: &Validated, candidates: &[ImageCandidate], now: Timestamp) ->
         tag: v.tag.clone(),
         chain_id: v.digest.clone(),
         layers: usize::MAX,
+        sequence: v.sequence,
         promoted_at: now,
     });
+    // The same digest can be proven by several candidates; the order is that of the release which the run was made for.
+    let target = Release {
+        sequence: v.sequence,
+        ..target
+    };
     known.push(target.clone());
     (ReleaseIndex::new(&v.base_image, known), Some(target))
 }

@@ -63,12 +63,7 @@ enum Need {
 }
 
 /// Fills in digests and evidence.
-pub async fn fill(
-    ctx: &Context,
-    found: &mut [Found],
-    query: Query<'_>,
-    effort: Effort,
-) -> Result<(), EstateError> {
+pub async fn fill(ctx: &Context, found: &mut [Found], query: Query<'_>, effort: Effort) -> Result<(), EstateError> {
     let now = ctx.now();
     let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     let mut decisions: BTreeMap<String, Need> = BTreeMap::new();
@@ -101,10 +96,8 @@ pub async fn fill(
             read.boxed()
         })
         .collect();
-    let read: Vec<(Vec<usize>, HashMap<String, Vec<Pod>>)> = stream::iter(reads)
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await?;
+    let read: Vec<(Vec<usize>, HashMap<String, Vec<Pod>>)> =
+        stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
     for (members, mut pods) in read {
         for at in members {
             let one = &mut found[at];
@@ -131,11 +124,7 @@ fn need(found: &Found, query: Query<'_>, now: Timestamp) -> Option<Need> {
     if supervised && workload.rollout != Rollout::Settled {
         return Some(Need::Decision);
     }
-    let old = |age: SignedDuration| {
-        found
-            .pods_read
-            .is_none_or(|read| now.duration_since(read).abs() >= age)
-    };
+    let old = |age: SignedDuration| found.pods_read.is_none_or(|read| now.duration_since(read).abs() >= age);
     let mut tags = workload
         .containers
         .iter()
@@ -175,7 +164,10 @@ async fn in_namespace(
     let lists = if workloads.len() > FEW {
         vec![ListParams::default()]
     } else {
-        owners.values().map(|selector| ListParams::default().labels_from(selector)).collect()
+        owners
+            .values()
+            .map(|selector| ListParams::default().labels_from(selector))
+            .collect()
     };
     for params in lists {
         for (owner, pod) in paging::list(&api, params, MAX_PODS, keep).await? {
@@ -223,7 +215,10 @@ mod tests {
     #[test]
     fn a_pod_belongs_to_the_deployment_that_its_replica_set_is_named_after() {
         assert_eq!(owner(&pod("web-5d4f", "5d4f", "Running")).as_deref(), Some("web"));
-        assert_eq!(owner(&pod("web-api-5d4f", "5d4f", "Running")).as_deref(), Some("web-api"));
+        assert_eq!(
+            owner(&pod("web-api-5d4f", "5d4f", "Running")).as_deref(),
+            Some("web-api")
+        );
         assert_eq!(owner(&pod("web-other", "5d4f", "Running")), None);
         let mut bare = pod("web-5d4f", "5d4f", "Running");
         bare.metadata.owner_references = None;

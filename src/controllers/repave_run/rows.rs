@@ -163,7 +163,8 @@ pub fn notices(
         notices.push(notice(
             false,
             "RunReopened",
-            "something that it can move is outdated again: a hold has ended, or a workload has recovered or is new".to_owned(),
+            "something that it can move is outdated again: a hold has ended, or a workload has recovered or is new"
+                .to_owned(),
         ));
     }
     let told = |row: &&NotableWorkload| {

@@ -67,7 +67,10 @@ pub fn narrow(v: &Validated, today: Option<&Today>, target: Option<&Release>, es
     for (rule, size) in narrowed.waves.iter_mut().zip(&sizes) {
         let now = today.waves.iter().find(|wave| wave.name == rule.name);
         if let Some(now) = now.filter(|now| now.max_concurrent != rule.max_concurrent) {
-            let least = now.max_concurrent.as_limit(*size).min(rule.max_concurrent.as_limit(*size));
+            let least = now
+                .max_concurrent
+                .as_limit(*size)
+                .min(rule.max_concurrent.as_limit(*size));
             rule.max_concurrent = count(least);
         }
     }
@@ -114,8 +117,19 @@ pub fn waiting_edits(plan: &RepavePlan, run: &RepaveRun) -> Vec<String> {
         }
     }
     let kept: Vec<&str> = plan.waves.iter().map(|wave| wave.name.as_str()).collect();
-    let before: Vec<&str> = run.waves.iter().map(|wave| wave.name.as_str()).filter(|name| kept.contains(name)).collect();
-    if before != kept.iter().copied().filter(|name| before.contains(name)).collect::<Vec<_>>() {
+    let before: Vec<&str> = run
+        .waves
+        .iter()
+        .map(|wave| wave.name.as_str())
+        .filter(|name| kept.contains(name))
+        .collect();
+    if before
+        != kept
+            .iter()
+            .copied()
+            .filter(|name| before.contains(name))
+            .collect::<Vec<_>>()
+    {
         edits.push("the order of waves".to_owned());
     }
     if plan.health != run.health {
@@ -132,5 +146,8 @@ pub fn waiting_edits(plan: &RepavePlan, run: &RepaveRun) -> Vec<String> {
 
 /// Whether the plan still names the base image of a run.
 pub fn names_base_image(plan: &RepavePlan, v: &Validated) -> bool {
-    plan.spec.base_image_refs.iter().any(|reference| reference.name == v.base_image)
+    plan.spec
+        .base_image_refs
+        .iter()
+        .any(|reference| reference.name == v.base_image)
 }

@@ -48,6 +48,8 @@ pub struct Validated {
     pub account: Option<String>,
     /// Workloads in scope beyond which nothing is done.
     pub max_targets: usize,
+    /// Its place in the order of releases of the base image.
+    pub sequence: u64,
     /// Which workloads.
     pub scope: Scope,
     /// In which waves.
@@ -125,6 +127,7 @@ pub fn validate(run: &RepaveRun) -> Result<Validated, InvalidSpec> {
         tag: spec.tag.clone(),
         account: spec.service_account_name.clone(),
         max_targets: max_targets(&spec.targets),
+        sequence: spec.sequence,
         scope: scope(&spec.targets)?,
         waves: waves(&spec.waves)?,
         rollout_deadline: spec.health.rollout_deadline.signed(),

@@ -25,7 +25,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The runs to look at: for a change of a workload, and for a plan that has found work for a finished one.
 pub fn of_runs(ctx: &Context, runs: Store<Guarded>) -> impl Stream<Item = ObjectRef<Guarded>> + Send + 'static {
     let inventory = ctx.inventory.clone();
-    let changes = inventory.changes().flat_map(move |told| stream::iter(woken(&inventory, &runs, &told)));
+    let changes = inventory
+        .changes()
+        .flat_map(move |told| stream::iter(woken(&inventory, &runs, &told)));
     let reopened = ctx.reopened.subscribe();
     let reopened = stream::unfold(reopened, |mut reopened| async move {
         loop {

@@ -70,12 +70,13 @@ async fn is_current(
 ) -> Result<bool, Error> {
     let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &wish.namespace);
     let base = bases.get_opt(&candidate.spec.base_image).await?;
-    let Some(promoted) = &status.promoted else {
+    if status.promoted.is_none() {
         return Ok(false);
-    };
+    }
     let released = base.and_then(|base| base.status).and_then(|status| status.released);
-    Ok(released
-        .is_none_or(|released| released.candidate == candidate.name_any() || released.promoted_at.0 < promoted.at.0))
+    Ok(released.is_none_or(|released| {
+        released.candidate == candidate.name_any() || released.sequence < candidate.spec.sequence
+    }))
 }
 
 /// The key of the newest evaluation of a check.

@@ -8,11 +8,7 @@ use super::{
     },
     world::{Behaviour, Kind, World},
 };
-use crate::{
-    api::RepavePlan,
-    controllers::access::Barred,
-    domain::wave::Amount,
-};
+use crate::{api::RepavePlan, controllers::access::Barred, domain::wave::Amount};
 use serde_json::{Value, json};
 
 fn plan(changes: &Value) -> RepavePlan {
@@ -54,7 +50,11 @@ fn a_limit_that_was_lowered_binds_and_one_that_was_raised_does_not() {
     assert_eq!(limits(&waves(json!("100%"))).0, [count(1), count(2)]);
     assert_eq!(limits(&json!({"onFailure": {"budget": 0}})).1, count(0));
     assert_eq!(limits(&json!({"onFailure": {"budget": 9}})).1, count(1));
-    assert_eq!(limits(&json!({"onFailure": {"budget": "10%"}})).1, count(0), "a tenth of four is none");
+    assert_eq!(
+        limits(&json!({"onFailure": {"budget": "10%"}})).1,
+        count(0),
+        "a tenth of four is none"
+    );
 }
 
 #[test]

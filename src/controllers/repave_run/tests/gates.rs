@@ -28,7 +28,7 @@ fn base_image(released: &Value) -> BaseImage {
 }
 
 fn released(digest: &Digest) -> Value {
-    json!({"digest": digest, "tag": "v3", "sourceDigest": digest, "candidate": "debian-v3", "promotedAt": "2026-01-01T00:00:00Z"})
+    json!({"digest": digest, "tag": "v3", "sourceDigest": digest, "candidate": "debian-v3", "sequence": 3, "promotedAt": "2026-01-01T00:00:00Z"})
 }
 
 /// The candidate of the run's target, with changes by JSON pointer.
@@ -36,7 +36,7 @@ fn candidate(changes: &[(&str, Value)]) -> ImageCandidate {
     let digest = Digest::of(b"v3");
     let mut object = json!({
         "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate", "metadata": {"name": "debian-v3"},
-        "spec": {"baseImage": "debian", "source": "r.test/debian", "sourceTag": "12", "sourceDigest": digest,
+        "spec": {"baseImage": "debian", "sequence": 3, "source": "r.test/debian", "sourceTag": "12", "sourceDigest": digest,
             "inputsHash": digest, "staging": "registry.test/base/debian-staging", "build": {}, "policies": [],
             "promote": {"repository": "registry.test/base/debian", "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}},
         "status": {
@@ -106,6 +106,9 @@ fn a_missing_order_a_newer_release_and_a_suspension_are_told_apart() {
     let proof = candidate(&[]);
     let current = base_image(&released(&v.digest));
     let newer = base_image(&released(&Digest::of(b"v4")));
+    let mut same_digest_again = released(&v.digest);
+    same_digest_again["sequence"] = json!(4);
+    let again = base_image(&same_digest_again);
     let nothing = base_image(&json!(null));
     let reason = |plan: Option<&RepavePlan>, base: Option<&BaseImage>| match gate(&v, plan, base, Some(&proof)) {
         Gate::Open => "Open".to_owned(),
@@ -119,5 +122,6 @@ fn a_missing_order_a_newer_release_and_a_suspension_are_told_apart() {
     assert_eq!(reason(None, Some(&current)), "PlanMissing");
     assert_eq!(reason(Some(&go), None), "BaseImageMissing");
     assert_eq!(reason(Some(&go), Some(&nothing)), "NotReleased");
+    assert_eq!(reason(Some(&go), Some(&again)), v.digest.short());
     assert_eq!(reason(Some(&stop), Some(&newer)), Digest::of(b"v4").short());
 }

@@ -117,7 +117,9 @@ pub fn release(tag: &str, at: i64) -> Release {
         tag: tag.to_owned(),
         chain_id: chain_ids(&layers(&[seed])).pop().unwrap(),
         layers: 1,
-        promoted_at: Timestamp::from_second(at).unwrap(),
+        sequence: u64::from(seed),
+        // Times are for people: the clock of this world runs backwards, and nothing may depend on it.
+        promoted_at: Timestamp::from_second(-at).unwrap(),
     }
 }
 
@@ -128,7 +130,7 @@ pub fn run(spec: &Value) -> RepaveRun {
         "metadata": {"name": "all-v3", "namespace": "platform", "generation": 1, "uid": "run"},
         "spec": {
             "plan": "all", "baseImage": "debian", "candidate": target.candidate, "repository": REPOSITORY,
-            "digest": target.digest, "tag": "v3",
+            "digest": target.digest, "tag": "v3", "sequence": target.sequence,
             "targets": {"namespaceSelector": {"matchLabels": {"repave": "auto"}}},
             "waves": [
                 {"name": "canary", "selector": {"matchLabels": {"tier": "canary"}}, "maxConcurrent": 1, "soak": "10s"},
