@@ -96,7 +96,7 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     metrics.follow_leader(leader.clone());
     // A standby has no caches to fill: it is ready to take over when the API server answers.
     readiness.open(runtime::readiness::Gate::Caches);
-    let context = Context::new(&args, &clients, &metrics)?;
+    let context = Context::new(&args, &clients, &metrics, leader.clone())?;
     let supervision = runtime::supervise::Supervision {
         elector,
         leader,

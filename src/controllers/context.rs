@@ -9,6 +9,7 @@ use crate::{
     runtime::{
         args::{CandidateRoot, ControllerArgs},
         client::Clients,
+        lease::Leader,
         metrics::Metrics,
     },
 };
@@ -45,6 +46,8 @@ pub struct Context {
     pub client: kube::Client,
     /// The Kubernetes API, for watches only: silence is normal there.
     pub watches: kube::Client,
+    /// Whether this process may still act: asked right before each write.
+    pub leader: Leader,
     /// What is counted and measured.
     pub metrics: Metrics,
     /// Registries.
@@ -80,7 +83,12 @@ impl registry::Observer for CountRequests {
 
 impl Context {
     /// The context of a process with these arguments.
-    pub fn new(args: &ControllerArgs, clients: &Clients, metrics: &Metrics) -> Result<Self, registry::Error> {
+    pub fn new(
+        args: &ControllerArgs,
+        clients: &Clients,
+        metrics: &Metrics,
+        leader: Leader,
+    ) -> Result<Self, registry::Error> {
         let insecure: BTreeSet<String> = args.insecure_registries.iter().cloned().collect();
         let options = registry::ClientOptions {
             insecure_hosts: insecure.clone(),
@@ -105,6 +113,7 @@ impl Context {
         Ok(Self {
             client: clients.requests.clone(),
             watches: clients.watches.clone(),
+            leader,
             registry: registry::Client::new(options)?,
             settings: Arc::new(settings),
             backoff: Arc::default(),

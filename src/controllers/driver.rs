@@ -1,17 +1,21 @@
 //! The shell around every reconcile: read the object live, run its steps, write its status once, say when to come back.
 //!
 //! The read is live and not from the cache, because a stale cache must never lead to a second roll or a lost status.
-//! Must not know any kind.
+//! A status is written onto the object that was read and no other: the patch names its UID, and one that was deleted and
+//! made anew meanwhile keeps its own. Must not know any kind.
 
 use super::{
     context::Context,
     error::{Class, one_line},
 };
-use crate::runtime::metrics::{ApiVerb, Kind};
+use crate::runtime::{
+    lease::NotLeader,
+    metrics::{ApiVerb, Kind},
+};
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
-    core::{DeserializeGuard, NamespaceResourceScope},
+    core::{DeserializeGuard, NamespaceResourceScope, Status},
     runtime::{
         controller::Action,
         events::{Event, EventType},
@@ -23,6 +27,8 @@ use std::{fmt::Debug, time::Duration};
 
 /// Field manager of every status patch.
 pub const STATUS_MANAGER: &str = "repave/status";
+/// How soon an object is looked at again that was replaced while it was worked on.
+const REPLACED: Duration = Duration::from_secs(1);
 
 /// When to look at the object again, if nothing happens before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +82,12 @@ pub enum DriverError {
     /// The object has no namespace, though its kind is namespaced.
     #[error("the object has no namespace")]
     NoNamespace,
+    /// The object has no UID, so that nothing can be written onto it.
+    #[error("expected an object with a UID as the API server gives it, found none")]
+    NoUid,
+    /// The lease is lost: another replica does the work.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
     /// A status could not be written as JSON.
     #[error("status is not serialisable: {0}")]
     Serialize(#[from] serde_json::Error),
@@ -103,15 +115,19 @@ pub async fn read<K: Owned>(ctx: &Context, seen: &K) -> Result<Option<K>, Driver
 }
 
 /// Writes the status if it differs, publishes the notices, and says when to come back.
+///
+/// An object that was deleted, or deleted and made anew, since it was read gets neither: what is there now is read again.
 pub async fn finish<K: Owned>(ctx: &Context, object: &K, outcome: Outcome<K::Status>) -> Result<Action, DriverError> {
     if object.status() != Some(&outcome.status) {
-        patch_status(ctx, object, &outcome.status).await?;
+        if !patch_status(ctx, object, &outcome.status).await? {
+            return Ok(Action::requeue(REPLACED));
+        }
         ctx.metrics.api_write(K::METRIC, ApiVerb::PatchStatus);
     }
     for notice in outcome.notices {
         publish(ctx, object, notice).await;
     }
-    let uid = object.uid().unwrap_or_default();
+    let uid = object.uid().ok_or(DriverError::NoUid)?;
     Ok(match outcome.next {
         Next::AwaitChange => {
             ctx.backoff.succeeded(&uid);
@@ -125,18 +141,32 @@ pub async fn finish<K: Owned>(ctx: &Context, object: &K, outcome: Outcome<K::Sta
     })
 }
 
-async fn patch_status<K: Owned>(ctx: &Context, object: &K, status: &K::Status) -> Result<(), DriverError> {
+/// `false` when the object that was read is not there any more.
+async fn patch_status<K: Owned>(ctx: &Context, object: &K, status: &K::Status) -> Result<bool, DriverError> {
     let namespace = object.namespace().ok_or(DriverError::NoNamespace)?;
+    let uid = object.uid().ok_or(DriverError::NoUid)?;
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
+        "metadata": {"uid": uid},
         "status": serde_json::to_value(status)?,
     });
     let params = PatchParams::apply(STATUS_MANAGER).force();
-    Api::<K>::namespaced(ctx.client.clone(), &namespace)
+    ctx.leader.require()?;
+    match Api::<K>::namespaced(ctx.client.clone(), &namespace)
         .patch_status(&object.name_any(), &params, &Patch::Apply(&patch))
-        .await?;
-    Ok(())
+        .await
+    {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(answer)) if is_replaced(&answer) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a refused status patch means that the object of that UID is gone. The precondition is answered with 409, and
+/// by the validation of metadata with 422 on the field itself.
+fn is_replaced(answer: &Status) -> bool {
+    answer.is_not_found() || answer.is_conflict() || (answer.code == 422 && answer.message.contains("metadata.uid"))
 }
 
 /// Publishes one event; a failure is logged and changes nothing.
@@ -206,3 +236,6 @@ owned!(
     crate::api::RepaveRun => crate::api::RepaveRunStatus, RepaveRun;
     crate::api::Waiver => crate::api::WaiverStatus, Waiver;
 );
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,8 @@ pub mod paging;
 pub mod repave_plan;
 pub mod repave_run;
 pub mod slots;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod trust;
 pub mod waiver;
 pub mod wake;

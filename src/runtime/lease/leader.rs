@@ -66,6 +66,18 @@ impl Leader {
         }
     }
 
+    /// A replica that never leads.
+    #[cfg(test)]
+    pub fn never(identity: &str) -> Self {
+        let (sender, claims) = watch::channel(None);
+        Self {
+            identity: identity.into(),
+            clock: SystemClock::shared(),
+            claims,
+            _always: Some(Arc::new(sender)),
+        }
+    }
+
     /// This process, as it appears in the Lease.
     pub fn identity(&self) -> &str {
         &self.identity
