@@ -96,6 +96,7 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     metrics.follow_leader(leader.clone());
     // A standby has no caches to fill: it is ready to take over when the API server answers.
     readiness.open(runtime::readiness::Gate::Caches);
+    let ready = readiness.clone();
     let context = Context::new(&args, &clients, &metrics, leader.clone())?;
     let supervision = runtime::supervise::Supervision {
         elector,
@@ -106,7 +107,7 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
         clock,
     };
     let ended = Box::pin(runtime::supervise::lead(supervision, |stop| {
-        controllers::run(context, stop)
+        controllers::run(context, ready, stop)
     }))
     .await;
     served.cancel();

@@ -28,18 +28,23 @@ pub mod trust;
 pub mod waiver;
 pub mod wake;
 
+use crate::runtime::readiness::{Gate, Readiness};
 use context::Context;
-use futures::FutureExt;
+use futures::{FutureExt, future};
+use inventory::Inventory;
 use repave_run::Images;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Runs all controllers until `stop` is cancelled. One that ends or panics on its own ends the process: it would
 /// otherwise do nothing for ever and nobody would know.
-pub async fn run(ctx: Context, stop: CancellationToken) -> Result<(), String> {
+pub async fn run(ctx: Context, readiness: Readiness, stop: CancellationToken) -> Result<(), String> {
     let images = Images::default();
     let mut tasks = JoinSet::new();
-    let estate = ctx.inventory.clone().run(ctx.watches.clone());
+    let estate = future::join(
+        ctx.inventory.clone().run(ctx.watches.clone()),
+        say_when_listed(ctx.inventory.clone(), readiness),
+    );
     tasks.spawn(stop.clone().run_until_cancelled_owned(estate).map(|_| ()));
     tasks.spawn(base_image::run(ctx.clone(), stop.clone().cancelled_owned()));
     tasks.spawn(candidate::run(ctx.clone(), stop.clone().cancelled_owned()));
@@ -57,4 +62,13 @@ pub async fn run(ctx: Context, stop: CancellationToken) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A process that leads is ready when it has listed the estate once; the wait in it is bounded and says what is missing.
+async fn say_when_listed(inventory: Inventory, readiness: Readiness) {
+    readiness.shut(Gate::Caches, "the estate is being listed: this goes on by itself");
+    while let Err(missing) = inventory.ready().await {
+        readiness.shut(Gate::Caches, &missing.to_string());
+    }
+    readiness.open(Gate::Caches);
 }

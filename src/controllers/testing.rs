@@ -12,6 +12,7 @@ use super::{
     backoff::Backoff,
     context::{Context, Settings},
     databases::Databases,
+    inventory::Inventory,
     slots::Slots,
     trust::Trust,
 };
@@ -101,6 +102,9 @@ impl Api {
                 total: 2,
                 per_namespace: 2,
             })),
+            inventory: Inventory::new(&[]),
+            reopened: tokio::sync::broadcast::channel(16).0,
+            access: Arc::default(),
             recorder: Recorder::new(client, reporter),
         }
     }
