@@ -14,7 +14,7 @@ use futures::{StreamExt, future, pin_mut};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
-    core::{ApiResource, DeserializeGuard, GroupVersionKind, PartialObjectMeta},
+    core::{ApiResource, GroupVersionKind, PartialObjectMeta},
     runtime::{WatchStreamExt, watcher, watcher::Event},
 };
 use std::collections::BTreeSet;
@@ -95,7 +95,9 @@ fn seen_namespace(inventory: &Inventory, namespace: PartialObjectMeta<Namespace>
 }
 
 async fn deployments(inventory: &Inventory, client: Client, feed: &Feed, place: Option<&str>) {
-    let api: Api<DeserializeGuard<Watched>> = match place {
+    // Without a guard for what cannot be decoded: that would build every object twice, and the API server has decoded a
+    // Deployment by the same schema before.
+    let api: Api<Watched> = match place {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
@@ -106,45 +108,41 @@ async fn deployments(inventory: &Inventory, client: Client, feed: &Feed, place: 
         match event {
             Err(error) => failed(inventory, feed, &error),
             Ok(Event::Init) => shown.clear(),
-            Ok(Event::InitApply(guarded)) => {
-                if let Some(key) = seen_deployment(inventory, guarded) {
+            Ok(Event::InitApply(watched)) => {
+                if let Some(key) = seen_deployment(inventory, &watched) {
                     shown.insert(key);
                 }
             }
-            Ok(Event::Apply(guarded)) => {
-                seen_deployment(inventory, guarded);
+            Ok(Event::Apply(watched)) => {
+                seen_deployment(inventory, &watched);
             }
-            Ok(Event::Delete(guarded)) => {
-                if let Some(key) = key_of(&guarded) {
-                    let change = inventory.write().workload_gone(&key, guarded.uid().as_deref());
+            Ok(Event::Delete(watched)) => {
+                if let Some(key) = key_of(&watched) {
+                    let change = inventory.write().workload_gone(&key, watched.uid().as_deref());
                     inventory.tell(change);
                 }
             }
             Ok(Event::InitDone) => {
                 let gone = inventory.write().keep_workloads(place, &std::mem::take(&mut shown));
-                gone.into_iter().for_each(|change| inventory.tell(Some(change)));
+                for change in gone {
+                    inventory.tell(Some(change));
+                }
                 inventory.set(feed, Sync::Complete);
             }
         }
     }
 }
 
-fn key_of(guarded: &DeserializeGuard<Watched>) -> Option<WorkloadKey> {
-    let (namespace, name) = (guarded.namespace()?, guarded.name_any());
+fn key_of(watched: &Watched) -> Option<WorkloadKey> {
+    let (namespace, name) = (watched.namespace()?, watched.name_any());
     Some(WorkloadKey { namespace, name })
 }
 
-/// Takes one in. One that is being deleted, or cannot be read, is none: nothing is ever moved that we do not understand.
-fn seen_deployment(inventory: &Inventory, guarded: DeserializeGuard<Watched>) -> Option<WorkloadKey> {
-    let key = key_of(&guarded)?;
-    let workload = match &guarded.0 {
-        Ok(Watched(deployment)) => Workload::from_deployment(deployment),
-        Err(error) => {
-            tracing::warn!(workload = %key, error = one_line(error), "Deployment cannot be read");
-            None
-        }
-    };
-    let change: Option<Change> = match workload {
+/// Takes one in. One that is being deleted, or lacks what every stored one has, is none: nothing is ever moved that we do
+/// not understand.
+fn seen_deployment(inventory: &Inventory, watched: &Watched) -> Option<WorkloadKey> {
+    let key = key_of(watched)?;
+    let change: Option<Change> = match Workload::from_deployment(&watched.0) {
         Some(workload) => inventory.write().workload(workload),
         None => inventory.write().workload_gone(&key, None),
     };

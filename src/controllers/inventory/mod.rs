@@ -117,9 +117,8 @@ impl Inventory {
     pub async fn ready(&self) -> Result<(), NotSynced> {
         let mut feeds = self.0.feeds.subscribe();
         let done = feeds.wait_for(|feeds| missing(feeds).next().is_none());
-        match tokio::time::timeout(PATIENCE, done).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(_)) | Err(_) => {}
+        if let Ok(Ok(_)) = tokio::time::timeout(PATIENCE, done).await {
+            return Ok(());
         }
         let missing: Vec<String> = missing(&self.0.feeds.borrow())
             .map(|feed| format!("{feed:?}"))

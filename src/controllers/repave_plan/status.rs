@@ -254,39 +254,44 @@ fn rest(plan: &RepavePlan, base: &Base, release: &Release) -> String {
             release.tag, base.name, counts.held, counts.reported
         ),
     };
-    for row in base.standing.not_rollable.values() {
-        said.push_str(&format!(
-            "; {} {} may be, and cannot be rolled yet, for example {}",
+    let more = base.standing.not_rollable.values().map(|row| {
+        format!(
+            "{} {} may be, and cannot be rolled yet, for example {}",
             row.count, row.kind, row.example
-        ));
+        )
+    });
+    for more in more.chain(left_out_words(plan, &base.standing.left_out)) {
+        said.push_str("; ");
+        said.push_str(&more);
     }
-    let out = &base.standing.left_out;
+    said
+}
+
+/// Which namespaces are left out, and what would let them in.
+fn left_out_words(plan: &RepavePlan, out: &LeftOut) -> Vec<String> {
+    let mut words = Vec::new();
     if out.not_allowed > 0 {
-        let what = match &plan.spec.service_account_name {
-            None => {
-                "name a ServiceAccount of this namespace in spec.serviceAccountName and give it rights there".to_owned()
-            }
-            Some(account) => format!("ServiceAccount {account} may not list Deployments there"),
-        };
-        said.push_str(&format!(
-            "; {} selected namespaces are left out: {what}",
-            out.not_allowed
-        ));
+        let what = plan.spec.service_account_name.as_ref().map_or_else(
+            || "name a ServiceAccount of this namespace in spec.serviceAccountName and give it rights there".to_owned(),
+            |account| format!("ServiceAccount {account} may not list Deployments there"),
+        );
+        words.push(format!("{} selected namespaces are left out: {what}", out.not_allowed));
     }
     if out.not_in_estate > 0 {
-        said.push_str(&format!(
-            "; {} selected namespaces are not in the operator's estate.namespaces",
+        words.push(format!(
+            "{} selected namespaces are not in the operator's estate.namespaces",
             out.not_in_estate
         ));
     }
     if out.forbidden > 0 {
-        said.push_str(&format!(
-            "; in {} selected namespaces the operator itself may not list Deployments",
+        words.push(format!(
+            "in {} selected namespaces the operator itself may not list Deployments",
             out.forbidden
         ));
     }
-    said
+    words
 }
+
 
 fn of_run(run: &RepaveRun) -> Says {
     let list = run

@@ -4,7 +4,8 @@
 //! budget that is counted on stale data is no budget. So a look costs what is in flight and not what there is. Reads only.
 
 use super::{
-    images::{Asker, Images, Layers, Wanted},
+    found::{Found, classify},
+    images::Images,
     pods,
     validate::Scope,
 };
@@ -13,8 +14,7 @@ use crate::{
     controllers::{
         access::{self, Account, Barred, May, NoAnswer},
         context::Context,
-        error::{Class, Classified, WAIT, one_line},
-        inputs,
+        error::{Class, Classified, WAIT},
         inventory::{CountedKind, Entry, NotSynced, Unread, Watched},
         paging::{self, ListError},
     },
@@ -22,18 +22,16 @@ use crate::{
         digest::Digest,
         image_ref::{ImageRef, Repository},
         lineage::{Lineage, ReleaseIndex},
-        pod::{self, PodEvidence},
+        pod::PodEvidence,
         workload::{Workload, WorkloadKey},
     },
-    registry::Auth,
 };
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, ResourceExt,
     api::ListParams,
-    core::{DeserializeGuard, PartialObjectMeta, SelectorExt},
+    core::{PartialObjectMeta, SelectorExt},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -166,44 +164,6 @@ pub struct Ask<'a> {
     pub base_image: Option<&'a BaseImage>,
     /// Workloads in scope beyond which nothing is done.
     pub max_targets: usize,
-}
-
-/// One workload on its way to be [`Seen`].
-#[derive(Debug, Clone)]
-pub(super) struct Found {
-    pub workload: Arc<Workload>,
-    /// What its containers run, as far as it is known.
-    pub digests: Vec<Option<Digest>>,
-    /// When its pods were read for that.
-    pub pods_read: Option<Timestamp>,
-    /// Its pods are still to be read.
-    pub waits: bool,
-    pub evidence: PodEvidence,
-    pub barred: Option<Barred>,
-}
-
-impl Found {
-    fn new(entry: Entry, barred: Option<Barred>) -> Self {
-        let pods = entry.pods.as_deref();
-        let known = |at: usize| pods.and_then(|pods| pods.digests.get(at).cloned().flatten());
-        let containers = entry.workload.containers.iter().enumerate();
-        let digests = containers
-            .map(|(at, c)| written_digest(&c.image).or_else(|| known(at)))
-            .collect();
-        Self {
-            digests,
-            pods_read: pods.map(|pods| pods.read),
-            waits: false,
-            evidence: PodEvidence::default(),
-            barred,
-            workload: entry.workload,
-        }
-    }
-}
-
-/// The digest that an image reference names itself.
-pub(super) fn written_digest(image: &str) -> Option<Digest> {
-    image.parse::<ImageRef>().ok().and_then(|image| image.digest)
 }
 
 /// Looks at the whole estate of a plan, out of the inventory.
@@ -360,18 +320,15 @@ async fn deployments(
     keys: &[WorkloadKey],
     scope: &Scope,
 ) -> Result<Vec<Workload>, EstateError> {
-    let api: Api<DeserializeGuard<Watched>> = Api::namespaced(ctx.client.clone(), namespace);
-    let parse = |guarded: DeserializeGuard<Watched>| {
-        let Watched(deployment) = guarded.0.ok()?;
-        Workload::from_deployment(&deployment)
-    };
+    let api: Api<Watched> = Api::namespaced(ctx.client.clone(), namespace);
+    let parse = |watched: Watched| Workload::from_deployment(&watched.0);
     let workloads: Vec<Workload> = if keys.len() > FEW {
         let wanted: BTreeSet<&str> = keys.iter().map(|key| key.name.as_str()).collect();
         let params = ListParams::default().labels_from(&scope.workloads);
-        paging::list(&api, params, MAX_IN_NAMESPACE, |guarded| {
+        paging::list(&api, params, MAX_IN_NAMESPACE, |watched| {
             wanted
-                .contains(guarded.name_any().as_str())
-                .then(|| parse(guarded))
+                .contains(watched.name_any().as_str())
+                .then(|| parse(watched))
                 .flatten()
         })
         .await?
@@ -397,123 +354,4 @@ async fn deployments(
         }
     }
     Ok(workloads)
-}
-
-/// Says what every image is, with layers that are looked up where they are not known.
-async fn classify(ctx: &Context, images: &Images, found: Vec<Found>, ask: Ask<'_>) -> Estate {
-    let now = ctx.now();
-    let wanted = unknown_images(&found, ask.query.releases);
-    let name = ask.base_image.map(ResourceExt::name_any).unwrap_or_default();
-    let asker = format!("{}/{name}", ask.namespace);
-    if images.has_missing(&wanted, &asker, now) {
-        let auths = auths(ctx, ask).await;
-        let asker = Asker {
-            name: &asker,
-            auths: &auths,
-        };
-        images.look_up(&ctx.registry, &wanted, asker, now).await;
-    }
-    let nowhere = BTreeSet::new();
-    let layers = |digest: &Digest| images.layers(digest, wanted.get(digest).unwrap_or(&nowhere), &asker, now);
-    seen(found, ask.query.releases, &layers)
-}
-
-/// The credentials of the base image. Without them some layers stay unknown, which is a number and no failure.
-async fn auths(ctx: &Context, ask: Ask<'_>) -> Vec<Auth> {
-    let Some(base) = ask.base_image else {
-        return Vec::new();
-    };
-    let secrets = [&base.spec.source.pull_secret_ref, &base.spec.promote.push_secret_ref];
-    let mut auths = Vec::new();
-    for secret in secrets.into_iter().flatten() {
-        match inputs::registry_auth(ctx, ask.namespace, Some(secret)).await {
-            Ok(auth) => auths.push(auth),
-            Err(error) => tracing::info!(
-                secret = secret.name,
-                error = one_line(&error),
-                "layers are looked up without it"
-            ),
-        }
-    }
-    auths
-}
-
-/// Images that are no release themselves, with where to look them up.
-fn unknown_images(found: &[Found], releases: &ReleaseIndex) -> Wanted {
-    let mut wanted = Wanted::new();
-    for found in found {
-        for (container, digest) in found.workload.containers.iter().zip(&found.digests) {
-            if let (Ok(image), Some(digest)) = (container.image.parse::<ImageRef>(), digest)
-                && releases.by_digest(digest).is_none()
-            {
-                wanted.entry(digest.clone()).or_default().insert(image.repository);
-            }
-        }
-    }
-    wanted
-}
-
-/// Puts together what was read of workloads and their pods. Pure.
-pub fn assemble(found: Vec<(Workload, Vec<Pod>)>, query: Query<'_>, layers: &dyn Fn(&Digest) -> Layers) -> Estate {
-    let found = found
-        .into_iter()
-        .map(|(workload, pods)| Found {
-            digests: digests_with(&workload, &pods),
-            pods_read: None,
-            waits: false,
-            evidence: evidence(&pods, query),
-            barred: None,
-            workload: Arc::new(workload),
-        })
-        .collect();
-    seen(found, query.releases, layers)
-}
-
-/// The digest of each container: what is written, or else what its pods run.
-pub(super) fn digests_with(workload: &Workload, pods: &[Pod]) -> Vec<Option<Digest>> {
-    let containers = workload.containers.iter();
-    containers
-        .map(|c| written_digest(&c.image).or_else(|| pod::running_digest(pods, &c.name)))
-        .collect()
-}
-
-/// What the pods say about the image that is supervised.
-pub(super) fn evidence(pods: &[Pod], query: Query<'_>) -> PodEvidence {
-    query
-        .supervised
-        .map_or_else(PodEvidence::default, |(_, image)| pod::evidence(pods, image))
-}
-
-fn seen(found: Vec<Found>, releases: &ReleaseIndex, layers: &dyn Fn(&Digest) -> Layers) -> Estate {
-    let mut estate = Estate::default();
-    for found in found {
-        let mut images = Vec::with_capacity(found.workload.containers.len());
-        for (container, digest) in found.workload.containers.iter().zip(found.digests) {
-            let known = digest.as_ref().map(|digest| (digest, layers(digest)));
-            let lineage = match &known {
-                Some((digest, Layers::Known(layers))) => releases.classify(digest, layers),
-                Some((digest, Layers::Unreadable | Layers::NotYet)) => releases.classify(digest, &[]),
-                None => Lineage::Unknown,
-            };
-            if lineage == Lineage::Unknown {
-                match known {
-                    Some((_, Layers::NotYet)) => estate.not_yet += 1,
-                    None if found.waits => estate.not_yet += 1,
-                    Some((_, Layers::Known(_) | Layers::Unreadable)) | None => estate.unknown += 1,
-                }
-            }
-            images.push(RunningImage {
-                repository: container.image.parse().ok().map(|image: ImageRef| image.repository),
-                digest,
-                lineage,
-            });
-        }
-        estate.workloads.push(Seen {
-            workload: found.workload,
-            images,
-            evidence: found.evidence,
-            barred: found.barred,
-        });
-    }
-    estate
 }

@@ -14,6 +14,7 @@
 pub mod apply;
 pub mod consumption;
 pub mod estate;
+mod found;
 pub mod gate;
 pub mod images;
 pub mod observe;
@@ -30,6 +31,7 @@ pub mod today;
 pub mod validate;
 mod wakes;
 
+pub use found::assemble;
 pub use images::Images;
 
 use self::{

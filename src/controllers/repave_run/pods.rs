@@ -3,7 +3,10 @@
 //!
 //! A pod counts for a workload only if the ReplicaSet that owns it is that workload's: labels alone can be put on anything.
 
-use super::estate::{EstateError, Found, Query, digests_with, evidence, written_digest};
+use super::{
+    estate::{EstateError, Query},
+    found::{Found, digests_with, evidence, written_digest},
+};
 use crate::{
     controllers::{
         context::Context,
@@ -43,6 +46,9 @@ const OURS: SignedDuration = SignedDuration::from_mins(10);
 const FOREIGN: SignedDuration = SignedDuration::from_hours(1);
 /// Label of the ReplicaSet controller on the pods of a Deployment.
 const TEMPLATE_HASH: &str = "pod-template-hash";
+
+/// Pods by the name of their workload.
+type PodsOf = HashMap<String, Vec<Pod>>;
 
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +102,7 @@ pub async fn fill(ctx: &Context, found: &mut [Found], query: Query<'_>, effort: 
             read.boxed()
         })
         .collect();
-    let read: Vec<(Vec<usize>, HashMap<String, Vec<Pod>>)> =
-        stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
+    let read: Vec<(Vec<usize>, PodsOf)> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
     for (members, mut pods) in read {
         for at in members {
             let one = &mut found[at];
@@ -146,7 +151,7 @@ async fn in_namespace(
     ctx: &Context,
     namespace: &str,
     workloads: &[Arc<Workload>],
-) -> Result<HashMap<String, Vec<Pod>>, ListError> {
+) -> Result<PodsOf, ListError> {
     let api: Api<LeanPod> = Api::namespaced(ctx.client.clone(), namespace);
     let owners: HashMap<&str, Selector> = workloads
         .iter()
@@ -160,7 +165,7 @@ async fn in_namespace(
         let selector = owners.get(owner.as_str())?;
         (is_alive(&pod) && selector.matches(pod.labels())).then_some((owner, pod))
     };
-    let mut found: HashMap<String, Vec<Pod>> = HashMap::new();
+    let mut found = PodsOf::new();
     let lists = if workloads.len() > FEW {
         vec![ListParams::default()]
     } else {

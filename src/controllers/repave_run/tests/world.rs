@@ -4,7 +4,8 @@
 use super::{
     super::{
         apply::Applied,
-        estate::{self, Query},
+        assemble,
+        estate::Query,
         gate::Gate,
         images::Layers,
         observe::Observed,
@@ -202,7 +203,7 @@ impl World {
         };
         Observed {
             gate: self.gate.clone(),
-            estate: estate::assemble(found, query, &layers),
+            estate: assemble(found, query, &layers),
             target: Some(self.releases[2].clone()),
             releases,
         }
