@@ -68,7 +68,7 @@ const RIGHTS: &[Right] = &[
         "",
         "update",
     ),
-    ("repave-controller", "batch", "jobs", "", "create get list watch"),
+    ("repave-controller", "batch", "jobs", "", "create delete get list watch"),
     ("repave-controller", "", "pods", "", "get list watch"),
     ("repave-controller", "", "pods/log", "", "get"),
     ("repave-controller", "", "configmaps", "", "create get"),

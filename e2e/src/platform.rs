@@ -135,9 +135,12 @@ pub async fn decided(world: &World, source: &Digest, limit: Duration) -> Result<
         };
         let status = candidate.status.clone().unwrap_or_default();
         match status.result {
-            Some(CandidateResult::Passed | CandidateResult::Rejected | CandidateResult::Error) => {
-                Ok(Look::Here(candidate))
-            }
+            Some(
+                CandidateResult::Passed
+                | CandidateResult::Rejected
+                | CandidateResult::Error
+                | CandidateResult::Superseded,
+            ) => Ok(Look::Here(candidate)),
             Some(CandidateResult::Running | CandidateResult::Waiting) | None => {
                 let ready = status
                     .conditions

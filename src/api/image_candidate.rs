@@ -222,13 +222,15 @@ pub enum CandidateResult {
     Waiting,
     /// A check or build could not be carried out after all retries; the gate stays shut.
     Error,
+    /// Its BaseImage came to want another candidate before this one was promoted: it never is.
+    Superseded,
 }
 
 impl CandidateResult {
     /// Whether it is decided: no error, restart or lost read may change it, only an evaluation that comes to its end.
     pub const fn is_final(self) -> bool {
         match self {
-            Self::Passed | Self::Rejected | Self::Error => true,
+            Self::Passed | Self::Rejected | Self::Error | Self::Superseded => true,
             Self::Running | Self::Waiting => false,
         }
     }

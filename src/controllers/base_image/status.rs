@@ -111,6 +111,13 @@ fn report_candidate(
             let message = format!("new digest {short} waits: kubectl describe imagecandidate {name}; {kept}");
             on_its_way(conditions, "CandidateWaiting", message, released);
         }
+        // Wanted again: the next candidate with these inputs is made, this one stays out.
+        Some(CandidateResult::Superseded) => {
+            let message = format!(
+                "new digest {short} was given up for another one: delete imagecandidate {name} to try it again; {kept}"
+            );
+            conditions.stalled("CandidateSuperseded", message);
+        }
         Some(CandidateResult::Running) | None => {
             let message = format!("new digest {short} is being validated; {kept}");
             on_its_way(conditions, "CandidateRunning", message, released);
@@ -133,6 +140,7 @@ fn step_of(candidate: Option<&ImageCandidate>) -> String {
     match status.and_then(|s| s.result) {
         Some(CandidateResult::Rejected) => "Rejected".to_owned(),
         Some(CandidateResult::Error) => "Error".to_owned(),
+        Some(CandidateResult::Superseded) => "Superseded".to_owned(),
         Some(CandidateResult::Passed | CandidateResult::Waiting | CandidateResult::Running) | None => step.to_owned(),
     }
 }

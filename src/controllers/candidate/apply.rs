@@ -3,7 +3,12 @@
 mod openvex;
 mod page;
 
-use super::{plan::Action, validate::Wish};
+use super::{
+    observe::{self, JobRef},
+    plan::Action,
+    validate::Wish,
+    wanted::Wanted,
+};
 use crate::{
     api::{
         ImageCandidate,
@@ -35,7 +40,10 @@ use k8s_openapi::{
     api::{batch::v1::Job, core::v1::ConfigMap},
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use kube::{Api, ResourceExt, api::PostParams};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams, Preconditions},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, fmt::Debug};
 
@@ -74,6 +82,11 @@ pub enum Error {
     /// The registry.
     #[error("registry: {0}")]
     Registry(#[from] registry::Error),
+    /// The BaseImage changed its mind while the image was copied.
+    #[error(
+        "the BaseImage changed while this was being promoted: nothing was released, and it is asked again what it wants"
+    )]
+    NotWantedNow,
     /// The image is not in staging any more.
     #[error("{0} is not in the staging repository any more: delete this candidate to build it again")]
     Lost(String),
@@ -107,6 +120,7 @@ impl Classified for Error {
         match self {
             Self::Input(error) => error.reason(),
             Self::Registry(error) => error.reason(),
+            Self::NotWantedNow => "NotWantedNow",
             Self::Lost(_) => "StagedImageLost",
             Self::Key { .. } => "SigningKeyUnusable",
             Self::Evidence(error) => error.reason(),
@@ -121,7 +135,7 @@ impl Classified for Error {
         match self {
             Self::Input(error) => error.class(),
             Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
-            Self::Key { .. } => Class::Waiting(crate::controllers::error::WAIT),
+            Self::Key { .. } | Self::NotWantedNow => Class::Waiting(crate::controllers::error::WAIT),
             Self::Lost(_) | Self::Tag(_) | Self::Page(_) => Class::Stalled,
             Self::Evidence(_) | Self::Serialize(_) | Self::Api(_) => Class::Transient,
         }
@@ -143,6 +157,7 @@ pub async fn apply(
             Action::CopyToStaging
             | Action::StoreReport { .. }
             | Action::PublishPage { .. }
+            | Action::CancelJob(_)
             | Action::Promote { .. } => rest.push(action),
         }
     }
@@ -165,6 +180,7 @@ pub async fn apply(
                 };
                 applied.promoted = Some(promote(candidate, wish, ctx, &image, page.as_ref()).await?);
             }
+            Action::CancelJob(job) => cancel(&job, wish, ctx).await?,
             // Started above.
             Action::CreateJob { .. } => {}
         }
@@ -200,6 +216,23 @@ async fn start_jobs(
         }
     }
     Ok(())
+}
+
+/// Deletes this Job and its pods; one that is gone, or has ended and was replaced by another of its name, is no failure.
+async fn cancel(job: &JobRef, wish: &Wish, ctx: &Context) -> Result<(), Error> {
+    let params = DeleteParams::background().preconditions(Preconditions {
+        uid: Some(job.uid.clone()),
+        resource_version: None,
+    });
+    let jobs = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace);
+    match jobs.delete(&job.name, &params).await {
+        Ok(_) => {
+            ctx.metrics.api_write(Kind::Job, ApiVerb::Delete);
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn copy_to_staging(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<(), Error> {
@@ -275,7 +308,10 @@ async fn promote(
     let auth = push_auth(candidate, wish, ctx).await?;
     let key = signing_key(candidate, wish, ctx).await?;
     let staged = wish.staging.at(image);
+    still_wanted(candidate, ctx).await?;
     ctx.registry.copy_image(&staged, &wish.production, &auth, &auth).await?;
+    // The copy may take minutes, and only from here on something says that this is a release.
+    still_wanted(candidate, ctx).await?;
     let tag = immutable_tag(candidate, image);
     ctx.registry.tag(&wish.production, image, &tag, &auth).await?;
     let produced = wish.production.at(image);
@@ -309,6 +345,16 @@ async fn promote(
         layers: u32::try_from(config.diff_ids.len()).unwrap_or(u32::MAX),
         at: Time(ctx.now()),
     })
+}
+
+/// Asked again right before a write that people rely on: what was wanted when the step began may not be any more.
+async fn still_wanted(candidate: &ImageCandidate, ctx: &Context) -> Result<(), Error> {
+    match observe::ask(candidate, ctx).await? {
+        Wanted::Yes => Ok(()),
+        Wanted::NotYetKnown { .. } | Wanted::Suspended | Wanted::No { .. } | Wanted::BaseImageGone { .. } => {
+            Err(Error::NotWantedNow)
+        }
+    }
 }
 
 async fn signing_key(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<signing::PromotionKey, Error> {

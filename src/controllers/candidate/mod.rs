@@ -15,6 +15,7 @@ pub use status::STILL_PASSES;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod wanted;
 
 pub(crate) use decision::{broken_rules, summary};
 pub(crate) use exceptions::{accepted, judged_at, shown};
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     api::{
-        ImageCandidate, ImageCandidateStatus, Waiver,
+        BaseImage, ImageCandidate, ImageCandidateStatus, Waiver,
         image_candidate::{CandidateResult, Step},
     },
     runtime::metrics,
@@ -88,9 +89,14 @@ pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync 
     let client = ctx.watches.clone();
     let ours = watcher::Config::default().labels(crate::api::refs::LABEL_CANDIDATE);
     let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
-    let candidates = controller.store();
+    let (candidates, followers) = (controller.store(), controller.store());
     controller
         .owns(Api::<Job>::all(client.clone()), ours)
+        .watches(
+            Api::<PartialObjectMeta<BaseImage>>::all(client.clone()),
+            watcher::Config::default(),
+            move |base| on_their_way(&followers, &base),
+        )
         .watches(
             Api::<PartialObjectMeta<Waiver>>::all(client),
             watcher::Config::default(),
@@ -107,6 +113,26 @@ pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync 
         .await;
 }
 
+/// The candidates of a BaseImage that are not decided: what it wants decides whether they go on.
+fn on_their_way(candidates: &Store<Guarded>, base: &PartialObjectMeta<BaseImage>) -> Vec<ObjectRef<Guarded>> {
+    let concerned = |candidate: &ImageCandidate| {
+        let result = candidate.status.as_ref().and_then(|status| status.result);
+        candidate.namespace() == base.namespace()
+            && candidate.spec.base_image == base.name_any()
+            && !result.is_some_and(CandidateResult::is_final)
+    };
+    matching(candidates, concerned)
+}
+
+fn matching(candidates: &Store<Guarded>, concerned: impl Fn(&ImageCandidate) -> bool) -> Vec<ObjectRef<Guarded>> {
+    candidates
+        .state()
+        .iter()
+        .filter(|guarded| guarded.0.as_ref().is_ok_and(&concerned))
+        .map(|guarded| ObjectRef::from_obj(guarded.as_ref()))
+        .collect()
+}
+
 /// The candidates of a namespace that are decided: those that are not read the waivers when they are judged.
 fn waiver_may_concern(candidates: &Store<Guarded>, namespace: Option<&str>) -> Vec<ObjectRef<Guarded>> {
     let concerned = |candidate: &ImageCandidate| {
@@ -114,12 +140,7 @@ fn waiver_may_concern(candidates: &Store<Guarded>, namespace: Option<&str>) -> V
         candidate.namespace().as_deref() == namespace
             && matches!(result, Some(CandidateResult::Rejected | CandidateResult::Passed))
     };
-    candidates
-        .state()
-        .iter()
-        .filter(|guarded| guarded.0.as_ref().is_ok_and(concerned))
-        .map(|guarded| ObjectRef::from_obj(guarded.as_ref()))
-        .collect()
+    matching(candidates, concerned)
 }
 
 async fn reconcile(seen: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action, DriverError> {
@@ -183,6 +204,12 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
     let next = match observed.stage {
         // Nothing that could appear would change it: only another BaseImage, and that is another candidate.
         observe::Stage::Finished | observe::Stage::Verify(observe::Verification::NothingDeclared) => Next::AwaitChange,
+        observe::Stage::Unwanted { ref wanted, .. } => match wanted {
+            wanted::Wanted::Yes | wanted::Wanted::NotYetKnown { .. } => Next::After(SAFETY_NET),
+            // The BaseImage wakes us when it goes on; this is for an event that never came.
+            wanted::Wanted::Suspended => Next::After(ctx.settings.database_interval),
+            wanted::Wanted::No { .. } | wanted::Wanted::BaseImageGone { .. } => Next::AwaitChange,
+        },
         observe::Stage::Released => Next::After(ctx.settings.database_interval),
         observe::Stage::Pull
         | observe::Stage::Verify(_)

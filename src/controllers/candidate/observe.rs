@@ -13,11 +13,13 @@ use self_tests::{SelfTest, Trusted};
 use super::{
     judging::{self, Judging},
     validate::{PlannedCheck, Wish},
+    wanted::{self, Wanted},
 };
 use crate::{
     api::{
-        ImageCandidate, ImageCandidateStatus,
+        BaseImage, ImageCandidate, ImageCandidateStatus,
         image_candidate::{CandidateResult, Step},
+        refs::LABEL_CANDIDATE,
     },
     controllers::{
         conditions,
@@ -33,7 +35,7 @@ use crate::{
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{ListParams, LogParams},
 };
 
@@ -52,6 +54,13 @@ pub struct Observed {
 pub enum Stage {
     /// Nothing is left to do, for good or for bad.
     Finished,
+    /// Its BaseImage does not want it, or does not want anything now.
+    Unwanted {
+        /// What it said; never `Yes`.
+        wanted: Wanted,
+        /// The Jobs of a superseded candidate that take up slots.
+        unfinished: Vec<JobRef>,
+    },
     /// It is released and up to date: it is looked at again when the database may have changed.
     Released,
     /// It is released, and its scans must be made again.
@@ -88,6 +97,15 @@ pub enum Stage {
     Judge(Box<again::Again>),
     /// Everything passed: it must be promoted.
     Promote(Digest),
+}
+
+/// A Job, and not a later one of the same name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRef {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
 }
 
 /// Whether upstream is genuine.
@@ -178,25 +196,82 @@ impl Classified for Error {
 /// Reads what the next step needs.
 pub async fn observe(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Observed, Error> {
     let status = candidate.status.clone().unwrap_or_default();
-    let done = |step: Step| conditions::is_true(&status.conditions, step.as_str());
-    let stage = if let Some(again) = again::observe(candidate, wish, &status, ctx).await? {
-        Stage::Judge(Box::new(again))
-    } else if status.result == Some(CandidateResult::Passed) {
-        released::observe(candidate, wish, &status, ctx).await?
-    } else if matches!(status.result, Some(CandidateResult::Rejected | CandidateResult::Error)) {
-        Stage::Finished
-    } else if !done(Step::Pulled) {
-        Stage::Pull
-    } else if !done(Step::Verified) {
-        Stage::Verify(verification(candidate, wish, ctx).await?)
-    } else {
-        match status.built_digest.clone().filter(|_| done(Step::Built)) {
-            None => Stage::Build(build(wish, ctx).await?),
-            Some(image) if done(Step::Validated) && done(Step::Scanned) => Stage::Promote(image),
-            Some(image) => checks(candidate, wish, &status, image, ctx).await?,
-        }
+    let stage = match status.result {
+        Some(CandidateResult::Passed) => released::observe(candidate, wish, &status, ctx).await?,
+        Some(CandidateResult::Rejected) => again::observe(candidate, wish, &status, ctx)
+            .await?
+            .map_or(Stage::Finished, |again| Stage::Judge(Box::new(again))),
+        Some(CandidateResult::Error | CandidateResult::Superseded) => Stage::Finished,
+        Some(CandidateResult::Running | CandidateResult::Waiting) | None => match ask(candidate, ctx).await? {
+            Wanted::Yes => next_step(candidate, wish, &status, ctx).await?,
+            wanted => unwanted(wanted, wish, ctx).await?,
+        },
     };
     Ok(Observed { stage })
+}
+
+async fn next_step(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    status: &ImageCandidateStatus,
+    ctx: &Context,
+) -> Result<Stage, Error> {
+    let done = |step: Step| conditions::is_true(&status.conditions, step.as_str());
+    if !done(Step::Pulled) {
+        return Ok(Stage::Pull);
+    }
+    if !done(Step::Verified) {
+        return Ok(Stage::Verify(verification(candidate, wish, ctx).await?));
+    }
+    Ok(match status.built_digest.clone().filter(|_| done(Step::Built)) {
+        None => Stage::Build(build(wish, ctx).await?),
+        Some(image) if done(Step::Validated) && done(Step::Scanned) => Stage::Promote(image),
+        Some(image) => checks(candidate, wish, status, image, ctx).await?,
+    })
+}
+
+/// Asks the live BaseImage whether it wants this candidate.
+pub async fn ask(candidate: &ImageCandidate, ctx: &Context) -> Result<Wanted, kube::Error> {
+    let namespace = candidate.namespace().unwrap_or_default();
+    let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &namespace);
+    let base = bases.get_opt(&candidate.spec.base_image).await?;
+    let named = match base.as_ref().and_then(|base| wanted::other(candidate, base)) {
+        Some(name) => {
+            let candidates = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &namespace);
+            candidates.get_opt(name).await?
+        }
+        None => None,
+    };
+    Ok(wanted::wanted(candidate, base.as_ref(), named.as_ref()))
+}
+
+async fn unwanted(wanted: Wanted, wish: &Wish, ctx: &Context) -> Result<Stage, Error> {
+    let unfinished = match &wanted {
+        Wanted::No { .. } => unfinished_jobs(wish, ctx).await?,
+        Wanted::Yes | Wanted::NotYetKnown { .. } | Wanted::Suspended | Wanted::BaseImageGone { .. } => Vec::new(),
+    };
+    Ok(Stage::Unwanted { wanted, unfinished })
+}
+
+/// Most Jobs of one candidate that are looked at: its checks, its build and their attempts are far fewer.
+const MAX_JOBS: u32 = 500;
+
+async fn unfinished_jobs(wish: &Wish, ctx: &Context) -> Result<Vec<JobRef>, Error> {
+    let params = ListParams::default()
+        .labels(&format!("{LABEL_CANDIDATE}={}", wish.name))
+        .limit(MAX_JOBS);
+    let jobs = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace)
+        .list(&params)
+        .await?;
+    let mine = jobs
+        .into_iter()
+        .filter(|job| is_owned(job, wish) && !slots::is_finished(job));
+    Ok(mine
+        .filter_map(|job| {
+            let (name, uid) = (job.metadata.name?, job.metadata.uid?);
+            Some(JobRef { name, uid })
+        })
+        .collect())
 }
 
 async fn verification(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Verification, Error> {

@@ -3,7 +3,7 @@
 use super::{
     jobs,
     observe::{
-        CheckState, JobState, MAX_ATTEMPTS, Observed, Stage, released,
+        CheckState, JobRef, JobState, MAX_ATTEMPTS, Observed, Stage, released,
         self_tests::{SelfTest, Trusted},
     },
     validate::{PlannedCheck, Wish},
@@ -35,6 +35,8 @@ pub enum Action {
         /// The built image.
         image: Digest,
     },
+    /// Delete a Job that has not ended, with its pods: its candidate is superseded.
+    CancelJob(JobRef),
     /// Copy to production, sign, attach the evidence, move the channel tag.
     Promote {
         /// The built image.
@@ -44,9 +46,9 @@ pub enum Action {
 
 /// The page, where it is due, and the actions for the stage that is next.
 pub fn plan(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, settings: &Settings) -> Vec<Action> {
-    // What is judged anew gets a page of its own when that is done.
-    let judging = matches!(observed.stage, Stage::Judge(_));
-    let page = page_due(candidate, wish).filter(|_| !judging);
+    // What is judged anew gets a page of its own when that is done; nobody reads one of what is not wanted.
+    let without = matches!(observed.stage, Stage::Judge(_) | Stage::Unwanted { .. });
+    let page = page_due(candidate, wish).filter(|_| !without);
     let page = page.map(|image| Action::PublishPage { image });
     page.into_iter()
         .chain(next_stage(candidate, wish, observed, settings))
@@ -65,6 +67,7 @@ fn next_stage(candidate: &ImageCandidate, wish: &Wish, observed: &Observed, sett
         Stage::Pull => vec![Action::CopyToStaging],
         // What was verified or judged anew is only said in the status; nothing is done.
         Stage::Finished | Stage::Released | Stage::Verify(_) | Stage::Judge(_) => Vec::new(),
+        Stage::Unwanted { unfinished, .. } => unfinished.iter().cloned().map(Action::CancelJob).collect(),
         Stage::Build(_) if !wish.violations.is_empty() => Vec::new(),
         Stage::Build(state) => next_attempt(state)
             .map(|attempt| create(jobs::build(candidate, wish, settings, attempt)))

@@ -10,6 +10,7 @@ use super::{
         self_tests::{SelfTest, Trusted},
     },
     validate::{PlannedCheck, Wish},
+    wanted::Wanted,
 };
 use crate::{
     api::{
@@ -87,6 +88,7 @@ pub fn summarize(
     let mut draft = Draft::new(candidate, wish, now);
     match &observed.stage {
         Stage::Finished => draft.superseded(),
+        Stage::Unwanted { wanted, .. } => draft.unwanted(wanted),
         Stage::Released => draft.up_to_date(),
         Stage::Again {
             image,
@@ -196,6 +198,45 @@ impl<'a> Draft<'a> {
     fn waiting(&mut self, step: Step, reason: &'static str, message: String) {
         self.running(step, reason, message);
         self.status.result = Some(CandidateResult::Waiting);
+    }
+
+    /// Nothing goes on until the BaseImage says that it wants this candidate; the steps that are done stay done.
+    fn held(&mut self, reason: &'static str, message: String) {
+        self.status.result = Some(CandidateResult::Waiting);
+        self.conditions.reconciling(reason, message);
+    }
+
+    fn unwanted(&mut self, wanted: &Wanted) {
+        match wanted {
+            // A moment between two writes of the BaseImage's controller is not worth one of ours.
+            Wanted::NotYetKnown { why } if self.status.result.is_none() => {
+                self.held("BaseImageNotObserved", format!("{why}; nothing is done until then"));
+            }
+            Wanted::Yes | Wanted::NotYetKnown { .. } => {}
+            Wanted::Suspended => {
+                let message = "its BaseImage is suspended: no new step is taken until spec.suspend is false";
+                self.held("Suspended", message.to_owned());
+            }
+            Wanted::BaseImageGone { why } => {
+                self.held(
+                    "BaseImageGone",
+                    format!("{why}: no new step is taken, and nothing is promoted"),
+                );
+            }
+            Wanted::No { instead } => {
+                let message = format!(
+                    "superseded: BaseImage {} wants {instead} now. This candidate is not promoted",
+                    self.wish.base_image
+                );
+                self.status.result = Some(CandidateResult::Superseded);
+                self.conditions.stalled("Superseded", message.clone());
+                self.notices.push(Notice {
+                    warning: false,
+                    reason: "Superseded",
+                    message,
+                });
+            }
+        }
     }
 
     /// The candidate is out, for good.

@@ -28,6 +28,7 @@ mod again;
 mod decision;
 mod failure;
 mod released;
+mod wanted;
 
 /// The settings of an operator with nothing special.
 pub fn settings() -> Settings {
@@ -154,9 +155,11 @@ fn jobs_of(observed: &Observed) -> Vec<Job> {
     let actions = plan::plan(&candidate, &wish, observed, &settings());
     let job = |action| match action {
         Action::CreateJob { job, .. } => Some(*job),
-        Action::CopyToStaging | Action::StoreReport { .. } | Action::PublishPage { .. } | Action::Promote { .. } => {
-            None
-        }
+        Action::CopyToStaging
+        | Action::StoreReport { .. }
+        | Action::PublishPage { .. }
+        | Action::CancelJob(_)
+        | Action::Promote { .. } => None,
     };
     actions.into_iter().filter_map(job).collect()
 }

@@ -28,6 +28,8 @@ pub struct Wish {
     pub name: String,
     /// Its UID: a new candidate may have the name of a deleted one.
     pub uid: String,
+    /// The BaseImage that it belongs to.
+    pub base_image: String,
     /// The upstream image, by digest.
     pub source: ImageRef,
     /// Where it is copied and built.
@@ -159,6 +161,7 @@ pub fn validate(candidate: &ImageCandidate) -> Result<Wish, Error> {
         namespace: candidate.namespace().unwrap_or_default(),
         name: candidate.name_any(),
         uid: candidate.uid().unwrap_or_default(),
+        base_image: spec.base_image.clone(),
         source: spec.source.at(&spec.source_digest),
         staging: spec.staging.clone(),
         production: spec.promote.repository.parse()?,

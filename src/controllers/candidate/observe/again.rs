@@ -3,7 +3,7 @@
 //!
 //! An error is never looked at this way: a waiver takes findings out of a count, and an error has none.
 
-use super::{Error, Wish};
+use super::{Error, Wanted, Wish};
 use crate::{
     api::{ImageCandidate, ImageCandidateStatus, image_candidate::CandidateResult},
     controllers::{
@@ -42,7 +42,8 @@ pub fn refused_for_findings<'a>(status: &'a ImageCandidateStatus, checks: &[Plan
     status.built_digest.as_ref().filter(|_| whole)
 }
 
-/// Reads it, where a waiver has appeared, changed or ended since the judgement.
+/// Reads it, where a waiver has appeared, changed or ended since the judgement, and the image is still wanted: a waiver opens
+/// nothing that was left behind.
 pub async fn observe(
     candidate: &ImageCandidate,
     wish: &Wish,
@@ -54,7 +55,7 @@ pub async fn observe(
     };
     let waivers = judging::waivers(ctx, &wish.namespace).await?;
     let in_force = exceptions::in_force(&waivers, candidate, image, ctx.now());
-    if status.judged_with.as_deref() == Some(in_force.as_str()) {
+    if status.judged_with.as_deref() == Some(in_force.as_str()) || super::ask(candidate, ctx).await? != Wanted::Yes {
         return Ok(None);
     }
     let auth = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.promote.push_secret_ref.as_ref()).await?;
