@@ -228,7 +228,7 @@ pub struct RepavePlanStatus {
     /// Selected namespaces that are left out, with the reason; by number only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces_left_out: Option<LeftOut>,
-    /// Conditions: Ready, Reconciling, Stalled; and RunFollowsPlan, which is False while edits of the plan wait for the next run.
+    /// Conditions: Ready, Reconciling, Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

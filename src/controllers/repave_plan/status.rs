@@ -292,7 +292,6 @@ fn left_out_words(plan: &RepavePlan, out: &LeftOut) -> Vec<String> {
     words
 }
 
-
 fn of_run(run: &RepaveRun) -> Says {
     let list = run
         .status

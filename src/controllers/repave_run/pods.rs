@@ -147,11 +147,7 @@ fn need(found: &Found, query: Query<'_>, now: Timestamp) -> Option<Need> {
 }
 
 /// The pods of these workloads of one namespace, by the workload's name.
-async fn in_namespace(
-    ctx: &Context,
-    namespace: &str,
-    workloads: &[Arc<Workload>],
-) -> Result<PodsOf, ListError> {
+async fn in_namespace(ctx: &Context, namespace: &str, workloads: &[Arc<Workload>]) -> Result<PodsOf, ListError> {
     let api: Api<LeanPod> = Api::namespaced(ctx.client.clone(), namespace);
     let owners: HashMap<&str, Selector> = workloads
         .iter()

@@ -225,7 +225,7 @@ async fn a_live_read_sees_what_the_inventory_does_not_know_yet() {
     let (plan, images) = (Plan::of(account(None)), Images::default());
     let estate = look(&ctx, &images, plan.ask()).await.unwrap();
     api.edit("deployments", "platform/app-00", |object| {
-        object["metadata"]["labels"]["app"] = json!("changed")
+        object["metadata"]["labels"]["app"] = json!("changed");
     });
     api.remove("deployments", "platform/app-01");
     let key = |name: &str| WorkloadKey {
@@ -246,7 +246,7 @@ async fn a_namespace_that_lost_its_label_is_not_written_even_if_the_watch_is_beh
     let (plan, images) = (Plan::of(account(None)), Images::default());
     let estate = look(&ctx, &images, plan.ask()).await.unwrap();
     api.edit("namespaces", "platform", |object| {
-        object["metadata"]["labels"] = json!({})
+        object["metadata"]["labels"] = json!({});
     });
     let keys: BTreeSet<WorkloadKey> = estate.workloads.iter().map(|seen| seen.workload.key.clone()).collect();
     let estate = refresh(&ctx, &images, plan.ask(), estate, &keys).await.unwrap();
