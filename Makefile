@@ -27,6 +27,7 @@ test: prepare lint verify test-fast e2e ## Every test; installs what it needs
 
 test-fast: ## What needs no cluster
 	@cargo test --workspace --lib --bins
+	@cargo test --package repave --test crates
 	@cargo test --package repave --features fuzzing --test fuzz_seeds
 
 # The first is one of `ls fuzz/fuzz_targets`; what is found is kept in fuzz/artifacts.
@@ -41,7 +42,7 @@ fuzz: ## Search for bad input with coverage: make fuzz TARGET=goss SECONDS=60 (n
 
 e2e: binaries cluster images ## The tests on a real cluster
 	@e2e/tools/build cosign
-	@REPAVE_TOOLS="$(CURDIR)/target/tools/bin" REPAVE_COSIGN="$(CURDIR)/target/tools/bin/cosign" cargo test --package repave --lib -- registry evidence
+	@REPAVE_TOOLS="$(CURDIR)/target/tools/bin" REPAVE_COSIGN="$(CURDIR)/target/tools/bin/cosign" cargo test --package repave-oci --lib
 	@cargo test --package repave --test chart_rbac
 	@$(CLUSTER) run cargo test --package repave-e2e --tests -- --test-threads=1
 	@$(CLUSTER) down

@@ -26,16 +26,11 @@ use crate::{
         rules::{Expression, Results},
         vex,
     },
-    evidence::{
-        signing::{PublicKey, open_bundle},
-        verify,
-    },
-    registry::{Content, Credentials, Manifest, answer, config, manifest, referrers, token},
     runner::frame::{self, Termination},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
+use repave_oci::fuzz as oci;
 use std::{fmt::Display, fs, io::Write as _, str::FromStr, time::Duration};
 
 /// A parser of bytes, with the rules for what it reads.
@@ -68,18 +63,18 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("report-gzip", report_gzip),
     ("report-json", report_json),
     ("termination", termination),
-    ("registry-manifest", registry_manifest),
-    ("registry-config", registry_config),
-    ("registry-token", registry_token),
-    ("registry-challenge", registry_challenge),
-    ("registry-error", registry_error),
-    ("dockerconfigjson", dockerconfigjson),
+    ("registry-manifest", oci::registry_manifest),
+    ("registry-config", oci::registry_config),
+    ("registry-token", oci::registry_token),
+    ("registry-challenge", oci::registry_challenge),
+    ("registry-error", oci::registry_error),
+    ("dockerconfigjson", oci::dockerconfigjson),
     ("image-reference", image_reference),
     ("digest", round_trip::<Digest>),
     ("duration", round_trip::<Span>),
     ("byte-size", byte_size),
-    ("cosign-bundle", cosign_bundle),
-    ("cosign-signed", cosign_signed),
+    ("cosign-bundle", oci::cosign_bundle),
+    ("cosign-signed", oci::cosign_signed),
     ("policy-file", policy),
     ("waiver", waiver),
     ("docker-archive", docker_archive),
@@ -372,58 +367,6 @@ fn termination(bytes: &[u8]) {
     }
 }
 
-fn registry_manifest(bytes: &[u8]) {
-    for declared in ["", manifest::OCI_MANIFEST, "application/vnd.oci.image.index.v1+json"] {
-        let Ok(read) = Manifest::parse("r.example.com", Bytes::copy_from_slice(bytes), declared) else {
-            continue;
-        };
-        assert_eq!(read.digest, Digest::of(bytes));
-        let entries = match read.content("r.example.com") {
-            Ok(Content::Image(image)) => image.layers.len(),
-            Ok(Content::Index(index)) => index.manifests.len(),
-            Err(_) => 0,
-        };
-        assert!(entries <= 500);
-    }
-    let _ = referrers::parse_index("r.example.com", bytes);
-}
-
-fn registry_config(bytes: &[u8]) {
-    let json = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#;
-    let Ok(read) = Manifest::parse("r.example.com", Bytes::from_static(json), "") else {
-        return;
-    };
-    if let Ok(Content::Image(image)) = read.content("r.example.com")
-        && let Ok(resolved) = config::resolve("r.example.com", &read, &image, bytes)
-    {
-        assert_eq!(resolved.diff_ids.len(), image.layers.len());
-    }
-}
-
-fn registry_token(bytes: &[u8]) {
-    let _ = serde_json::from_slice::<token::TokenAnswer>(bytes);
-}
-
-fn registry_challenge(bytes: &[u8]) {
-    let Some(text) = text(bytes) else { return };
-    if let Some(token::Challenge::Bearer { realm, service }) = token::Challenge::parse(text) {
-        assert!(realm.len() + service.map_or(0, |service| service.len()) <= 4_096);
-    }
-    assert!(answer::retry_after(text).is_none_or(|wait| wait <= Duration::from_secs(3600)));
-}
-
-fn registry_error(bytes: &[u8]) {
-    let code = answer::error_code(bytes);
-    assert!(code.len() <= 40 && code.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'));
-}
-
-fn dockerconfigjson(bytes: &[u8]) {
-    match Credentials::from_dockerconfigjson(bytes) {
-        Ok(credentials) => assert!(credentials.hosts().iter().all(|host| !host.is_empty())),
-        Err(error) => assert!(error.to_string().len() <= 1_000),
-    }
-}
-
 fn image_reference(bytes: &[u8]) {
     round_trip::<ImageRef>(bytes);
     round_trip::<Repository>(bytes);
@@ -433,27 +376,6 @@ fn byte_size(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     if let Ok(size) = text.parse::<ByteSize>() {
         assert_eq!(size.to_string().parse::<ByteSize>(), Ok(size));
-    }
-}
-
-fn key() -> Option<PublicKey> {
-    PublicKey::from_pem(include_str!("evidence/testdata/promotion.pub")).ok()
-}
-
-fn cosign_bundle(bytes: &[u8]) {
-    let Some(key) = key() else { return };
-    // The seeds are signed by nobody, so whatever opens was forged.
-    assert!(open_bundle(&key, bytes).is_none(), "a bundle that nobody signed opened");
-    let _ = text(bytes).map(PublicKey::from_pem);
-}
-
-fn cosign_signed(bytes: &[u8]) {
-    let Some(key) = key() else { return };
-    let (payload, statement) = verify::is_about(&key, &image(), bytes);
-    // Whatever is taken for a signature of a digest has that digest in it, unless its letters are escaped.
-    if payload || statement {
-        let (hex, text) = (image().hex().to_owned(), String::from_utf8_lossy(bytes));
-        assert!(text.contains(&hex) || text.contains('\\'), "{text}");
     }
 }
 

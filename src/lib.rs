@@ -1,33 +1,37 @@
 //! Repave: follows an upstream base image, proves a customised build of it, and moves every workload to it.
 //!
-//! The map of the house, in reading order:
+//! The map of the house, in reading order. Each row is a crate of the folder `src/<name>`, and sees only what stands
+//! above it in the table; cargo holds that.
 //!
-//! | module | what lives there | may touch the outside |
+//! | crate | what lives there | may touch the outside |
 //! |---|---|---|
+//! | [`core`](domain) | digests, references, reports, verdicts, lineage, waves: pure functions over data | no |
 //! | [`api`] | the custom resources: types, schema, CEL; no logic | no |
-//! | [`domain`] | digests, references, reports, verdicts, lineage, waves: pure functions over data | no |
-//! | [`checks`] | one file per tool: how to run it and how to read its report | no (the runner runs it) |
-//! | [`registry`] | our OCI distribution client | registries |
 //! | [`report`] | the reports as SARIF, as one web page, and their schema | no |
-//! | [`evidence`] | signatures, attestations, report artifacts | through `registry` |
-//! | [`controllers`] | one folder per kind: validate, observe, plan, apply, status | the Kubernetes API |
+//! | [`checks`] | one file per tool: how to run it and how to read its report | files of an image |
+//! | [`policy`] | what a policy means for one image: checks, gates, rules, exceptions | no |
+//! | `oci` | [`registry`]: our OCI distribution client; [`evidence`]: signatures, attestations, report artifacts | registries |
+//! | [`cluster`] | Kubernetes clients without silent retries and with time limits | the Kubernetes API |
 //! | [`runner`] | what runs inside Job pods: pull, run a tool, frame its report | the pod it runs in |
-//! | [`runtime`] | arguments, telemetry, metrics, health endpoints, lease, shutdown | the process |
 //! | [`cli`] | the kubectl plugin, one file per command; `repave check` | the Kubernetes API (read only); files, registries |
+//! | `operator` | [`controllers`]: one folder per kind; [`runtime`]: the process around them | the Kubernetes API, registries |
 //!
-//! Where a wave is decided: `controllers/repave_run/plan.rs` over `domain/wave.rs`.
-//! Where a gate is decided: `domain/verdict.rs`.
+//! This crate is the two programs, and the names under which tests reach the others.
+//!
+//! Where a wave is decided: `operator/controllers/repave_run/plan.rs` over `core/wave.rs`.
+//! Where a gate is decided: `core/verdict.rs`.
 
-pub mod api;
-pub mod checks;
-pub mod cli;
-pub mod controllers;
-pub mod domain;
-pub mod evidence;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz;
-pub mod registry;
-pub mod report;
-pub mod runner;
-pub mod runtime;
+
+pub use repave_api as api;
+pub use repave_checks as checks;
+pub use repave_cli as cli;
+pub use repave_cluster as cluster;
+pub use repave_core as domain;
+pub use repave_oci::{evidence, registry};
+pub use repave_operator::{controllers, runtime};
+pub use repave_policy as policy;
+pub use repave_report as report;
+pub use repave_runner as runner;

@@ -2,6 +2,8 @@
 //!
 //! A reference stays in the namespace of the object that makes it.
 
+pub use crate::domain::annotations::{ANNOTATION_HOLD, ANNOTATION_MOVED_AT, ANNOTATION_PREVIOUS, ANNOTATION_RUN};
+
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,14 +19,6 @@ pub const LABEL_SELF_TEST: &str = "repave.dev/self-test";
 pub const LABEL_PLAN: &str = "repave.dev/plan";
 /// Annotation on a candidate: its Jobs go first. The value says why, for people.
 pub const ANNOTATION_URGENT: &str = "repave.dev/urgent";
-/// Annotation on a workload: which run moved it (`namespace/name`).
-pub const ANNOTATION_RUN: &str = "repave.dev/run";
-/// Annotation on a workload: JSON of what it ran before, per container.
-pub const ANNOTATION_PREVIOUS: &str = "repave.dev/previous-images";
-/// Annotation on a workload: when it was moved, RFC 3339.
-pub const ANNOTATION_MOVED_AT: &str = "repave.dev/moved-at";
-/// Annotation on a workload: JSON of a hold (reason, digest, since, until); present means: do not touch.
-pub const ANNOTATION_HOLD: &str = "repave.dev/hold";
 
 /// The name of an object in the same namespace.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]

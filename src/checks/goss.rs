@@ -5,7 +5,7 @@
 //! test that could not be carried out has the same result number as a failed one. Only the `json` format is read.
 
 use super::{Invocation, PATH, Parsed, ReadError, loose::Loose};
-use crate::domain::report::{Finding, Severity};
+use repave_core::report::{Finding, Severity};
 use serde::Deserialize;
 use std::{
     ffi::OsString,

@@ -9,7 +9,7 @@ use super::{
     sbom::Inventory,
     scanner::{self, Files, Gathered, MAX_OUTPUT, Worst, call, joined},
 };
-use crate::domain::{
+use repave_core::{
     digest::Digest,
     purl::PackageUrl,
     report::{Finding, MAX_ALIASES, Severity},

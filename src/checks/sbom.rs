@@ -3,7 +3,7 @@
 //! Must not take an empty or foreign list for an image without vulnerabilities. Pure.
 
 use super::ReadError;
-use crate::domain::{digest::Digest, purl::PackageUrl};
+use repave_core::{digest::Digest, purl::PackageUrl};
 use serde::Deserialize;
 
 /// Most bytes of a list that is read.

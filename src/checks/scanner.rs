@@ -6,7 +6,7 @@
 //! of `openssl` for `libssl3`. Must not take an exit code for a verdict. Pure.
 
 use super::{Invocation, PATH, Parsed, ReadError, grype, sbom::Inventory, trivy};
-use crate::domain::{
+use repave_core::{
     digest::Digest,
     report::{EPSS_CERTAIN, Finding, Severity, ToolName},
 };

@@ -2,8 +2,8 @@
 //!
 //! Must not run a credential helper (that is a program of somebody's choice) and must not show a secret.
 
-use crate::registry::{Auth, Client, ClientOptions, Credentials};
 use anyhow::Context as _;
+use repave_oci::registry::{Auth, Client, ClientOptions, Credentials};
 use serde_json::Value;
 use std::{
     io::Read as _,

@@ -3,19 +3,17 @@
 //! Collects only: which finding is taken out is decided in `domain::waiver`, as in the operator. A VEX document that
 //! cannot be read is an error of its check, not a document less.
 
-use crate::{
-    api::Waiver,
-    controllers::{candidate::PlannedCheck, waiver::validate},
-    domain::{
-        digest::Digest,
-        report::{Finding, Report},
-        vex::{self, Document},
-        waiver::{Exceptions, Kind, Standing, Suppression},
-    },
-    report::{Exception, ExceptionKind},
-};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
+use repave_api::Waiver;
+use repave_core::{
+    digest::Digest,
+    report::{Finding, Report},
+    vex::{self, Document},
+    waiver::{Exceptions, Kind, Standing, Suppression},
+};
+use repave_policy::{PlannedCheck, waiver as validate};
+use repave_report::{Exception, ExceptionKind};
 
 /// Most waivers: as many as the operator reads of a namespace.
 pub const MAX_WAIVERS: usize = 500;

@@ -2,21 +2,19 @@
 //!
 //! Must not answer a rule from less than it asks about: what is not there is "not known" and never a pass.
 
-use crate::{
-    api::{
-        ImageCandidateStatus,
-        image_candidate::{CheckSummary, PolicySnapshot},
-    },
-    controllers::candidate::{PlannedCheck, PlannedRule, broken_rules, rules_of, summary},
-    domain::{
-        digest::Digest,
-        report::Report,
-        rules::Expression,
-        verdict::{self, Gate, Judgement},
-        waiver::Exceptions,
-    },
-};
 use jiff::Timestamp;
+use repave_api::{
+    ImageCandidateStatus,
+    image_candidate::{CheckSummary, PolicySnapshot},
+};
+use repave_core::{
+    digest::Digest,
+    report::Report,
+    rules::Expression,
+    verdict::{self, Gate, Judgement},
+    waiver::Exceptions,
+};
+use repave_policy::{PlannedCheck, PlannedRule, broken_rules, rules_of, summary};
 
 /// What the operator would make of this report.
 pub fn judge(report: &Report, gate: &Gate, exceptions: &Exceptions, now: Timestamp) -> Judgement {
@@ -125,7 +123,7 @@ fn lacking(rule: &PlannedRule, checks: &[PlannedCheck], judged: &[CheckSummary])
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controllers::candidate::checks_of;
+    use repave_policy::checks_of;
     use serde_json::json;
 
     fn policies(rule: &str, two: bool) -> Vec<PolicySnapshot> {

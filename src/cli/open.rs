@@ -2,8 +2,8 @@
 //!
 //! Must not open what could run scripts: only pages that begin as ours do.
 
-use crate::report::page;
 use anyhow::Context as _;
+use repave_report::page;
 use std::{
     io::{self, Write as _},
     path::PathBuf,

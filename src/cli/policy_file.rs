@@ -4,16 +4,14 @@
 //! Must not guess: a kind, field or value that the cluster would refuse is refused here, by its name.
 
 use super::policy_schema;
-use crate::{
-    api::{
-        self, ValidationPolicy, ValidationPolicySpec, Waiver, image_candidate::PolicySnapshot, validation_policy::Check,
-    },
-    cli::exceptions::MAX_WAIVERS,
-    domain::report::bounded,
-};
+use crate::exceptions::MAX_WAIVERS;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResourceExt as _;
+use repave_api::{
+    ValidationPolicy, ValidationPolicySpec, Waiver, image_candidate::PolicySnapshot, validation_policy::Check,
+};
+use repave_core::report::bounded;
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
@@ -108,7 +106,7 @@ pub fn read(paths: &[PathBuf], now: Timestamp) -> Result<Policies, Error> {
 
 /// Reads one text as of the same moment always.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn parse(text: &str) -> Result<Policies, Error> {
+pub fn parse(text: &str) -> Result<Policies, Error> {
     policies(&documents_of(text)?, Timestamp::UNIX_EPOCH)
 }
 
@@ -152,10 +150,10 @@ fn policies(documents: &[Value], now: Timestamp) -> Result<Policies, Error> {
         };
         let name = word("/metadata/name");
         match (word("/apiVersion").as_str(), word("/kind").as_str()) {
-            (version, "ValidationPolicy") if version == format!("{}/v1alpha1", api::GROUP) => {
+            (version, "ValidationPolicy") if version == format!("{}/v1alpha1", repave_api::GROUP) => {
                 specs.push((policy(document, &name)?, name));
             }
-            (version, "Waiver") if version == format!("{}/v1alpha1", api::GROUP) => {
+            (version, "Waiver") if version == format!("{}/v1alpha1", repave_api::GROUP) => {
                 let read = waiver(document, &name, now)?;
                 if waivers.insert(name.clone(), read).is_some() {
                     return Err(refused("Waiver", &name, &"it is there twice: take one out"));

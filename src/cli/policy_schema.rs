@@ -3,9 +3,9 @@
 //! The schema is the one that is installed, so the bounds and sentences cannot drift apart. A rule in CEL is checked by
 //! the function beside its text; a rule that has none is refused, not passed over (a test keeps the list whole).
 
-use crate::domain::{digest::Digest, duration::Span};
 use jiff::Timestamp;
 use regex::Regex;
+use repave_core::{digest::Digest, duration::Span};
 use serde_json::Value;
 
 /// Most violations that are told.
@@ -224,7 +224,7 @@ fn shown(value: &Value) -> String {
         Value::Array(_) => "a list".to_owned(),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
     };
-    crate::domain::report::bounded(&text).chars().take(100).collect()
+    repave_core::report::bounded(&text).chars().take(100).collect()
 }
 
 #[cfg(test)]
@@ -245,9 +245,9 @@ mod tests {
             }
         }
         let mut rules = Vec::new();
-        walk(&crate::cli::policy_file::schema(), &mut rules);
+        walk(&crate::policy_file::schema(), &mut rules);
         let of_policies = rules.len();
-        walk(&crate::cli::policy_file::waiver_definition(), &mut rules);
+        walk(&crate::policy_file::waiver_definition(), &mut rules);
         assert!(of_policies >= 6 && rules.len() >= of_policies + 7, "{rules:?}");
         let unknown: Vec<_> = rules.iter().filter(|rule| holds(rule, &json!({})).is_none()).collect();
         assert!(unknown.is_empty(), "write a function for {unknown:?}");

@@ -8,14 +8,12 @@ mod source;
 mod tests;
 
 use super::{credentials, open};
-use crate::{
-    api::{ImageCandidate, Waiver},
-    domain::{digest::Digest, image_ref::Repository},
-    registry::{Client, ClientOptions},
-    report::sarif,
-};
 use anyhow::{Context as _, ensure};
 use kube::{Api, ResourceExt as _, api::ListParams};
+use repave_api::{ImageCandidate, Waiver};
+use repave_core::{digest::Digest, image_ref::Repository};
+use repave_oci::registry::{Client, ClientOptions};
+use repave_report::sarif;
 use source::{Reader, Stored, Subject, Target};
 use std::{
     collections::BTreeSet,
@@ -117,7 +115,7 @@ fn reader(args: &Args, hosts: &[&str]) -> anyhow::Result<Reader> {
 async fn subject_of(candidate: ImageCandidate) -> anyhow::Result<Subject> {
     let namespace = candidate.namespace().unwrap_or_default();
     let mut subject = Subject::of(candidate)?;
-    let client = crate::runtime::client::Clients::connect().await?.requests;
+    let client = repave_cluster::Clients::connect().await?.requests;
     let waivers = Api::<Waiver>::namespaced(client, &namespace);
     match waivers.list(&ListParams::default().limit(MAX_WAIVERS)).await {
         Ok(waivers) => subject.waivers = waivers.items,
@@ -129,7 +127,7 @@ async fn subject_of(candidate: ImageCandidate) -> anyhow::Result<Subject> {
 }
 
 async fn by_name(name: &str, args: &Args) -> anyhow::Result<ImageCandidate> {
-    let client = crate::runtime::client::Clients::connect().await?.requests;
+    let client = repave_cluster::Clients::connect().await?.requests;
     let namespace = args
         .namespace
         .clone()
@@ -141,7 +139,7 @@ async fn by_name(name: &str, args: &Args) -> anyhow::Result<ImageCandidate> {
 }
 
 async fn by_digest(digest: &Digest, args: &Args) -> anyhow::Result<ImageCandidate> {
-    let client = crate::runtime::client::Clients::connect().await?.requests;
+    let client = repave_cluster::Clients::connect().await?.requests;
     let api = match &args.namespace {
         Some(namespace) => Api::<ImageCandidate>::namespaced(client, namespace),
         None => Api::<ImageCandidate>::all(client),

@@ -3,8 +3,8 @@
 //! The counts are the sum of the newest run of each plan of a base; a base that was never rolled has none.
 
 use super::{Output, render};
-use crate::api::{BaseImage, RepaveRun, repave_run::Counts};
 use kube::{Api, Client, ResourceExt, api::ListParams};
+use repave_api::{BaseImage, RepaveRun, repave_run::Counts};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -140,7 +140,7 @@ mod tests {
         }))
         .unwrap();
         let run = |plan: &str, made: &str, done: u32, held: u32| -> RepaveRun {
-            let digest = crate::domain::digest::Digest::of(made.as_bytes());
+            let digest = repave_core::digest::Digest::of(made.as_bytes());
             serde_json::from_value(serde_json::json!({
                 "apiVersion": "repave.dev/v1alpha1", "kind": "RepaveRun",
                 "metadata": {"name": format!("{plan}-{made}"), "namespace": "platform", "creationTimestamp": format!("2026-01-{made}T00:00:00Z")},

@@ -9,23 +9,16 @@ mod section;
 pub use section::{MAX_SHOWN, Section};
 
 use super::clean;
-use crate::{
-    api::{
-        ImageCandidate,
-        image_candidate::{CheckSummary, Step},
-    },
-    domain::{digest::Digest, verdict::Verdict},
-};
 use askama::Template;
 use kube::ResourceExt as _;
+use repave_api::{
+    ImageCandidate,
+    image_candidate::{CheckSummary, Step},
+};
+use repave_core::{digest::Digest, verdict::Verdict};
 use std::fmt::Write as _;
 
-/// What a page is called among the artifacts of an image.
-pub const ARTIFACT_TYPE: &str = "application/vnd.repave.page.v1+html";
-/// Media type of the page itself.
-pub const MEDIA_TYPE: &str = "text/html";
-/// Largest page, in bytes: fewer findings are shown until it fits, and it says how many more there are.
-pub const MAX_PAGE: u64 = 4 << 20;
+pub use repave_core::page::{ARTIFACT_TYPE, MAX_PAGE, MEDIA_TYPE};
 
 /// How every page begins. A browser obeys the policy from here on, whatever follows: no script, no request, no form.
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

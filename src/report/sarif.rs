@@ -5,7 +5,7 @@
 //! never look like a clean image.
 
 use super::{Exception, ExceptionKind, clean};
-use crate::domain::{
+use repave_core::{
     digest::Digest,
     report::{Finding, Outcome, Report, Severity},
 };

@@ -1,9 +1,9 @@
 //! The JSON Schema of a report, from the one type that the runner writes and the operator reads.
 //!
 //! `docs/report.schema.json` is this text; `make verify` compares. Must not describe anything that
-//! [`Report::validate`](crate::domain::report::Report::validate) would not hold to.
+//! [`Report::validate`](repave_core::report::Report::validate) would not hold to.
 
-use crate::domain::report::{Report, SCHEMA};
+use repave_core::report::{Report, SCHEMA};
 use serde_json::Value;
 
 /// The schema as pretty JSON with a final newline.
@@ -42,7 +42,7 @@ fn plain(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::digest::Digest;
+    use repave_core::digest::Digest;
 
     const DOCUMENT: &str = include_str!("../../docs/report.md");
 

@@ -1,15 +1,13 @@
 //! What pages and SARIF logs say, and that hostile text stays text.
 
 use super::*;
-use crate::{
-    api::{ImageCandidate, image_candidate::CheckSummary},
-    domain::{
-        report::{Attachment, Outcome, Severity, Tool, ToolName},
-        verdict::{self, Gate},
-        waiver::Exceptions,
-    },
-};
 use page::{MAX_PAGE, Page, Section};
+use repave_api::{ImageCandidate, image_candidate::CheckSummary};
+use repave_core::{
+    report::{Attachment, Outcome, Severity, Tool, ToolName},
+    verdict::{self, Gate},
+    waiver::Exceptions,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -126,7 +124,7 @@ fn summary(report: &Report) -> CheckSummary {
     }
 }
 
-pub(crate) fn candidate(reports: &[Report]) -> ImageCandidate {
+fn candidate(reports: &[Report]) -> ImageCandidate {
     let checks: Vec<_> = reports.iter().map(summary).collect();
     serde_json::from_value(json!({
         "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate",
@@ -198,7 +196,7 @@ fn the_same_candidate_gives_the_same_bytes_whatever_became_of_it_since() {
     let page = page_of(&reports, &[], None);
     let mut later = candidate(&reports);
     let status = later.status.as_mut().unwrap();
-    status.result = Some(crate::api::image_candidate::CandidateResult::Passed);
+    status.result = Some(repave_api::image_candidate::CandidateResult::Passed);
     status.page = Some(Digest::of(b"page"));
     status.timeline.pop();
     let again = Page::new(&later, page.sections.clone(), None);
@@ -363,7 +361,7 @@ fn an_exception_is_about_exactly_its_finding() {
 
 fn sarif_of(reports: &[Report], exceptions: &[Exception]) -> Value {
     let image = "r.local:5000/base/debian"
-        .parse::<crate::domain::image_ref::Repository>()
+        .parse::<repave_core::image_ref::Repository>()
         .unwrap()
         .at(&image());
     let rows: Vec<_> = reports.iter().map(|report| (report, exceptions)).collect();

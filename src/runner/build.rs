@@ -11,7 +11,7 @@ use super::{
     isolate, repack,
     termination::MAX_LOG_LINES,
 };
-use crate::checks::{Invocation, PATH};
+use repave_checks::{Invocation, PATH};
 use std::{
     ffi::OsString,
     fs,

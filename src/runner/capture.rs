@@ -4,10 +4,8 @@
 //! that is killed takes its whole process group with it; a process that made a session of its own stays until the pod
 //! ends. Must not decide what an exit code means; that is the business of each check.
 
-use crate::{
-    checks::{Invocation, ReadError},
-    domain::report::bounded,
-};
+use repave_checks::{Invocation, ReadError};
+use repave_core::report::bounded;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     fmt, io,

@@ -6,12 +6,10 @@ use super::{
     capture::{self, Bounds, Captured, Ended, Keep},
     frame::Attached,
 };
-use crate::{
-    checks::{self, Invocation, Parsed, ReadError, Run},
-    domain::{
-        digest::Digest,
-        report::{Report, ToolName},
-    },
+use repave_checks::{Invocation, Parsed, ReadError, Run};
+use repave_core::{
+    digest::Digest,
+    report::{Report, ToolName},
 };
 use serde::de::DeserializeOwned;
 use std::{
@@ -134,7 +132,7 @@ impl Common {
             candidate_executed: tool == ToolName::Goss,
         };
         Examined {
-            report: checks::assemble(run, read),
+            report: repave_checks::assemble(run, read),
             ended: known.ended,
             attached: known.attached,
         }

@@ -7,13 +7,11 @@ use super::{
     capture::{Captured, Keep},
     check::{Common, Examined, Known, read_file},
 };
-use crate::{
-    checks::{
-        Parsed, ReadError,
-        container::{self, Format, LAST_LINES, MAX_RESULT, Options, TOOL},
-    },
-    domain::report::ToolName,
+use repave_checks::{
+    Parsed, ReadError,
+    container::{self, Format, LAST_LINES, MAX_RESULT, Options, TOOL},
 };
+use repave_core::report::ToolName;
 use std::{env, ffi::OsString, fs, path::PathBuf};
 
 /// `repave runner container`.

@@ -12,12 +12,10 @@ use super::{
     frame::Termination,
     transfer::{Common, millis},
 };
-use crate::{
-    checks::scanner::Scanner,
-    domain::{digest::Digest, image_ref::ImageRef},
-    registry::{Auth, Client, Content, LayoutLimits},
-};
 use jiff::{SignedDuration, Timestamp};
+use repave_checks::scanner::Scanner;
+use repave_core::{digest::Digest, image_ref::ImageRef};
+use repave_oci::registry::{Auth, Client, Content, LayoutLimits};
 use source::{Found, Source};
 use std::{path::PathBuf, time::Instant};
 

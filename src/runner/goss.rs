@@ -4,10 +4,8 @@
 //! a folder of this container, and Goss runs with it as its root directory.
 
 use super::check::{Common, Examined, Known, read_file, version};
-use crate::{
-    checks::{PATH, Parsed, ReadError, goss},
-    domain::{digest::Digest, report::ToolName},
-};
+use repave_checks::{PATH, Parsed, ReadError, goss};
+use repave_core::{digest::Digest, report::ToolName};
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
@@ -74,7 +72,7 @@ fn content(args: &Args) -> Result<String, ReadError> {
     Ok(format!("gossfile {gossfile}, vars {vars}"))
 }
 
-fn invocation(args: &Args) -> Result<crate::checks::Invocation, ReadError> {
+fn invocation(args: &Args) -> Result<repave_checks::Invocation, ReadError> {
     let Some(root) = &args.root else {
         return Ok(goss::invocation(&args.goss, &args.gossfile, args.vars.as_deref()));
     };

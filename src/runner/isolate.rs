@@ -3,7 +3,7 @@
 //! Buildah's chroot isolation can only use the network that buildah has, so a build without a network needs a buildah
 //! without one. Fails closed: the program starts only after its ids are mapped, and without the namespaces not at all.
 
-use crate::checks::Invocation;
+use repave_checks::Invocation;
 use std::{fs, io, path::Path, time::Duration};
 use tokio::time::sleep;
 

@@ -1,11 +1,9 @@
 //! `runner native`: examines the layers of an OCI layout with our own rules. No tool, no candidate code.
 
 use super::check::{Common, Examined, Known};
-use crate::{
-    checks::native::{self, Limits, Options},
-    domain::report::ToolName,
-};
 use jiff::Timestamp;
+use repave_checks::native::{self, Limits, Options};
+use repave_core::report::ToolName;
 use std::{path::PathBuf, time::Instant};
 
 /// `repave runner native`.

@@ -6,18 +6,16 @@ use super::{
     check::{Common, Examined, Known, open, read_file, version},
     frame::Attached,
 };
-use crate::{
-    checks::{
-        Parsed, ReadError,
-        openscap::{
-            self, Expected, Files, Options,
-            content::{self, Content},
-            tailoring::{self, Benchmark, LeftOut, Tailored},
-            test_result, user_tailoring,
-        },
+use repave_checks::{
+    Parsed, ReadError,
+    openscap::{
+        self, Expected, Files, Options,
+        content::{self, Content},
+        tailoring::{self, Benchmark, LeftOut, Tailored},
+        test_result, user_tailoring,
     },
-    domain::report::ToolName,
 };
+use repave_core::report::ToolName;
 use std::{
     fmt::Write as _,
     fs,

@@ -4,11 +4,9 @@
 //! Must not change what the image is: the config, and with it every diff ID, stays byte for byte the same, and a blob
 //! whose content is not what its descriptor says is refused.
 
-use crate::{
-    domain::digest::Digest,
-    registry::{Descriptor, ImageIndex, ImageManifest},
-};
 use flate2::{Compression, write::GzEncoder};
+use repave_core::digest::Digest;
+use repave_oci::registry::{Descriptor, ImageIndex, ImageManifest};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use std::{

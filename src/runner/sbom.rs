@@ -8,12 +8,10 @@ use super::{
     frame::Termination,
     transfer::{Common, millis},
 };
-use crate::{
-    checks::sbom::{MAX_SBOM, NAME},
-    domain::{digest::Digest, image_ref::ImageRef, report::Report},
-    evidence::{ReportArtifact, TITLE, fetch_whole_report},
-};
 use flate2::bufread::GzDecoder;
+use repave_checks::sbom::{MAX_SBOM, NAME};
+use repave_core::{digest::Digest, image_ref::ImageRef, report::Report};
+use repave_oci::evidence::{ReportArtifact, TITLE, fetch_whole_report};
 use std::{fs, io::Read as _, path::PathBuf, time::Instant};
 
 /// `repave runner fetch-sbom`.
@@ -81,20 +79,20 @@ fn list_of(artifact: &ReportArtifact, image: &Digest) -> Result<Vec<u8>, String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        domain::{
-            digest::Digest,
-            report::{Tool, ToolName},
-        },
+    use crate::frame::Attached;
+    use bytes::Bytes;
+    use clap::Parser;
+    use repave_core::{
+        digest::Digest,
+        report::{Tool, ToolName},
+    };
+    use repave_oci::{
         evidence::attach_report,
         registry::{
             ArtifactLayer, Auth,
             testing::{TestRegistry, push_image},
         },
-        runner::frame::Attached,
     };
-    use bytes::Bytes;
-    use clap::Parser;
     use std::collections::BTreeMap;
 
     #[derive(Parser)]

@@ -6,7 +6,7 @@
 mod fixtures;
 
 use super::check::{Common, Examined};
-use crate::domain::{
+use repave_core::{
     digest::Digest,
     report::{Finding, Outcome, Report, Severity, Tool, ToolName},
     self_test::WRONG_OS_REFUSED,
@@ -168,8 +168,8 @@ fn words(args: &Args, step: &str, image: &Digest, more: &[(&str, &Path)]) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::self_test;
     use clap::Parser;
+    use repave_core::self_test;
 
     #[derive(Debug, Parser)]
     #[command(no_binary_name = true)]

@@ -5,7 +5,7 @@
 //! anything of the image without an error: what is missing in the copy, a rule takes for absent.
 
 use super::{deliver::Failure, frame::Termination};
-use crate::checks::openscap::content::resolve;
+use repave_checks::openscap::content::resolve;
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 use std::{
     collections::HashMap,

@@ -1,11 +1,9 @@
 //! The check steps with fake tools: whatever a tool does, a report comes out, and only a whole and fitting one passes.
 
 use super::{check::Examined, goss, openscap};
-use crate::{
-    checks::openscap::tailoring,
-    domain::report::{Outcome, Report},
-};
 use clap::Parser;
+use repave_checks::openscap::tailoring;
+use repave_core::report::{Outcome, Report};
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 use tempfile::TempDir;
 

@@ -5,7 +5,7 @@ use super::{
     container,
     tests::{IMAGE, folder, message, parsed},
 };
-use crate::domain::report::Outcome;
+use repave_core::report::Outcome;
 
 async fn run_container(format: &str, script: &str) -> Examined {
     let files = [(

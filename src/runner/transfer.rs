@@ -3,10 +3,8 @@
 //! Must not run or unpack anything of an image, and must not print a credential.
 
 use super::{check::read_file, deliver::Failure, frame::Termination};
-use crate::{
-    domain::image_ref::{ImageRef, Repository},
-    registry::{Auth, Client, ClientOptions, Credentials, LayoutLimits, Platform},
-};
+use repave_core::image_ref::{ImageRef, Repository};
+use repave_oci::registry::{Auth, Client, ClientOptions, Credentials, LayoutLimits, Platform};
 use std::{
     path::PathBuf,
     time::{Duration, Instant},
@@ -118,7 +116,7 @@ impl Common {
 
     pub(super) async fn bounded<T>(
         &self,
-        what: impl Future<Output = Result<T, crate::registry::Error>>,
+        what: impl Future<Output = Result<T, repave_oci::registry::Error>>,
     ) -> Result<T, Failure> {
         match timeout(Duration::from_secs(self.timeout), what).await {
             Ok(result) => result.map_err(|error| error.to_string().into()),
@@ -172,11 +170,9 @@ pub async fn push(args: &PushArgs) -> Result<Termination, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        domain::digest::Digest,
-        registry::testing::{TestRegistry, push_image},
-    };
     use clap::Parser;
+    use repave_core::digest::Digest;
+    use repave_oci::registry::testing::{TestRegistry, push_image};
 
     #[derive(Parser)]
     struct Cli<T: clap::Args> {

@@ -7,14 +7,12 @@ use super::{
     check::{Common, Examined, Known, Scratch, open, read_file},
     frame::Attached,
 };
-use crate::{
-    checks::{
-        Parsed, ReadError,
-        sbom::{self, Inventory, MAX_SBOM, MEDIA_TYPE, NAME},
-        scanner::{Files, Options, Scanner},
-    },
-    domain::digest::Digest,
+use repave_checks::{
+    Parsed, ReadError,
+    sbom::{self, Inventory, MAX_SBOM, MEDIA_TYPE, NAME},
+    scanner::{Files, Options, Scanner},
 };
+use repave_core::digest::Digest;
 use serde::Deserialize;
 use std::{
     env,

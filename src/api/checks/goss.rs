@@ -1,6 +1,6 @@
 //! `goss`: functional tests, run inside the candidate or over its root.
 
-use crate::api::refs::KeyRef;
+use crate::refs::KeyRef;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 

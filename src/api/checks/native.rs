@@ -1,9 +1,6 @@
 //! `native`: our own hardening rules.
 
-use crate::{
-    checks::native::rule_ids,
-    domain::{byte_size::ByteSize, duration::Span},
-};
+use crate::domain::{byte_size::ByteSize, duration::Span, native_rules};
 use kube::KubeSchema;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -77,5 +74,5 @@ pub struct NativeCheck {
 /// The API server refuses other ids; here they are plain text, so that a policy with the id of a rule that is gone can
 /// still be read (its check then says so).
 fn rules_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "items": {"type": "string", "enum": rule_ids()}, "maxItems": 64})
+    json_schema!({"type": "array", "items": {"type": "string", "enum": native_rules::IDS}, "maxItems": 64})
 }

@@ -1,6 +1,6 @@
 //! `openscap`: a profile of a SCAP data stream.
 
-use crate::api::refs::KeyRef;
+use crate::refs::KeyRef;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! `vulnerabilities`: known vulnerabilities of the packages.
 
-use crate::{api::refs::KeyRef, domain::duration::Span};
+use crate::{domain::duration::Span, refs::KeyRef};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 

@@ -4,14 +4,12 @@
 //! accept a DTD (entities that multiply), build a tree, or believe counts in attributes more than the list itself.
 
 use super::{MAX_TESTS, cut, malformed, untrusted};
-use crate::{
-    checks::{Parsed, ReadError},
-    domain::report::{Finding, Severity},
-};
+use crate::{Parsed, ReadError};
 use quick_xml::{
     Reader, XmlVersion,
     events::{BytesRef, BytesStart, Event},
 };
+use repave_core::report::{Finding, Severity};
 
 const WHAT: &str = "JUnit XML";
 const MAX_DEPTH: usize = 32;

@@ -9,7 +9,7 @@ mod own;
 mod sarif;
 
 use super::{Invocation, Parsed, ReadError};
-use crate::domain::{
+use repave_core::{
     digest::Digest,
     report::{Finding, MAX_TEXT, Severity, bounded},
 };

@@ -3,12 +3,10 @@
 //! Must not let the program speak for another image, and must not take numbers that contradict the findings.
 
 use super::{MAX_TESTS, cut, malformed, untrusted};
-use crate::{
-    checks::{Parsed, ReadError},
-    domain::{
-        digest::Digest,
-        report::{Finding, MAX_FINDINGS, Outcome, SCHEMA},
-    },
+use crate::{Parsed, ReadError};
+use repave_core::{
+    digest::Digest,
+    report::{Finding, MAX_FINDINGS, Outcome, SCHEMA},
 };
 use serde::{Deserialize, de::IgnoredAny};
 

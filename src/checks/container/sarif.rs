@@ -5,10 +5,8 @@
 //! result, nor a suppression that nobody accepted for one.
 
 use super::{MAX_TESTS, cut, malformed};
-use crate::{
-    checks::{Parsed, ReadError, loose::Loose},
-    domain::report::{Finding, Severity},
-};
+use crate::{Parsed, ReadError, loose::Loose};
+use repave_core::report::{Finding, Severity};
 use serde::{Deserialize, de::IgnoredAny};
 use std::collections::{BTreeMap, BTreeSet};
 

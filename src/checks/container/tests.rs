@@ -169,16 +169,16 @@ fn a_megabyte_in_one_field_is_not_carried_along_and_escapes_reach_no_terminal() 
     let escape = "<testsuite><testcase name='&#27;[2J'><failure>\u{1b}]0;x\u{7}</failure></testcase></testsuite>";
     // What XML forbids may be refused; what is not refused is cleaned where reports are made.
     if let Ok(parsed) = junit(escape) {
-        let run = crate::checks::Run {
+        let run = crate::Run {
             check: "c",
             image: &image(),
-            tool: crate::domain::report::ToolName::Container,
+            tool: repave_core::report::ToolName::Container,
             version: "",
             content: None,
             took: std::time::Duration::ZERO,
             candidate_executed: false,
         };
-        let report = serde_json::to_string(&crate::checks::assemble(run, Ok(parsed))).unwrap();
+        let report = serde_json::to_string(&crate::assemble(run, Ok(parsed))).unwrap();
         assert!(!report.contains("\\u001b") && !report.contains('\u{1b}') && !report.contains("\\u0007"));
     }
 }

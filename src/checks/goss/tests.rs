@@ -178,8 +178,8 @@ fn a_result_that_nobody_documented_is_a_problem() {
 
 #[test]
 fn an_unknown_severity_word_is_unknown_and_options_are_strict() {
-    assert_eq!(crate::checks::severity("HIGH"), Severity::High);
-    assert_eq!(crate::checks::severity("catastrophic"), Severity::Unknown);
+    assert_eq!(crate::severity("HIGH"), Severity::High);
+    assert_eq!(crate::severity("catastrophic"), Severity::Unknown);
     assert!(serde_json::from_str::<Options>(r#"{"minTest":1}"#).is_err());
     assert_eq!(serde_json::from_str::<Options>("{}").unwrap(), Options::default());
 }

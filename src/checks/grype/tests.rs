@@ -1,7 +1,7 @@
 //! Real output of Grype 0.121, and the shape of its other parts.
 
 use super::*;
-use crate::checks::{sbom, scanner::Scanner};
+use crate::{sbom, scanner::Scanner};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -4,8 +4,8 @@
 
 use super::error::LayerFault;
 use super::limits::Limits;
-use crate::domain::digest::Digest;
 use flate2::bufread::MultiGzDecoder;
+use repave_core::digest::Digest;
 use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use sha2::{Digest as _, Sha256};

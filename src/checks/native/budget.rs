@@ -7,7 +7,7 @@
 
 use super::error::LayerFault;
 use super::rules::{Applies, Context, Found, show};
-use crate::domain::byte_size::ByteSize;
+use repave_core::byte_size::ByteSize;
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;
 

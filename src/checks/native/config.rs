@@ -9,8 +9,8 @@
 
 use super::error::LayerFault;
 use super::rules::{Applies, Context, Found, show};
-use crate::domain::report::Severity;
 use regex::Regex;
+use repave_core::report::Severity;
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;
 

@@ -2,7 +2,7 @@
 //!
 //! Nothing here is a finding: an image that cannot be read whole has no verdict, and the gate stays shut.
 
-use crate::domain::digest::Digest;
+use repave_core::digest::Digest;
 
 /// Why the native check has no result.
 #[derive(Debug, thiserror::Error)]

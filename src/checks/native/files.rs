@@ -12,7 +12,7 @@ use super::error::LayerFault;
 use super::rules::{Applies, Context, Found, show};
 use super::tar_stream::Kind;
 use super::tree::{Id, Inode};
-use crate::domain::report::Severity;
+use repave_core::report::Severity;
 use std::collections::{BTreeMap, BTreeSet};
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;

@@ -27,7 +27,7 @@ const LIMITS: Limits = Limits {
 };
 
 /// A layer: plain, gzip or zstd around tar with its extensions.
-pub(crate) fn layer(bytes: &[u8]) {
+pub fn layer(bytes: &[u8]) {
     let Ok((tree, unpacked)) = layers::of_bytes(bytes, &LIMITS) else {
         return;
     };
@@ -55,12 +55,12 @@ pub(crate) fn layer(bytes: &[u8]) {
 }
 
 /// The JSON of an image.
-pub(crate) fn documents(bytes: &[u8]) {
+pub fn documents(bytes: &[u8]) {
     layout::documents(bytes, &LIMITS);
 }
 
 /// PAX records.
-pub(crate) fn pax(bytes: &[u8]) {
+pub fn pax(bytes: &[u8]) {
     if let Ok(records) = Records::parse(bytes) {
         let _ = records.sparse();
         let kept = [&records.path, &records.link, &records.capability];
@@ -92,7 +92,7 @@ fn tree(files: &[(&str, &[u8])]) -> Option<Tree> {
 }
 
 /// The accounts: everything in one file, which each of them is.
-pub(crate) fn accounts(bytes: &[u8]) {
+pub fn accounts(bytes: &[u8]) {
     let Some(tree) = tree(&[("etc/passwd", bytes), ("etc/shadow", bytes), ("etc/group", bytes)]) else {
         return;
     };
@@ -113,23 +113,23 @@ fn packages(path: &str, bytes: &[u8]) {
 }
 
 /// The status file of dpkg.
-pub(crate) fn dpkg(bytes: &[u8]) {
+pub fn dpkg(bytes: &[u8]) {
     packages("var/lib/dpkg/status", bytes);
     packages("var/lib/dpkg/status.d/base", bytes);
 }
 
 /// The list of apk.
-pub(crate) fn apk(bytes: &[u8]) {
+pub fn apk(bytes: &[u8]) {
     packages("lib/apk/db/installed", bytes);
 }
 
 /// The database of rpm in any of its three formats.
-pub(crate) fn rpm(bytes: &[u8]) {
+pub fn rpm(bytes: &[u8]) {
     packages("var/lib/rpm/rpmdb.sqlite", bytes);
 }
 
 /// One header of rpm.
-pub(crate) fn rpm_header(bytes: &[u8]) {
+pub fn rpm_header(bytes: &[u8]) {
     if let Ok(name) = rpm_header::name(bytes) {
         assert!(!name.is_empty() && name.len() <= 256 && !name.contains(&0));
     }

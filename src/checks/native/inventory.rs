@@ -10,7 +10,7 @@ use super::limits::Limits;
 use super::packages::database::{APK, DPKG, DPKG_PARTS};
 use super::tar_stream::Kind;
 use super::tree::{Id, Tree};
-use crate::checks::goss::template::{File, Group, Template, User};
+use crate::goss::template::{File, Group, Template, User};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -184,7 +184,7 @@ fn file(tree: &Tree, path: &str, users: &[User], groups: &[Group]) -> Result<Opt
 }
 
 fn has(tree: &Tree, program: &str) -> Result<bool, LayerFault> {
-    for folder in crate::checks::PATH.split(':') {
+    for folder in crate::PATH.split(':') {
         if tree.resolve(format!("{folder}/{program}").as_bytes(), true)?.is_some() {
             return Ok(true);
         }
@@ -196,7 +196,7 @@ fn has(tree: &Tree, program: &str) -> Result<bool, LayerFault> {
 mod tests {
     use super::super::testing::{Image as Built, Layer, base};
     use super::*;
-    use crate::checks::goss::template::gossfile;
+    use crate::goss::template::gossfile;
 
     fn of(layers: Vec<Layer>) -> Template {
         let folder = tempfile::tempdir().unwrap();

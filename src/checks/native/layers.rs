@@ -12,7 +12,7 @@ use super::limits::Limits;
 use super::packages::database;
 use super::tar_stream::{Header, Kind, TarStream};
 use super::tree::{Id, Tree, components};
-use crate::domain::digest::Digest;
+use repave_core::digest::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read};
 

@@ -5,7 +5,7 @@
 use super::blob::Hashing;
 use super::error::NativeError;
 use super::limits::Limits;
-use crate::domain::digest::Digest;
+use repave_core::digest::Digest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;

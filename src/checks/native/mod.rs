@@ -16,7 +16,8 @@ mod environment;
 mod error;
 mod files;
 #[cfg(feature = "fuzzing")]
-pub(crate) mod fuzz;
+#[doc(hidden)]
+pub mod fuzz;
 mod glob;
 mod hidden;
 mod history;
@@ -56,11 +57,11 @@ pub use error::NativeError;
 pub use inventory::inventory;
 pub use limits::Limits;
 pub use options::{Options, RuleId};
-pub use table::{documentation, rule_ids};
+pub use table::documentation;
 pub use unpack::{Entry, EntryKind, entries};
 
-use crate::domain::digest::Digest;
-use crate::domain::report::{Finding, Outcome, Report, SCHEMA, Tool, ToolName};
+use repave_core::digest::Digest;
+use repave_core::report::{Finding, Outcome, Report, SCHEMA, Tool, ToolName};
 use std::path::Path;
 
 /// What the rules found in one image.

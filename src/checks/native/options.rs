@@ -2,8 +2,8 @@
 
 use super::packages::FORBIDDEN;
 use super::table;
-use crate::domain::byte_size::ByteSize;
-use crate::domain::duration::Span;
+use repave_core::byte_size::ByteSize;
+use repave_core::duration::Span;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 

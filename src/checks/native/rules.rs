@@ -12,7 +12,7 @@ use super::options::Options;
 use super::packages::database::{self, Installed};
 use super::table::RULES;
 use super::tree::Tree;
-use crate::domain::report::{Finding, MAX_FINDINGS, Severity, bounded};
+use repave_core::report::{Finding, MAX_FINDINGS, Severity, bounded};
 use std::cell::OnceCell;
 
 /// What a rule may look at.

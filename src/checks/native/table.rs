@@ -4,7 +4,7 @@
 
 use super::rules::{Evaluate, Rule};
 use super::{accounts, budget, config, environment, files, hidden, history, packages, path, repositories};
-use crate::domain::report::Severity::{self, Critical, High, Low, Medium};
+use repave_core::report::Severity::{self, Critical, High, Low, Medium};
 use std::fmt::Write as _;
 
 const fn rule(
@@ -104,9 +104,4 @@ pub fn documentation() -> String {
         );
     }
     text
-}
-
-/// The ids of all rules, for the schema of the policy.
-pub fn rule_ids() -> Vec<&'static str> {
-    RULES.iter().map(|rule| rule.id).collect()
 }

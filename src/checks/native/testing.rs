@@ -3,7 +3,7 @@
 //! Writes real tar, gzip, zstd and JSON with real digests, so that each test can spoil exactly one thing.
 
 use super::{Examination, Limits, NativeError, Options, examine};
-use crate::domain::digest::Digest;
+use repave_core::digest::Digest;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Write;

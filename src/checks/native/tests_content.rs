@@ -3,7 +3,7 @@
 use super::Options;
 use super::table::RULES;
 use super::testing::{Image, Layer, base, now};
-use crate::domain::report::Severity;
+use repave_core::report::Severity;
 use serde_json::{Value, json};
 
 type Edit = fn(Layer) -> Layer;
@@ -570,9 +570,15 @@ fn rules_on_demand_are_those_that_ordinary_images_do_not_pass() {
 }
 
 #[test]
+fn the_ids_that_a_policy_may_name_are_those_of_the_table() {
+    let ids: Vec<&str> = super::table::RULES.iter().map(|rule| rule.id).collect();
+    assert_eq!(ids, repave_core::native_rules::IDS);
+}
+
+#[test]
 fn the_documentation_is_the_table() {
     let expected = super::documentation();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/native-rules.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/native-rules.md");
     if std::env::var_os("REPAVE_WRITE_DOCS").is_some() {
         std::fs::write(path, &expected).unwrap();
     }

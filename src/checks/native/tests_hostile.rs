@@ -2,9 +2,9 @@
 
 use super::testing::{Image, Layer, Packing, base, now, pack, put_blob};
 use super::{Limits, NativeError, Options, examine, report};
-use crate::domain::digest::Digest;
-use crate::domain::report::Outcome;
 use proptest::prelude::*;
+use repave_core::digest::Digest;
+use repave_core::report::Outcome;
 use serde_json::json;
 use std::fs;
 use tar::{EntryType, Header};

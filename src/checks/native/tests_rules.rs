@@ -3,8 +3,8 @@
 use super::table::RULES;
 use super::testing::{Image, Layer, Packing, base, now};
 use super::{Limits, Options, report};
-use crate::domain::digest::Digest;
-use crate::domain::report::{Outcome, Severity, ToolName};
+use repave_core::digest::Digest;
+use repave_core::report::{Outcome, Severity, ToolName};
 use serde_json::json;
 use std::collections::BTreeSet;
 use tar::EntryType;

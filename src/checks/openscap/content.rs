@@ -5,7 +5,7 @@
 //! unsupported, never "all rules not applicable".
 
 use super::TOOL;
-use crate::checks::ReadError;
+use crate::ReadError;
 use std::{
     collections::BTreeMap,
     fs,

@@ -9,11 +9,9 @@ use super::{
     tailoring::{Benchmark, Excluded, LeftOut},
     xml::{self, Sink, attribute},
 };
-use crate::{
-    checks::{Parsed, ReadError},
-    domain::report::{Finding, Severity},
-};
+use crate::{Parsed, ReadError};
 use quick_xml::events::BytesStart;
+use repave_core::report::{Finding, Severity};
 use std::{collections::HashMap, fmt::Write as _, io::BufRead};
 
 /// More rules or results than a benchmark has: a bound on memory.

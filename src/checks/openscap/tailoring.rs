@@ -9,7 +9,7 @@ use super::{
     user_tailoring::{Change, UserTailoring},
     xml::{self, Sink, attribute},
 };
-use crate::checks::ReadError;
+use crate::ReadError;
 use quick_xml::events::BytesStart;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

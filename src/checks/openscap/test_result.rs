@@ -4,7 +4,7 @@
 //! at most [`MAX_KEPT`] bytes. Must not judge anything: [`super::results`] reads the whole file.
 
 use super::{MAX_XML, TOOL, xml};
-use crate::checks::ReadError;
+use crate::ReadError;
 use quick_xml::{
     Reader, Writer,
     events::{BytesEnd, BytesStart, Event},

@@ -7,7 +7,7 @@ use super::{
     tailoring::user_error,
     xml::{self, Sink, attribute},
 };
-use crate::checks::ReadError;
+use crate::ReadError;
 use quick_xml::events::BytesStart;
 use std::{collections::HashSet, io::BufRead};
 

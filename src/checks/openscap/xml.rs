@@ -4,7 +4,7 @@
 //! document that ends in the middle for a whole one.
 
 use super::{MAX_XML, TOOL};
-use crate::checks::ReadError;
+use crate::ReadError;
 use quick_xml::{
     Reader, XmlVersion,
     events::{BytesRef, BytesStart, Event},

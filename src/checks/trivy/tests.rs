@@ -1,15 +1,13 @@
 //! Real output of Trivy 0.70, and the ways in which it says nothing.
 
 use super::*;
-use crate::{
-    checks::{Run, assemble, sbom, scanner::Scanner},
-    domain::{
-        report::{Outcome, ToolName},
-        verdict::{Gate, Verdict, judge},
-        waiver::Exceptions,
-    },
-};
+use crate::{Run, assemble, sbom, scanner::Scanner};
 use proptest::prelude::*;
+use repave_core::{
+    report::{Outcome, ToolName},
+    verdict::{Gate, Verdict, judge},
+    waiver::Exceptions,
+};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 

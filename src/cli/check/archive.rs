@@ -3,12 +3,10 @@
 //! No name of the archive ever becomes a path on the disk: every file is kept under its own digest. Links are followed
 //! within the archive only. Must not accept two entries of one name: readers disagree on which one counts.
 
-use crate::{
-    checks::native::{Entry, EntryKind, Limits, entries},
-    domain::digest::Digest,
-    registry::Descriptor,
-};
 use anyhow::{Context as _, bail, ensure};
+use repave_checks::native::{Entry, EntryKind, Limits, entries};
+use repave_core::digest::Digest;
+use repave_oci::registry::Descriptor;
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -160,7 +158,7 @@ impl Contents {
     }
 
     fn needed(&self, name: &str) -> anyhow::Result<&Descriptor> {
-        let shown = crate::domain::report::bounded(name);
+        let shown = repave_core::report::bounded(name);
         let found = self.find(name)?;
         found.with_context(|| format!("the archive has no {shown}: save the image again, whole"))
     }
@@ -194,12 +192,12 @@ impl Contents {
         let layers: anyhow::Result<Vec<&Descriptor>> = image.layers.iter().map(|layer| self.needed(layer)).collect();
         let manifest = json!({
             "schemaVersion": 2,
-            "mediaType": crate::registry::manifest::OCI_MANIFEST,
+            "mediaType": repave_oci::registry::manifest::OCI_MANIFEST,
             "config": {"mediaType": OCI_CONFIG, "digest": config.digest, "size": config.size},
             "layers": layers?,
         })
         .to_string();
-        let entry = Descriptor::of(crate::registry::manifest::OCI_MANIFEST, manifest.as_bytes());
+        let entry = Descriptor::of(repave_oci::registry::manifest::OCI_MANIFEST, manifest.as_bytes());
         fs::write(self.root.join("blobs/sha256").join(entry.digest.hex()), manifest)?;
         Ok(json!({"schemaVersion": 2, "manifests": [entry]})
             .to_string()
@@ -209,7 +207,7 @@ impl Contents {
 
 /// A path within the archive, from a folder in it; one that leads out of it is refused.
 fn plain(folder: &str, name: &[u8]) -> anyhow::Result<String> {
-    let shown = || crate::domain::report::bounded(&String::from_utf8_lossy(name));
+    let shown = || repave_core::report::bounded(&String::from_utf8_lossy(name));
     let text = std::str::from_utf8(name)
         .ok()
         .with_context(|| format!("{}: expected a name in UTF-8", shown()))?;

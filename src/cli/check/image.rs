@@ -6,11 +6,9 @@ use super::{
     Args,
     archive::{self, MAX_DOCUMENT, OCI_LAYOUT},
 };
-use crate::{
-    domain::{digest::Digest, image_ref::ImageRef},
-    registry::{Descriptor, ImageIndex, LayoutLimits, Platform},
-};
 use anyhow::{Context as _, bail, ensure};
+use repave_core::{digest::Digest, image_ref::ImageRef};
+use repave_oci::registry::{Descriptor, ImageIndex, LayoutLimits, Platform};
 use serde_json::json;
 use std::{
     fs,
@@ -139,7 +137,7 @@ pub fn folder(folder: &Path, platform: &Platform, view: &Path) -> anyhow::Result
 }
 
 fn is_index(descriptor: &Descriptor) -> bool {
-    use crate::registry::manifest::{DOCKER_LIST, OCI_INDEX};
+    use repave_oci::registry::manifest::{DOCKER_LIST, OCI_INDEX};
     [OCI_INDEX, DOCKER_LIST].contains(&descriptor.media_type.as_str())
 }
 

@@ -3,7 +3,11 @@
 //! The checks run through the same code as in their Jobs, and the same gate judges them. What needs a cluster is named
 //! and is not a pass. Exit codes: see [`Ended`]. With `--autoadd` nothing is judged: it prints a gossfile.
 
-pub(crate) mod archive;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod archive;
+#[cfg(not(feature = "fuzzing"))]
+mod archive;
 mod image;
 mod output;
 mod run;
@@ -13,16 +17,14 @@ mod tests;
 mod tools;
 
 use super::{credentials::Registries, exceptions::Granted, policy_file};
-use crate::{
-    api::Waiver,
-    checks::{goss::template::gossfile, native},
-    controllers::waiver::validate::period,
-    registry::Platform,
-};
 use anyhow::Context as _;
 use image::Image;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
+use repave_api::Waiver;
+use repave_checks::{goss::template::gossfile, native};
+use repave_oci::registry::Platform;
+use repave_policy::waiver::period;
 use run::{Judged, Ran};
 use std::{
     fs,

@@ -4,13 +4,11 @@ use super::{
     Ended,
     run::{Judged, Ran},
 };
-use crate::{
-    cli::render,
-    domain::{
-        digest::Digest,
-        report::{Report, Severity},
-        verdict::{Verdict, describe_finding},
-    },
+use crate::render;
+use repave_core::{
+    digest::Digest,
+    report::{Report, Severity},
+    verdict::{Verdict, describe_finding},
 };
 use serde::Serialize;
 use std::collections::BTreeMap;

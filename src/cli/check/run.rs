@@ -7,21 +7,19 @@ use super::{
     tools::{Found, Tools},
 };
 use crate::{
-    checks::scanner::Scanner,
-    cli::{
-        exceptions::{Applied, Granted},
-        judge::{self, Holds, RuleAnswer},
-        policy_file::Policies,
-    },
-    controllers::candidate::{PlannedCheck, checks_of, layout_options},
-    domain::{
-        report::{Outcome, Report, ToolName, bounded},
-        verdict::{Judgement, Verdict},
-    },
-    report::Exception,
-    runner,
+    exceptions::{Applied, Granted},
+    judge::{self, Holds, RuleAnswer},
+    policy_file::Policies,
 };
 use anyhow::Context as _;
+use repave_checks::scanner::Scanner;
+use repave_core::{
+    report::{Outcome, Report, ToolName, bounded},
+    verdict::{Judgement, Verdict},
+};
+use repave_policy::{PlannedCheck, checks_of, layout_options};
+use repave_report::Exception;
+use repave_runner as runner;
 use std::{ffi::OsString, fs, path::Path};
 
 /// One check or rule and what became of it.

@@ -4,14 +4,12 @@
 //! success; so is a rule without an answer.
 
 use super::run::{Judged, Ran};
-use crate::{
-    domain::{
-        digest::Digest,
-        report::{Outcome, Report, Tool},
-        verdict::Verdict,
-    },
-    report::{Exception, clean, sarif},
+use repave_core::{
+    digest::Digest,
+    report::{Outcome, Report, Tool},
+    verdict::Verdict,
 };
+use repave_report::{Exception, clean, sarif};
 use serde_json::{Value, json};
 
 /// Longest text that is taken over, in characters.

@@ -1,12 +1,10 @@
 //! Whole runs over generated images: folders, archives of both kinds, a registry; what is judged, printed and returned.
 
 use super::*;
-use crate::{
-    cli::check::{archive, image::Image},
-    domain::digest::Digest,
-    registry::testing::{TestRegistry, push_image},
-};
+use crate::check::{archive, image::Image};
 use clap::Parser;
+use repave_core::digest::Digest;
+use repave_oci::registry::testing::{TestRegistry, push_image};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -453,7 +451,7 @@ fn sarif_of_a_report_that_the_gate_does_not_believe_is_no_success() {
         panic!()
     };
     report.findings.clear();
-    judgement.verdict = crate::domain::verdict::Verdict::NotEvaluated;
+    judgement.verdict = repave_core::verdict::Verdict::NotEvaluated;
     judgement.message = "expected at least 90 evaluated, found 30".into();
     let log = sarif::log("x", &image, &[few]);
     let invocation = &log["runs"][0]["invocations"][0];
@@ -501,18 +499,18 @@ async fn what_cannot_be_read_is_neither_a_pass_nor_a_failed_gate() {
 
 /// The native check with one finding.
 fn judged_native(image: &Digest) -> Judged {
-    let tool = crate::domain::report::Tool::new(crate::domain::report::ToolName::Native, "1");
-    let mut report = crate::domain::report::Report::error("hardening", image, tool, "");
-    report.outcome = crate::domain::report::Outcome::Completed;
+    let tool = repave_core::report::Tool::new(repave_core::report::ToolName::Native, "1");
+    let mut report = repave_core::report::Report::error("hardening", image, tool, "");
+    report.outcome = repave_core::report::Outcome::Completed;
     report.evaluated = 30;
-    report.findings = vec![crate::domain::report::Finding {
+    report.findings = vec![repave_core::report::Finding {
         id: "native.world-writable".into(),
-        severity: crate::domain::report::Severity::High,
+        severity: repave_core::report::Severity::High,
         title: "/x is writable by everybody".into(),
         remedy: Some("chmod o-w /x".into()),
         ..Default::default()
     }];
-    let gate = crate::domain::verdict::Gate {
+    let gate = repave_core::verdict::Gate {
         allow: std::collections::BTreeMap::new(),
         minimum_evaluated: 1,
         only_fixable: false,
@@ -521,13 +519,13 @@ fn judged_native(image: &Digest) -> Judged {
         epss_at_least: None,
         allow_end_of_life: false,
     };
-    let none = crate::domain::waiver::Exceptions::default();
+    let none = repave_core::waiver::Exceptions::default();
     Judged {
         check: "hardening".into(),
-        tool: Some(crate::domain::report::ToolName::Native),
+        tool: Some(repave_core::report::ToolName::Native),
         enforced: true,
         ran: Ran::Report {
-            judgement: crate::cli::judge::judge(&report, &gate, &none, jiff::Timestamp::UNIX_EPOCH),
+            judgement: crate::judge::judge(&report, &gate, &none, jiff::Timestamp::UNIX_EPOCH),
             report: Box::new(report),
             exceptions: Vec::new(),
         },
@@ -541,7 +539,7 @@ fn the_table_shows_what_ran_and_what_did_not() {
         judged_native(&image),
         Judged {
             check: "works".into(),
-            tool: Some(crate::domain::report::ToolName::Goss),
+            tool: Some(repave_core::report::ToolName::Goss),
             enforced: false,
             ran: Ran::NotRun {
                 why: "not run here: Goss needs a container of the image, in the cluster".into(),
@@ -552,7 +550,7 @@ fn the_table_shows_what_ran_and_what_did_not() {
             tool: None,
             enforced: true,
             ran: Ran::Rule {
-                verdict: crate::domain::verdict::Verdict::Failed,
+                verdict: repave_core::verdict::Verdict::Failed,
                 message: "fewer than 40 rules were evaluated".into(),
             },
         },
@@ -572,7 +570,7 @@ fn the_table_shows_what_ran_and_what_did_not() {
 /// `trivy-db`; skipped (with a line of output) where it or the tools are missing.
 #[tokio::test]
 async fn the_real_scanners_say_the_same_about_the_planted_vulnerability() {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin");
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin");
     let Some(images) = std::env::var_os("REPAVE_TEST_IMAGES").filter(|_| tools.join("syft").is_file()) else {
         println!("skipped: set REPAVE_TEST_IMAGES and build syft, grype and trivy");
         return;

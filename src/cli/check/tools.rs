@@ -1,7 +1,7 @@
 //! Where the scanners and their databases are on this machine. Looks only; must not start or fetch anything.
 
-use crate::checks::scanner::Scanner;
 use anyhow::{Context as _, ensure};
+use repave_checks::scanner::Scanner;
 use std::{
     env,
     ffi::OsString,

@@ -1,10 +1,8 @@
 //! Which findings are taken out, when, and how it is shown.
 
 use super::*;
-use crate::{
-    controllers::candidate::checks_of,
-    domain::report::{Outcome, Severity, Tool, ToolName},
-};
+use repave_core::report::{Outcome, Severity, Tool, ToolName};
+use repave_policy::checks_of;
 use serde_json::{Value, json};
 
 fn at(text: &str) -> Timestamp {

@@ -12,17 +12,17 @@ use super::{
     judge::{self, Holds},
     policy_file, render,
 };
-use crate::{
-    api::{BaseImage, ImageCandidate, Waiver, base_image::Release, image_candidate::PolicySnapshot},
-    controllers::candidate::{PlannedCheck, checks_of},
-    domain::{digest::Digest, report::Report},
-    evidence,
-    registry::{Auth, Client as RegistryClient},
-};
 use anyhow::Context as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::DeserializeGuard};
+use repave_api::{BaseImage, ImageCandidate, Waiver, base_image::Release, image_candidate::PolicySnapshot};
+use repave_core::{digest::Digest, report::Report};
+use repave_oci::{
+    evidence,
+    registry::{Auth, Client as RegistryClient},
+};
+use repave_policy::{PlannedCheck, checks_of};
 use serde::Serialize;
 use std::{collections::BTreeMap, path::PathBuf};
 use workloads::Estate;

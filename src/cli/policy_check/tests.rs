@@ -1,7 +1,7 @@
 //! Stored reports fetched and judged under a new policy; what the table says; whose waivers count.
 
 use super::*;
-use crate::{
+use repave_oci::{
     evidence::{ReportArtifact, attach_report},
     registry::testing::{TestRegistry, push_image},
 };
@@ -26,7 +26,7 @@ fn candidate(staging: &str, production: &str, report: &Digest) -> ImageCandidate
 
 fn report(check: &str, image: &Digest) -> Vec<u8> {
     json!({
-        "schema": crate::domain::report::SCHEMA, "check": check, "image": image,
+        "schema": repave_core::report::SCHEMA, "check": check, "image": image,
         "tool": {"name": "native", "version": "1"}, "outcome": {"kind": "completed"},
         "evaluated": 3, "passed": 2, "notApplicable": 0, "toolMillis": 1,
         "findings": [{"id": "i", "severity": "high", "title": "t"}],

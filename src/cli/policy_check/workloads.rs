@@ -2,9 +2,9 @@
 //!
 //! By digest alone: images that were built on a release have digests of their own and are not found here.
 
-use crate::domain::{digest::Digest, image_ref::ImageRef, workload::Workload};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Namespace};
 use kube::{Api, Client, api::ListParams};
+use repave_core::{digest::Digest, image_ref::ImageRef, workload::Workload};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Deployments of one request.

@@ -4,18 +4,16 @@
 //! gossfile, an option of the native rules) is not guessed: where the stored report cannot tell, that is the answer.
 
 use crate::{
-    api::image_candidate::CheckSummary,
-    cli::{
-        exceptions::Granted,
-        judge::{self, judge},
-    },
-    controllers::candidate::PlannedCheck,
-    domain::{
-        report::{Report, ToolName},
-        verdict::{Verdict, describe_finding},
-    },
+    exceptions::Granted,
+    judge::{self, judge},
 };
 use jiff::Timestamp;
+use repave_api::image_candidate::CheckSummary;
+use repave_core::{
+    report::{Report, ToolName},
+    verdict::{Verdict, describe_finding},
+};
+use repave_policy::PlannedCheck;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;

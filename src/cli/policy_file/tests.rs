@@ -179,7 +179,7 @@ fn other_kinds_and_no_policy_at_all_are_refused_by_name() {
 fn the_sample_has_one_check_of_each_kind_and_rules_that_can_be_read() {
     let policies = parse(include_str!("../../../config/samples/validationpolicy.yaml")).unwrap();
     let spec = &policies.snapshots[0].spec;
-    let kinds = |check: &crate::api::validation_policy::Check| {
+    let kinds = |check: &repave_api::validation_policy::Check| {
         [
             check.native.is_some(),
             check.goss.is_some(),
@@ -193,6 +193,6 @@ fn the_sample_has_one_check_of_each_kind_and_rules_that_can_be_read() {
     }
     assert_eq!(spec.rules.len(), 2);
     for rule in &spec.rules {
-        crate::domain::rules::Expression::parse(&rule.expression).unwrap();
+        repave_core::rules::Expression::parse(&rule.expression).unwrap();
     }
 }

@@ -1,16 +1,14 @@
 //! Reports as text for a terminal. Pure; every text of a report is cleaned first.
 
 use super::source::Stored;
-use crate::{
-    api::ImageCandidate,
-    cli::render,
-    domain::{
-        report::{Outcome, Report},
-        verdict,
-    },
-    report::clean,
-};
+use crate::render;
 use kube::ResourceExt as _;
+use repave_api::ImageCandidate;
+use repave_core::{
+    report::{Outcome, Report},
+    verdict,
+};
+use repave_report::clean;
 use std::collections::BTreeMap;
 
 /// Most findings of one check that a table has.

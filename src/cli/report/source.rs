@@ -2,23 +2,23 @@
 //!
 //! Everything that a registry gives is bounded and read strictly; a report about another image is refused. Reads only.
 
-use crate::{
-    api::{ImageCandidate, ImageCandidateStatus, Waiver},
-    controllers::candidate::{accepted, checks_of, judged_at, shown},
-    domain::{
-        digest::Digest,
-        image_ref::{ImageRef, Repository},
-        report::{Attachment, Report},
-    },
-    evidence,
-    registry::{self, Auth, Client},
-    report::{
-        self, Exception,
-        page::{self, Page, Section},
-    },
-};
 use anyhow::{Context as _, bail, ensure};
 use flate2::bufread::GzDecoder;
+use repave_api::{ImageCandidate, ImageCandidateStatus, Waiver};
+use repave_core::{
+    digest::Digest,
+    image_ref::{ImageRef, Repository},
+    report::{Attachment, Report},
+};
+use repave_oci::{
+    evidence,
+    registry::{self, Auth, Client},
+};
+use repave_policy::{accepted, checks_of, judged_at, shown};
+use repave_report::{
+    Exception,
+    page::{self, Page, Section},
+};
 use std::io::Read as _;
 
 /// Most reports of one image that are read.
@@ -204,7 +204,7 @@ impl Reader {
         for home in &subject.homes {
             match evidence::fetch_report(&self.client, home, artifact, &self.auth).await {
                 Ok(json) => {
-                    let report = report::read(&json, check, &subject.digest)
+                    let report = repave_report::read(&json, check, &subject.digest)
                         .with_context(|| format!("the report {}", home.at(artifact)))?;
                     return Ok(Stored {
                         report,

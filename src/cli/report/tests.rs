@@ -5,20 +5,21 @@ use super::{
     source::{Reader, Stored, Subject, Target},
     *,
 };
-use crate::{
-    domain::{
-        image_ref::Repository,
-        report::{Finding, Outcome, Report, Severity, Tool, ToolName},
-    },
+use bytes::Bytes;
+use repave_core::{
+    digest::Digest,
+    image_ref::Repository,
+    report::{Finding, Outcome, Report, Severity, Tool, ToolName},
+};
+use repave_oci::{
     evidence::{self, ReportArtifact, TITLE},
     registry::{
         ArtifactLayer, Auth, Descriptor,
         testing::{TestRegistry, push_image},
     },
-    report::page::is_harmless,
-    runner::frame::Attached,
 };
-use bytes::Bytes;
+use repave_report::page::is_harmless;
+use repave_runner::frame::Attached;
 use serde_json::json;
 
 const FREE: fn() -> Auth = Auth::anonymous;
@@ -92,7 +93,7 @@ impl Shelf {
     async fn keep_with_file(&self, check: &str, name: &str, content: &[u8]) -> Digest {
         let file = Attached::pack(name, "text/html", content).unwrap();
         let mut report = self.report(check);
-        report.attachments = vec![crate::domain::report::Attachment {
+        report.attachments = vec![repave_core::report::Attachment {
             name: name.into(),
             media_type: "text/html".into(),
             digest: Digest::of(&file.gzip),
@@ -244,8 +245,16 @@ async fn a_candidate_is_found_in_production_when_staging_is_empty_and_its_page_i
 
 #[test]
 fn a_candidate_without_a_build_has_no_reports() {
-    let mut candidate = crate::report::tests::candidate(&[]);
-    candidate.status = None;
+    let candidate = serde_json::from_value(json!({
+        "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate", "metadata": {"name": "debian-12-77d0aa3be1c4"},
+        "spec": {
+            "baseImage": "debian-12", "source": "docker.io/library/debian", "sourceTag": "12-slim",
+            "sourceDigest": Digest::of(b"v1"), "inputsHash": Digest::of(b"inputs"), "staging": "r.local:5000/staging",
+            "build": {}, "policies": [],
+            "promote": {"repository": "r.local:5000/base", "channelTag": "12", "signing": {"keyRef": {"name": "key"}}}
+        }
+    }))
+    .unwrap();
     let error = Subject::of(candidate).unwrap_err();
     assert!(error.to_string().contains("nothing is built"), "{error}");
 }

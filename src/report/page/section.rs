@@ -1,13 +1,11 @@
 //! One check on the page: its verdict, what it judged by, what it found, and what changed since the last release. Pure.
 
-use crate::{
-    api::image_candidate::CheckSummary,
-    domain::{
-        digest::Digest,
-        report::{Finding, Outcome, Report, Severity},
-        verdict::Verdict,
-    },
-    report::{Exception, clean},
+use crate::{Exception, clean};
+use repave_api::image_candidate::CheckSummary;
+use repave_core::{
+    digest::Digest,
+    report::{Finding, Outcome, Report, Severity},
+    verdict::Verdict,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -213,7 +211,7 @@ fn worst_first(findings: &[Finding]) -> Vec<&Finding> {
 }
 
 fn tool_word(report: &Report) -> &'static str {
-    use crate::domain::report::ToolName;
+    use repave_core::report::ToolName;
     match report.tool.name {
         ToolName::Native => "Repave's own walker",
         ToolName::Goss => "Goss",

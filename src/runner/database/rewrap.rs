@@ -4,9 +4,10 @@
 //! must not believe a size or a name in the archive.
 
 use super::{super::deliver::Failure, source::Found};
-use crate::{checks::scanner::Scanner, domain::digest::Digest};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use jiff::Timestamp;
+use repave_checks::scanner::Scanner;
+use repave_core::digest::Digest;
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};

@@ -4,14 +4,12 @@
 //! named, or write more than the bound.
 
 use super::{super::deliver::Failure, Args};
-use crate::{
-    checks::scanner::Scanner,
-    domain::{digest::Digest, image_ref::ImageRef},
-    registry::{Auth, Client, Content, Descriptor},
-};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
+use repave_checks::scanner::Scanner;
+use repave_core::{digest::Digest, image_ref::ImageRef};
+use repave_oci::registry::{Auth, Client, Content, Descriptor};
 use reqwest::Url;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};

@@ -1,13 +1,13 @@
 //! The way of a database from a fake source into a real registry.
 
 use super::*;
-use crate::registry::{
-    Reference,
-    testing::{TestRegistry, tool},
-};
 use bytes::Bytes;
 use clap::Parser;
 use flate2::{Compression, write::GzEncoder};
+use repave_oci::registry::{
+    Reference,
+    testing::{TestRegistry, tool},
+};
 use serde_json::json;
 use std::io::Write as _;
 use wiremock::{

@@ -2,7 +2,7 @@
 //!
 //! Small and made from constants. Each defect is one that its tool is there to find.
 
-use crate::domain::digest::Digest;
+use repave_core::digest::Digest;
 use serde_json::{Value, json};
 use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 use tar::{Builder, EntryType, Header};

@@ -200,7 +200,7 @@ fn links_are_written_so_that_they_stay_inside() {
     assert_eq!(fs::read_to_string(root.to("etc/up")).unwrap(), "ours");
     assert_eq!(fs::read_to_string(root.to("etc/winding")).unwrap(), "ours");
     assert_eq!(root.copied_link("etc/profile"), "../etc/passwd");
-    crate::checks::openscap::content::refuse_escaping_links(&root.to("")).unwrap();
+    repave_checks::openscap::content::refuse_escaping_links(&root.to("")).unwrap();
 }
 
 #[test]

@@ -1,11 +1,9 @@
 //! The step with fake tools, and with the real ones where they are built.
 
 use super::*;
-use crate::{
-    domain::report::{Outcome, Report, ToolName},
-    registry::testing::tool,
-    runner::tests::{folder, message, parsed},
-};
+use crate::tests::{folder, message, parsed};
+use repave_core::report::{Outcome, Report, ToolName};
+use repave_oci::registry::testing::tool;
 use std::fs;
 
 const GRYPE: &str = include_str!("../../checks/testdata/grype-kev.json");

@@ -101,7 +101,7 @@ fn goss() -> Option<Command> {
         return Some(Command::new(plain));
     }
     let bundle = std::env::var_os("REPAVE_GOSS_BUNDLE").map_or_else(|| "/opt/goss".into(), std::path::PathBuf::from);
-    let mut goss = Command::new(bundle.join(crate::checks::goss::LOADER));
+    let mut goss = Command::new(bundle.join(crate::goss::LOADER));
     goss.arg("--library-path").arg(&bundle).arg(bundle.join("goss"));
     bundle.join("goss").exists().then_some(goss)
 }

@@ -12,7 +12,7 @@ mod sqlite;
 use super::error::LayerFault;
 use super::glob;
 use super::rules::{Applies, Context, Found, show};
-use crate::domain::os_release::OsRelease;
+use repave_core::os_release::OsRelease;
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;
 

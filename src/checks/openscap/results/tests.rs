@@ -1,7 +1,7 @@
 //! Real results of OpenSCAP 1.4.2 with content 0.1.82 (trimmed), and every way in which it fails open.
 
 use super::*;
-use crate::checks::openscap::{
+use crate::openscap::{
     PROFILE_PREFIX,
     tailoring::{self, BY_POLICY},
 };

@@ -1,15 +1,13 @@
 //! What is judged again, what only goes one way, and what cannot be told.
 
 use super::*;
-use crate::{
-    api::Waiver,
-    controllers::candidate::checks_of,
-    domain::{
-        digest::Digest,
-        report::{Finding, Outcome as Ending, Severity, Tool},
-    },
-};
 use proptest::prelude::*;
+use repave_api::Waiver;
+use repave_core::{
+    digest::Digest,
+    report::{Finding, Outcome as Ending, Severity, Tool},
+};
+use repave_policy::checks_of;
 use serde_json::json;
 
 fn planned(checks: &Value) -> Vec<PlannedCheck> {
@@ -194,7 +192,7 @@ fn a_gossfile_that_changed_cannot_be_told_and_a_renamed_check_can() {
 
 #[test]
 fn every_field_that_is_judged_again_is_one_that_a_gate_reads_or_that_changes_nothing() {
-    let schema = crate::cli::policy_file::schema().to_string();
+    let schema = crate::policy_file::schema().to_string();
     for field in JUDGED {
         assert!(
             schema.contains(&format!("\"{field}\"")),

@@ -1,0 +1,29 @@
+//! The pure core: what things are and what is decided about them.
+//!
+//! Nothing here knows a client, a clock or the environment; `now` is always a parameter.
+
+pub mod annotations;
+pub mod byte_size;
+pub mod containerfile;
+pub mod difference;
+pub mod digest;
+pub mod duration;
+pub mod image_ref;
+pub mod lineage;
+pub mod marks;
+pub mod native_rules;
+pub mod os_release;
+pub mod ownership;
+pub mod page;
+pub mod pod;
+pub mod purl;
+pub mod queue;
+pub mod report;
+pub mod rules;
+pub mod self_test;
+pub mod transport;
+pub mod verdict;
+pub mod vex;
+pub mod waiver;
+pub mod wave;
+pub mod workload;

@@ -1,0 +1,176 @@
+//! The Jobs of a candidate as data: what runs where, with which rights. Pure.
+//!
+//! Only our runner ever sees credentials; the container that runs instructions or code of the candidate has none, no
+//! token, and nothing of the cluster mounted. Names are made of what decides the outcome, so creating twice is once.
+//! One file per kind of pod; `pod` has what they share.
+
+mod build;
+mod container;
+mod goss;
+mod native;
+mod openscap;
+mod pod;
+mod self_test;
+mod vulnerabilities;
+
+pub use build::build;
+pub use self_test::{self_test, self_test_name};
+pub use vulnerabilities::{Rescan, rescan};
+
+use super::validate::{PlannedCheck, Wish};
+use crate::{
+    api::{
+        ImageCandidate,
+        refs::{LABEL_BASE_IMAGE, LABEL_CANDIDATE, LABEL_CHECK},
+    },
+    controllers::context::Settings,
+    domain::{digest::Digest, report::ToolName},
+};
+use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
+use kube::Resource;
+use repave_policy::options::{container_options, goss_options, native_options, scan_options};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What a check's pod may take longer than its tool: scheduling and image pulls, in seconds.
+const POD_SECONDS: u64 = 300;
+/// Finished Jobs stay for a day, so that people can look at them.
+const KEEP_SECONDS: u64 = 86_400;
+
+/// The name of a candidate's build Job, without the attempt.
+pub fn build_name(candidate: &str) -> String {
+    format!("{candidate}-build")
+}
+
+/// The name of a check's Job, without the attempt.
+pub fn check_name(key: &Digest) -> String {
+    format!("repave-check-{}", &key.hex()[..20])
+}
+
+/// The name of the Job that evaluates a released image again, without the attempt.
+pub fn rescan_name(key: &Digest) -> String {
+    format!("repave-rescan-{}", &key.hex()[..20])
+}
+
+/// The name of one attempt.
+pub fn attempt_name(name: &str, attempt: u32) -> String {
+    if attempt == 1 {
+        name.to_owned()
+    } else {
+        format!("{name}-{attempt}")
+    }
+}
+
+/// What a check's pod is about.
+struct Subject<'a> {
+    wish: &'a Wish,
+    settings: &'a Settings,
+    check: &'a PlannedCheck,
+    image: &'a Digest,
+    /// The built image's environment.
+    env: &'a [String],
+    /// The Job's name, and that of the ConfigMap with its inputs.
+    job: &'a str,
+}
+
+/// The Job of one check.
+pub fn check(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    settings: &Settings,
+    check: &PlannedCheck,
+    image: &Digest,
+    env: &[String],
+    attempt: u32,
+) -> (ConfigMap, Job) {
+    let name = attempt_name(&check_name(&check.key(image, &settings.tools_image)), attempt);
+    let subject = Subject {
+        wish,
+        settings,
+        check,
+        image,
+        env,
+        job: &name,
+    };
+    let (options, pod) = match check.tool {
+        ToolName::Native => (native_options(check), native::pod(&subject)),
+        ToolName::Goss => (goss_options(check), goss::pod(&subject)),
+        ToolName::Openscap => (openscap::options(&subject), openscap::pod(&subject)),
+        ToolName::Grype | ToolName::Trivy => (scan_options(check), vulnerabilities::pod(&subject)),
+        ToolName::Container => (container_options(check), container::pod(&subject)),
+    };
+    let mut files = check.files.clone();
+    files.insert("options.json".to_owned(), options.to_string());
+    let seconds = check.spec.timeout.get().as_secs() + POD_SECONDS;
+    let labels = [
+        (LABEL_CANDIDATE, wish.name.as_str()),
+        (LABEL_CHECK, check.name.as_str()),
+    ];
+    (
+        inputs(candidate, wish, &name, &files),
+        job(candidate, wish, &name, &labels, seconds, pod),
+    )
+}
+
+fn inputs(candidate: &ImageCandidate, wish: &Wish, name: &str, files: &BTreeMap<String, String>) -> ConfigMap {
+    let mut map = ConfigMap {
+        data: Some(files.clone()),
+        immutable: Some(true),
+        ..ConfigMap::default()
+    };
+    map.metadata.name = Some(name.to_owned());
+    map.metadata.namespace = Some(wish.namespace.clone());
+    map.metadata.owner_references = candidate.controller_owner_ref(&()).map(|owner| vec![owner]);
+    map.metadata.labels = Some(labels_of(candidate, &[(LABEL_CANDIDATE, &wish.name)]));
+    map
+}
+
+fn labels_of(candidate: &ImageCandidate, labels: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let own = [(LABEL_BASE_IMAGE, candidate.spec.base_image.as_str())];
+    own.iter()
+        .chain(labels)
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+/// The Job around a pod: one try, a deadline, kept for a day.
+fn job(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    name: &str,
+    labels: &[(&str, &str)],
+    seconds: u64,
+    mut pod: Value,
+) -> Job {
+    let labels = labels_of(candidate, labels);
+    pod["restartPolicy"] = json!("Never");
+    pod["automountServiceAccountToken"] = json!(false);
+    pod["enableServiceLinks"] = json!(false);
+    pod["terminationGracePeriodSeconds"] = json!(5);
+    pod["securityContext"] = json!({"fsGroup": 65532});
+    if let Some(secret) = &wish.registry_secret {
+        pod["imagePullSecrets"] = json!([{"name": secret}]);
+    }
+    let job = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": wish.namespace,
+            "labels": labels,
+            "ownerReferences": candidate.controller_owner_ref(&()).map(|owner| vec![owner]),
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": seconds,
+            "ttlSecondsAfterFinished": KEEP_SECONDS,
+            "podReplacementPolicy": "Failed",
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    });
+    // The literal above is a Job: a test walks every variant, so a mistake shows there and not here.
+    serde_json::from_value(job).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests_goss_container;

@@ -1,0 +1,76 @@
+//! A step that fails outside of the candidate: what is decided stays decided.
+
+use super::*;
+use crate::controllers::candidate::{Error, observe};
+
+/// One error of each step and class.
+fn errors() -> Vec<Error> {
+    let tool = validate::PolicyError::CheckTool {
+        policy: "hardened".into(),
+        check: "cves".into(),
+    };
+    let refused = |code| {
+        let mut status = kube::core::Status::failure("the server is busy", "TooManyRequests");
+        status.code = code;
+        kube::Error::Api(Box::new(status))
+    };
+    vec![
+        Error::Validate(tool.into()),
+        Error::Observe(observe::Error::Api(refused(429))),
+        Error::Observe(observe::Error::Api(refused(503))),
+        Error::Observe(observe::Error::Database(crate::controllers::databases::Error::Missing(
+            settings().tools_image,
+        ))),
+        Error::Apply(apply::Error::Api(refused(503))),
+        Error::Apply(apply::Error::Lost("the report of check cves".into())),
+    ]
+}
+
+/// All six steps are True, as after a promotion.
+fn decided(result: CandidateResult) -> ImageCandidate {
+    let mut candidate = candidate();
+    let conditions = Step::ALL.map(|step| {
+        json!({"type": step.as_str(), "status": "True", "reason": "Done", "message": "",
+               "lastTransitionTime": "2026-11-20T00:00:00Z"})
+    });
+    let status = json!({"step": "Promoted", "result": result, "conditions": conditions, "observedGeneration": 1});
+    candidate.status = Some(serde_json::from_value(status).unwrap());
+    candidate
+}
+
+#[test]
+fn no_error_of_any_step_changes_a_decided_candidate() {
+    for result in [
+        CandidateResult::Passed,
+        CandidateResult::Rejected,
+        CandidateResult::Error,
+    ] {
+        let candidate = decided(result);
+        for error in errors() {
+            let (status, notices) = status::failed(&candidate, &error, at(2_000_000));
+            assert_eq!(Some(&status), candidate.status.as_ref(), "{result:?} after: {error}");
+            assert_eq!(notices, [], "{error}");
+        }
+    }
+}
+
+#[test]
+fn an_error_on_the_way_is_said_at_the_step_that_was_next_and_the_steps_before_stay_done() {
+    for error in errors() {
+        let mut candidate = decided(CandidateResult::Running);
+        let status = candidate.status.as_mut().unwrap();
+        status.conditions.retain(|condition| condition.type_ != "Promoted");
+        let (status, notices) = status::failed(&candidate, &error, at(2_000_000));
+        assert_eq!(
+            (status.step, status.result, notices.len()),
+            (Some(Step::Promoted), Some(CandidateResult::Waiting), 1),
+            "{error}"
+        );
+        for step in &Step::ALL[..5] {
+            assert!(
+                conditions::is_true(&status.conditions, step.as_str()),
+                "{step:?}: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The checks and rules of a candidate's policies, each parsed once, with its gate. Pure.
+//!
+//! Must not judge a report: `src/core/verdict.rs` does, with the gate that is made here.
+
+use jiff::civil::Date;
+use repave_api::{
+    image_candidate::PolicySnapshot,
+    validation_policy::{Check, ContainerCheck, Enforcement, ResultFormat, Scanner},
+};
+use repave_core::{
+    digest::Digest,
+    image_ref::ImageRef,
+    report::{self, Report, ToolName},
+    verdict::Gate,
+};
+use std::collections::BTreeMap;
+
+/// A condition over the results of all checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedRule {
+    /// Name, made as that of a check.
+    pub name: String,
+    /// The policy that it is of.
+    pub policy: String,
+    /// The expression, in CEL.
+    pub expression: String,
+    /// What is said when it does not hold.
+    pub message: String,
+    /// Whether it keeps the candidate out.
+    pub enforced: bool,
+}
+
+/// One check with everything that its Job and its gate need.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedCheck {
+    /// Name, unique within the candidate: with several policies it carries the policy's name.
+    pub name: String,
+    /// What the policy says.
+    pub spec: Check,
+    /// The tool.
+    pub tool: ToolName,
+    /// What opens its gate.
+    pub gate: Gate,
+    /// Whether it keeps the candidate out when it does not pass; otherwise it is only reported.
+    pub enforced: bool,
+    /// The files that it needs: a gossfile, a tailoring, VEX documents.
+    pub files: BTreeMap<String, String>,
+    /// The vulnerability database, by digest; observed, not wished.
+    pub database: Option<ImageRef>,
+    /// The day of a check whose result changes with time alone; observed, not wished.
+    pub day: Option<Date>,
+}
+
+impl PlannedCheck {
+    /// Whether it belongs to the step Scanned (and not Validated).
+    pub fn is_scan(&self) -> bool {
+        match self.tool {
+            ToolName::Grype | ToolName::Trivy => true,
+            ToolName::Native | ToolName::Goss | ToolName::Openscap | ToolName::Container => false,
+        }
+    }
+
+    /// A report of this check that was stored: about this image and by the check's own tool, or why it is not one.
+    pub fn stored(&self, json: &[u8], image: &Digest) -> Result<Report, String> {
+        let report: Report = serde_json::from_slice(json).map_err(|_| {
+            format!(
+                "the stored report of check {} is not of the format {}",
+                self.name,
+                report::SCHEMA
+            )
+        })?;
+        let report = report.validate(&self.name, image, self.tool);
+        report.map_err(|error| error.to_string())
+    }
+
+    /// A hash over the image and all that decides the outcome: names the check's Job.
+    pub fn key(&self, image: &Digest, tools: &ImageRef) -> Digest {
+        let spec = serde_json::to_string(&self.spec).unwrap_or_default();
+        let files = serde_json::to_string(&self.files).unwrap_or_default();
+        let database = self.database.as_ref().map(ImageRef::to_string).unwrap_or_default();
+        let day = self.day.map(|day| format!("\n{day}")).unwrap_or_default();
+        Digest::of(format!("{image}\n{tools}\n{database}\n{}\n{spec}\n{files}{day}", self.name).as_bytes())
+    }
+}
+
+/// A policy that the schema let through and that is still wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A check has no tool or several.
+    #[error(
+        "policy {policy:?}, check {check:?}: expected exactly one of native, goss, openscap, vulnerabilities, container"
+    )]
+    CheckTool {
+        /// The policy.
+        policy: String,
+        /// The check.
+        check: String,
+    },
+}
+
+/// The checks of these policies, in their order, each with its gate.
+pub fn checks_of(policies: &[PolicySnapshot]) -> Result<Vec<PlannedCheck>, Error> {
+    let mut checks = Vec::new();
+    for policy in policies {
+        for check in &policy.spec.checks {
+            let tool_error = || Error::CheckTool {
+                policy: policy.name.clone(),
+                check: check.name.clone(),
+            };
+            let name = full_name(policies, policy, &check.name);
+            let tool = tool_of(check).ok_or_else(tool_error)?;
+            let files = policy.files.get(&check.name).cloned().unwrap_or_default();
+            checks.push(PlannedCheck {
+                name,
+                spec: check.clone(),
+                tool,
+                gate: gate_of(check),
+                enforced: policy.spec.enforcement == Enforcement::Enforce,
+                files,
+                database: None,
+                day: None,
+            });
+        }
+    }
+    Ok(checks)
+}
+
+/// With several policies a name carries the policy's.
+fn full_name(policies: &[PolicySnapshot], policy: &PolicySnapshot, name: &str) -> String {
+    if policies.len() == 1 {
+        name.to_owned()
+    } else {
+        format!("{}.{name}", policy.name)
+    }
+}
+
+/// The rules of these policies, in their order.
+pub fn rules_of(policies: &[PolicySnapshot]) -> Vec<PlannedRule> {
+    let rules = policies
+        .iter()
+        .flat_map(|policy| policy.spec.rules.iter().map(move |rule| (policy, rule)));
+    rules
+        .map(|(policy, rule)| PlannedRule {
+            name: full_name(policies, policy, &rule.name),
+            policy: policy.name.clone(),
+            expression: rule.expression.clone(),
+            message: rule.message.clone(),
+            enforced: policy.spec.enforcement == Enforcement::Enforce,
+        })
+        .collect()
+}
+
+fn tool_of(check: &Check) -> Option<ToolName> {
+    let scanner = check.vulnerabilities.as_ref().map(|scan| match scan.scanner {
+        Scanner::Grype => ToolName::Grype,
+        Scanner::Trivy => ToolName::Trivy,
+    });
+    let named = [
+        check.native.as_ref().map(|_| ToolName::Native),
+        check.goss.as_ref().map(|_| ToolName::Goss),
+        check.openscap.as_ref().map(|_| ToolName::Openscap),
+        scanner,
+        check.container.as_ref().map(|_| ToolName::Container),
+    ];
+    let mut named = named.into_iter().flatten();
+    named.next().filter(|_| named.next().is_none())
+}
+
+fn gate_of(check: &Check) -> Gate {
+    let minimum = check.goss.as_ref().map(|goss| goss.minimum_tests);
+    let minimum = minimum.or(check.openscap.as_ref().map(|openscap| openscap.minimum_rules));
+    // An exit code names no tests.
+    let names_tests = |container: &&ContainerCheck| container.result != ResultFormat::ExitCode;
+    let container = check.container.as_ref().filter(names_tests);
+    let minimum = minimum.or(container.map(|container| container.minimum_tests));
+    let scan = check.vulnerabilities.as_ref();
+    let allow: BTreeMap<_, _> = check.allow.clone();
+    Gate {
+        allow,
+        minimum_evaluated: u64::from(minimum.unwrap_or(1)),
+        only_fixable: scan.is_some_and(|scan| scan.only_fixable),
+        database_max_age: scan.map(|scan| scan.database_max_age.signed()),
+        deny_known_exploited: scan.is_some_and(|scan| !scan.allow_known_exploited),
+        // The policy says percent, reports carry hundredths of one.
+        epss_at_least: scan
+            .and_then(|scan| scan.epss_at_least)
+            .map(|percent| u16::try_from(percent.saturating_mul(100)).unwrap_or(u16::MAX)),
+        allow_end_of_life: scan.is_some_and(|scan| scan.allow_end_of_life),
+    }
+}

@@ -1,0 +1,23 @@
+//! What a policy means for one image: its checks with their gates, its rules, its exceptions, and what is said of them.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`checks`] | a policy's checks and rules, parsed, each with its gate |
+//! | [`options`] | what a check's Job is told |
+//! | [`exceptions`] | waivers and VEX documents: what does not count, and why |
+//! | [`waiver`] | from when to when a Waiver has an effect, and on what |
+//! | [`summary`] | what is said about a judged check; which rules do not hold |
+//!
+//! Used by the operator and by `repave check` alike, so that both say the same. Must not reach anything outside: no
+//! client, no clock, no file.
+
+pub mod checks;
+pub mod exceptions;
+pub mod options;
+pub mod summary;
+pub mod waiver;
+
+pub use checks::{Error, PlannedCheck, PlannedRule, checks_of, rules_of};
+pub use exceptions::{accepted, judged_at, shown};
+pub use options::layout_options;
+pub use summary::{Broken, CHECK_MESSAGE, FINDING_LINE, broken_rules, summary};
