@@ -19,7 +19,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Role, API group, resource, names it is limited to, verbs.
 type Right = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
-const CRDS: &str = "baseimages.repave.dev imagecandidates.repave.dev repaveplans.repave.dev repaveruns.repave.dev \
+const CRDS: &str = "baseimages.repave.dev imagecandidates.repave.dev releasehistories.repave.dev repaveplans.repave.dev repaveruns.repave.dev \
                     validationpolicies.repave.dev waivers.repave.dev";
 
 /// Everything that anybody gets. One line per resource, in any order.
@@ -40,14 +40,21 @@ const RIGHTS: &[Right] = &[
         "repave.dev",
         "imagecandidates",
         "",
-        "create get list watch",
+        "create delete get list watch",
     ),
     (
         "repave-controller",
         "repave.dev",
         "repaveruns",
         "",
-        "create get list watch",
+        "create delete get list watch",
+    ),
+    (
+        "repave-controller",
+        "repave.dev",
+        "releasehistories",
+        "",
+        "create get list patch watch",
     ),
     ("repave-controller", "repave.dev", "baseimages/status", "", "patch"),
     ("repave-controller", "repave.dev", "imagecandidates/status", "", "patch"),
@@ -113,6 +120,7 @@ const RIGHTS: &[Right] = &[
         "create delete patch update",
     ),
     ("repave-viewer", "repave.dev", "imagecandidates", "", "get list watch"),
+    ("repave-viewer", "repave.dev", "releasehistories", "", "get list watch"),
     (
         "repave-viewer",
         "repave.dev",

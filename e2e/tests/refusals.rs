@@ -42,6 +42,29 @@ async fn every_wrong_waiver_is_refused_with_what_to_write() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_history_that_contradicts_itself_is_refused() -> Result<()> {
+    let state =
+        "state is Revoked exactly where revoked says when and why: use kubectl repave revoke instead of editing";
+    let revoked = json!({"at": "2026-01-01T00:00:00Z", "reason": "CVE-2026-1234"});
+    let cases = vec![
+        refusal("/spec/releases/0/state", "Revoked".into(), state),
+        refusal("/spec/releases/0/revoked", revoked, state),
+    ];
+    each_is_refused("ReleaseHistory", release_history(), cases).await
+}
+
+fn release_history() -> Value {
+    json!({
+        "apiVersion": "repave.dev/v1alpha1", "kind": "ReleaseHistory", "metadata": {"name": "debian-12"},
+        "spec": {"lastSequence": 1, "lastCandidate": 1, "count": 1, "releases": [{
+            "sequence": 1, "digest": digest(), "sourceDigest": digest(), "chainId": digest(), "layers": 1,
+            "repository": "registry.example.com/base/debian", "tag": "12-20260101-0123456789ab", "candidate": "debian-12-a",
+            "promotedAt": "2026-01-01T00:00:00Z", "state": "Released",
+        }]},
+    })
+}
+
+#[tokio::test]
 async fn what_the_operator_has_recorded_is_immutable() -> Result<()> {
     let cast = story::cast().await?;
     missing::in_own_namespace(&cast.world.kube, "refusals", async |namespace| {
@@ -204,6 +227,10 @@ fn base_image_refusals() -> Vec<Refusal> {
     let one_way = "each entry of verify names exactly one of digests or cosign";
     let digests = "verify.digests: each one is sha256: and 64 lower-case hex digits";
     let from = "customize.containerfile must have no FROM: Repave writes it with the verified digest of the source";
+    let (releases, rejected) = (
+        "history.releases must be 1 to 100: with 0 there would be nothing to go back to",
+        "history.rejected must be 0 to 100",
+    );
     let users = "customize.users.remove: each one is an account name such as games, and never root";
     let (source, production) = (
         "registry.example.com:5000/upstream/debian",
@@ -225,6 +252,9 @@ fn base_image_refusals() -> Vec<Refusal> {
         refusal("/spec/customize/users/remove/0", "root".into(), users),
         refusal("/spec/customize/users/remove/0", "games;reboot".into(), users),
         refusal("/spec/policyRefs", json!([]), policies),
+        refusal("/spec/history", json!({"releases": 0}), releases),
+        refusal("/spec/history", json!({"releases": 101}), releases),
+        refusal("/spec/history", json!({"rejected": 101}), rejected),
         refusal("/spec/promote/repository", source.into(), same),
         refusal(
             "/spec/promote/repository",

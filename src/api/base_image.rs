@@ -48,9 +48,44 @@ pub struct BaseImageSpec {
     /// When a release is replaced although nobody asked.
     #[serde(default)]
     pub rebuild: Rebuild,
+    /// How much of what is past is kept.
+    #[serde(default)]
+    pub history: HistoryLimits,
     /// Stops following: nothing new is started, what runs is finished.
     #[serde(default)]
     pub suspend: bool,
+}
+
+/// How much of what is past is kept. What every digest ever promoted was stays known in the ReleaseHistory, whatever this says.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryLimits {
+    /// How many released candidates are kept, and how many finished runs of each plan: 1 to 100, default 10. What is released,
+    /// what may be gone back to and what a run is about is kept beside them.
+    #[serde(default = "ten")]
+    #[x_kube(validation = ("self >= 1 && self <= 100", "history.releases must be 1 to 100: with 0 there would be nothing to go back to"))]
+    pub releases: u32,
+    /// How many candidates are kept that were rejected, superseded or could not be judged: 0 to 100, default 5.
+    #[serde(default = "five")]
+    #[x_kube(validation = ("self <= 100", "history.rejected must be 0 to 100"))]
+    pub rejected: u32,
+}
+
+impl Default for HistoryLimits {
+    fn default() -> Self {
+        Self {
+            releases: ten(),
+            rejected: five(),
+        }
+    }
+}
+
+fn ten() -> u32 {
+    10
+}
+
+fn five() -> u32 {
+    5
 }
 
 /// When a release is replaced although nobody asked.
@@ -217,6 +252,10 @@ pub struct BaseImageStatus {
     /// What is released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released: Option<Release>,
+    /// Releases that were taken back, the newest 20; the ReleaseHistory has all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub revoked: Vec<RevokedRelease>,
     /// Conditions: Ready, Reconciling, Stalled, UpstreamResolved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -265,4 +304,22 @@ pub struct Release {
     pub sequence: u64,
     /// When it was promoted; for people, nothing is decided by it.
     pub promoted_at: Time,
+}
+
+/// A release that was taken back.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevokedRelease {
+    /// The production digest.
+    #[schemars(with = "String")]
+    pub digest: Digest,
+    /// Its immutable tag.
+    pub tag: String,
+    /// When the operator recorded it.
+    pub at: Time,
+    /// Who ordered it, as the order says; nobody checks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why.
+    pub reason: String,
 }

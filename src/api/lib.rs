@@ -1,12 +1,13 @@
 //! The custom resources of `repave.dev/v1alpha1`: types, schema, defaults and CEL rules; no logic.
 //!
-//! People write `BaseImage`, `ValidationPolicy`, `Waiver` and `RepavePlan`; the operator writes `ImageCandidate` and
-//! `RepaveRun`. `make generate` prints these types into `crds/`. A field that does nothing yet is not here.
+//! People write `BaseImage`, `ValidationPolicy`, `Waiver` and `RepavePlan`; the operator writes `ImageCandidate`,
+//! `RepaveRun` and `ReleaseHistory`. `make generate` prints these types into `crds/`. A field that does nothing yet is not here.
 
 pub mod base_image;
 pub mod checks;
 pub mod image_candidate;
 pub mod refs;
+pub mod release_history;
 pub mod repave_plan;
 pub mod repave_run;
 pub mod validation_policy;
@@ -14,6 +15,7 @@ pub mod waiver;
 
 pub use base_image::{BaseImage, BaseImageSpec, BaseImageStatus};
 pub use image_candidate::{ImageCandidate, ImageCandidateSpec, ImageCandidateStatus};
+pub use release_history::{ReleaseHistory, ReleaseHistorySpec};
 pub use repave_plan::{RepavePlan, RepavePlanSpec, RepavePlanStatus};
 pub use repave_run::{RepaveRun, RepaveRunSpec, RepaveRunStatus};
 pub use validation_policy::{ValidationPolicy, ValidationPolicySpec};
@@ -82,5 +84,6 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         RepavePlan::crd(),
         RepaveRun::crd(),
         Waiver::crd(),
+        ReleaseHistory::crd(),
     ]
 }

@@ -19,6 +19,8 @@ pub const LABEL_SELF_TEST: &str = "repave.dev/self-test";
 pub const LABEL_PLAN: &str = "repave.dev/plan";
 /// Annotation on a candidate: its Jobs go first. The value says why, for people.
 pub const ANNOTATION_URGENT: &str = "repave.dev/urgent";
+/// Annotation on a BaseImage: JSON list of releases to take back or to lift (release, reason, by, lift).
+pub const ANNOTATION_REVOKE: &str = "repave.dev/revoke";
 
 /// The name of an object in the same namespace.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]

@@ -1,6 +1,6 @@
 //! The kubectl plugin, one file per command, and `repave check`, which needs no cluster.
 //!
-//! Reads only; what it prints is what the objects say, or what the checks found.
+//! What it prints is what the objects say, or what the checks found. Only `revoke` writes.
 
 pub mod check;
 mod credentials;
@@ -16,6 +16,7 @@ mod policy_file;
 mod policy_schema;
 mod render;
 pub mod report;
+pub mod revoke;
 pub mod status;
 
 use clap::{Parser, Subcommand};
@@ -25,7 +26,7 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "kubectl repave",
     version,
-    after_help = "Examples:\n  kubectl repave status\n  kubectl repave status -o json\n  kubectl repave report debian-12-77d0aa3be1c4 -n platform --open\n  kubectl repave report registry.example.com/base/debian:12 -o sarif\n  kubectl repave policy-check -f policy.yaml"
+    after_help = "Examples:\n  kubectl repave status\n  kubectl repave status -o json\n  kubectl repave report debian-12-77d0aa3be1c4 -n platform --open\n  kubectl repave report registry.example.com/base/debian:12 -o sarif\n  kubectl repave policy-check -f policy.yaml\n  kubectl repave revoke 12 --base debian-12 -n platform --reason 'CVE-2026-1234 is in it'"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -40,6 +41,8 @@ enum Command {
     Report(Box<report::Args>),
     /// What a changed policy would refuse, from the stored reports
     PolicyCheck(policy_check::Args),
+    /// Takes a release back: the last good one is released again, and workloads follow
+    Revoke(revoke::Args),
 }
 
 /// How a result is printed.
@@ -62,6 +65,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::PolicyCheck(args) => {
             let client = repave_cluster::Clients::connect().await?.requests;
             Box::pin(policy_check::run(&client, &args)).await
+        }
+        Command::Revoke(args) => {
+            let client = repave_cluster::Clients::connect().await?.requests;
+            Box::pin(revoke::run(&client, &args)).await
         }
     }
 }

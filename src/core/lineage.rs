@@ -30,6 +30,8 @@ pub struct Release {
     pub sequence: u64,
     /// When it was promoted; for people. Order is by `sequence`, which no clock and no second try can move.
     pub promoted_at: Timestamp,
+    /// Whether it was taken back: whatever its sequence, it is older than everything that was not, and nothing goes to it.
+    pub revoked: bool,
 }
 
 /// What an image is to the known releases.
@@ -70,7 +72,8 @@ pub struct ReleaseIndex {
 }
 
 impl ReleaseIndex {
-    /// Indexes releases. Where two have the same content, the one of `base_image` wins, then the greatest sequence.
+    /// Indexes releases. Where two have the same content, the one of `base_image` wins, then a revoked one, then the
+    /// greatest sequence.
     pub fn new(base_image: &str, releases: impl IntoIterator<Item = Release>) -> Self {
         let mut index = Self::default();
         for release in releases {
@@ -110,7 +113,8 @@ impl ReleaseIndex {
 }
 
 fn keep_best(map: &mut HashMap<Digest, Release>, key: Digest, new: &Release, base_image: &str) {
-    let rank = |r: &Release| (r.base_image == base_image, r.sequence, r.digest.clone());
+    // Of one digest, that which says it was taken back is believed.
+    let rank = |r: &Release| (r.base_image == base_image, r.revoked, r.sequence, r.digest.clone());
     match map.get(&key) {
         Some(old) if rank(old) >= rank(new) => {}
         Some(_) | None => {
@@ -140,6 +144,7 @@ mod tests {
             sequence: at.into(),
             // The clock ran backwards: it must not matter.
             promoted_at: Timestamp::from_second(-i64::from(at)).unwrap(),
+            revoked: false,
         }
     }
 

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`signing`] | the promotion key (ECDSA P-256), the envelope that is signed (DSSE) |
 //! | [`cosign`] | signatures that `cosign verify` accepts; `verify` checks such signatures |
-//! | [`vsa`] | the SLSA verification summary |
+//! | [`vsa`] | the SLSA verification summary, written and read back |
+//! | [`releases`] | the releases that a repository still proves by such summaries |
 //!
 //! Must not sign anything but a pass: cosign accepts any statement of the key about a digest as its signature, so
 //! there is no way in here to say "failed".
 
 pub mod cosign;
+pub mod releases;
 pub mod signing;
 pub(crate) mod verify;
 pub mod vsa;

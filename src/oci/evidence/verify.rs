@@ -305,6 +305,6 @@ pub(crate) fn is_about(key: &PublicKey, digest: &Digest, signed: &[u8]) -> (bool
     about
 }
 
-fn is_bundle(media_type: &str) -> bool {
+pub(crate) fn is_bundle(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.dev.sigstore.bundle")
 }

@@ -65,12 +65,14 @@ pub(crate) struct Call<'a> {
 pub(crate) enum Access {
     Pull,
     PullPush,
+    Delete,
 }
 
 pub(crate) fn scope(repository: &Repository, access: Access) -> String {
     let actions = match access {
         Access::Pull => "pull",
         Access::PullPush => "pull,push",
+        Access::Delete => "pull,delete",
     };
     format!("repository:{}:{actions}", repository.path())
 }

@@ -11,6 +11,7 @@
 //! | [`manifest`] | manifests and indexes: read, checked, written |
 //! | [`blob`] | blobs: read and written with their digest checked |
 //! | [`copy`] | an image from one repository to another |
+//! | [`delete`] | manifests deleted, where the registry does that |
 //! | [`config`] | what an image is made of, for one platform |
 //! | [`referrers`] | what is attached to an image |
 //! | [`layout`] | an image to and from an OCI layout folder |
@@ -24,6 +25,7 @@ pub mod blob;
 pub mod client;
 pub mod config;
 pub mod copy;
+pub mod delete;
 pub mod descriptor;
 pub mod error;
 pub mod layout;
@@ -42,6 +44,7 @@ pub use blob::{BlobMove, BlobStream};
 pub use client::Client;
 pub use config::ResolvedImage;
 pub use copy::CopyStats;
+pub use delete::Deleted;
 pub use descriptor::{Descriptor, InvalidPlatform, Platform};
 pub use error::Error;
 pub use layout::LayoutLimits;

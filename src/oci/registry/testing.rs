@@ -36,7 +36,12 @@ impl Drop for TestRegistry {
 impl TestRegistry {
     /// Debian's `docker-registry` (distribution 2.8): no referrers API.
     pub async fn docker() -> Self {
-        Self::configured("", "").await
+        Self::configured("", "", true).await
+    }
+
+    /// The same, as it is by default: nothing can be deleted.
+    pub async fn without_deletion() -> Self {
+        Self::configured("", "", false).await
     }
 
     /// The same with TLS (by the CA of [`CA`]) and a password (`robot`, `hunter2`).
@@ -44,15 +49,15 @@ impl TestRegistry {
         let data = concat!(env!("CARGO_MANIFEST_DIR"), "/registry/testdata");
         let tls = format!(", tls: {{certificate: {data}/server.crt, key: {data}/server.key}}");
         let auth = format!("auth: {{htpasswd: {{realm: test, path: {data}/htpasswd}}}}\n");
-        Self::configured(&tls, &auth).await
+        Self::configured(&tls, &auth, true).await
     }
 
-    async fn configured(http: &str, more: &str) -> Self {
+    async fn configured(http: &str, more: &str, delete: bool) -> Self {
         Self::start(|port, storage| {
             let config = storage.join("config.yml");
             let data = storage.join("data");
             let text = format!(
-                "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
+                "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: {delete}}}}}\n\
                  http: {{addr: \"127.0.0.1:{port}\", secret: test{http}}}\n{more}",
                 data.display()
             );

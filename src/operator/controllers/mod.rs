@@ -16,9 +16,11 @@ pub mod context;
 pub mod databases;
 pub mod driver;
 pub mod error;
+pub mod history;
 pub mod inputs;
 pub mod inventory;
 pub mod paging;
+pub mod pruning;
 pub mod repave_plan;
 pub mod repave_run;
 pub mod slots;
@@ -49,6 +51,7 @@ pub async fn run(ctx: Context, readiness: Readiness, stop: CancellationToken) ->
     tasks.spawn(base_image::run(ctx.clone(), stop.clone().cancelled_owned()));
     tasks.spawn(candidate::run(ctx.clone(), stop.clone().cancelled_owned()));
     tasks.spawn(waiver::run(ctx.clone(), stop.clone().cancelled_owned()));
+    tasks.spawn(pruning::run(ctx.clone(), stop.clone().cancelled_owned()));
     tasks.spawn(repave_plan::run(
         ctx.clone(),
         images.clone(),

@@ -1,13 +1,14 @@
 //! Keys, signatures and evidence: against real registries, and against the real cosign where there is one.
 
 mod interop;
+mod releases;
 
 use super::{
     Evidence, REPORT_ARTIFACT_TYPE, REPORT_KIND, ReportArtifact, attach_report,
     cosign::{self, Form, VerifyError},
     fetch_page, publish,
     signing::{BUNDLE_V03, PromotionKey, PublicKey, open_bundle},
-    vsa::{self, ResourceRef, VerificationSummary},
+    vsa::{self, ReleaseRecord, ResourceRef, VerificationSummary},
 };
 use crate::registry::{
     Artifact, Auth, Client, Descriptor, Reference,
@@ -45,6 +46,15 @@ fn summary() -> VerificationSummary {
         },
         input_attestations: Vec::new(),
         verified_levels: vec!["SLSA_BUILD_LEVEL_3".to_owned(), "ACME_CIS_L1".to_owned()],
+        release: ReleaseRecord {
+            base_image: "platform/debian-12".to_owned(),
+            sequence: 3,
+            candidate: "debian-12-a".to_owned(),
+            source_digest: Digest::of(b"upstream"),
+            chain_id: Digest::of(b"layers"),
+            layers: 4,
+            tag: "12-20260102-0123456789ab".to_owned(),
+        },
     }
 }
 

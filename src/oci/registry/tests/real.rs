@@ -1,7 +1,7 @@
 //! The client against real registry processes: one without the referrers API, one with it.
 
 use crate::registry::{
-    Artifact, Auth, Client, ClientOptions, CopyStats, Credentials, Descriptor, LayoutLimits, Platform,
+    Artifact, Auth, Client, ClientOptions, CopyStats, Credentials, Deleted, Descriptor, LayoutLimits, Platform,
     testing::{CA, TestRegistry, client_for, push_image, push_index, push_platform_image},
 };
 use bytes::Bytes;
@@ -398,5 +398,65 @@ async fn tls_is_verified_and_a_password_opens_the_registry() {
             .blob_exists(&repository, &blob.digest, &auth("hunter2"))
             .await
             .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn an_image_is_deleted_with_what_is_attached_to_it_and_nothing_else() {
+    let registry = TestRegistry::docker().await;
+    let (client, repository) = (registry.client(), registry.repository("team/staging"));
+    let gone = push_image(&client, &repository, "gone", &[b"one"]).await;
+    let stays = push_image(&client, &repository, "stays", &[b"two"]).await;
+    for subject in [&gone, &stays] {
+        client
+            .attach(&repository, subject, &note("a report"), &FREE())
+            .await
+            .unwrap();
+    }
+    let delete = async || client.delete_with_referrers(&repository, &gone.digest, &FREE()).await;
+    assert_eq!(delete().await.unwrap(), Deleted::Gone);
+    assert_eq!(client.head(&repository.at(&gone.digest), &FREE()).await.unwrap(), None);
+    assert_eq!(
+        client
+            .referrers(&repository, &gone.digest, None, &FREE())
+            .await
+            .unwrap(),
+        []
+    );
+    assert!(
+        client
+            .head(&repository.at(&stays.digest), &FREE())
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(
+        client
+            .referrers(&repository, &stays.digest, None, &FREE())
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    // Doing it again is no failure.
+    assert_eq!(delete().await.unwrap(), Deleted::Gone);
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_delete_says_so_and_is_no_failure() {
+    let registry = TestRegistry::without_deletion().await;
+    let (client, repository) = (registry.client(), registry.repository("team/staging"));
+    let image = push_image(&client, &repository, "v1", &[b"one"]).await;
+    let deleted = client
+        .delete_with_referrers(&repository, &image.digest, &FREE())
+        .await
+        .unwrap();
+    assert_eq!(deleted, Deleted::NotAllowed);
+    assert!(
+        client
+            .head(&repository.at(&image.digest), &FREE())
+            .await
+            .unwrap()
+            .is_some()
     );
 }

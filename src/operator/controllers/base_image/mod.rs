@@ -11,6 +11,7 @@ use super::{
     context::Context,
     driver::{self, DriverError, Next, Outcome},
     error::{Class, Classified},
+    history::{self, Recorded},
 };
 use crate::api::{BaseImage, BaseImageStatus, ImageCandidate};
 use futures::StreamExt as _;
@@ -24,11 +25,13 @@ use kube::{
     },
 };
 use std::{future::Future, sync::Arc, time::Duration};
+use validate::Wish;
 
 /// What this controller needs besides the context.
 struct State {
     ctx: Context,
     polls: observe::Polls,
+    rebuilds: history::Failures,
 }
 
 /// Why a step ended early.
@@ -36,6 +39,8 @@ struct State {
 enum Error {
     #[error(transparent)]
     Validate(#[from] validate::Error),
+    #[error(transparent)]
+    History(#[from] history::Error),
     #[error(transparent)]
     Observe(#[from] observe::Error),
     #[error(transparent)]
@@ -46,6 +51,7 @@ impl Classified for Error {
     fn reason(&self) -> &'static str {
         match self {
             Self::Validate(error) => error.reason(),
+            Self::History(error) => error.reason(),
             Self::Observe(error) => error.reason(),
             Self::Apply(error) => error.reason(),
         }
@@ -54,6 +60,7 @@ impl Classified for Error {
     fn class(&self) -> Class {
         match self {
             Self::Validate(error) => error.class(),
+            Self::History(error) => error.class(),
             Self::Observe(error) => error.class(),
             Self::Apply(error) => error.class(),
         }
@@ -68,6 +75,7 @@ pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync 
     let state = Arc::new(State {
         ctx,
         polls: observe::Polls::default(),
+        rebuilds: history::Failures::default(),
     });
     Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default())
         .owns(Api::<ImageCandidate>::all(client), watcher::Config::default())
@@ -89,21 +97,38 @@ async fn reconcile(seen: Arc<Guarded>, state: Arc<State>) -> Result<Action, Driv
     let Some(base) = driver::read(&state.ctx, seen).await? else {
         return Ok(Action::await_change());
     };
-    let outcome = match steps(&base, &state).await {
-        Ok(outcome) => outcome,
-        Err(error) => failure(&base, &error, &state.ctx),
+    let outcome = match recorded(&base, &state).await {
+        Err(error) => failure(&base, &error, None, &state.ctx),
+        Ok((wish, candidates, recorded)) => match steps(&base, &state, &wish, candidates, &recorded).await {
+            Ok(outcome) => outcome,
+            Err(error) => failure(&base, &error, Some(&recorded), &state.ctx),
+        },
     };
     driver::finish(&state.ctx, &base, outcome).await
 }
 
-/// One screen: what a reconcile of a BaseImage does.
-async fn steps(base: &BaseImage, state: &State) -> Result<Outcome<BaseImageStatus>, Error> {
+/// First the history: what is released does not depend on upstream or on a policy, and can be taken back without them.
+async fn recorded(base: &BaseImage, state: &State) -> Result<(Wish, Vec<ImageCandidate>, Recorded), Error> {
     let wish = validate::validate(base)?; // pure
-    let observed = observe::observe(base, &wish, state).await?; // IO, read only
-    let actions = plan::plan(base, &wish, &observed); // pure
+    let candidates = observe::candidates(base, &wish, state).await?; // IO, read only
+    let (ctx, now) = (&state.ctx, state.ctx.now());
+    let recorded = history::record(ctx, &state.rebuilds, base, &wish.production, &candidates, now).await?; // IO, writes
+    Ok((wish, candidates, recorded))
+}
+
+/// One screen: what a reconcile of a BaseImage does.
+async fn steps(
+    base: &BaseImage,
+    state: &State,
+    wish: &Wish,
+    candidates: Vec<ImageCandidate>,
+    recorded: &Recorded,
+) -> Result<Outcome<BaseImageStatus>, Error> {
+    let observed = observe::observe(base, wish, state, candidates, recorded).await?; // IO, read only
+    let actions = plan::plan(base, wish, &observed); // pure
     let applied = apply::apply(actions, &state.ctx).await?; // IO, writes
     let now = state.ctx.now();
-    let (status, notices) = status::summarize(base, &wish, &observed, &applied, now); // pure
+    let (status, notices) = status::summarize(base, wish, &observed, &applied, recorded, now); // pure
     Ok(Outcome {
         status,
         next: Next::After(with_jitter(
@@ -126,8 +151,8 @@ fn with_jitter(interval: Duration, base: &BaseImage) -> Duration {
     interval + interval.mul_f64(f64::from(seed % 100) / 1000.0)
 }
 
-fn failure(base: &BaseImage, error: &Error, ctx: &Context) -> Outcome<BaseImageStatus> {
-    let (status, notices) = status::failed(base, error, ctx.now());
+fn failure(base: &BaseImage, error: &Error, recorded: Option<&Recorded>, ctx: &Context) -> Outcome<BaseImageStatus> {
+    let (status, notices) = status::failed(base, error, recorded, ctx.now());
     Outcome {
         status,
         next: error.class().into(),

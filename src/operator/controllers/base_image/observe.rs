@@ -12,6 +12,7 @@ use crate::{
     },
     controllers::{
         error::{Class, Classified, WAIT},
+        history::Recorded,
         inputs,
     },
     domain::{
@@ -39,6 +40,8 @@ pub struct Observed {
     pub build: BuildInputs,
     /// All candidates of this BaseImage.
     pub candidates: Vec<ImageCandidate>,
+    /// The greatest sequence that its history knows.
+    pub last_sequence: u64,
 }
 
 /// Something could not be read.
@@ -151,11 +154,16 @@ impl Polls {
     }
 }
 
-/// Reads everything.
-pub async fn observe(base: &BaseImage, wish: &Wish, state: &State) -> Result<Observed, Error> {
+/// Reads the rest: candidates and history are known already.
+pub async fn observe(
+    base: &BaseImage,
+    wish: &Wish,
+    state: &State,
+    candidates: Vec<ImageCandidate>,
+    recorded: &Recorded,
+) -> Result<Observed, Error> {
     let policies = policies(base, wish, state).await?;
     let build = build_inputs(base, wish, state).await?;
-    let candidates = candidates(base, wish, state).await?;
     let interval = findings::interval(base, &candidates, wish.interval);
     let upstream = upstream(base, wish, interval, state).await?;
     Ok(Observed {
@@ -163,6 +171,7 @@ pub async fn observe(base: &BaseImage, wish: &Wish, state: &State) -> Result<Obs
         policies,
         build,
         candidates,
+        last_sequence: recorded.decided.history.counters().last,
     })
 }
 
@@ -266,7 +275,8 @@ async fn build_inputs(base: &BaseImage, wish: &Wish, state: &State) -> Result<Bu
     })
 }
 
-async fn candidates(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<ImageCandidate>, Error> {
+/// All candidates of this BaseImage.
+pub async fn candidates(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<ImageCandidate>, Error> {
     let params = ListParams::default().labels(&format!("{LABEL_BASE_IMAGE}={}", base.name_any()));
     Ok(
         Api::<ImageCandidate>::namespaced(state.ctx.client.clone(), &wish.namespace)

@@ -49,7 +49,7 @@ pub fn candidate(base: &BaseImage, wish: &Wish, observed: &Observed) -> ImageCan
         promote: base.spec.promote.clone(),
     };
     spec.inputs_hash = inputs_hash(&spec);
-    spec.sequence = next_sequence(base, &observed.candidates);
+    spec.sequence = next_sequence(base, observed);
     let name = format!("{}-{}", base.name_any(), spec.inputs_hash.short());
     let mut candidate = ImageCandidate::new(&name, spec);
     candidate.metadata.namespace = Some(wish.namespace.clone());
@@ -59,11 +59,12 @@ pub fn candidate(base: &BaseImage, wish: &Wish, observed: &Observed) -> ImageCan
 }
 
 /// One more than any candidate or release of this base image has.
-fn next_sequence(base: &BaseImage, candidates: &[ImageCandidate]) -> u64 {
+fn next_sequence(base: &BaseImage, observed: &Observed) -> u64 {
     let released = base.status.as_ref().and_then(|status| status.released.as_ref());
-    let known = candidates.iter().map(|candidate| candidate.spec.sequence);
+    let known = observed.candidates.iter().map(|candidate| candidate.spec.sequence);
     known
         .chain(released.map(|release| release.sequence))
+        .chain([observed.last_sequence])
         .max()
         .unwrap_or(0)
         .saturating_add(1)
@@ -100,6 +101,7 @@ mod tests {
             policies: Vec::new(),
             build: BuildInputs::default(),
             candidates: Vec::new(),
+            last_sequence: 0,
         }
     }
 
@@ -149,6 +151,8 @@ mod tests {
             "promotedAt": "2026-01-01T00:00:00Z"}}))
         .unwrap();
         assert_eq!(candidate(&base, &wish, &observed).spec.sequence, 10);
+        observed.last_sequence = 12;
+        assert_eq!(candidate(&base, &wish, &observed).spec.sequence, 13);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
         conditions::{Conditions, Truth},
         driver::Notice,
         error::{Classified, one_line},
+        history::Recorded,
     },
 };
 use jiff::Timestamp;
@@ -23,23 +24,24 @@ pub fn summarize(
     wish: &Wish,
     observed: &Observed,
     applied: &Applied,
+    recorded: &Recorded,
     now: Timestamp,
 ) -> (BaseImageStatus, Vec<Notice>) {
     let old = base.status.clone().unwrap_or_default();
     let wanted = plan::candidate(base, wish, observed).name_any();
     let current = observed.candidates.iter().find(|c| c.name_any() == wanted);
-    let released = current.and_then(release).or(old.released);
+    let released = recorded.decided.released.clone();
     let source = format!("{}:{}", wish.source, wish.tag);
     let mut conditions = Conditions::from(&old.conditions, base.metadata.generation.unwrap_or(0), now);
     let resolved = format!("{source} is {}", observed.upstream);
     conditions.set("UpstreamResolved", Truth::True, "Resolved", resolved);
     findings::report(&mut conditions, base, &observed.candidates, &observed.upstream);
-    report_candidate(&mut conditions, base, current, released.as_ref());
+    report_candidate(&mut conditions, base, current, recorded);
     let first_seen = old
         .upstream
         .filter(|u| u.digest == observed.upstream)
         .map_or(Time(now), |u| u.first_seen);
-    let status = BaseImageStatus {
+    let mut status = BaseImageStatus {
         observed_generation: base.metadata.generation,
         source: Some(source),
         upstream: Some(Upstream {
@@ -52,9 +54,12 @@ pub fn summarize(
             step: step_of(current),
         }),
         released,
-        conditions: conditions.into_list(),
+        revoked: Vec::new(),
+        conditions: Vec::new(),
     };
-    let notices = applied.created.iter().map(|name| Notice {
+    recorded.enter(&mut status, &mut conditions);
+    status.conditions = conditions.into_list();
+    let made = applied.created.iter().map(|name| Notice {
         warning: false,
         reason: "NewDigest",
         message: format!(
@@ -62,15 +67,16 @@ pub fn summarize(
             wish.source, wish.tag, observed.upstream
         ),
     });
-    (status, notices.collect())
+    (status, recorded.notices().chain(made).collect())
 }
 
 fn report_candidate(
     conditions: &mut Conditions,
     base: &BaseImage,
     current: Option<&ImageCandidate>,
-    released: Option<&Release>,
+    recorded: &Recorded,
 ) {
+    let released = recorded.decided.released.as_ref();
     let kept = released.map_or_else(
         || "nothing is released yet".to_owned(),
         |r| format!("{} stays released", r.tag),
@@ -92,6 +98,13 @@ fn report_candidate(
     let status = candidate.status.clone().unwrap_or_default();
     let failed = status.failed_checks.unwrap_or_else(|| "see its conditions".into());
     match status.result {
+        Some(CandidateResult::Passed) if recorded.decided.newest_revoked.is_some() => {
+            let message = recorded.decided.instead().unwrap_or_default();
+            match released {
+                Some(_) => conditions.ready("WentBack", message),
+                None => conditions.stalled("NothingReleased", message),
+            }
+        }
         Some(CandidateResult::Passed) => {
             let tag = released.map_or("", |r| r.tag.as_str());
             conditions.ready("Released", format!("{tag} is released and current"));
@@ -145,20 +158,13 @@ fn step_of(candidate: Option<&ImageCandidate>) -> String {
     }
 }
 
-fn release(candidate: &ImageCandidate) -> Option<Release> {
-    let promoted = candidate.status.as_ref()?.promoted.as_ref()?;
-    Some(Release {
-        digest: promoted.digest.clone(),
-        tag: promoted.tag.clone(),
-        source_digest: candidate.spec.source_digest.clone(),
-        candidate: candidate.name_any(),
-        sequence: candidate.spec.sequence,
-        promoted_at: promoted.at.clone(),
-    })
-}
-
 /// The status after a step that failed: what was known stays.
-pub fn failed(base: &BaseImage, error: &super::Error, now: Timestamp) -> (BaseImageStatus, Vec<Notice>) {
+pub fn failed(
+    base: &BaseImage,
+    error: &super::Error,
+    recorded: Option<&Recorded>,
+    now: Timestamp,
+) -> (BaseImageStatus, Vec<Notice>) {
     let mut status = base.status.clone().unwrap_or_default();
     let mut conditions = Conditions::from(&status.conditions, base.metadata.generation.unwrap_or(0), now);
     let message = one_line(error);
@@ -166,15 +172,19 @@ pub fn failed(base: &BaseImage, error: &super::Error, now: Timestamp) -> (BaseIm
     conditions.failed(error, message.clone());
     status.observed_generation = base.metadata.generation;
     status.source = Some(format!("{}:{}", base.spec.source.image, base.spec.source.track.tag));
+    if let Some(recorded) = recorded {
+        recorded.enter(&mut status, &mut conditions);
+    }
     status.conditions = conditions.into_list();
     let changed = base
         .status
         .as_ref()
         .is_none_or(|old| old.conditions != status.conditions);
-    let notices = changed.then(|| Notice {
+    let failure = changed.then(|| Notice {
         warning: true,
         reason: error.reason(),
         message,
     });
-    (status, notices.into_iter().collect())
+    let notices = recorded.into_iter().flat_map(Recorded::notices).chain(failure);
+    (status, notices.collect())
 }

@@ -27,7 +27,10 @@ use crate::{
         lineage,
         report::{Report, ToolName},
     },
-    evidence::{self, Evidence, ReportArtifact, signing, vsa},
+    evidence::{
+        self, Evidence, ReportArtifact, signing,
+        vsa::{self, ReleaseRecord},
+    },
     registry::{self, ArtifactLayer, Auth, Platform},
     report::page::RenderError,
     runner::frame::{Attached, Delivery},
@@ -320,18 +323,31 @@ async fn promote(
         .head(&produced, &auth)
         .await?
         .ok_or_else(|| Error::Lost(produced.to_string()))?;
-    let reports = stored_reports(candidate, wish, ctx, &auth).await?;
-    let evidence = Evidence {
-        vex: openvex::document(candidate, wish, ctx, image, &reports).await?,
-        reports,
-        page: page::stored(wish, ctx, page, &auth).await,
-        summary: summary(candidate, wish),
-    };
-    evidence::publish(&ctx.registry, &wish.production, &subject, &evidence, &key, &auth).await?;
     let config = ctx
         .registry
         .image_config(&produced, &Platform::linux_amd64(), &auth)
         .await?;
+    let chain_id = lineage::chain_ids(&config.diff_ids)
+        .pop()
+        .ok_or_else(|| Error::Lost(produced.to_string()))?;
+    let layers = u32::try_from(config.diff_ids.len()).unwrap_or(u32::MAX);
+    let reports = stored_reports(candidate, wish, ctx, &auth).await?;
+    let release = ReleaseRecord {
+        base_image: format!("{}/{}", wish.namespace, candidate.spec.base_image),
+        sequence: candidate.spec.sequence,
+        candidate: candidate.name_any(),
+        source_digest: candidate.spec.source_digest.clone(),
+        chain_id: chain_id.clone(),
+        layers,
+        tag: tag.clone(),
+    };
+    let evidence = Evidence {
+        vex: openvex::document(candidate, wish, ctx, image, &reports).await?,
+        reports,
+        page: page::stored(wish, ctx, page, &auth).await,
+        summary: summary(candidate, wish, release),
+    };
+    evidence::publish(&ctx.registry, &wish.production, &subject, &evidence, &key, &auth).await?;
     ctx.registry
         .tag(&wish.production, image, &candidate.spec.promote.channel_tag, &auth)
         .await?;
@@ -339,10 +355,8 @@ async fn promote(
         repository: wish.production.clone(),
         digest: image.clone(),
         tag,
-        chain_id: lineage::chain_ids(&config.diff_ids)
-            .pop()
-            .ok_or_else(|| Error::Lost(produced.to_string()))?,
-        layers: u32::try_from(config.diff_ids.len()).unwrap_or(u32::MAX),
+        chain_id,
+        layers,
         at: Time(ctx.now()),
     })
 }
@@ -402,7 +416,7 @@ async fn stored_reports(
 
 /// What the promotion attests: this verifier, these policies, passed. Its time is the candidate's, so that a second try
 /// writes the same bytes.
-fn summary(candidate: &ImageCandidate, wish: &Wish) -> vsa::VerificationSummary {
+fn summary(candidate: &ImageCandidate, wish: &Wish, release: ReleaseRecord) -> vsa::VerificationSummary {
     let enforced = |policy: &&PolicySnapshot| policy.spec.enforcement == Enforcement::Enforce;
     let policies: Vec<_> = candidate.spec.policies.iter().filter(enforced).collect();
     let names: Vec<_> = policies.iter().map(|policy| policy.name.as_str()).collect();
@@ -434,5 +448,6 @@ fn summary(candidate: &ImageCandidate, wish: &Wish) -> vsa::VerificationSummary 
         },
         input_attestations: Vec::new(),
         verified_levels: levels,
+        release,
     }
 }

@@ -8,9 +8,9 @@ use crate::{
     api::{BaseImage, RepavePlan, RepaveRun, refs::LABEL_PLAN},
     controllers::{
         context::Context,
-        paging,
+        history, paging,
         repave_run::{
-            Images, gate,
+            Images,
             observe::{ObserveError, candidates},
         },
     },
@@ -71,7 +71,8 @@ pub async fn observe(
     let namespace = plan.namespace().unwrap_or_default();
     let runs = runs(ctx, &namespace, plan).await?;
     let all = candidates(ctx, &namespace).await?;
-    let releases: Vec<Release> = all.iter().filter_map(gate::release).collect();
+    let histories = history::store::list(ctx, &namespace).await?;
+    let releases: Vec<Release> = history::convert::releases(&histories, &all);
     let api: Api<BaseImage> = Api::namespaced(ctx.client.clone(), &namespace);
     let mut bases = Vec::with_capacity(v.base_images.len());
     for name in &v.base_images {
@@ -113,6 +114,7 @@ pub fn released(base: Option<&BaseImage>, releases: &[Release]) -> Released {
     let name = base.name_any();
     let proven = releases
         .iter()
+        .filter(|r| !r.revoked)
         .find(|r| r.base_image == name && r.candidate == released.candidate && r.digest == released.digest);
     proven.map_or_else(
         || Released::Unproven {

@@ -30,6 +30,7 @@ fn release(tag: &str) -> Release {
         layers: 1,
         sequence: 2,
         promoted_at: Timestamp::from_second(1).unwrap(),
+        revoked: false,
     }
 }
 

@@ -24,9 +24,10 @@ pub struct Consumption {
     pub derived: Option<Release>,
 }
 
-/// Whether a release comes before the target: by the order that the base image gave, never by a time.
+/// Whether a release comes before the target: by the order that the base image gave, never by a time. One that was taken
+/// back comes before every other one.
 fn is_older(release: &Release, target: &Release) -> bool {
-    release.digest != target.digest && release.sequence < target.sequence
+    release.digest != target.digest && (release.revoked || release.sequence < target.sequence)
 }
 
 /// Reads it off the lineage of every container.

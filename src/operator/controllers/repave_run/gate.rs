@@ -39,12 +39,13 @@ pub enum Gate {
     },
 }
 
-/// Decides.
+/// Decides. `recorded` is the target as the history of releases knows it: it proves a target whose candidate was pruned.
 pub fn gate(
     v: &Validated,
     plan: Option<&RepavePlan>,
     base_image: Option<&BaseImage>,
     candidate: Option<&ImageCandidate>,
+    recorded: Option<&Release>,
 ) -> Gate {
     let shut = |reason, message: String| Gate::Shut { reason, message };
     let ended = |reason, message: String| Gate::Ended { reason, message };
@@ -82,7 +83,7 @@ pub fn gate(
         }
         Some(_) => {}
     }
-    if let Err((reason, message)) = proof(v, candidate) {
+    if let Err((reason, message)) = proof(v, candidate, recorded) {
         return shut(reason, message);
     }
     if plan.spec.suspend { Gate::Suspended } else { Gate::Open }
@@ -96,7 +97,21 @@ pub fn shut_by(error: &(impl Classified + 'static)) -> Gate {
     }
 }
 
-fn proof(v: &Validated, candidate: Option<&ImageCandidate>) -> Result<(), (&'static str, String)> {
+fn proof(
+    v: &Validated,
+    candidate: Option<&ImageCandidate>,
+    recorded: Option<&Release>,
+) -> Result<(), (&'static str, String)> {
+    let is_target = |release: &&Release| {
+        release.base_image == v.base_image && release.digest == v.digest && release.repository == v.repository
+    };
+    if let Some(recorded) = recorded.filter(is_target) {
+        let revoked = || {
+            let message = format!("{} was revoked: nothing is moved to it", recorded.tag);
+            Err(("Revoked", message))
+        };
+        return if recorded.revoked { revoked() } else { Ok(()) };
+    }
     let Some(candidate) = candidate else {
         return Err((
             "CandidateMissing",
@@ -106,10 +121,7 @@ fn proof(v: &Validated, candidate: Option<&ImageCandidate>) -> Result<(), (&'sta
             ),
         ));
     };
-    let release = release(candidate).filter(|release| {
-        release.base_image == v.base_image && release.digest == v.digest && release.repository == v.repository
-    });
-    match release {
+    match release(candidate).filter(|release| is_target(&release)) {
         Some(_) => Ok(()),
         None => Err((
             "NotPromoted",
@@ -138,5 +150,6 @@ pub fn release(candidate: &ImageCandidate) -> Option<Release> {
         layers: promoted.layers as usize,
         sequence: candidate.spec.sequence,
         promoted_at: promoted.at.0,
+        revoked: false,
     })
 }

@@ -13,6 +13,7 @@ use crate::{
         access::Account,
         context::Context,
         error::{Class, Classified},
+        history,
         paging::{self, ListError},
     },
     domain::{
@@ -56,6 +57,9 @@ pub enum ObserveError {
     /// A run or plan that cannot be carried out.
     #[error(transparent)]
     Invalid(#[from] InvalidSpec),
+    /// The histories of releases.
+    #[error(transparent)]
+    History(#[from] history::Error),
     /// More candidates than are ever kept.
     #[error("namespace {0} has more than {MAX_CANDIDATES} ImageCandidates: delete old ones")]
     TooManyCandidates(String),
@@ -68,6 +72,7 @@ impl Classified for ObserveError {
             Self::Estate(error) => error.reason(),
             Self::Invalid(error) => error.reason(),
             Self::TooManyCandidates(_) => "TooManyCandidates",
+            Self::History(error) => error.reason(),
         }
     }
 
@@ -77,6 +82,7 @@ impl Classified for ObserveError {
             Self::Estate(error) => error.class(),
             Self::Invalid(error) => error.class(),
             Self::TooManyCandidates(_) => Class::Stalled,
+            Self::History(error) => error.class(),
         }
     }
 }
@@ -109,8 +115,11 @@ pub async fn observe(
         .await?;
     let candidates = candidates(ctx, &v.namespace).await?;
     let candidate = candidates.iter().find(|c| c.name_any() == v.candidate);
-    let mut gate = gate::gate(v, plan.as_ref(), base_image.as_ref(), candidate);
-    let (releases, target) = releases(v, &candidates, ctx.now());
+    let histories = history::store::list(ctx, &v.namespace).await?;
+    let recorded = history::convert::recorded(&histories, &v.base_image, &v.repository, &v.digest);
+    let mut gate = gate::gate(v, plan.as_ref(), base_image.as_ref(), candidate, recorded.as_ref());
+    let known = history::convert::releases(&histories, &candidates);
+    let (releases, target) = releases(v, known, ctx.now());
     let today = match plan.as_ref().map(today::today).transpose() {
         Ok(today) => today,
         // What it would take out is not known, so nothing is begun.
@@ -175,11 +184,10 @@ pub async fn candidates(ctx: &Context, namespace: &str) -> Result<Vec<ImageCandi
 }
 
 /// The index of all releases, and the target in it.
-pub fn releases(v: &Validated, candidates: &[ImageCandidate], now: Timestamp) -> (ReleaseIndex, Option<Release>) {
-    let mut known: Vec<Release> = candidates.iter().filter_map(gate::release).collect();
+pub fn releases(v: &Validated, mut known: Vec<Release>, now: Timestamp) -> (ReleaseIndex, Option<Release>) {
     let target = known
         .iter()
-        .find(|r| r.base_image == v.base_image && r.candidate == v.candidate && r.digest == v.digest)
+        .find(|r| r.base_image == v.base_image && r.repository == v.repository && r.digest == v.digest)
         .cloned();
     // Without its candidate the target is no release any more, and the gate is shut; but what was moved to it must
     // still be recognised, so that it can be rolled back. No image is ever "built on" such an entry.
@@ -193,6 +201,7 @@ pub fn releases(v: &Validated, candidates: &[ImageCandidate], now: Timestamp) ->
         layers: usize::MAX,
         sequence: v.sequence,
         promoted_at: now,
+        revoked: false,
     });
     // The same digest can be proven by several candidates; the order is that of the release which the run was made for.
     let target = Release {

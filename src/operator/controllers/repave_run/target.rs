@@ -332,14 +332,16 @@ impl Judge<'_> {
             FailureAction::RollbackWorkload => match self.previous(seen) {
                 Some(previous) => State::Failing { reason, previous },
                 None => State::Failed {
-                    reason: format!("{reason}; not rolled back, because what it ran before is not a known release"),
+                    reason: format!(
+                        "{reason}; not rolled back, because what it ran before is not a known release or was revoked"
+                    ),
                 },
             },
         }
     }
 
-    /// What it ran before, for every container on the target, if all of that are releases of this base image. The
-    /// annotation could have been written by anyone.
+    /// What it ran before, for every container on the target, if all of that are releases of this base image that were not
+    /// revoked. The annotation could have been written by anyone.
     fn previous(&self, seen: &Seen) -> Option<BTreeMap<String, ImageRef>> {
         let mut previous = BTreeMap::new();
         for (container, image) in seen.workload.containers.iter().zip(&seen.images) {
@@ -356,7 +358,8 @@ impl Judge<'_> {
                 .and_then(|digest| self.observed.releases.by_digest(digest))?;
             let genuine = release.base_image == self.v.base_image
                 && release.digest != self.v.digest
-                && before.repository == self.v.repository;
+                && before.repository == self.v.repository
+                && !release.revoked;
             if !genuine {
                 return None;
             }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{BaseImage, ImageCandidate, RepavePlan},
-    domain::digest::Digest,
+    domain::{digest::Digest, lineage::Release},
 };
 use serde_json::{Value, json};
 
@@ -64,7 +64,7 @@ fn plan(suspend: bool) -> RepavePlan {
 fn only_a_whole_and_matching_proof_opens_the_gate() {
     let v = validated();
     let base = base_image(&released(&v.digest));
-    let open = |candidate: Option<&ImageCandidate>| gate(&v, Some(&plan(false)), Some(&base), candidate);
+    let open = |candidate: Option<&ImageCandidate>| gate(&v, Some(&plan(false)), Some(&base), candidate, None);
     assert_eq!(open(Some(&candidate(&[]))), Gate::Open);
     for (name, change) in [
         ("not promoted", ("/status/conditions/0/status", json!("False"))),
@@ -101,6 +101,40 @@ fn only_a_whole_and_matching_proof_opens_the_gate() {
 }
 
 #[test]
+fn the_history_proves_a_target_whose_candidate_was_pruned_and_never_a_revoked_one() {
+    let v = validated();
+    let base = base_image(&released(&v.digest));
+    let asked = |change: &dyn Fn(&mut Release)| {
+        let mut recorded = release(&candidate(&[])).unwrap();
+        change(&mut recorded);
+        match gate(&v, Some(&plan(false)), Some(&base), None, Some(&recorded)) {
+            Gate::Open => "Open",
+            Gate::Shut { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(asked(&|_| {}), "Open");
+    assert_eq!(asked(&|one| one.revoked = true), "Revoked");
+    assert_eq!(asked(&|one| one.base_image = "alpine".to_owned()), "CandidateMissing");
+    assert_eq!(asked(&|one| one.digest = Digest::of(b"v2")), "CandidateMissing");
+    assert_eq!(
+        asked(&|one| one.repository = "registry.test/base/other".parse().unwrap()),
+        "CandidateMissing"
+    );
+    // The candidate alone is no proof against a revocation.
+    let mut revoked = release(&candidate(&[])).unwrap();
+    revoked.revoked = true;
+    let shut = gate(
+        &v,
+        Some(&plan(false)),
+        Some(&base),
+        Some(&candidate(&[])),
+        Some(&revoked),
+    );
+    assert!(matches!(shut, Gate::Shut { reason: "Revoked", .. }), "{shut:?}");
+}
+
+#[test]
 fn a_missing_order_a_newer_release_and_a_suspension_are_told_apart() {
     let v = validated();
     let proof = candidate(&[]);
@@ -110,7 +144,7 @@ fn a_missing_order_a_newer_release_and_a_suspension_are_told_apart() {
     same_digest_again["sequence"] = json!(4);
     let again = base_image(&same_digest_again);
     let nothing = base_image(&json!(null));
-    let reason = |plan: Option<&RepavePlan>, base: Option<&BaseImage>| match gate(&v, plan, base, Some(&proof)) {
+    let reason = |plan: Option<&RepavePlan>, base: Option<&BaseImage>| match gate(&v, plan, base, Some(&proof), None) {
         Gate::Open => "Open".to_owned(),
         Gate::Suspended => "Suspended".to_owned(),
         Gate::Superseded { by } => by.short().to_owned(),

@@ -121,6 +121,7 @@ pub fn release(tag: &str, at: i64) -> Release {
         sequence: u64::from(seed),
         // Times are for people: the clock of this world runs backwards, and nothing may depend on it.
         promoted_at: Timestamp::from_second(-at).unwrap(),
+        revoked: false,
     }
 }
 

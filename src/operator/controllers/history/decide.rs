@@ -1,0 +1,243 @@
+//! The next history of a base image, what is released by it, and what people are told. Pure.
+//!
+//! Must not take anything back out of a revocation but by an order to lift it, and must not forget what the status knows
+//! when the history is lost.
+
+use super::{convert, rebuild::Rebuild, store::Stored};
+use crate::{
+    api::{
+        BaseImage, BaseImageStatus, ImageCandidate,
+        base_image::{Release, RevokedRelease},
+        refs::ANNOTATION_REVOKE,
+        release_history::ReleaseHistorySpec,
+    },
+    controllers::{
+        conditions::{Conditions, Truth},
+        driver::Notice,
+    },
+    domain::{
+        digest::Digest,
+        history::{Change, History, Promotion, Revocation},
+        image_ref::Repository,
+        recall::{self, Order},
+    },
+};
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+
+/// Condition, only while it is so: the annotation `repave.dev/revoke` orders something that cannot be done.
+pub const REVOCATION_UNREADABLE: &str = "RevocationUnreadable";
+/// Condition: whether the production repository could be looked through for earlier releases.
+pub const HISTORY_REBUILT: &str = "HistoryRebuilt";
+/// Condition, only while it is so: the newest build was taken back.
+pub const RELEASE_REVOKED: &str = "ReleaseRevoked";
+
+/// What a decision is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The BaseImage.
+    pub base: &'a BaseImage,
+    /// Its history, if there is one.
+    pub stored: Option<&'a Stored>,
+    /// What the production repository says.
+    pub rebuild: &'a Rebuild,
+    /// All its candidates.
+    pub candidates: &'a [ImageCandidate],
+    /// Its production repository.
+    pub production: &'a Repository,
+}
+
+/// The decision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decided {
+    /// What is written before anything else, if it differs from what is stored.
+    pub write: Option<ReleaseHistorySpec>,
+    /// What is released.
+    pub released: Option<Release>,
+    /// What was taken back: the newest 20.
+    pub revoked: Vec<RevokedRelease>,
+    /// The history after it.
+    pub history: History,
+    /// The newest build, if it was taken back.
+    pub newest_revoked: Option<RevokedRelease>,
+    /// What people should hear of, once it is written.
+    pub notices: Vec<Notice>,
+    problem: Option<(&'static str, String)>,
+}
+
+/// Decides.
+pub fn decide(known: Known<'_>, now: Timestamp) -> Decided {
+    let status = known.base.status.clone().unwrap_or_default();
+    let promotions: Vec<Promotion> = known.candidates.iter().filter_map(convert::promotion).collect();
+    let mut history = known
+        .stored
+        .map_or_else(|| seeded(&status, &promotions), |stored| stored.history.clone());
+    let found = match known.rebuild {
+        Rebuild::Done { entries, .. } => history.learn(entries.iter().cloned()),
+        Rebuild::NotNeeded | Rebuild::Failed { .. } => 0,
+    };
+    if known.stored.is_none() {
+        history.take_back(status.revoked.iter().map(|one| (&one.digest, revocation(one))));
+    }
+    let (orders, unreadable) = orders(known.base);
+    let advanced = history.advance(&promotions, &orders, known.production, now);
+    let searched = match known.rebuild {
+        Rebuild::Done { .. } => Some(known.production),
+        Rebuild::NotNeeded | Rebuild::Failed { .. } => known.stored.and_then(|stored| stored.searched.as_ref()),
+    };
+    let same = known
+        .stored
+        .is_some_and(|stored| stored.history == advanced.history && stored.searched.as_ref() == searched);
+    let refused = advanced.refused.first().map(|why| ("NotDone", why.to_string()));
+    let newest = promotions.iter().max_by_key(|promotion| promotion.sequence);
+    let revoked = convert::revoked(&advanced.history);
+    let newest_revoked = newest.and_then(|newest| {
+        let all = advanced.history.revoked();
+        all.map(convert::revoked_release)
+            .find(|one| one.digest == newest.digest)
+    });
+    Decided {
+        write: (!same).then(|| ReleaseHistorySpec::of(&advanced.history, searched)),
+        released: released(&advanced.history, &status, known.production),
+        newest_revoked,
+        notices: notices(&advanced.changes, &advanced.history, known.rebuild, found),
+        problem: unreadable.or(refused),
+        revoked,
+        history: advanced.history,
+    }
+}
+
+fn seeded(status: &BaseImageStatus, promotions: &[Promotion]) -> History {
+    let released = status.released.as_ref().map(|release| &release.digest);
+    History::seed(promotions.to_vec(), released)
+}
+
+fn revocation(shown: &RevokedRelease) -> Revocation {
+    Revocation {
+        at: shown.at.0,
+        by: shown.by.clone(),
+        reason: shown.reason.clone(),
+    }
+}
+
+fn orders(base: &BaseImage) -> (Vec<Order>, Option<(&'static str, String)>) {
+    let Some(text) = base.annotations().get(ANNOTATION_REVOKE) else {
+        return (Vec::new(), None);
+    };
+    match recall::orders(text) {
+        Ok(orders) => (orders, None),
+        Err(error) => {
+            let message = format!(
+                "annotation {ANNOTATION_REVOKE}: {error}. Nothing in it is followed; what was revoked before stays revoked"
+            );
+            (Vec::new(), Some(("Unreadable", message)))
+        }
+    }
+}
+
+/// What the status says is released. A base image that was made again with another production repository starts without.
+fn released(history: &History, status: &BaseImageStatus, production: &Repository) -> Option<Release> {
+    let entry = history.released()?;
+    let here = entry.promotion.repository == *production;
+    (here || status.released.is_some()).then(|| convert::released(entry))
+}
+
+impl Decided {
+    /// Whether this digest was taken back.
+    pub fn is_revoked(&self, digest: &Digest) -> bool {
+        self.history.revocation(digest).is_some()
+    }
+
+    /// Says it in the conditions.
+    pub fn report(&self, conditions: &mut Conditions, rebuild: &Rebuild, production: &Repository) {
+        match &self.problem {
+            Some((reason, message)) => conditions.set(REVOCATION_UNREADABLE, Truth::True, reason, message.clone()),
+            None => conditions.clear(REVOCATION_UNREADABLE),
+        }
+        match self.instead() {
+            Some(instead) => {
+                let message = format!("{instead} {HOW_TO_LIFT}");
+                conditions.set(RELEASE_REVOKED, Truth::True, "Revoked", message);
+            }
+            None => conditions.clear(RELEASE_REVOKED),
+        }
+        match rebuild {
+            Rebuild::NotNeeded => {}
+            Rebuild::Done { entries, .. } if entries.is_empty() => conditions.clear(HISTORY_REBUILT),
+            Rebuild::Done { entries, unproven, cut } => {
+                let message = found(entries.len(), *unproven, *cut, production);
+                conditions.set(HISTORY_REBUILT, Truth::True, "Found", message);
+            }
+            Rebuild::Failed { reason, message, .. } => {
+                let message = format!(
+                    "earlier releases at {production} are not known, because it could not be looked through; it is tried again. {message}"
+                );
+                conditions.set(HISTORY_REBUILT, Truth::False, reason, message);
+            }
+        }
+    }
+
+    /// What is so after the newest build was taken back; `None` if it was not.
+    pub fn instead(&self) -> Option<String> {
+        let revoked = self.newest_revoked.as_ref()?;
+        let by = revoked.by.as_ref().map_or(String::new(), |by| format!(" by {by}"));
+        let now = match &self.released {
+            Some(release) => format!("{} is released instead.", release.tag),
+            None => "No good release is left, so nothing is released.".to_owned(),
+        };
+        Some(format!("{} was revoked{by}: {}. {now}", revoked.tag, revoked.reason))
+    }
+}
+
+const HOW_TO_LIFT: &str = "The next good build is released as usual; kubectl repave revoke --lift ends the revocation.";
+
+fn found(count: usize, unproven: usize, cut: bool, production: &Repository) -> String {
+    let more = if cut {
+        "; there are more tags than are looked at"
+    } else {
+        ""
+    };
+    let ignored = match unproven {
+        0 => String::new(),
+        more => format!("; {more} more tags have no signed summary of this BaseImage and were left out"),
+    };
+    format!("{count} releases are proven by signed summaries at {production}{ignored}{more}")
+}
+
+fn notices(changes: &[Change], history: &History, rebuild: &Rebuild, learned: usize) -> Vec<Notice> {
+    let tag = |digest: &Digest| {
+        let entry = history.entries().iter().find(|one| one.promotion.digest == *digest);
+        entry.map_or_else(|| digest.short().to_owned(), |one| one.promotion.tag.clone())
+    };
+    let notice = |warning, reason, message| Notice {
+        warning,
+        reason,
+        message,
+    };
+    let mut notices = Vec::new();
+    if let (Rebuild::Done { .. }, 1..) = (rebuild, learned) {
+        let message = format!("{learned} earlier releases were found again at the production repository");
+        notices.push(notice(false, HISTORY_REBUILT, message));
+    }
+    notices.extend(changes.iter().map(|change| match change {
+        Change::Released(digest) => notice(false, "Released", format!("{} is released", tag(digest))),
+        Change::Revoked { digest, reason } => {
+            let message = format!("{} is revoked: {reason}. Nothing is moved or rolled back to it", tag(digest));
+            notice(true, "Revoked", message)
+        }
+        Change::Lifted(digest) => notice(false, "RevocationLifted", format!("{} is not revoked any more", tag(digest))),
+        Change::ReleasedAgain(digest) => {
+            let message = format!("{} is released again: workloads go back to it, wave by wave", tag(digest));
+            notice(true, "ReleasedAgain", message)
+        }
+        Change::NothingLeft => notice(
+            true,
+            "NothingLeft",
+            "what was released is revoked and no good release is left: the channel tag stays, and nothing is rolled out".to_owned(),
+        ),
+    }));
+    notices
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! Reads what may be pruned, live: the BaseImage, its history, its candidates, its runs. Reads only.
+
+use crate::{
+    api::{BaseImage, ImageCandidate, RepaveRun, refs::LABEL_BASE_IMAGE},
+    controllers::{
+        context::Context,
+        history::{self, Stored},
+    },
+};
+use kube::{
+    Api, Resource, ResourceExt as _,
+    api::ListParams,
+    core::{DeserializeGuard, NamespaceResourceScope},
+};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+
+/// Objects in one page of a list.
+const PAGE: u32 = 100;
+/// Objects of one base image that are read at one look: beyond it the oldest are pruned at the next ones.
+const MAX_OBJECTS: usize = 5_000;
+
+/// What was read.
+#[derive(Debug)]
+pub struct Observed {
+    /// The BaseImage.
+    pub base: BaseImage,
+    /// Its history.
+    pub history: Stored,
+    /// Its candidates: what its controller owns, and nothing that only has its label.
+    pub candidates: Vec<ImageCandidate>,
+    /// The runs about it, of all plans.
+    pub runs: Vec<RepaveRun>,
+    /// Whether there are objects of it that cannot be read: then no image is deleted, because they may need it.
+    pub unreadable: bool,
+}
+
+/// Something could not be read or deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Kubernetes API.
+    #[error("Kubernetes API: {0}")]
+    Api(#[from] kube::Error),
+    /// The history.
+    #[error(transparent)]
+    History(#[from] history::Error),
+}
+
+/// Reads it. `None` if there is nothing to decide by: the BaseImage is gone, or has no history yet.
+pub async fn observe(ctx: &Context, seen: &BaseImage) -> Result<Option<Observed>, Error> {
+    let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
+    let live = Api::<BaseImage>::namespaced(ctx.client.clone(), &namespace)
+        .get_opt(&name)
+        .await?;
+    let Some(base) = live.filter(|live| live.metadata.deletion_timestamp.is_none()) else {
+        return Ok(None);
+    };
+    let Some(history) = history::store::read(ctx, &namespace, &name).await? else {
+        return Ok(None);
+    };
+    let (candidates, lost) = list::<ImageCandidate>(ctx, &namespace, &name).await?;
+    let (runs, lost_runs) = list::<RepaveRun>(ctx, &namespace, &name).await?;
+    let uid = base.metadata.uid.clone();
+    let owned = |one: &ImageCandidate| {
+        let mut owners = one.metadata.owner_references.iter().flatten();
+        owners.any(|owner| owner.controller == Some(true) && Some(&owner.uid) == uid.as_ref())
+    };
+    Ok(Some(Observed {
+        candidates: candidates.into_iter().filter(owned).collect(),
+        runs: runs.into_iter().filter(|run| run.spec.base_image == name).collect(),
+        unreadable: lost || lost_runs,
+        base,
+        history,
+    }))
+}
+
+/// The objects with the label of this base image, and whether some could not be read.
+async fn list<K>(ctx: &Context, namespace: &str, base_image: &str) -> Result<(Vec<K>, bool), kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let api: Api<DeserializeGuard<K>> = Api::namespaced(ctx.client.clone(), namespace);
+    let label = format!("{LABEL_BASE_IMAGE}={base_image}");
+    let mut params = ListParams::default().labels(&label).limit(PAGE);
+    let (mut found, mut unreadable) = (Vec::new(), false);
+    loop {
+        let page = api.list(&params).await?;
+        for guarded in page.items {
+            match guarded.0 {
+                Ok(object) => found.push(object),
+                Err(_) => unreadable = true,
+            }
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) if found.len() < MAX_OBJECTS => params = params.continue_token(&token),
+            // What was not read may need an image.
+            Some(_) => return Ok((found, true)),
+            None => return Ok((found, unreadable)),
+        }
+    }
+}
