@@ -5,7 +5,7 @@ CLUSTER := e2e/cluster/cluster
 TARGET := x86_64-unknown-linux-gnu
 export RUST_BACKTRACE ?= 0
 
-.PHONY: bench bench-checks fuzz help prepare build binaries tools images generate verify lint fmt test test-fast test-docs e2e demo demo-clean cluster cluster-down deny
+.PHONY: bench bench-checks fuzz model help prepare build binaries tools images generate verify lint fmt test test-fast test-docs e2e demo demo-clean cluster cluster-down deny
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ bench: ## Figures of the demo that was just played, and of an idle minute after 
 bench-checks: binaries images ## Figures of the checks, without a cluster (needs root); writes docs/benchmarks.md and docs/detection.md
 	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --profile e2e --target $(TARGET) --package repave-e2e --bin bench-checks
 	@target/$(TARGET)/e2e/bench-checks
+
+model: ## Walk every decision through all its states, and find the planted bugs
+	@e2e/model/run
 
 build: ## Build everything for this machine
 	@cargo build --workspace --all-targets

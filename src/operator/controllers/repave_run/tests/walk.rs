@@ -136,7 +136,7 @@ fn play(world: &mut World, events: &[Event]) {
 }
 
 /// What must be so when nothing happens any more.
-fn check_the_end(world: &mut World) {
+pub fn check_the_end(world: &mut World) {
     world.gate = Gate::Open;
     let finished = world.walk_to_the_end();
     let observed = world.observed();
