@@ -133,8 +133,9 @@ impl World {
             let name = &self.v.waves[at].name;
             let recorded = self.status.waves.iter().find(|wave| wave.name == *name);
             if !self.passed[at] && recorded.is_some_and(|wave| wave.soaked_at.is_some()) {
-                // A suspended run goes on with nothing, and a wave whose workloads are all held may pass meanwhile.
-                if self.gate == Gate::Open {
+                // A suspended run goes on with nothing, and a wave whose workloads are all held may pass meanwhile. Soaks, like
+                // limits, are promised by the lease: not over a second leader that writes what it saw long ago.
+                if self.gate == Gate::Open && !self.second_leader {
                     self.check_wave_is_over(at);
                 }
                 self.passed[at] = true;
