@@ -5,7 +5,7 @@ CLUSTER := e2e/cluster/cluster
 TARGET := x86_64-unknown-linux-gnu
 export RUST_BACKTRACE ?= 0
 
-.PHONY: bench bench-checks bench-scale fuzz help prepare build binaries tools images generate verify lint fmt test test-fast test-docs e2e e2e-estate demo demo-clean cluster cluster-down deny
+.PHONY: bench bench-checks bench-scale fuzz model help prepare build binaries tools images generate verify lint fmt test test-fast test-docs e2e e2e-estate demo demo-clean cluster cluster-down deny
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ bench-scale: binaries ## Figures of thousands of workloads: make bench-scale SCA
 	@e2e/tools/build kube etcd crane kwok
 	@cargo build --quiet --package repave-e2e --bin bench-scale
 	@target/debug/bench-scale
+
+model: ## Walk every decision through all its states, and find the planted bugs
+	@e2e/model/run
 
 build: ## Build everything for this machine
 	@cargo build --workspace --all-targets

@@ -1,6 +1,7 @@
 //! Tests of a run: `plans`, `judged` and `refused` for single decisions, `walk` for random estates on the way to their end, all over
 //! `world`.
 
+mod exhaustive;
 mod gates;
 mod judged;
 mod objects;

@@ -46,6 +46,8 @@ pub fn new_workload(name: &str, kind: Kind, behaviour: Behaviour, canary: bool) 
         team: 0,
         templates: Vec::new(),
         stuck: None,
+        unsettled: None,
+        late: false,
     }
 }
 

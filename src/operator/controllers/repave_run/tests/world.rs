@@ -24,10 +24,10 @@ use crate::{
     domain::{
         digest::Digest,
         lineage::{Release, ReleaseIndex, chain_ids},
-        workload::WorkloadKey,
+        workload::{Rollout, WorkloadKey},
     },
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -97,6 +97,10 @@ pub struct Sim {
     pub templates: Vec<Value>,
     /// Since when it makes no progress, and in which revision.
     pub stuck: Option<(usize, Duration)>,
+    /// Since when it was not settled at any look of the run.
+    pub unsettled: Option<Duration>,
+    /// It was so for the deadline of a roll-out at the last look: a run may have given it up.
+    pub late: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -262,6 +266,7 @@ impl World {
         if seen.status.finished.is_some() {
             return Vec::new();
         }
+        self.note_late(seen);
         let mut memory = seen.memory.clone();
         let elapsed = memory.sightings.look(target::looks(&seen.v, &observed), seen.mono);
         let refusals = memory.refusals.clone();
@@ -340,6 +345,20 @@ impl World {
         self.status = outcome.status;
         self.check_soaks();
         actions
+    }
+
+    /// The world's own count of what has not settled for too long.
+    fn note_late(&mut self, seen: &Self) {
+        for (key, sim) in &seen.workloads {
+            let unsettled = parse(&sim.object).rollout != Rollout::Settled;
+            let since = unsettled.then(|| sim.unsettled.unwrap_or(seen.mono));
+            let late = since.is_some_and(|since| {
+                SignedDuration::try_from(seen.mono.saturating_sub(since)).unwrap() >= self.v.rollout_deadline
+            });
+            if let Some(own) = self.workloads.get_mut(key) {
+                (own.unsettled, own.late) = (since, late);
+            }
+        }
     }
 
     /// The targets as the run sees them now.
