@@ -12,6 +12,7 @@ pub mod missing;
 pub mod operator;
 pub mod platform;
 pub mod proxy;
+pub mod rights;
 pub mod scale;
 pub mod shop;
 pub mod story;

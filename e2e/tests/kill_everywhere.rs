@@ -14,6 +14,7 @@ use repave_e2e::{
     local::Local,
     missing,
     proxy::{Fault, Record},
+    rights,
     story::{self, Cast},
     wait::{self, Look},
 };
@@ -70,7 +71,12 @@ async fn played_with(fault: Fault) -> Result<()> {
             "made twice: {:?}",
             record.created_twice()
         );
-        nothing_is_there_twice(&cast, &namespace).await
+        nothing_is_there_twice(&cast, &namespace).await?;
+        if fault == Fault::Kill {
+            // Each start lists and watches everything again.
+            rights::are_what_was_called(&cast.world.kube, &record).await?;
+        }
+        Ok(())
     })
     .await
 }

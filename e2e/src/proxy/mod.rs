@@ -12,7 +12,7 @@ use hyper::{Response, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use request::{Kind, Request};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -62,6 +62,8 @@ pub struct Record {
     pub requests: BTreeMap<Kind, u64>,
     /// All writes but the lease's.
     pub writes: Vec<Write>,
+    /// Requests that were answered with 403: a right is missing, or admission or a quota refuses.
+    pub forbidden: BTreeSet<Kind>,
 }
 
 impl Record {
@@ -214,7 +216,8 @@ impl State {
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         let uri = parts.uri.clone();
         let what = Request::of(parts.method.as_str(), uri.path(), uri.query().unwrap_or_default());
-        *self.inner().record.requests.entry(what.kind.clone()).or_default() += 1;
+        let kind = what.kind.clone();
+        *self.inner().record.requests.entry(kind.clone()).or_default() += 1;
         // These belong to this connection; the client towards the API server sets its own.
         for header in ["host", "authorization", "connection", "content-length"] {
             parts.headers.remove(header);
@@ -225,6 +228,9 @@ impl State {
             Ok(answer) => answer,
             Err(error) => return Ok(bad_gateway(&error)),
         };
+        if answer.status() == hyper::StatusCode::FORBIDDEN {
+            self.inner().record.forbidden.insert(kind);
+        }
         if let Some((what, body)) = write {
             match self.note(what, &body, answer.status().as_u16()) {
                 Fault::None => {}
