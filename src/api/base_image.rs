@@ -2,7 +2,7 @@
 //! the production repository.
 
 use super::refs::{KeyRef, LocalRef};
-use crate::domain::{digest::Digest, duration::Span};
+use crate::domain::{digest::Digest, duration::Span, image_ref::Repository};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -128,6 +128,21 @@ pub struct Source {
     /// Secret of type kubernetes.io/dockerconfigjson to pull with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_secret_ref: Option<LocalRef>,
+    /// What is done when the tag goes back to a digest that it gave before what is released: `Hold` (the default) keeps the
+    /// release and says so, because that is how an old image with known holes is played back; `Follow` makes it a candidate
+    /// like any other.
+    #[serde(default)]
+    pub on_upstream_rollback: OnUpstreamRollback,
+}
+
+/// What is done when upstream's tag goes back to an older digest.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, schemars::JsonSchema)]
+pub enum OnUpstreamRollback {
+    /// What is released stays wanted until the tag moves on, or somebody says otherwise.
+    #[default]
+    Hold,
+    /// The older digest is wanted; when it passes today's checks it is the newest release.
+    Follow,
 }
 
 fn default_interval() -> Span {
@@ -207,11 +222,13 @@ pub struct Users {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Promotion {
-    /// Production repository, e.g. `registry.example.com/base/debian`.
+    /// Production repository, e.g. `registry.example.com/base/debian`. It has one owner in the cluster: of two BaseImages that
+    /// name it, the one that has released there, else the older one; the other is Stalled (`RepositoryTaken`).
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = ("!self.contains('@') && !self.matches(':[^/]*$')", "promote.repository must have no tag and no digest: write the tag in promote.channelTag"))]
     pub repository: String,
-    /// Tag that always names the newest proven build; it is moved last.
+    /// Tag that always names what `status.released` says. It is set after every release, looked at every `source.interval`, and
+    /// put right when somebody else moved it.
     #[schemars(length(max = 64), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
     pub channel_tag: String,
     /// Repository for what is not proven yet; `<repository>-staging` unless named.
@@ -256,7 +273,11 @@ pub struct BaseImageStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub revoked: Vec<RevokedRelease>,
-    /// Conditions: Ready, Reconciling, Stalled, UpstreamResolved.
+    /// What the channel tag was last seen or set to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_tag: Option<ChannelTag>,
+    /// Conditions: Ready, Reconciling, Stalled, UpstreamResolved, UpstreamRolledBack, RepositoryOwned, ChannelTag,
+    /// ReleaseStillPasses, and those of the history.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -273,6 +294,10 @@ pub struct Upstream {
     pub digest: Digest,
     /// When we first saw that.
     pub first_seen: Time,
+    /// The digest that stays wanted instead, while the tag points to one that came before what is released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub held: Option<Digest>,
 }
 
 /// The candidate that is current.
@@ -281,8 +306,22 @@ pub struct Upstream {
 pub struct CandidateSummary {
     /// Its name.
     pub name: String,
+    /// Its place in the order of candidates; 0 if it is only about to be made.
+    #[serde(default)]
+    pub sequence: u64,
     /// The step it has reached, as a word for people.
     pub step: String,
+}
+
+/// A tag and what it points to.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelTag {
+    /// `repository:tag`.
+    pub image: String,
+    /// The digest that it was left at.
+    #[schemars(with = "String")]
+    pub digest: Digest,
 }
 
 /// A promoted build.
@@ -292,6 +331,10 @@ pub struct Release {
     /// The production digest.
     #[schemars(with = "String")]
     pub digest: Digest,
+    /// The production repository; not known for releases of older versions until their candidate is read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub repository: Option<Repository>,
     /// Its immutable tag.
     pub tag: String,
     /// The upstream digest it was built from.

@@ -57,6 +57,7 @@ async fn a_stored_report_is_fetched_believed_and_judged_under_the_new_policy() {
         source_digest: image.digest.clone(),
         candidate: "c".into(),
         sequence: 1,
+        repository: None,
         promoted_at: serde_json::from_value(json!("2026-11-20T00:00:00Z")).unwrap(),
     };
     let strict: PolicySnapshot = serde_json::from_value(json!({"name": "p", "spec": {

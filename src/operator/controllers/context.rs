@@ -1,7 +1,10 @@
 //! What every reconcile may use: the clients, the settings, and the memory that a restart may lose.
 
 use super::candidate::TransferResult;
-use super::{backoff::Backoff, caches::Caches, databases::Databases, slots::Slots, transfers::Transfers, trust::Trust};
+use super::{
+    backoff::Backoff, base_image::BaseImages, caches::Caches, databases::Databases, slots::Slots, transfers::Transfers,
+    trust::Trust,
+};
 use crate::{
     domain::{image_ref::ImageRef, queue},
     registry,
@@ -69,6 +72,8 @@ pub struct Context {
     pub trust: Arc<Trust>,
     /// Copies and promotions of candidates that are under way.
     pub transfers: Arc<Transfers<TransferResult>>,
+    /// Who claims which repository.
+    pub base_images: Arc<BaseImages>,
     /// Where Jobs wait for their turn.
     pub slots: Arc<Slots>,
     /// Publishes Kubernetes events; one per process, so that repeats are folded.
@@ -128,6 +133,7 @@ impl Context {
             databases: Databases::default(),
             transfers: Arc::default(),
             trust: Arc::default(),
+            base_images: Arc::default(),
             slots: Arc::new(Slots::new(queue::Limits {
                 total: args.max_jobs.into(),
                 per_namespace: args.max_jobs_per_namespace.into(),

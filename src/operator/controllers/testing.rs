@@ -100,6 +100,7 @@ impl Api {
             databases: Databases::default(),
             transfers: Arc::default(),
             trust: Arc::new(Trust::default()),
+            base_images: Arc::default(),
             slots: Arc::new(Slots::new(queue::Limits {
                 total: 2,
                 per_namespace: 2,

@@ -1,11 +1,24 @@
 //! `BaseImage`: notices a new upstream digest and makes an `ImageCandidate` of it. Never builds or copies anything itself.
 
 mod apply;
+mod channel;
+mod decision;
 mod findings;
+mod known;
+mod noticed;
 mod observe;
-mod plan;
+mod owner;
+mod polls;
 mod status;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod validate;
+pub mod wanted;
+
+pub use known::BaseImages;
+pub use status::not_owned;
 
 use super::{
     context::Context,
@@ -13,20 +26,31 @@ use super::{
     error::{Class, Classified},
     history::{self, Recorded},
     reconciler::{self, Failure, Steps},
-    wakes::{Guarded, Wakes},
+    wakes::{Wakes, those},
 };
-use crate::api::{BaseImage, BaseImageStatus, ImageCandidate};
-use kube::{Api, runtime::watcher};
-use std::time::Duration;
+use crate::api::{BaseImage, BaseImageStatus, ImageCandidate, ValidationPolicy};
+use decision::Unhashable;
+use kube::{Api, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
+use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use validate::Wish;
 
 /// What this controller needs besides the context.
 struct State {
     ctx: Context,
-    polls: observe::Polls,
+    polls: polls::Polls,
+    channel: channel::Looks,
+    noticed: Arc<noticed::Noticed>,
     rebuilds: history::Failures,
 }
+
+/// ConfigMaps are not watched, which would need the right to read all of them: what refers to some reads them again after so
+/// long.
+const READ_AGAIN: Duration = Duration::from_secs(300);
+/// How soon one whose repository is another's looks whether it still is.
+const STILL_TAKEN: Duration = Duration::from_secs(60);
+/// How soon a list that is still being read is asked again.
+const LISTING: Duration = Duration::from_secs(1);
 
 /// Why a step ended early.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +62,21 @@ enum Error {
     #[error(transparent)]
     Observe(#[from] observe::Error),
     #[error(transparent)]
+    Unhashable(#[from] Unhashable),
+    #[error(transparent)]
     Apply(#[from] apply::Error),
+    #[error("the list of all BaseImages is still being read: nothing is decided before it is complete")]
+    NotListed,
+}
+
+impl Error {
+    /// Whether it is upstream that could not be looked up.
+    fn is_of_upstream(&self) -> bool {
+        match self {
+            Self::Observe(error) => error.is_of_upstream(),
+            Self::Validate(_) | Self::History(_) | Self::Unhashable(_) | Self::Apply(_) | Self::NotListed => false,
+        }
+    }
 }
 
 impl Classified for Error {
@@ -47,7 +85,9 @@ impl Classified for Error {
             Self::Validate(error) => error.reason(),
             Self::History(error) => error.reason(),
             Self::Observe(error) => error.reason(),
+            Self::Unhashable(error) => error.reason(),
             Self::Apply(error) => error.reason(),
+            Self::NotListed => "Starting",
         }
     }
 
@@ -56,18 +96,42 @@ impl Classified for Error {
             Self::Validate(error) => error.class(),
             Self::History(error) => error.class(),
             Self::Observe(error) => error.class(),
+            Self::Unhashable(error) => error.class(),
             Self::Apply(error) => error.class(),
+            Self::NotListed => Class::Waiting(LISTING),
         }
     }
 }
 
 /// Runs until `stop` is cancelled.
 pub async fn run(ctx: Context, stop: CancellationToken) {
-    let candidates = Api::<Guarded<ImageCandidate>>::all(ctx.watches.clone());
-    let wakes = Wakes::of(&ctx).owns(candidates, watcher::Config::default());
+    let wakes = Wakes::of(&ctx);
+    let bases = wakes.store();
+    ctx.base_images.fill(wakes.store());
+    let noticed = Arc::<noticed::Noticed>::default();
+    let changed = Arc::clone(&noticed);
+    let wakes = wakes
+        // Metadata only: one candidate that cannot be decoded must not end the watch of all.
+        .watches(
+            Api::<PartialObjectMeta<ImageCandidate>>::all(ctx.watches.clone()),
+            watcher::Config::default(),
+            move |candidate| changed.note(candidate),
+        )
+        .watches(
+            Api::<PartialObjectMeta<ValidationPolicy>>::all(ctx.watches.clone()),
+            watcher::Config::default(),
+            move |policy| {
+                let name = policy.name_any();
+                those(&bases, policy.namespace().as_deref(), |base: &BaseImage| {
+                    base.spec.policy_refs.iter().any(|reference| reference.name == name)
+                })
+            },
+        );
     let state = State {
         ctx,
-        polls: observe::Polls::default(),
+        polls: polls::Polls::default(),
+        channel: channel::Looks::default(),
+        noticed,
         rebuilds: history::Failures::default(),
     };
     reconciler::run(state, wakes, stop).await;
@@ -86,20 +150,35 @@ impl Steps for State {
     async fn steps(&self, base: &BaseImage) -> Result<Outcome<BaseImageStatus>, Failure> {
         Ok(match Box::pin(recorded(base, self)).await {
             Err(error) => failure(base, &error, None, &self.ctx),
-            Ok((wish, candidates, recorded)) => Box::pin(steps(base, self, &wish, candidates, &recorded))
-                .await
-                .unwrap_or_else(|error| failure(base, &error, Some(&recorded), &self.ctx)),
+            Ok(Start::NotOwner(taken)) => not_the_owner(base, &taken, self),
+            Ok(Start::Recorded(wish, candidates, recorded)) => {
+                Box::pin(steps(base, self, &wish, candidates, &recorded))
+                    .await
+                    .unwrap_or_else(|error| failure(base, &error, Some(&recorded), &self.ctx))
+            }
         })
     }
 }
 
+/// What is known before anything outside is asked.
+enum Start {
+    /// Its repository is another's.
+    NotOwner(owner::Taken),
+    /// What its history says.
+    Recorded(Box<Wish>, Vec<ImageCandidate>, Box<Recorded>),
+}
+
 /// First the history: what is released does not depend on upstream or on a policy, and can be taken back without them.
-async fn recorded(base: &BaseImage, state: &State) -> Result<(Wish, Vec<ImageCandidate>, Recorded), Error> {
+async fn recorded(base: &BaseImage, state: &State) -> Result<Start, Error> {
     let wish = validate::validate(base)?; // pure
+    let rivals = state.ctx.base_images.rivals(base).ok_or(Error::NotListed)?;
+    if let Some(taken) = owner::taken(&owner::Claim::new(base, &wish), &rivals) {
+        return Ok(Start::NotOwner(taken));
+    }
     let candidates = observe::candidates(base, &wish, state).await?; // IO, read only
     let (ctx, now) = (&state.ctx, state.ctx.now());
     let recorded = history::record(ctx, &state.rebuilds, base, &wish.production, &candidates, now).await?; // IO, writes
-    Ok((wish, candidates, recorded))
+    Ok(Start::Recorded(Box::new(wish), candidates, Box::new(recorded)))
 }
 
 /// One screen: what a reconcile of a BaseImage does.
@@ -110,31 +189,74 @@ async fn steps(
     candidates: Vec<ImageCandidate>,
     recorded: &Recorded,
 ) -> Result<Outcome<BaseImageStatus>, Error> {
-    let observed = observe::observe(base, wish, state, candidates, recorded).await?; // IO, read only
-    let actions = plan::plan(base, wish, &observed); // pure
-    let applied = apply::apply(actions, &state.ctx).await?; // IO, writes
-    let now = state.ctx.now();
-    let (status, notices) = status::summarize(base, wish, &observed, &applied, recorded, now); // pure
+    let mut observed = observe::observe(base, wish, state, candidates, recorded).await?; // IO, read only
+    let mut decision = decision::decide(base, wish, &observed)?; // pure
+    if !decision.actions.is_empty() {
+        // What comes from a cache may miss a candidate; before one is made, so that its number is given once, nothing may.
+        observed.candidates = observe::candidates_now(base, wish, &state.ctx).await?;
+        decision = decision::decide(base, wish, &observed)?;
+    }
+    let applied = apply::apply(&decision.actions, base, &state.ctx).await?; // IO, writes
+    let stored = base.status.as_ref().and_then(|status| status.released.as_ref());
+    let released = recorded.decided.released.as_ref();
+    let order = channel::order(stored, released, wish); // pure
+    let pace = polls::Pace {
+        interval: wish.interval,
+        seed: seed(base),
+    };
+    let (channel, channel_again) = channel::assert(&state.ctx, &state.channel, base, order, pace).await; // IO, one tag
+    let round = status::Round {
+        wish,
+        observed: &observed,
+        decision: &decision,
+        recorded,
+        applied: &applied,
+        channel: &channel,
+    };
+    let (status, notices) = status::summarize(base, &round, state.ctx.now()); // pure
+    let next = if stored == released {
+        Next::After(again(base, &observed, channel_again))
+    } else {
+        // The channel tag follows what the status has just announced.
+        Next::Now
+    };
     Ok(Outcome {
         status,
-        next: Next::After(with_jitter(
-            findings::interval(base, &observed.candidates, wish.interval),
-            base,
-        )),
+        next,
         notices,
     })
 }
 
+fn not_the_owner(base: &BaseImage, taken: &owner::Taken, state: &State) -> Outcome<BaseImageStatus> {
+    let (status, notices) = status::taken(base, taken, state.ctx.now());
+    Outcome {
+        status,
+        next: Next::After(with_jitter(STILL_TAKEN, base)),
+        notices,
+    }
+}
+
+/// When to look again, if nothing happens before: at upstream, at the channel tag, at ConfigMaps.
+fn again(base: &BaseImage, observed: &observe::Observed, channel: Duration) -> Duration {
+    let files = if observed.inputs.has_files() {
+        READ_AGAIN
+    } else {
+        Duration::MAX
+    };
+    with_jitter(observed.good_for.min(channel).min(files), base)
+}
+
+/// 0 to 999, always the same for one object: spreads what many would do at once.
+fn seed(base: &BaseImage) -> u32 {
+    let uid = base.metadata.uid.as_deref().unwrap_or_default();
+    uid.bytes()
+        .fold(0_u32, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()))
+        % 1000
+}
+
 /// Spreads the polls of many objects: up to a tenth later, always the same for one object.
 fn with_jitter(interval: Duration, base: &BaseImage) -> Duration {
-    let seed = base
-        .metadata
-        .uid
-        .as_deref()
-        .unwrap_or_default()
-        .bytes()
-        .fold(0_u32, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
-    interval + interval.mul_f64(f64::from(seed % 100) / 1000.0)
+    interval + interval.mul_f64(f64::from(seed(base)) / 10_000.0)
 }
 
 fn failure(base: &BaseImage, error: &Error, recorded: Option<&Recorded>, ctx: &Context) -> Outcome<BaseImageStatus> {

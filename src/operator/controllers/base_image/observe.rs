@@ -1,17 +1,25 @@
 //! Looks at what a BaseImage refers to: policies, ConfigMaps, its candidates, and upstream's digest. Reads only.
 //!
 //! Upstream is asked at most once an interval (a HEAD, never a counted pull); in between the last answer is used.
+//! Candidates are read from the API server's cache, at least as new as the change that woke us; before one is made, they are
+//! read again from the store behind it ([`candidates_now`]), so that no sequence number is ever given twice.
 
-use super::{State, findings, validate::Wish};
+use super::{
+    State, findings,
+    polls::{Answer, Look, Pace, Question},
+    validate::Wish,
+};
 use crate::{
     api::{
         BaseImage, ImageCandidate, ValidationPolicy, ValidationPolicySpec,
+        base_image::Release,
         image_candidate::{BuildInputs, PolicySnapshot},
         refs::{KeyRef, LABEL_BASE_IMAGE},
         validation_policy::Check,
     },
     controllers::{
-        error::{Class, Classified, WAIT},
+        context::Context,
+        error::{Class, Classified, WAIT, one_line},
         history::Recorded,
         inputs,
     },
@@ -22,11 +30,15 @@ use crate::{
     },
     registry,
 };
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, VersionMatch},
+    core::DeserializeGuard,
+};
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Mutex, PoisonError},
-    time::Instant,
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 /// What a BaseImage depends on.
@@ -34,14 +46,32 @@ use std::{
 pub struct Observed {
     /// What upstream's tag points to.
     pub upstream: Digest,
+    /// How long that is good for.
+    pub good_for: Duration,
+    /// What decides about a build besides.
+    pub inputs: Inputs,
+    /// All candidates that were made for this very BaseImage.
+    pub candidates: Vec<ImageCandidate>,
+    /// The greatest sequence that its history knows.
+    pub last_sequence: u64,
+    /// What its history says is released.
+    pub released: Option<Release>,
+}
+
+/// What decides about a build besides upstream's digest and the BaseImage itself.
+#[derive(Debug, Default)]
+pub struct Inputs {
     /// The policies, whole.
     pub policies: Vec<PolicySnapshot>,
     /// The customisation with its ConfigMaps read.
     pub build: BuildInputs,
-    /// All candidates of this BaseImage.
-    pub candidates: Vec<ImageCandidate>,
-    /// The greatest sequence that its history knows.
-    pub last_sequence: u64,
+}
+
+impl Inputs {
+    /// Whether ConfigMaps may have a part in it.
+    pub fn has_files(&self) -> bool {
+        !self.build.ca_certificates.is_empty() || self.policies.iter().any(|policy| !policy.files.is_empty())
+    }
 }
 
 /// Something could not be read.
@@ -85,7 +115,7 @@ pub enum Error {
     },
     /// The registry did not answer as it should.
     #[error("upstream registry: {0}")]
-    Registry(#[from] registry::Error),
+    Registry(#[source] Arc<registry::Error>),
     /// The Kubernetes API.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
@@ -116,41 +146,17 @@ impl Classified for Error {
     }
 }
 
-/// When upstream was last asked, per object, and what it said. A restart asks once more; nothing depends on it.
-#[derive(Debug, Default)]
-pub struct Polls(Mutex<HashMap<String, Poll>>);
-
-#[derive(Debug, Clone)]
-struct Poll {
-    at: Instant,
-    image: String,
-    digest: Digest,
-}
-
-const MAX_POLLS: usize = 100_000;
-
-impl Polls {
-    fn fresh(&self, uid: &str, image: &str, interval: std::time::Duration) -> Option<Digest> {
-        let polls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        polls
-            .get(uid)
-            .filter(|poll| poll.image == image && poll.at.elapsed() < interval)
-            .map(|poll| poll.digest.clone())
-    }
-
-    fn remember(&self, uid: &str, image: String, digest: Digest) {
-        let mut polls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if polls.len() >= MAX_POLLS {
-            polls.clear();
+impl Error {
+    /// Whether it is upstream that could not be looked up, and not something that the BaseImage refers to.
+    pub fn is_of_upstream(&self) -> bool {
+        match self {
+            Self::TagMissing { .. } | Self::Registry(_) => true,
+            Self::PolicyMissing(_)
+            | Self::InvalidRule { .. }
+            | Self::InvalidVex { .. }
+            | Self::Input(_)
+            | Self::Api(_) => false,
         }
-        polls.insert(
-            uid.to_owned(),
-            Poll {
-                at: Instant::now(),
-                image,
-                digest,
-            },
-        );
     }
 }
 
@@ -162,42 +168,75 @@ pub async fn observe(
     candidates: Vec<ImageCandidate>,
     recorded: &Recorded,
 ) -> Result<Observed, Error> {
-    let policies = policies(base, wish, state).await?;
-    let build = build_inputs(base, wish, state).await?;
+    let inputs = inputs(base, wish, &state.ctx).await?;
     let interval = findings::interval(base, &candidates, wish.interval);
-    let upstream = upstream(base, wish, interval, state).await?;
+    let (upstream, good_for) = upstream(base, wish, interval, state).await?;
     Ok(Observed {
         upstream,
-        policies,
-        build,
+        good_for,
+        inputs,
         candidates,
         last_sequence: recorded.decided.history.counters().last,
+        released: recorded.decided.released.clone(),
+    })
+}
+
+/// Reads the policies and ConfigMaps, live.
+pub async fn inputs(base: &BaseImage, wish: &Wish, ctx: &Context) -> Result<Inputs, Error> {
+    Ok(Inputs {
+        policies: policies(base, wish, ctx).await?,
+        build: build_inputs(base, wish, ctx).await?,
     })
 }
 
 async fn upstream(
     base: &BaseImage,
     wish: &Wish,
-    interval: std::time::Duration,
+    interval: Duration,
     state: &State,
-) -> Result<Digest, Error> {
-    let uid = base.uid().unwrap_or_default();
+) -> Result<(Digest, Duration), Error> {
     let missing = || Error::TagMissing {
         image: format!("{}:{}", wish.source, wish.tag),
     };
     let image = wish.source.tagged(&wish.tag).map_err(|_| missing())?;
-    if let Some(digest) = state.polls.fresh(&uid, &image.to_string(), interval) {
-        return Ok(digest);
-    }
     let secret = base.spec.source.pull_secret_ref.as_ref();
-    let auth = inputs::registry_auth(&state.ctx, &wish.namespace, secret).await?;
-    let found = state.ctx.registry.head(&image, &auth).await?.ok_or_else(missing)?;
-    state.polls.remember(&uid, image.to_string(), found.digest.clone());
-    Ok(found.digest)
+    let question = Question::new(image.clone(), &wish.namespace, secret);
+    let pace = Pace {
+        interval,
+        seed: super::seed(base),
+    };
+    let (answer, good_for) = match state
+        .polls
+        .look(&question, pace, remembered(base, wish), Instant::now())
+    {
+        Look::Use(answer, good_for) => (answer, good_for),
+        Look::Ask => {
+            let auth = inputs::registry_auth(&state.ctx, &wish.namespace, secret)
+                .await
+                .inspect_err(|_| state.polls.given_up(&question))?;
+            let found = state.ctx.registry.head(&image, &auth).await;
+            let answer: Answer = found.map(|found| found.map(|it| it.digest)).map_err(Arc::new);
+            state.polls.done(&question, answer.clone(), Instant::now());
+            (answer, interval)
+        }
+    };
+    let digest = answer.map_err(Error::Registry)?.ok_or_else(missing)?;
+    Ok((digest, good_for))
 }
 
-async fn policies(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<PolicySnapshot>, Error> {
-    let api = Api::<ValidationPolicy>::namespaced(state.ctx.client.clone(), &wish.namespace);
+/// What the status says of this very tag.
+fn remembered<'a>(base: &'a BaseImage, wish: &Wish) -> Option<&'a Digest> {
+    let status = base.status.as_ref()?;
+    let same = status.source.as_deref() == Some(&format!("{}:{}", wish.source, wish.tag));
+    status
+        .upstream
+        .as_ref()
+        .filter(|_| same)
+        .map(|upstream| &upstream.digest)
+}
+
+async fn policies(base: &BaseImage, wish: &Wish, ctx: &Context) -> Result<Vec<PolicySnapshot>, Error> {
+    let api = Api::<ValidationPolicy>::namespaced(ctx.client.clone(), &wish.namespace);
     let mut snapshots = Vec::new();
     for reference in &base.spec.policy_refs {
         let missing = || Error::PolicyMissing(reference.name.clone());
@@ -208,7 +247,7 @@ async fn policies(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<Po
         for check in &spec.checks {
             let mut own = check.inline_files();
             for (name, reference, default) in check.file_references() {
-                let text = inputs::config_map_key(&state.ctx, &wish.namespace, reference, default).await?;
+                let text = inputs::config_map_key(ctx, &wish.namespace, reference, default).await?;
                 check_vex(&policy, check, reference, &text)?;
                 own.insert(name, text);
             }
@@ -255,14 +294,14 @@ fn check_vex(policy: &str, check: &Check, reference: &KeyRef, text: &str) -> Res
     })
 }
 
-async fn build_inputs(base: &BaseImage, wish: &Wish, state: &State) -> Result<BuildInputs, Error> {
+async fn build_inputs(base: &BaseImage, wish: &Wish, ctx: &Context) -> Result<BuildInputs, Error> {
     let Some(customize) = &base.spec.customize else {
         return Ok(BuildInputs::default());
     };
     let mut ca_certificates = Vec::new();
     for certificate in &customize.ca_certificates {
         let reference: &KeyRef = &certificate.config_map_ref;
-        ca_certificates.push(inputs::config_map_key(&state.ctx, &wish.namespace, reference, "ca.crt").await?);
+        ca_certificates.push(inputs::config_map_key(ctx, &wish.namespace, reference, "ca.crt").await?);
     }
     Ok(BuildInputs {
         ca_certificates,
@@ -275,13 +314,41 @@ async fn build_inputs(base: &BaseImage, wish: &Wish, state: &State) -> Result<Bu
     })
 }
 
-/// All candidates of this BaseImage.
+/// The candidates, at least as new as the change that was noticed last. Without one to go by they are read consistently.
 pub async fn candidates(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<ImageCandidate>, Error> {
-    let params = ListParams::default().labels(&format!("{LABEL_BASE_IMAGE}={}", base.name_any()));
-    Ok(
-        Api::<ImageCandidate>::namespaced(state.ctx.client.clone(), &wish.namespace)
-            .list(&params)
-            .await?
-            .items,
-    )
+    let version = state.noticed.version(&wish.namespace, &base.name_any());
+    let params = match &version {
+        Some(version) => ListParams::default().at(version).matching(VersionMatch::NotOlderThan),
+        None => ListParams::default(),
+    };
+    list(base, wish, &state.ctx, params).await
+}
+
+/// The candidates as they are stored now: read before one is made.
+pub async fn candidates_now(base: &BaseImage, wish: &Wish, ctx: &Context) -> Result<Vec<ImageCandidate>, Error> {
+    list(base, wish, ctx, ListParams::default()).await
+}
+
+/// Those that this very object controls: a label proves nothing, and one of the same name may have been here before.
+async fn list(base: &BaseImage, wish: &Wish, ctx: &Context, params: ListParams) -> Result<Vec<ImageCandidate>, Error> {
+    let params = params.labels(&format!("{LABEL_BASE_IMAGE}={}", base.name_any()));
+    // No page size: a read at a version is served from the cache only without one. `history` bounds what is there.
+    let api = Api::<DeserializeGuard<ImageCandidate>>::namespaced(ctx.client.clone(), &wish.namespace);
+    let mut found = Vec::new();
+    for guarded in api.list(&params).await?.items {
+        match guarded.0 {
+            Ok(candidate) if is_of(&candidate, base) => found.push(candidate),
+            Ok(_) => {}
+            Err(invalid) => {
+                tracing::warn!(name = ?invalid.metadata.name, error = one_line(&invalid), "ImageCandidate cannot be read: left out");
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the candidate was made for this very object.
+pub fn is_of(candidate: &ImageCandidate, base: &BaseImage) -> bool {
+    let mut owners = candidate.metadata.owner_references.iter().flatten();
+    owners.any(|owner| owner.controller == Some(true) && Some(&owner.uid) == base.metadata.uid.as_ref())
 }

@@ -1,6 +1,14 @@
 //! What a BaseImage's status says. Pure.
 
-use super::{apply::Applied, findings, observe::Observed, plan, validate::Wish};
+use super::{
+    apply::Applied,
+    channel::{Found, Outcome as Channel},
+    decision::{self, Decision, Followed, Wanted},
+    findings,
+    observe::Observed,
+    owner::Taken,
+    validate::Wish,
+};
 use crate::{
     api::{
         BaseImage, BaseImageStatus, ImageCandidate,
@@ -8,39 +16,78 @@ use crate::{
         image_candidate::CandidateResult,
     },
     controllers::{
-        conditions::{Conditions, Truth},
+        conditions::{self, Conditions, Truth},
         driver::Notice,
         error::{Classified, one_line},
         history::Recorded,
     },
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
+/// Condition: whether the repository that it promotes to is its own. Read by the gate of a run and by a plan.
+pub const REPOSITORY_OWNED: &str = "RepositoryOwned";
+/// Reason of [`REPOSITORY_OWNED`] when it is another's.
+pub const REPOSITORY_TAKEN: &str = "RepositoryTaken";
+/// Condition, only there while it is true: upstream's tag points to a digest from before the release.
+const UPSTREAM_ROLLED_BACK: &str = "UpstreamRolledBack";
+/// Condition: whether the channel tag points to the release.
+const CHANNEL_TAG: &str = "ChannelTag";
+
+/// What a reconcile came to.
+pub struct Round<'a> {
+    /// What was parsed.
+    pub wish: &'a Wish,
+    /// What was read.
+    pub observed: &'a Observed,
+    /// What was decided.
+    pub decision: &'a Decision,
+    /// What its history says.
+    pub recorded: &'a Recorded,
+    /// What was made.
+    pub applied: &'a Applied,
+    /// What came of the channel tag.
+    pub channel: &'a Channel,
+}
+
+/// Why releases of this BaseImage must not be used, if so: its repository is another's.
+pub fn not_owned(base: &BaseImage) -> Option<&str> {
+    let conditions = base.status.as_ref().map(|status| status.conditions.as_slice())?;
+    conditions::find(conditions, REPOSITORY_OWNED)
+        .filter(|found| found.status == Truth::False.as_str())
+        .map(|found| found.message.as_str())
+}
+
 /// The status after steps that succeeded.
-pub fn summarize(
-    base: &BaseImage,
-    wish: &Wish,
-    observed: &Observed,
-    applied: &Applied,
-    recorded: &Recorded,
-    now: Timestamp,
-) -> (BaseImageStatus, Vec<Notice>) {
+pub fn summarize(base: &BaseImage, round: &Round, now: Timestamp) -> (BaseImageStatus, Vec<Notice>) {
+    let Round {
+        wish,
+        observed,
+        decision,
+        ..
+    } = round;
     let old = base.status.clone().unwrap_or_default();
-    let wanted = plan::candidate(base, wish, observed).name_any();
-    let current = observed.candidates.iter().find(|c| c.name_any() == wanted);
-    let released = recorded.decided.released.clone();
     let source = format!("{}:{}", wish.source, wish.tag);
     let mut conditions = Conditions::from(&old.conditions, base.metadata.generation.unwrap_or(0), now);
     let resolved = format!("{source} is {}", observed.upstream);
     conditions.set("UpstreamResolved", Truth::True, "Resolved", resolved);
-    findings::report(&mut conditions, base, &observed.candidates, &observed.upstream);
-    report_candidate(&mut conditions, base, current, recorded);
+    let own = format!("{} is promoted to by this BaseImage alone", wish.production);
+    conditions.set(REPOSITORY_OWNED, Truth::True, "Owner", own);
+    findings::report(&mut conditions, base, &observed.candidates, decision.followed.wanted());
+    report_candidate(&mut conditions, base, round);
+    let released = round.recorded.decided.released.as_ref();
+    report_rollback(&mut conditions, &source, &decision.followed, released);
+    report_channel(&mut conditions, round.channel, released);
     let first_seen = old
         .upstream
+        .as_ref()
         .filter(|u| u.digest == observed.upstream)
-        .map_or(Time(now), |u| u.first_seen);
+        .map_or(Time(now), |u| u.first_seen.clone());
+    let held = match &decision.followed {
+        Followed::Tag(_) => None,
+        Followed::Replay { held, .. } => Some(held.clone()),
+    };
     let mut status = BaseImageStatus {
         observed_generation: base.metadata.generation,
         source: Some(source),
@@ -48,35 +95,86 @@ pub fn summarize(
             tag: wish.tag.clone(),
             digest: observed.upstream.clone(),
             first_seen,
+            held,
         }),
-        candidate: Some(CandidateSummary {
-            name: wanted.clone(),
-            step: step_of(current),
-        }),
-        released,
+        candidate: candidate_summary(base, observed, &decision.wanted),
+        released: None,
         revoked: Vec::new(),
+        channel_tag: match round.channel {
+            Channel::Right { order, .. } => Some(order.record()),
+            Channel::Nothing | Channel::NotDue | Channel::Failed { .. } => old.channel_tag.clone(),
+        },
         conditions: Vec::new(),
     };
-    recorded.enter(&mut status, &mut conditions);
+    round.recorded.enter(&mut status, &mut conditions);
     status.conditions = conditions.into_list();
-    let made = applied.created.iter().map(|name| Notice {
-        warning: false,
-        reason: "NewDigest",
-        message: format!(
-            "{}:{} is {} now: made candidate {name}",
-            wish.source, wish.tag, observed.upstream
-        ),
-    });
-    (status, recorded.notices().chain(made).collect())
+    let notices = notices(&old, &status, round);
+    (status, notices)
 }
 
-fn report_candidate(
-    conditions: &mut Conditions,
-    base: &BaseImage,
-    current: Option<&ImageCandidate>,
-    recorded: &Recorded,
-) {
-    let released = recorded.decided.released.as_ref();
+/// What is told once, because it has just come to be so.
+fn notices(old: &BaseImageStatus, new: &BaseImageStatus, round: &Round) -> Vec<Notice> {
+    let Round { wish, observed, .. } = round;
+    let told = |warning, reason, message| Notice {
+        warning,
+        reason,
+        message,
+    };
+    let mut notices: Vec<Notice> = round.recorded.notices().collect();
+    if let (Some(name), Wanted::New(made)) = (&round.applied.created, &round.decision.wanted) {
+        let digest = &made.spec.source_digest;
+        let known = observed.candidates.iter().any(|one| one.spec.source_digest == *digest);
+        notices.push(if known {
+            let message = format!("{digest} is wanted with other inputs, or again: made candidate {name}");
+            told(false, "NewInputs", message)
+        } else {
+            let message = format!("{}:{} is {digest} now: made candidate {name}", wish.source, wish.tag);
+            told(false, "NewDigest", message)
+        });
+    }
+    let rolled_back =
+        |list: &[Condition]| conditions::find(list, UPSTREAM_ROLLED_BACK).map(|found| found.message.clone());
+    if let Some(message) = rolled_back(&new.conditions).filter(|_| rolled_back(&old.conditions).is_none()) {
+        notices.push(told(true, "UpstreamRolledBack", message));
+    }
+    if let Channel::Right { order, found } = round.channel {
+        let (image, digest) = (order.record().image, &order.digest);
+        match found {
+            Found::Right => {}
+            Found::Behind => notices.push(told(false, "ChannelTagSet", format!("{image} points to {digest} now"))),
+            Found::Foreign { digest: foreign } => {
+                let was = foreign.as_ref().map_or_else(
+                    || "was removed by somebody else".to_owned(),
+                    |foreign| format!("was moved to {foreign} by somebody else"),
+                );
+                let message = format!("{image} {was}: it points to the release {digest} again");
+                notices.push(told(true, "ChannelTagRestored", message));
+            }
+        }
+    }
+    notices
+}
+
+/// The candidate that answers for what is wanted; while suspended, nothing is made and the newest one is named.
+fn candidate_summary(base: &BaseImage, observed: &Observed, wanted: &Wanted) -> Option<CandidateSummary> {
+    let (candidate, step) = match wanted {
+        Wanted::There(candidate) => (candidate.as_ref(), step_of(candidate)),
+        Wanted::New(candidate) if !base.spec.suspend => (candidate.as_ref(), "New".to_owned()),
+        Wanted::New(_) => {
+            let newest = decision::newest(&observed.candidates)?;
+            (newest, step_of(newest))
+        }
+    };
+    Some(CandidateSummary {
+        name: candidate.name_any(),
+        sequence: candidate.spec.sequence,
+        step,
+    })
+}
+
+fn report_candidate(conditions: &mut Conditions, base: &BaseImage, round: &Round) {
+    let decided = &round.recorded.decided;
+    let released = decided.released.as_ref();
     let kept = released.map_or_else(
         || "nothing is released yet".to_owned(),
         |r| format!("{} stays released", r.tag),
@@ -85,21 +183,20 @@ fn report_candidate(
         conditions.ready("Suspended", format!("suspended: nothing new is started; {kept}"));
         return;
     }
-    let Some(candidate) = current else {
-        on_its_way(
-            conditions,
-            "NewDigest",
-            format!("a new candidate is being made; {kept}"),
-            released,
-        );
-        return;
+    let candidate = match &round.decision.wanted {
+        Wanted::There(candidate) => candidate,
+        Wanted::New(_) => {
+            let message = format!("a new candidate is being made; {kept}");
+            on_its_way(conditions, "NewDigest", message, released);
+            return;
+        }
     };
     let (name, short) = (candidate.name_any(), candidate.spec.source_digest.short());
     let status = candidate.status.clone().unwrap_or_default();
     let failed = status.failed_checks.unwrap_or_else(|| "see its conditions".into());
     match status.result {
-        Some(CandidateResult::Passed) if recorded.decided.newest_revoked.is_some() => {
-            let message = recorded.decided.instead().unwrap_or_default();
+        Some(CandidateResult::Passed) if decided.newest_revoked.is_some() => {
+            let message = decided.instead().unwrap_or_default();
             match released {
                 Some(_) => conditions.ready("WentBack", message),
                 None => conditions.stalled("NothingReleased", message),
@@ -124,16 +221,57 @@ fn report_candidate(
             let message = format!("new digest {short} waits: kubectl describe imagecandidate {name}; {kept}");
             on_its_way(conditions, "CandidateWaiting", message, released);
         }
-        // Wanted again: the next candidate with these inputs is made, this one stays out.
+        // Wanted again: a new candidate with these inputs is made, this one stays out.
         Some(CandidateResult::Superseded) => {
-            let message = format!(
-                "new digest {short} was given up for another one: delete imagecandidate {name} to try it again; {kept}"
-            );
-            conditions.stalled("CandidateSuperseded", message);
+            let message = format!("{short} is wanted again: a new candidate is being made; {kept}");
+            on_its_way(conditions, "NewDigest", message, released);
         }
         Some(CandidateResult::Running) | None => {
             let message = format!("new digest {short} is being validated; {kept}");
             on_its_way(conditions, "CandidateRunning", message, released);
+        }
+    }
+}
+
+/// Says that upstream's tag went back, why that is not followed, and what to do.
+fn report_rollback(conditions: &mut Conditions, source: &str, followed: &Followed, released: Option<&Release>) {
+    let Followed::Replay { found, .. } = followed else {
+        conditions.clear(UPSTREAM_ROLLED_BACK);
+        return;
+    };
+    let tag = released.map_or("", |release| release.tag.as_str());
+    let message = format!(
+        "{source} went back to {found}, which it gave before {tag} was released: that is how an old image is played back, so {tag} stays. It goes on by itself when the tag moves on; to go back with it, set spec.source.onUpstreamRollback to Follow"
+    );
+    conditions.set(UPSTREAM_ROLLED_BACK, Truth::True, "TagWentBack", message);
+}
+
+fn report_channel(conditions: &mut Conditions, channel: &Channel, released: Option<&Release>) {
+    let Some(released) = released else {
+        conditions.clear(CHANNEL_TAG);
+        return;
+    };
+    match channel {
+        Channel::NotDue => {}
+        Channel::Nothing => {
+            let message = format!(
+                "{} is announced first; the channel tag follows at once in the repository that spec.promote names, elsewhere it is left alone",
+                released.tag
+            );
+            conditions.set(CHANNEL_TAG, Truth::Unknown, "NotAsserted", message);
+        }
+        Channel::Right { order, .. } => {
+            let message = format!("{} points to {} ({})", order.record().image, order.digest, released.tag);
+            conditions.set(CHANNEL_TAG, Truth::True, "PointsToRelease", message);
+        }
+        Channel::Failed { order, error } => {
+            let message = format!(
+                "{} could not be looked at or set to {}: {}",
+                order.record().image,
+                order.digest,
+                one_line(error)
+            );
+            conditions.set(CHANNEL_TAG, Truth::False, error.reason(), message);
         }
     }
 }
@@ -147,8 +285,8 @@ fn on_its_way(conditions: &mut Conditions, reason: &'static str, message: String
 }
 
 /// The word in the Candidate column.
-fn step_of(candidate: Option<&ImageCandidate>) -> String {
-    let status = candidate.and_then(|c| c.status.as_ref());
+fn step_of(candidate: &ImageCandidate) -> String {
+    let status = candidate.status.as_ref();
     let step = status.and_then(|s| s.step).map_or("New", |step| step.as_str());
     match status.and_then(|s| s.result) {
         Some(CandidateResult::Rejected) => "Rejected".to_owned(),
@@ -158,7 +296,27 @@ fn step_of(candidate: Option<&ImageCandidate>) -> String {
     }
 }
 
-/// The status after a step that failed: what was known stays.
+/// The status of one whose repository is another's: what was known stays, and nothing of it is used.
+pub fn taken(base: &BaseImage, taken: &Taken, now: Timestamp) -> (BaseImageStatus, Vec<Notice>) {
+    let mut status = base.status.clone().unwrap_or_default();
+    let before = not_owned(base).map(str::to_owned);
+    let mut conditions = Conditions::from(&status.conditions, base.metadata.generation.unwrap_or(0), now);
+    let message = taken.message();
+    conditions.set(REPOSITORY_OWNED, Truth::False, REPOSITORY_TAKEN, message.clone());
+    conditions.clear(CHANNEL_TAG);
+    conditions.stalled(REPOSITORY_TAKEN, message.clone());
+    status.observed_generation = base.metadata.generation;
+    status.conditions = conditions.into_list();
+    let notice = (before.as_deref() != Some(message.as_str())).then_some(Notice {
+        warning: true,
+        reason: REPOSITORY_TAKEN,
+        message,
+    });
+    (status, notice.into_iter().collect())
+}
+
+/// The status after a step that failed: what was known stays. Only a failed look at upstream says that upstream is not
+/// resolved; anything else is told by `Ready` and its reason.
 pub fn failed(
     base: &BaseImage,
     error: &super::Error,
@@ -168,10 +326,11 @@ pub fn failed(
     let mut status = base.status.clone().unwrap_or_default();
     let mut conditions = Conditions::from(&status.conditions, base.metadata.generation.unwrap_or(0), now);
     let message = one_line(error);
-    conditions.set("UpstreamResolved", Truth::False, error.reason(), message.clone());
+    if error.is_of_upstream() {
+        conditions.set("UpstreamResolved", Truth::False, error.reason(), message.clone());
+    }
     conditions.failed(error, message.clone());
     status.observed_generation = base.metadata.generation;
-    status.source = Some(format!("{}:{}", base.spec.source.image, base.spec.source.track.tag));
     if let Some(recorded) = recorded {
         recorded.enter(&mut status, &mut conditions);
     }
@@ -188,3 +347,6 @@ pub fn failed(
     let notices = recorded.into_iter().flat_map(Recorded::notices).chain(failure);
     (status, notices.collect())
 }
+
+#[cfg(test)]
+mod tests;

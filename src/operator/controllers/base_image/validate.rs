@@ -21,6 +21,8 @@ pub struct Wish {
     pub staging: Repository,
     /// Where proven images go.
     pub production: Repository,
+    /// The tag there that names the release.
+    pub channel_tag: String,
     /// How often upstream is asked.
     pub interval: Duration,
 }
@@ -62,6 +64,7 @@ pub fn validate(base: &BaseImage) -> Result<Wish, Error> {
         tag: spec.source.track.tag.clone(),
         staging: repository("promote.stagingRepository", staging)?,
         production: repository("promote.repository", &spec.promote.repository)?,
+        channel_tag: spec.promote.channel_tag.clone(),
         interval: spec.source.interval.get(),
     })
 }

@@ -15,6 +15,7 @@ use crate::{
         refs::{ANNOTATION_URGENT, LABEL_SELF_TEST},
     },
     controllers::{
+        base_image::wanted,
         context::Context,
         error::{Class, Classified},
         inputs, slots,
@@ -84,6 +85,9 @@ pub enum Error {
         "the BaseImage changed while this was being promoted: nothing was released, and it is asked again what it wants"
     )]
     NotWantedNow,
+    /// What the BaseImage wants now could not be found out.
+    #[error(transparent)]
+    Wanted(#[from] wanted::Error),
     /// The image is not in staging any more.
     #[error("{0} is not in the staging repository any more: delete this candidate to build it again")]
     Lost(String),
@@ -138,6 +142,7 @@ impl Classified for Error {
             Self::Registry(error) => error.reason(),
             Self::NotLeader(_) => "NotLeader",
             Self::NotWantedNow => "NotWantedNow",
+            Self::Wanted(error) => error.reason(),
             Self::Lost(_) => "StagedImageLost",
             Self::Key { .. } => "SigningKeyUnusable",
             Self::Evidence(error) => error.reason(),
@@ -160,6 +165,7 @@ impl Classified for Error {
             Self::Evidence(_) | Self::Serialize(_) | Self::NotLeader(_) | Self::Api(_) | Self::Slots(_) => {
                 Class::Transient
             }
+            Self::Wanted(error) => error.class(),
             Self::Write(error) => error.class(),
             Self::Transfer(pending) => pending.class(),
         }

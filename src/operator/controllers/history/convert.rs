@@ -40,6 +40,7 @@ pub fn released(entry: &Entry) -> Released {
     let promotion = &entry.promotion;
     Released {
         digest: promotion.digest.clone(),
+        repository: Some(promotion.repository.clone()),
         tag: promotion.tag.clone(),
         source_digest: promotion.source_digest.clone(),
         candidate: promotion.candidate.clone(),

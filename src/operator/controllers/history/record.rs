@@ -54,6 +54,18 @@ pub async fn record(
     })
 }
 
+#[cfg(test)]
+impl Recorded {
+    /// A history that was decided, for tests of what follows from it.
+    pub fn of(decided: Decided, production: Repository) -> Self {
+        Self {
+            decided,
+            rebuild: Rebuild::NotNeeded,
+            production,
+        }
+    }
+}
+
 impl Recorded {
     /// Enters it into the status of the BaseImage.
     pub fn enter(&self, status: &mut BaseImageStatus, conditions: &mut Conditions) {

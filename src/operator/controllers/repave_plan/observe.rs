@@ -6,6 +6,7 @@ use super::validate::Validated;
 use crate::{
     api::{BaseImage, RepavePlan, RepaveRun, refs::LABEL_PLAN},
     controllers::{
+        base_image,
         context::Context,
         history,
         repave_run::{
@@ -50,6 +51,11 @@ pub enum Released {
     Missing,
     /// It has no release.
     Nothing,
+    /// Its repository belongs to another base image: nothing of it is rolled out.
+    NotOwned {
+        /// What its condition says.
+        why: String,
+    },
     /// It has one whose candidate does not prove it.
     Unproven {
         /// That candidate.
@@ -110,6 +116,9 @@ pub fn released(base: Option<&BaseImage>, releases: &[Release]) -> Released {
     let Some(base) = base else {
         return Released::Missing;
     };
+    if let Some(why) = base_image::not_owned(base) {
+        return Released::NotOwned { why: why.to_owned() };
+    }
     let Some(released) = base.status.as_ref().and_then(|status| status.released.as_ref()) else {
         return Released::Nothing;
     };

@@ -86,6 +86,12 @@ fn says(plan: &RepavePlan, base: &super::observe::Base, runs: &[RepaveRun]) -> S
             );
         }
         Released::Nothing => return Says::Working("NothingReleased", format!("BaseImage {name} has no release yet")),
+        Released::NotOwned { why } => {
+            return Says::Stalled(
+                "RepositoryTaken",
+                format!("nothing of BaseImage {name} is rolled out: {why}"),
+            );
+        }
         Released::Unproven { candidate } => {
             return Says::Working(
                 "NotPromoted",

@@ -192,6 +192,11 @@ fn a_release_is_proven_by_its_own_candidate_with_its_own_digest_only() {
         assert_eq!(released(Some(&base(candidate, digest)), known), unproven);
     }
     assert_eq!(released(None, &known), Released::Missing);
+    let mut taken = base("debian-v2", &v2.digest);
+    let condition = json!([{"type": "RepositoryOwned", "status": "False", "reason": "RepositoryTaken", "message": "another's",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    taken.status.as_mut().unwrap().conditions = serde_json::from_value(condition).unwrap();
+    assert!(matches!(released(Some(&taken), &known), Released::NotOwned { .. }));
 }
 
 #[test]

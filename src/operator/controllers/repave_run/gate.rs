@@ -4,7 +4,7 @@
 use super::validate::Validated;
 use crate::{
     api::{BaseImage, ImageCandidate, RepavePlan},
-    controllers::conditions,
+    controllers::{base_image, conditions},
     domain::{digest::Digest, lineage::Release},
 };
 
@@ -47,6 +47,9 @@ pub fn gate(
             ),
         );
     };
+    if let Some(why) = base_image::not_owned(base_image) {
+        return shut("RepositoryTaken", why.to_owned());
+    }
     let released = base_image.status.as_ref().and_then(|status| status.released.as_ref());
     match released {
         None => return shut("NotReleased", format!("BaseImage {} has no release", v.base_image)),

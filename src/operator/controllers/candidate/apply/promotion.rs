@@ -6,6 +6,7 @@ use super::{Error, openvex, page, push_auth};
 use crate::{
     api::{ImageCandidate, image_candidate::Promoted},
     controllers::{
+        base_image,
         candidate::{observe, validate::Wish, wanted::Wanted},
         context::Context,
         inputs,
@@ -71,9 +72,6 @@ pub(super) async fn promote(
         summary: summary(candidate, wish, proof, release),
     };
     evidence::publish(&ctx.registry, &wish.production, &subject, proof, &evidence, &key, &auth).await?;
-    ctx.registry
-        .tag(&wish.production, image, &candidate.spec.promote.channel_tag, &auth)
-        .await?;
     Ok(Promoted {
         repository: wish.production.clone(),
         digest: image.clone(),
@@ -88,7 +86,14 @@ pub(super) async fn promote(
 async fn still_wanted(candidate: &ImageCandidate, ctx: &Context) -> Result<(), Error> {
     ctx.leader.require()?;
     match observe::ask(candidate, ctx).await? {
-        Wanted::Yes => Ok(()),
+        // It is the one that the BaseImage names; now whether its inputs are today's, and its repository its own.
+        Wanted::Yes => match base_image::wanted::wanted(ctx, candidate).await? {
+            base_image::wanted::Wanted::Yes => Ok(()),
+            base_image::wanted::Wanted::NotYetKnown { .. }
+            | base_image::wanted::Wanted::No { .. }
+            | base_image::wanted::Wanted::BaseImageGone
+            | base_image::wanted::Wanted::NotOwner(_) => Err(Error::NotWantedNow),
+        },
         Wanted::NotYetKnown { .. } | Wanted::Suspended | Wanted::No { .. } | Wanted::BaseImageGone { .. } => {
             Err(Error::NotWantedNow)
         }

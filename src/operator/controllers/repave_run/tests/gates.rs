@@ -155,6 +155,11 @@ fn a_missing_order_a_newer_release_and_a_suspension_are_told_apart() {
     assert_eq!(reason(Some(&stop), Some(&current)), "Suspended");
     assert_eq!(reason(None, Some(&current)), "PlanMissing");
     assert_eq!(reason(Some(&go), None), "BaseImageMissing");
+    let mut taken = current.clone();
+    let condition = json!([{"type": "RepositoryOwned", "status": "False", "reason": "RepositoryTaken", "message": "another's",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    taken.status.as_mut().unwrap().conditions = serde_json::from_value(condition).unwrap();
+    assert_eq!(reason(Some(&go), Some(&taken)), "RepositoryTaken");
     assert_eq!(reason(Some(&go), Some(&nothing)), "NotReleased");
     assert_eq!(reason(Some(&go), Some(&again)), v.digest.short());
     assert_eq!(reason(Some(&stop), Some(&newer)), Digest::of(b"v4").short());

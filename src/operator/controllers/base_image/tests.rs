@@ -1,0 +1,295 @@
+//! The controller against an API server in memory and a real registry.
+
+use super::{
+    polls::Question,
+    wanted::{Wanted, wanted},
+    *,
+};
+use crate::{
+    controllers::{
+        driver,
+        testing::{Api as Server, Fault},
+        wakes::Guarded,
+    },
+    domain::digest::Digest,
+    registry::{
+        Auth,
+        testing::{TestRegistry, push_image},
+    },
+};
+use kube::{
+    core::DeserializeGuard,
+    runtime::reflector::{self, store::Writer},
+};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+const UPSTREAM: &str = "up.example.com/debian";
+
+/// A process with its server. The store of BaseImages is as the tests fill it.
+struct Process {
+    server: Server,
+    state: State,
+    writer: Writer<Guarded<BaseImage>>,
+}
+
+impl Process {
+    fn start(server: Server, ctx: Context) -> Self {
+        let (store, mut writer) = reflector::store();
+        writer.apply_watcher_event(&watcher::Event::Init);
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+        ctx.base_images.fill(store);
+        let state = State {
+            ctx,
+            polls: polls::Polls::default(),
+            channel: channel::Looks::default(),
+            noticed: Arc::default(),
+            rebuilds: history::Failures::default(),
+        };
+        Self {
+            server,
+            state,
+            writer,
+        }
+    }
+
+    fn new() -> Self {
+        let server = Server::default();
+        let ctx = server.context();
+        Self::start(server, ctx)
+    }
+
+    fn upstream_is(&self, content: &str) {
+        let image = format!("{UPSTREAM}:12").parse().unwrap();
+        let digest = Digest::of(content.as_bytes());
+        let question = Question::new(image, "platform", None);
+        self.state.polls.done(&question, Ok(Some(digest)), Instant::now());
+    }
+
+    fn base(&self, at: &str) -> BaseImage {
+        serde_json::from_value(self.server.get("baseimages", at).unwrap()).unwrap()
+    }
+
+    async fn reconcile(&mut self, at: &str) {
+        let base = self.base(at);
+        let guarded = DeserializeGuard(Ok(base.clone()));
+        self.writer.apply_watcher_event(&watcher::Event::Apply(guarded));
+        let outcome = self.state.steps(&base).await.unwrap();
+        driver::finish(&self.state.ctx, &base, outcome).await.unwrap();
+    }
+
+    fn candidates(&self) -> Vec<ImageCandidate> {
+        let names = self.server.names("imagecandidates");
+        let read = |name: &String| serde_json::from_value(self.server.get("imagecandidates", name).unwrap());
+        names.iter().filter_map(|name| read(name).ok()).collect()
+    }
+
+    fn condition(&self, at: &str, type_: &str) -> Option<(String, String)> {
+        let status = self.base(at).status?;
+        let found = super::super::conditions::find(&status.conditions, type_)?;
+        Some((found.status.clone(), found.reason.clone()))
+    }
+}
+
+fn policy(namespace: &str) -> Value {
+    json!({"apiVersion": "repave.dev/v1alpha1", "kind": "ValidationPolicy",
+        "metadata": {"name": "hardened", "namespace": namespace},
+        "spec": {"checks": [{"name": "hardening", "native": {}}]}})
+}
+
+fn base_image(namespace: &str, second: u32, repository: &str) -> Value {
+    json!({"apiVersion": "repave.dev/v1alpha1", "kind": "BaseImage",
+        "metadata": {"name": "debian", "namespace": namespace, "generation": 1,
+            "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z")},
+        "spec": {"source": {"image": UPSTREAM, "track": {"tag": "12"}}, "policyRefs": [{"name": "hardened"}],
+            "promote": {"repository": repository, "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}}})
+}
+
+fn platform() -> Process {
+    let process = Process::new();
+    process.server.put(&policy("platform"));
+    process.server.put(&base_image("platform", 1, "r.test/base/debian"));
+    process.upstream_is("v1");
+    process
+}
+
+// It is compared with what is perhaps not there.
+#[allow(clippy::unnecessary_wraps)]
+fn is(status: &str, reason: &str) -> Option<(String, String)> {
+    Some((status.to_owned(), reason.to_owned()))
+}
+
+#[tokio::test]
+async fn a_candidate_is_made_once_and_the_list_is_consistent_only_before_that() {
+    let mut process = platform();
+    process.reconcile("platform/debian").await;
+    let made = process.candidates();
+    assert_eq!(made.len(), 1);
+    let status = process.base("platform/debian").status.unwrap();
+    let summary = status.candidate.unwrap();
+    assert_eq!((summary.name, summary.sequence), (made[0].name_any(), 1));
+    assert_eq!(process.server.count("LIST", "imagecandidates"), 2);
+    process.reconcile("platform/debian").await;
+    assert_eq!(process.candidates(), made);
+    assert_eq!(process.server.count("LIST", "imagecandidates"), 3);
+    assert_eq!(process.server.count("POST", "imagecandidates"), 1);
+}
+
+#[tokio::test]
+async fn a_create_whose_answer_is_lost_ends_in_one_candidate() {
+    let mut process = platform();
+    process
+        .server
+        .faults(|seen| (seen.verb == "POST" && seen.resource == "imagecandidates").then_some(Fault::Lost));
+    process.reconcile("platform/debian").await;
+    process.server.heal();
+    process.reconcile("platform/debian").await;
+    assert_eq!(process.candidates().len(), 1);
+    assert_eq!(
+        process.condition("platform/debian", "Ready"),
+        is("False", "CandidateRunning")
+    );
+}
+
+#[tokio::test]
+async fn the_second_base_image_of_a_repository_makes_nothing_until_the_first_gives_it_up() {
+    let mut process = platform();
+    process.server.put(&policy("tenant"));
+    process.server.put(&base_image("tenant", 2, "r.test/base/debian"));
+    process.reconcile("platform/debian").await;
+    process.reconcile("tenant/debian").await;
+    assert_eq!(
+        process.condition("tenant/debian", "Stalled"),
+        is("True", "RepositoryTaken")
+    );
+    assert!(not_owned(&process.base("tenant/debian")).is_some());
+    assert!(
+        process
+            .candidates()
+            .iter()
+            .all(|one| one.namespace().as_deref() == Some("platform"))
+    );
+    let message = not_owned(&process.base("tenant/debian")).unwrap().to_owned();
+    assert!(!message.contains("platform"), "{message}");
+    let gone = DeserializeGuard(Ok(process.base("platform/debian")));
+    process.writer.apply_watcher_event(&watcher::Event::Delete(gone));
+    process.reconcile("tenant/debian").await;
+    assert_eq!(
+        process.condition("tenant/debian", "RepositoryOwned"),
+        is("True", "Owner")
+    );
+    assert_eq!(process.candidates().len(), 2);
+}
+
+#[tokio::test]
+async fn one_candidate_that_cannot_be_read_stops_nothing() {
+    let mut process = platform();
+    process
+        .server
+        .put(&json!({"apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate",
+        "metadata": {"name": "broken", "namespace": "platform", "labels": {"repave.dev/base-image": "debian"}},
+        "spec": {"sourceDigest": "x"}}));
+    process.reconcile("platform/debian").await;
+    assert_eq!(process.candidates().len(), 1);
+}
+
+#[tokio::test]
+async fn a_candidate_of_a_base_image_that_had_the_name_before_is_neither_used_nor_taken_for_ours() {
+    let mut process = platform();
+    process.reconcile("platform/debian").await;
+    let name = process.candidates()[0].name_any();
+    process
+        .server
+        .edit("imagecandidates", &format!("platform/{name}"), |object| {
+            object["metadata"]["ownerReferences"][0]["uid"] = json!("before");
+        });
+    process.reconcile("platform/debian").await;
+    assert_eq!(
+        process.condition("platform/debian", "Ready"),
+        is("False", "NameTaken")
+    );
+    let candidate = &process.candidates()[0];
+    assert_eq!(
+        wanted(&process.state.ctx, candidate).await.unwrap(),
+        Wanted::BaseImageGone
+    );
+}
+
+#[tokio::test]
+async fn what_is_wanted_is_told_from_live_reads() {
+    let mut process = platform();
+    process.reconcile("platform/debian").await;
+    let candidate = process.candidates().remove(0);
+    assert_eq!(wanted(&process.state.ctx, &candidate).await.unwrap(), Wanted::Yes);
+    process
+        .server
+        .edit("validationpolicies", "platform/hardened", |object| {
+            object["spec"]["checks"][0]["allow"] = json!({"high": 1});
+        });
+    let found = wanted(&process.state.ctx, &candidate).await.unwrap();
+    assert!(matches!(found, Wanted::No { .. }), "{found:?}");
+    process.server.remove("baseimages", "platform/debian");
+    assert_eq!(
+        wanted(&process.state.ctx, &candidate).await.unwrap(),
+        Wanted::BaseImageGone
+    );
+}
+
+#[tokio::test]
+async fn the_status_announces_the_release_and_then_the_tag_follows_and_is_put_right() {
+    let registry = TestRegistry::docker().await;
+    let repository = registry.repository("base/debian");
+    let client = registry.client();
+    let built = push_image(&client, &repository, "12-b1", &[b"built"]).await;
+    let foreign = push_image(&client, &repository, "foreign", &[b"foreign"]).await;
+    let server = Server::default();
+    let mut ctx = server.context();
+    ctx.registry = client.clone();
+    let mut process = Process::start(server, ctx);
+    process.server.put(&policy("platform"));
+    let mut base = base_image("platform", 1, &repository.to_string());
+    base["spec"]["source"]["interval"] = json!("5s");
+    process.server.put(&base);
+    process.upstream_is("v1");
+    process.reconcile("platform/debian").await;
+    let name = process.candidates()[0].name_any();
+    process
+        .server
+        .edit("imagecandidates", &format!("platform/{name}"), |object| {
+            object["status"] = json!({"result": "Passed",
+            "promoted": {"repository": repository, "digest": built.digest, "tag": "12-b1", "chainId": built.digest,
+                "layers": 1, "at": "2026-01-01T00:00:00Z"},
+            "conditions": [{"type": "Promoted", "status": "True", "reason": "Promoted", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+        });
+    let tag = repository.tagged("12").unwrap();
+    let auth = Auth::anonymous();
+    process.reconcile("platform/debian").await;
+    let announced = process.base("platform/debian").status.unwrap().released.unwrap();
+    assert_eq!(announced.digest, built.digest);
+    assert_eq!(client.head(&tag, &auth).await.unwrap(), None, "the status goes first");
+    process.reconcile("platform/debian").await;
+    assert_eq!(client.head(&tag, &auth).await.unwrap().unwrap().digest, built.digest);
+    assert_eq!(
+        process.condition("platform/debian", "ChannelTag"),
+        is("True", "PointsToRelease")
+    );
+    client.tag(&repository, &foreign.digest, "12", &auth).await.unwrap();
+    let order = channel::order(
+        Some(&announced),
+        Some(&announced),
+        &validate::validate(&process.base("platform/debian")).unwrap(),
+    );
+    let later = channel::Looks::default();
+    let pace = polls::Pace {
+        interval: Duration::from_secs(5),
+        seed: 0,
+    };
+    let base = process.base("platform/debian");
+    let (outcome, _) = channel::assert(&process.state.ctx, &later, &base, order, pace).await;
+    assert!(
+        matches!(&outcome, channel::Outcome::Right { found: channel::Found::Foreign { digest: Some(found) }, .. } if *found == foreign.digest),
+        "{outcome:?}"
+    );
+    assert_eq!(client.head(&tag, &auth).await.unwrap().unwrap().digest, built.digest);
+}
