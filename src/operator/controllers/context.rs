@@ -1,7 +1,10 @@
 //! What every reconcile may use: the clients, the settings, and the memory that a restart may lose.
 
 use super::candidate::TransferResult;
-use super::{backoff::Backoff, caches::Caches, databases::Databases, slots::Slots, transfers::Transfers, trust::Trust};
+use super::{
+    access::Answers, backoff::Backoff, caches::Caches, databases::Databases, inventory::Inventory, slots::Slots,
+    transfers::Transfers, trust::Trust,
+};
 use crate::{
     domain::{image_ref::ImageRef, queue},
     registry,
@@ -16,6 +19,7 @@ use crate::{
 use jiff::Timestamp;
 use kube::runtime::events::{Recorder, Reporter};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::sync::broadcast;
 
 /// How the operator was told to work; the same for every object.
 #[derive(Debug, Clone)]
@@ -71,6 +75,12 @@ pub struct Context {
     pub transfers: Arc<Transfers<TransferResult>>,
     /// Where Jobs wait for their turn.
     pub slots: Arc<Slots>,
+    /// The estate, once for all plans and runs.
+    pub inventory: Inventory,
+    /// Finished runs (namespace, name) that a plan has found work for.
+    pub reopened: broadcast::Sender<(String, String)>,
+    /// What service accounts may do, for a short time.
+    pub access: Arc<Answers>,
     /// Publishes Kubernetes events; one per process, so that repeats are folded.
     pub recorder: Recorder,
 }
@@ -132,6 +142,9 @@ impl Context {
                 total: args.max_jobs.into(),
                 per_namespace: args.max_jobs_per_namespace.into(),
             })),
+            inventory: Inventory::new(&args.estate_namespaces),
+            reopened: broadcast::channel(256).0,
+            access: Arc::default(),
             recorder: Recorder::new(clients.requests.clone(), reporter),
             metrics: metrics.clone(),
         })
