@@ -31,6 +31,7 @@ pub async fn deploy(world: &World, base: &Promoted) -> Result<()> {
     let namespace =
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {"repave": "auto"}}});
     command::apply(&namespace.to_string()).await?;
+    command::apply(&lets_the_platform_in().to_string()).await?;
     let image = format!("{}:{}@{}", base.repository, "12", base.digest);
     for name in DIRECT {
         let script = if name == BREAKS {
@@ -133,4 +134,14 @@ pub async fn applications(world: &World) -> Result<BTreeMap<String, Application>
         found.insert(deployment.name_any(), application);
     }
     Ok(found)
+}
+
+/// The shop's word that the platform's plan may move its workloads.
+fn lets_the_platform_in() -> serde_json::Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "repave-platform-mover", "namespace": NAMESPACE},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "repave-mover"},
+        "subjects": [{"kind": "ServiceAccount", "name": "mover", "namespace": "platform"}],
+    })
 }

@@ -407,7 +407,7 @@ fn repave_plan() -> Value {
         "metadata": {"name": "a".repeat(40)},
         "spec": {
             "baseImageRefs": [{"name": "debian-12"}],
-            "targets": {"namespaceSelector": {"matchLabels": {"repave": "auto"}}},
+            "targets": {"namespaceSelector": {"matchLabels": {"repave": "auto"}}, "maxTargets": 500},
             "waves": [
                 {"name": "canary", "selector": {"matchLabels": {"tier": "canary"}}, "soak": "10s"},
                 {"name": "half", "percent": 50, "maxConcurrent": "100%"},
@@ -423,6 +423,9 @@ fn repave_plan_refusals() -> Vec<Refusal> {
     let name = "metadata.name: at most 40 characters, because the names of its runs are made from it";
     let refs = "baseImageRefs is empty: name at least one BaseImage of this namespace, for example [{name: debian-12}]";
     let selector = "targets.namespaceSelector is empty, which would opt in every namespace: name a label, for example matchLabels: {repave: auto}";
+    let everything = "targets.namespaceSelector would opt in every namespace: name a label that a namespace must have, for example matchLabels: {repave: auto}";
+    let max_targets = "targets.maxTargets is a number from 1 to 50000; the default is 10000";
+    let expression = |expression: Value| json!({"matchExpressions": [expression]});
     let waves = "waves is empty: leave it out for one wave with everything, or name at least one";
     let one_of = "a wave names selector or percent, not both; with neither it takes all that is left";
     let percent =
@@ -439,6 +442,27 @@ fn repave_plan_refusals() -> Vec<Refusal> {
             json!({"matchLabels": {}, "matchExpressions": []}),
             selector,
         ),
+        refusal(
+            "/spec/targets/namespaceSelector",
+            expression(json!({"key": "kubernetes.io/metadata.name", "operator": "Exists"})),
+            everything,
+        ),
+        refusal(
+            "/spec/targets/namespaceSelector",
+            expression(json!({"key": "team", "operator": "NotIn", "values": []})),
+            everything,
+        ),
+        refusal(
+            "/spec/targets/namespaceSelector",
+            expression(json!({"key": "team", "operator": "DoesNotExist"})),
+            everything,
+        ),
+        refusal(
+            "/spec/targets/namespaceSelector",
+            expression(json!({"key": "team", "operator": "In", "values": []})),
+            everything,
+        ),
+        refusal("/spec/targets/maxTargets", 0.into(), max_targets),
         refusal("/spec/waves", json!([]), waves),
         refusal("/spec/waves/0/percent", 10.into(), one_of),
         refusal("/spec/waves/1/percent", 0.into(), percent),

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::{
     util::intstr::IntOrString,
 };
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema as _;
 use serde::{Deserialize, Serialize};
 
 /// Moves every workload that runs on an older release of the base images to the newest one, wave by wave.
@@ -45,6 +46,12 @@ pub struct RepavePlanSpec {
     /// What happens when a workload does not become healthy.
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// ServiceAccount of this namespace on whose rights the plan acts: it moves workloads only in namespaces where that
+    /// account may patch Deployments, and shows them only where it may list them. Without it, the plan is at home in its own
+    /// namespace only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub service_account_name: Option<String>,
     /// Stops: nothing new is started; roll-outs that run are finished.
     #[serde(default)]
     pub suspend: bool,
@@ -54,12 +61,42 @@ pub struct RepavePlanSpec {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Targets {
-    /// Namespaces that are opted in, by label. An empty selector would be every namespace and is refused.
+    /// Namespaces that are opted in, by a label that somebody gave them. A selector that is empty, or only says what a
+    /// namespace must not have, would opt in every namespace and is refused.
+    #[schemars(schema_with = "selector_schema")]
     #[x_kube(validation = ("(has(self.matchLabels) && self.matchLabels.size() > 0) || (has(self.matchExpressions) && self.matchExpressions.size() > 0)", "targets.namespaceSelector is empty, which would opt in every namespace: name a label, for example matchLabels: {repave: auto}"))]
+    #[x_kube(validation = ("!has(self.matchExpressions) || self.matchExpressions.size() == 0 || (has(self.matchLabels) && self.matchLabels.size() > 0) || self.matchExpressions.exists(e, (e.operator == 'In' && has(e.values) && e.values.size() > 0) || (e.operator == 'Exists' && e.key != 'kubernetes.io/metadata.name'))", "targets.namespaceSelector would opt in every namespace: name a label that a namespace must have, for example matchLabels: {repave: auto}"))]
     pub namespace_selector: LabelSelector,
     /// Workloads in them, by label; all of them unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
+    /// Workloads beyond which the plan does nothing: a selector that takes more than was thought of is a mistake.
+    #[serde(default = "default_max_targets")]
+    #[x_kube(validation = ("self >= 1 && self <= 50000", "targets.maxTargets is a number from 1 to 50000; the default is 10000"))]
+    pub max_targets: i32,
+}
+
+fn default_max_targets() -> i32 {
+    10_000
+}
+
+/// A label selector, bounded so that the cost of its rule is.
+fn selector_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut schema = LabelSelector::json_schema(generator);
+    if let Some(expressions) = schema
+        .pointer_mut("/properties/matchExpressions")
+        .and_then(|s| s.as_object_mut())
+    {
+        expressions.insert("maxItems".to_owned(), 16.into());
+        for (field, longest) in [("key", 317), ("operator", 12)] {
+            let path = format!("/properties/{field}");
+            let text = expressions.get_mut("items").and_then(|items| items.pointer_mut(&path));
+            if let Some(text) = text.and_then(|text| text.as_object_mut()) {
+                text.insert("maxLength".to_owned(), longest.into());
+            }
+        }
+    }
+    schema
 }
 
 /// One wave. A workload belongs to the first wave that takes it.
@@ -184,8 +221,66 @@ pub struct RepavePlanStatus {
     /// The newest run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+    /// How the workloads that the plan selects, and its account may see, stand; a sum over its base images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<PlanCounts>,
+    /// Objects of kinds that cannot be rolled yet and may run an older release: an image by its digest, or by a tag of the
+    /// production repository. One entry a kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into()]))]
+    pub not_rollable: Vec<NotRollable>,
+    /// Selected namespaces that are left out, with the reason; by number only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces_left_out: Option<LeftOut>,
     /// Conditions: Ready, Reconciling, Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// How many workloads stand how to the newest release of their base image. Every one that runs a release, or is built on
+/// one, is in exactly one of `current` and `outdated`.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanCounts {
+    /// On the newest release, or on their way to it.
+    pub current: u32,
+    /// On an older one.
+    pub outdated: u32,
+    /// Of the outdated ones: can be moved, now or when their own roll-out is over.
+    pub movable: u32,
+    /// Of the outdated ones: held.
+    pub held: u32,
+    /// Of the outdated ones: only reported, because of what they are (owned by a tool, derived images, not allowed).
+    pub reported: u32,
+    /// Containers whose image has no known ancestry.
+    pub unknown: u32,
+}
+
+/// Objects of one kind that cannot be rolled yet.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NotRollable {
+    /// Their kind.
+    pub kind: String,
+    /// How many.
+    pub count: u32,
+    /// One of them, `namespace/name`.
+    pub example: String,
+}
+
+/// Namespaces that are selected and left out.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOut {
+    /// The plan's account may not list Deployments there.
+    #[serde(default)]
+    pub not_allowed: u32,
+    /// The operator was told to leave them alone (the chart's `estate.namespaces`).
+    #[serde(default)]
+    pub not_in_estate: u32,
+    /// The operator itself may not list Deployments there.
+    #[serde(default)]
+    pub forbidden: u32,
 }

@@ -53,6 +53,10 @@ pub struct RepaveRunSpec {
     pub sequence: u64,
     /// Which workloads.
     pub targets: Targets,
+    /// On whose rights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub service_account_name: Option<String>,
     /// In which waves.
     #[schemars(length(max = 10))]
     pub waves: Vec<Wave>,

@@ -1,11 +1,12 @@
 //! `kubectl repave status`: one row a base image, from the objects' own statuses.
 //!
-//! The counts are those of the newest run of each base; a base that was never rolled has none.
+//! The counts are the sum of the newest run of each plan of a base; a base that was never rolled has none.
 
 use super::{Output, render};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use repave_api::{BaseImage, RepaveRun, repave_run::Counts};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// `kubectl repave status`.
 #[derive(Debug, clap::Args)]
@@ -56,16 +57,34 @@ fn row(base: &BaseImage, runs: &[RepaveRun]) -> Row {
         .collect();
     mine.sort_by_key(|run| run.creation_timestamp().map(|time| time.0));
     let newest = mine.last();
+    // Each plan moves workloads of its own: the newest run of each one is a part of the whole.
+    let of_plans: BTreeMap<&str, &&RepaveRun> = mine.iter().map(|run| (run.spec.plan.as_str(), run)).collect();
+    let counted: Vec<&Counts> = of_plans
+        .values()
+        .filter_map(|run| run.status.as_ref())
+        .map(|status| &status.counts)
+        .collect();
     let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
     Row {
         namespace: base.namespace().unwrap_or_default(),
         base: base.name_any(),
         released: status.released.map(|release| release.tag),
         run: newest.map(|run| run.name_any()),
-        counts: newest
-            .and_then(|run| run.status.as_ref())
-            .map(|status| status.counts.clone()),
+        counts: (!counted.is_empty()).then(|| sum(&counted)),
         status: ready.map(|condition| condition.message.clone()).unwrap_or_default(),
+    }
+}
+
+fn sum(counted: &[&Counts]) -> Counts {
+    let add = |part: fn(&Counts) -> u32| counted.iter().map(|counts| part(counts)).sum();
+    Counts {
+        total: add(|counts| counts.total),
+        pending: add(|counts| counts.pending),
+        rolling: add(|counts| counts.rolling),
+        done: add(|counts| counts.done),
+        failed: add(|counts| counts.failed),
+        held: add(|counts| counts.held),
+        skipped: add(|counts| counts.skipped),
     }
 }
 
@@ -111,6 +130,35 @@ fn text(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_counts_of_a_base_are_those_of_all_its_plans() {
+        let base: BaseImage = serde_json::from_value(serde_json::json!({
+            "apiVersion": "repave.dev/v1alpha1", "kind": "BaseImage", "metadata": {"name": "debian", "namespace": "platform"},
+            "spec": {"source": {"image": "r.test/debian", "track": {"tag": "12"}}, "policyRefs": [{"name": "p"}],
+                "promote": {"repository": "registry.test/base/debian", "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}},
+        }))
+        .unwrap();
+        let run = |plan: &str, made: &str, done: u32, held: u32| -> RepaveRun {
+            let digest = repave_core::digest::Digest::of(made.as_bytes());
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "repave.dev/v1alpha1", "kind": "RepaveRun",
+                "metadata": {"name": format!("{plan}-{made}"), "namespace": "platform", "creationTimestamp": format!("2026-01-{made}T00:00:00Z")},
+                "spec": {"plan": plan, "baseImage": "debian", "candidate": "c", "repository": "registry.test/base/debian",
+                    "digest": digest, "tag": "t", "targets": {"namespaceSelector": {"matchLabels": {"a": "b"}}}, "waves": [],
+                    "health": {}, "onFailure": {}},
+                "status": {"counts": {"total": done + held, "pending": 0, "rolling": 0, "done": done, "failed": 0, "held": held, "skipped": 0}},
+            }))
+            .unwrap()
+        };
+        let runs = [run("a", "01", 100, 0), run("a", "03", 10, 0), run("b", "02", 33, 2)];
+        let counts = row(&base, &runs).counts.unwrap();
+        assert_eq!(
+            (counts.total, counts.done, counts.held),
+            (45, 43, 2),
+            "the newest run of each plan"
+        );
+    }
 
     #[test]
     fn a_base_that_was_never_rolled_shows_dashes_and_not_zeros() {

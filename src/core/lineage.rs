@@ -7,7 +7,7 @@
 
 use super::{digest::Digest, image_ref::Repository};
 use jiff::Timestamp;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A promoted build, as its candidate records it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +68,7 @@ pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
 pub struct ReleaseIndex {
     by_digest: HashMap<Digest, Release>,
     by_chain: HashMap<Digest, Release>,
+    repositories: HashSet<Repository>,
 }
 
 impl ReleaseIndex {
@@ -78,6 +79,7 @@ impl ReleaseIndex {
         for release in releases {
             keep_best(&mut index.by_digest, release.digest.clone(), &release, base_image);
             keep_best(&mut index.by_chain, release.chain_id.clone(), &release, base_image);
+            index.repositories.insert(release.repository);
         }
         index
     }
@@ -85,6 +87,11 @@ impl ReleaseIndex {
     /// The release with this digest.
     pub fn by_digest(&self, digest: &Digest) -> Option<&Release> {
         self.by_digest.get(digest)
+    }
+
+    /// Whether any release comes from this repository.
+    pub fn has_repository(&self, repository: &Repository) -> bool {
+        self.repositories.contains(repository)
     }
 
     /// What the image with this digest and these layers is.

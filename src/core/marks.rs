@@ -124,6 +124,13 @@ impl HoldMark {
     }
 }
 
+impl Hold {
+    /// When it ends by itself; `None` when it does not.
+    pub fn ends(&self) -> Option<Timestamp> {
+        self.until.as_deref().and_then(end)
+    }
+}
+
 /// The moment that an `until` names.
 fn end(until: &str) -> Option<Timestamp> {
     until.parse().ok().or_else(|| {

@@ -4,7 +4,11 @@ use super::rig::REGISTRY;
 use anyhow::{Context, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::{
-    api::{apps::v1::Deployment, core::v1::Namespace},
+    api::{
+        apps::v1::Deployment,
+        core::v1::Namespace,
+        rbac::v1::{ClusterRole, ClusterRoleBinding},
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
@@ -19,6 +23,8 @@ use serde_json::{Value, json};
 
 /// Namespace of the base images and the plan.
 pub const PLATFORM: &str = "platform";
+/// Service account of the plan, and the role that it has in the whole cluster.
+const MOVER: &str = "mover";
 /// Namespaces of the estate.
 pub const NAMESPACES: usize = 10;
 /// Requests at the same time when many objects are made.
@@ -196,12 +202,28 @@ pub async fn release(kube: &Client, number: u32) -> Result<()> {
     Ok(())
 }
 
-/// One plan over the whole estate, in one wave.
+/// One plan over the whole estate, in one wave, and the right of its service account to move all of it.
 pub async fn plan(kube: &Client, max_concurrent: &Value) -> Result<()> {
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": MOVER},
+        "rules": [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "patch"]}],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": MOVER},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": MOVER},
+        "subjects": [{"kind": "ServiceAccount", "name": MOVER, "namespace": PLATFORM}],
+    });
+    let params = PostParams::default();
+    Api::<ClusterRole>::all(kube.clone())
+        .create(&params, &serde_json::from_value(role)?)
+        .await?;
+    Api::<ClusterRoleBinding>::all(kube.clone())
+        .create(&params, &serde_json::from_value(binding)?)
+        .await?;
     let plan = json!({
         "apiVersion": "repave.dev/v1alpha1", "kind": "RepavePlan", "metadata": {"name": "estate", "namespace": PLATFORM},
         "spec": {
-            "baseImageRefs": [{"name": "base"}], "targets": {"namespaceSelector": {"matchLabels": {"repave": "auto"}}},
+            "baseImageRefs": [{"name": "base"}], "serviceAccountName": MOVER, "targets": {"namespaceSelector": {"matchLabels": {"repave": "auto"}}},
             "waves": [{"name": "all", "maxConcurrent": max_concurrent}], "health": {"rolloutDeadline": "30m"},
         },
     });

@@ -71,6 +71,11 @@ impl Auth {
         Self::default()
     }
 
+    /// Whether there is a credential for this repository.
+    pub fn covers(&self, repository: &Repository) -> bool {
+        self.for_repository(repository).is_some()
+    }
+
     /// The credential for this repository: same host, longest path prefix.
     pub(crate) fn for_repository(&self, repository: &Repository) -> Option<&Credential> {
         let host = api_host(repository.host());

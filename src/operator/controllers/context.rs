@@ -2,8 +2,8 @@
 
 use super::candidate::TransferResult;
 use super::{
-    backoff::Backoff, base_image::BaseImages, caches::Caches, databases::Databases, slots::Slots, transfers::Transfers,
-    trust::Trust,
+    access::Answers, backoff::Backoff, base_image::BaseImages, caches::Caches, databases::Databases,
+    inventory::Inventory, slots::Slots, transfers::Transfers, trust::Trust,
 };
 use crate::{
     domain::{image_ref::ImageRef, queue},
@@ -19,6 +19,7 @@ use crate::{
 use jiff::Timestamp;
 use kube::runtime::events::{Recorder, Reporter};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::sync::broadcast;
 
 /// How the operator was told to work; the same for every object.
 #[derive(Debug, Clone)]
@@ -76,6 +77,12 @@ pub struct Context {
     pub base_images: Arc<BaseImages>,
     /// Where Jobs wait for their turn.
     pub slots: Arc<Slots>,
+    /// The estate, once for all plans and runs.
+    pub inventory: Inventory,
+    /// Finished runs (namespace, name) that a plan has found work for.
+    pub reopened: broadcast::Sender<(String, String)>,
+    /// What service accounts may do, for a short time.
+    pub access: Arc<Answers>,
     /// Publishes Kubernetes events; one per process, so that repeats are folded.
     pub recorder: Recorder,
 }
@@ -138,6 +145,9 @@ impl Context {
                 total: args.max_jobs.into(),
                 per_namespace: args.max_jobs_per_namespace.into(),
             })),
+            inventory: Inventory::new(&args.estate_namespaces),
+            reopened: broadcast::channel(256).0,
+            access: Arc::default(),
             recorder: Recorder::new(clients.requests.clone(), reporter),
             metrics: metrics.clone(),
         })

@@ -8,7 +8,11 @@
 //! one that is suspended runs nothing. So a Job of somebody else takes nobody's place, and a namespace full of forged ones
 //! takes its own share at most.
 
-use super::{context::Context, wakes::Guarded};
+use super::{
+    context::Context,
+    paging::{self, First, ListError},
+    wakes::Guarded,
+};
 use crate::{
     api::{
         ImageCandidate,
@@ -41,16 +45,15 @@ const MAX_CLAIMS: usize = 50_000;
 const FRESH: Duration = Duration::from_secs(2);
 /// How long a list may take.
 const LIST_LIMIT: Duration = Duration::from_secs(20);
-/// Jobs per page of the list, and most pages: more unfinished Jobs than that means that nothing may start.
-const PAGE: u32 = 500;
-const MAX_PAGES: usize = 20;
+/// More unfinished Jobs than that means that nothing may start.
+const MAX_JOBS: usize = 10_000;
 
 /// What runs could not be told.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused.
     #[error("the Jobs that run could not be listed: {0}")]
-    Api(#[from] kube::Error),
+    List(#[from] ListError),
     /// It did not answer.
     #[error("the Jobs that run could not be listed within 20s; no Job is started before they are")]
     Late,
@@ -164,24 +167,25 @@ impl Slots {
     }
 
     /// Unfinished Jobs that count, per namespace. When there are more than can be read, the whole limit is taken.
-    async fn list(&self, ctx: &Context) -> Result<BTreeMap<String, usize>, kube::Error> {
-        let mut running = BTreeMap::new();
+    async fn list(&self, ctx: &Context) -> Result<BTreeMap<String, usize>, ListError> {
         // Succeeded ones stay for a day and are many: the server leaves them out.
-        let mut params = ListParams::default()
+        let params = ListParams::default()
             .labels(LABEL_BASE_IMAGE)
-            .fields("status.successful=0")
-            .limit(PAGE);
-        for _ in 0..MAX_PAGES {
-            let page = Api::<Job>::all(ctx.client.clone()).list(&params).await?;
-            for job in page.items.iter().filter(|job| self.counts(ctx, job)) {
-                *running.entry(job.namespace().unwrap_or_default()).or_insert(0) += 1;
-            }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => return Ok(running),
-            }
+            .fields("status.successful=0");
+        let jobs = Api::<Job>::all(ctx.client.clone());
+        let counted = |job: Job| {
+            self.counts(ctx, &job)
+                .then(|| job.metadata.namespace.unwrap_or_default())
+        };
+        let First { kept, more } = paging::first(&jobs, params, MAX_JOBS, counted).await?;
+        if more {
+            return Ok(BTreeMap::from([(String::new(), self.limits.total)]));
         }
-        Ok(BTreeMap::from([(String::new(), self.limits.total)]))
+        let mut running = BTreeMap::new();
+        for namespace in kept {
+            *running.entry(namespace).or_insert(0) += 1;
+        }
+        Ok(running)
     }
 
     fn counts(&self, ctx: &Context, job: &Job) -> bool {

@@ -13,6 +13,7 @@ use super::{
     caches::Caches,
     context::{Context, Settings},
     databases::Databases,
+    inventory::Inventory,
     slots::Slots,
     trust::Trust,
 };
@@ -105,6 +106,9 @@ impl Api {
                 total: 2,
                 per_namespace: 2,
             })),
+            inventory: Inventory::new(&[]),
+            reopened: tokio::sync::broadcast::channel(16).0,
+            access: Arc::default(),
             recorder: Recorder::new(client, reporter),
         }
     }

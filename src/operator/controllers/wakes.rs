@@ -5,8 +5,8 @@
 //! labels, annotations or deletion change. An object that appears in a list wakes when the list is complete, because only
 //! then the cache has it.
 
-use super::{caches::Caches, context::Context, driver::Owned, error::one_line};
-use crate::runtime::metrics::{Kind, Metrics};
+use super::{caches::Caches, context::Context, driver::Owned, watch_health::Health};
+use crate::runtime::metrics::Metrics;
 use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
@@ -26,7 +26,6 @@ use std::{
     collections::HashMap,
     fmt::Debug,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
 };
 
 /// An object as it is cached: one that cannot be decoded must not stop the watch of all others.
@@ -120,11 +119,18 @@ pub fn those<K: Owned + 'static>(
     namespace: Option<&str>,
     test: impl Fn(&K) -> bool,
 ) -> Vec<ObjectRef<Guarded<K>>> {
-    let concerned = |object: &Arc<Guarded<K>>| {
-        object.meta().namespace.as_deref() == namespace && object.0.as_ref().is_ok_and(&test)
-    };
+    those_anywhere(store, |object| {
+        object.meta().namespace.as_deref() == namespace && test(object)
+    })
+}
+
+/// The objects of a cache that pass a test, of every namespace.
+pub fn those_anywhere<K: Owned + 'static>(
+    store: &Store<Guarded<K>>,
+    test: impl Fn(&K) -> bool,
+) -> Vec<ObjectRef<Guarded<K>>> {
     let all = store.state();
-    let ours = all.iter().filter(|object| concerned(object));
+    let ours = all.iter().filter(|object| object.0.as_ref().is_ok_and(&test));
     ours.map(|object| ObjectRef::from_obj(object.as_ref())).collect()
 }
 
@@ -225,46 +231,6 @@ fn fingerprint(meta: &ObjectMeta) -> u64 {
     meta.annotations.hash(&mut hasher);
     meta.deletion_timestamp.is_some().hash(&mut hasher);
     hasher.finish()
-}
-
-/// Whether a watch works: each failure is counted, and told when it is another one than before.
-struct Health {
-    controller: Kind,
-    watched: String,
-    metrics: Metrics,
-    failing: Option<String>,
-}
-
-impl Health {
-    fn new(controller: Kind, watched: &str, metrics: &Metrics) -> Self {
-        Self {
-            controller,
-            watched: watched.to_owned(),
-            metrics: metrics.clone(),
-            failing: None,
-        }
-    }
-
-    fn event<T>(&mut self, event: Result<T, watcher::Error>) -> Option<T> {
-        let (controller, watched) = (self.controller.as_str(), &self.watched);
-        match event {
-            Ok(event) => {
-                if self.failing.take().is_some() {
-                    tracing::info!(controller, watched, "watch works again");
-                }
-                Some(event)
-            }
-            Err(error) => {
-                self.metrics.watch_failed(self.controller);
-                let text = one_line(&error);
-                if self.failing.as_ref() != Some(&text) {
-                    tracing::warn!(controller, watched, error = text, "watch failed; it is tried again");
-                    self.failing = Some(text);
-                }
-                None
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::{
     controllers::{
         context::Context,
         error::{Class, Classified, one_line},
+        paging::{self, ListError},
     },
     domain::{history::History, image_ref::Repository},
 };
@@ -56,6 +57,9 @@ pub enum Error {
     /// The Kubernetes API.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
+    /// They could not be listed.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// It is there and cannot be read.
     #[error(
         "ReleaseHistory {name} cannot be read ({why}): nothing is released before it is restored; if no backup has it, delete it and it is rebuilt from the production repository"
@@ -79,7 +83,7 @@ pub enum Error {
 impl Classified for Error {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Api(_) => "ApiError",
+            Self::Api(_) | Self::List(_) => "ApiError",
             Self::Unreadable { .. } => "HistoryUnreadable",
             Self::Conflict(_) => "HistoryConflict",
             Self::TooMany(_) => "TooManyHistories",
@@ -88,7 +92,7 @@ impl Classified for Error {
 
     fn class(&self) -> Class {
         match self {
-            Self::Api(_) => Class::Transient,
+            Self::Api(_) | Self::List(_) => Class::Transient,
             Self::Unreadable { .. } => Class::Waiting(UNREADABLE),
             Self::Conflict(_) => Class::Waiting(Duration::from_secs(1)),
             Self::TooMany(_) => Class::Stalled,
@@ -119,25 +123,16 @@ pub async fn read(ctx: &Context, namespace: &str, name: &str) -> Result<Option<S
 /// All histories of a namespace by the name of their base image; one that cannot be read is left out and logged.
 pub async fn list(ctx: &Context, namespace: &str) -> Result<Vec<(String, History)>, Error> {
     let api: Api<DeserializeGuard<ReleaseHistory>> = Api::namespaced(ctx.client.clone(), namespace);
-    let mut params = ListParams::default().limit(PAGE);
-    let mut found = Vec::new();
-    loop {
-        let page = api.list(&params).await?;
-        for guarded in page.items {
-            match guarded.0 {
-                Ok(one) => found.push((one.name_any(), History::from(&one.spec))),
-                Err(invalid) => {
-                    tracing::warn!(name = ?invalid.metadata.name, error = one_line(&invalid), "ReleaseHistory cannot be read");
-                }
-            }
+    let keep = |guarded: DeserializeGuard<ReleaseHistory>| match guarded.0 {
+        Ok(one) => Some((one.name_any(), History::from(&one.spec))),
+        Err(invalid) => {
+            tracing::warn!(name = ?invalid.metadata.name, error = one_line(&invalid), "ReleaseHistory cannot be read");
+            None
         }
-        if found.len() > MAX_HISTORIES {
-            return Err(Error::TooMany(namespace.to_owned()));
-        }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(found),
-        }
+    };
+    match paging::list(&api, ListParams::default().limit(PAGE), MAX_HISTORIES, keep).await {
+        Err(ListError::TooMany { .. }) => Err(Error::TooMany(namespace.to_owned())),
+        other => Ok(other?),
     }
 }
 

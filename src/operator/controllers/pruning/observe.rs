@@ -5,6 +5,7 @@ use crate::{
     controllers::{
         context::Context,
         history::{self, Stored},
+        paging::{self, First, ListError},
     },
 };
 use kube::{
@@ -41,6 +42,9 @@ pub enum Error {
     /// The Kubernetes API.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
+    /// A list.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// The history.
     #[error(transparent)]
     History(#[from] history::Error),
@@ -75,27 +79,19 @@ pub async fn observe(ctx: &Context, seen: &BaseImage) -> Result<Option<Observed>
 }
 
 /// The objects with the label of this base image, and whether some could not be read.
-async fn list<K>(ctx: &Context, namespace: &str, base_image: &str) -> Result<(Vec<K>, bool), kube::Error>
+async fn list<K>(ctx: &Context, namespace: &str, base_image: &str) -> Result<(Vec<K>, bool), ListError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
     let api: Api<DeserializeGuard<K>> = Api::namespaced(ctx.client.clone(), namespace);
     let label = format!("{LABEL_BASE_IMAGE}={base_image}");
-    let mut params = ListParams::default().labels(&label).limit(PAGE);
-    let (mut found, mut unreadable) = (Vec::new(), false);
-    loop {
-        let page = api.list(&params).await?;
-        for guarded in page.items {
-            match guarded.0 {
-                Ok(object) => found.push(object),
-                Err(_) => unreadable = true,
-            }
-        }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) if found.len() < MAX_OBJECTS => params = params.continue_token(&token),
-            // What was not read may need an image.
-            Some(_) => return Ok((found, true)),
-            None => return Ok((found, unreadable)),
-        }
-    }
+    let params = ListParams::default().labels(&label).limit(PAGE);
+    let mut unreadable = false;
+    let readable = |guarded: DeserializeGuard<K>| {
+        unreadable |= guarded.0.is_err();
+        guarded.0.ok()
+    };
+    let First { kept, more } = paging::first(&api, params, MAX_OBJECTS, readable).await?;
+    // What was not read may need an image.
+    Ok((kept, unreadable || more))
 }

@@ -13,12 +13,25 @@ use kube::ResourceExt;
 
 pub use crate::controllers::writes::WriteError as ApplyError;
 
-/// Carries out the actions; gives back the runs that are there now because of them.
-pub async fn apply(ctx: &Context, actions: &[Action]) -> Result<Vec<RepaveRun>, ApplyError> {
-    let mut made = Vec::with_capacity(actions.len());
+/// What came of the actions.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// The runs that are there now because of them.
+    pub created: Vec<RepaveRun>,
+}
+
+/// Carries out the actions.
+pub async fn apply(ctx: &Context, actions: &[Action]) -> Result<Made, ApplyError> {
+    let mut made = Made::default();
     for action in actions {
         match action {
-            Action::CreateRun(run) => made.push(create(ctx, run).await?),
+            Action::CreateRun(run) => made.created.push(create(ctx, run).await?),
+            Action::Reopen { namespace, name } => {
+                // Nobody listening means that the runs have no controller yet; then this is asked again.
+                if ctx.reopened.send((namespace.clone(), name.clone())).is_err() {
+                    tracing::debug!(name, "no controller of runs yet");
+                }
+            }
         }
     }
     Ok(made)

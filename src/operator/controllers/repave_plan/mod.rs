@@ -1,11 +1,15 @@
 //! The controller of a `RepavePlan`: makes one `RepaveRun` for each proven release that outdated workloads wait for.
 //!
-//! It never touches a workload: that is the run's. A run that was deleted is made again while anything is outdated, which
-//! is also how a person tries a release again.
+//! It never touches a workload: that is the run's. It always knows what is outdated: the inventory wakes it when that can
+//! have changed. A finished run begins again when something can be moved that it could not move before; a run that was
+//! deleted is made again while anything is outdated, which is also how a person tries a release again.
 
 pub mod apply;
+mod concerns;
 pub mod observe;
 pub mod plan;
+pub mod run;
+pub mod standing;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -15,7 +19,7 @@ use super::{
     context::Context,
     driver::Outcome,
     reconciler::{self, Failure, Reconciler},
-    repave_run::Images,
+    repave_run::{Images, memory::Memory},
     wakes::{Wakes, those},
 };
 use crate::api::{BaseImage, RepavePlan, RepavePlanStatus, RepaveRun};
@@ -27,13 +31,16 @@ use tokio_util::sync::CancellationToken;
 struct Plans {
     ctx: Context,
     images: Images,
+    memory: Memory,
 }
 
 /// Runs the controller until `stop` is cancelled; turns that have begun are finished.
-pub async fn run(ctx: Context, images: Images, stop: CancellationToken) {
+pub async fn run(ctx: Context, images: Images, memory: Memory, stop: CancellationToken) {
     let wakes = Wakes::of(&ctx);
     let plans = wakes.store();
+    let estate = concerns::of_plans(&ctx, wakes.store());
     let wakes = wakes
+        .also(estate)
         .owns(
             Api::<PartialObjectMeta<RepaveRun>>::all(ctx.watches.clone()),
             watcher::Config::default(),
@@ -48,7 +55,7 @@ pub async fn run(ctx: Context, images: Images, stop: CancellationToken) {
                 })
             },
         );
-    reconciler::run(Plans { ctx, images }, wakes, stop).await;
+    reconciler::run(Plans { ctx, images, memory }, wakes, stop).await;
 }
 
 impl Reconciler for Plans {
@@ -56,9 +63,9 @@ impl Reconciler for Plans {
     type Validated = validate::Validated;
     type Observed = observe::Observed;
     type Action = plan::Action;
-    /// The runs that are there because of the actions.
-    type Receipt = Vec<RepaveRun>;
-    const GAP: Duration = Duration::from_millis(500);
+    type Receipt = apply::Made;
+    /// What happens in the estate wakes a plan too, and a look at it is a look at all that the plan selects.
+    const GAP: Duration = Duration::from_secs(2);
     const LIMIT: Duration = Duration::from_secs(300);
 
     fn ctx(&self) -> &Context {
@@ -70,7 +77,7 @@ impl Reconciler for Plans {
     }
 
     async fn observe(&self, plan: &RepavePlan, v: &validate::Validated) -> Result<observe::Observed, Failure> {
-        Ok(Box::pin(observe::observe(&self.ctx, &self.images, plan, v)).await?)
+        Ok(Box::pin(observe::observe(&self.ctx, (&self.images, &self.memory), plan, v)).await?)
     }
 
     fn decide(
@@ -82,7 +89,7 @@ impl Reconciler for Plans {
         plan::plan(plan, observed)
     }
 
-    async fn apply(&self, actions: Vec<plan::Action>) -> Result<Vec<RepaveRun>, Failure> {
+    async fn apply(&self, actions: Vec<plan::Action>) -> Result<apply::Made, Failure> {
         Ok(apply::apply(&self.ctx, &actions).await?)
     }
 
@@ -90,10 +97,10 @@ impl Reconciler for Plans {
         plan: &RepavePlan,
         _: &validate::Validated,
         observed: &observe::Observed,
-        made: &Vec<RepaveRun>,
+        made: &apply::Made,
         now: Timestamp,
     ) -> Outcome<RepavePlanStatus> {
-        let runs: Vec<RepaveRun> = observed.runs.iter().chain(made).cloned().collect();
+        let runs: Vec<RepaveRun> = observed.runs.iter().chain(&made.created).cloned().collect();
         status::summarize(plan, observed, &runs, now)
     }
 }

@@ -1,26 +1,28 @@
-//! Reads what a plan depends on: its base images, their proven releases, its runs, and whether anything is outdated.
-//!
-//! The estate is read only for a release that has no run yet.
+//! Reads what a plan depends on: its base images, their proven releases, its runs, and what is outdated.
 
-use super::validate::Validated;
+use super::{
+    run::is_run_of,
+    standing::{self, Question, Standing},
+    validate::Validated,
+};
 use crate::{
     api::{BaseImage, RepavePlan, RepaveRun, refs::LABEL_PLAN},
     controllers::{
         base_image,
         context::Context,
-        history,
+        history, paging,
         repave_run::{
-            Images, consumption,
-            estate::{self, Query},
+            Images,
+            memory::Memory,
             observe::{ObserveError, candidates},
         },
     },
-    domain::lineage::{Release, ReleaseIndex},
+    domain::lineage::Release,
 };
 use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
 
-/// Runs of one plan that are read; older ones beyond that are of no interest.
-const MAX_RUNS: u32 = 500;
+/// Runs of one plan that are read; more than that is an error, because the newest could be missing in a part of them.
+const MAX_RUNS: usize = 5_000;
 
 /// What a plan depends on.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,10 +40,12 @@ pub struct Base {
     pub name: String,
     /// What it has to roll out.
     pub release: Released,
-    /// How many workloads run an older release; counted only where a run could be made.
+    /// How many workloads run, or are built on, an older release; `None` where there is no proven release.
     pub outdated: Option<usize>,
     /// Whether images are still to be looked up.
     pub incomplete: bool,
+    /// How the workloads stand to the release.
+    pub standing: Standing,
 }
 
 /// What a base image has to roll out.
@@ -68,7 +72,7 @@ pub enum Released {
 /// Reads it.
 pub async fn observe(
     ctx: &Context,
-    images: &Images,
+    known: (&Images, &Memory),
     plan: &RepavePlan,
     v: &Validated,
 ) -> Result<Observed, ObserveError> {
@@ -80,31 +84,27 @@ pub async fn observe(
     let api: Api<BaseImage> = Api::namespaced(ctx.client.clone(), &namespace);
     let mut bases = Vec::with_capacity(v.base_images.len());
     for name in &v.base_images {
-        let release = released(api.get_opt(name).await?.as_ref(), &releases);
+        let object = api.get_opt(name).await?;
+        let release = released(object.as_ref(), &releases);
         let mut base = Base {
             name: name.clone(),
             release,
             outdated: None,
             incomplete: false,
+            standing: Standing::default(),
         };
-        if let Released::Proven(release) = &base.release
-            && !runs.iter().any(|run| is_run_of(run, release))
-        {
-            let index = ReleaseIndex::new(name, releases.clone());
-            let query = Query {
-                scope: &v.scope,
-                releases: &index,
-                supervised: None,
+        if let Released::Proven(release) = &base.release {
+            let run = runs.iter().find(|run| is_run_of(run, release));
+            let question = Question {
+                plan,
+                base_image: object.as_ref(),
+                release,
+                releases: &releases,
+                run,
             };
-            let estate = Box::pin(estate::read(ctx, images, query)).await?;
-            base.outdated = Some(
-                estate
-                    .workloads
-                    .iter()
-                    .filter(|seen| consumption::is_outdated(seen, release))
-                    .count(),
-            );
-            base.incomplete = estate.not_yet > 0;
+            base.standing = Box::pin(standing::of(ctx, known, question)).await?;
+            base.outdated = Some(base.standing.counts.outdated as usize);
+            base.incomplete = base.standing.incomplete;
         }
         bases.push(base);
     }
@@ -142,25 +142,12 @@ pub fn released(base: Option<&BaseImage>, releases: &[Release]) -> Released {
     )
 }
 
-/// Whether a run was made for this release: the same digest can be released again, and two base images can share one.
-pub fn is_run_of(run: &RepaveRun, release: &Release) -> bool {
-    (&run.spec.base_image, &run.spec.digest, run.spec.sequence)
-        == (&release.base_image, &release.digest, release.sequence)
-}
-
 async fn runs(ctx: &Context, namespace: &str, plan: &RepavePlan) -> Result<Vec<RepaveRun>, ObserveError> {
     let api: Api<DeserializeGuard<RepaveRun>> = Api::namespaced(ctx.client.clone(), namespace);
-    let params = ListParams::default()
-        .labels(&format!("{LABEL_PLAN}={}", plan.name_any()))
-        .limit(MAX_RUNS);
+    let params = ListParams::default().labels(&format!("{LABEL_PLAN}={}", plan.name_any()));
     let uid = plan.uid();
-    let found = api
-        .list(&params)
-        .await?
-        .items
-        .into_iter()
-        .filter_map(|guarded| guarded.0.ok());
-    Ok(found.filter(|run| owned_by(run, uid.as_deref())).collect())
+    let mine = |guarded: DeserializeGuard<RepaveRun>| guarded.0.ok().filter(|run| owned_by(run, uid.as_deref()));
+    Ok(paging::list(&api, params, MAX_RUNS, mine).await?)
 }
 
 fn owned_by(run: &RepaveRun, uid: Option<&str>) -> bool {

@@ -1,20 +1,36 @@
-//! What a plan says about itself: its newest run, and in one sentence how it stands. Pure.
+//! What a plan says about itself: its newest run, how many workloads are outdated, and in one sentence how it stands. Pure.
 
-use super::observe::{Observed, Released, is_run_of};
+use super::{
+    observe::{Base, Observed, Released},
+    run::{is_finished, is_run_of},
+};
 use crate::{
-    api::{RepavePlan, RepavePlanStatus, RepaveRun},
+    api::{
+        RepavePlan, RepavePlanStatus, RepaveRun,
+        repave_plan::{LeftOut, NotRollable, PlanCounts},
+    },
     controllers::{
-        conditions::{self, Conditions},
+        conditions::{self, Conditions, Truth},
         driver::{Next, Notice, Outcome},
         error::WAIT,
+        inventory::CountedKind,
+        repave_run::today,
     },
+    domain::lineage::Release,
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-/// How often the estate is looked at when everything is up to date: a workload may come that is not.
-const WHEN_CURRENT: Duration = Duration::from_secs(60);
+/// How often a plan is looked at when nothing wakes it: the inventory does when anything changes.
+const WHEN_CURRENT: Duration = Duration::from_secs(600);
+/// How often while something waits that nothing wakes a plan for: rights that are missing, a roll-out of somebody else.
+const WHEN_BARRED: Duration = Duration::from_secs(60);
+/// Says whether the run obeys the plan as it is written now.
+const FOLLOWS: &str = "RunFollowsPlan";
 
 /// One sentence of the plan, the most urgent first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,15 +52,17 @@ pub fn summarize(
     let newest = runs.iter().max_by_key(|run| (run.creation_timestamp(), run.name_any()));
     let mut conditions = Conditions::from(&old.conditions, generation, now);
     let said: Vec<Says> = observed.bases.iter().map(|base| says(plan, base, runs)).collect();
-    // A candidate is not watched from here: its proof may come a moment after the release.
-    let waiting = observed.bases.iter().any(|base| {
-        base.incomplete || base.outdated.is_some_and(|n| n > 0) || matches!(base.release, Released::Unproven { .. })
-    });
     match said.into_iter().min() {
         Some(Says::Stalled(reason, message)) => conditions.stalled(reason, message),
         Some(Says::Working(reason, message)) => conditions.reconciling(reason, message),
         Some(Says::Ready(reason, message)) => conditions.ready(reason, message),
         None => conditions.stalled("NoBaseImage", "baseImageRefs is empty: name at least one BaseImage"),
+    }
+    let edits = waiting(plan, observed, runs);
+    if edits.is_empty() {
+        conditions.set(FOLLOWS, Truth::True, "InForce", "the plan is in force as it is written");
+    } else {
+        conditions.set(FOLLOWS, Truth::False, "EditsWait", edits);
     }
     let made = runs
         .iter()
@@ -65,18 +83,100 @@ pub fn summarize(
         status: RepavePlanStatus {
             observed_generation: Some(generation),
             run: newest.map(ResourceExt::name_any),
+            counts: counts(observed),
+            not_rollable: not_rollable(observed),
+            namespaces_left_out: left_out(observed),
             conditions: conditions.into_list(),
         },
-        next: Next::After(if waiting && !plan.spec.suspend {
-            WAIT
-        } else {
-            WHEN_CURRENT
-        }),
+        next: Next::After(next(plan, observed, now)),
         notices,
     }
 }
 
-fn says(plan: &RepavePlan, base: &super::observe::Base, runs: &[RepaveRun]) -> Says {
+/// When to look again, if nothing wakes the plan before.
+fn next(plan: &RepavePlan, observed: &Observed, now: Timestamp) -> Duration {
+    // A candidate is not watched from here: its proof may come a moment after the release.
+    let waits = |base: &Base| {
+        base.incomplete || base.standing.movable_by_run > 0 || matches!(base.release, Released::Unproven { .. })
+    };
+    // The end of somebody's roll-out wakes no plan either.
+    let barred = |base: &Base| base.standing.barred || base.standing.counts.movable > 0;
+    let barred = observed.bases.iter().any(barred);
+    let wait = if !plan.spec.suspend && observed.bases.iter().any(waits) {
+        WAIT
+    } else if barred {
+        WHEN_BARRED
+    } else {
+        WHEN_CURRENT
+    };
+    let ends = observed.bases.iter().filter_map(|base| base.standing.hold_ends).min();
+    let until_end = ends.and_then(|end| Duration::try_from(end.duration_since(now)).ok());
+    until_end.map_or(wait, |end| wait.min(end + Duration::from_secs(1)))
+}
+
+fn counts(observed: &Observed) -> Option<PlanCounts> {
+    let mut counted = observed.bases.iter().filter(|base| base.outdated.is_some()).peekable();
+    counted.peek()?;
+    let mut sum = PlanCounts::default();
+    for PlanCounts {
+        current,
+        outdated,
+        movable,
+        held,
+        reported,
+        unknown,
+    } in counted.map(|base| &base.standing.counts)
+    {
+        sum.current += current;
+        sum.outdated += outdated;
+        sum.movable += movable;
+        sum.held += held;
+        sum.reported += reported;
+        // The same workloads are looked at for every base image.
+        sum.unknown = sum.unknown.max(*unknown);
+    }
+    Some(sum)
+}
+
+fn not_rollable(observed: &Observed) -> Vec<NotRollable> {
+    let mut sum: BTreeMap<CountedKind, NotRollable> = BTreeMap::new();
+    for (kind, row) in observed.bases.iter().flat_map(|base| &base.standing.not_rollable) {
+        sum.entry(*kind)
+            .and_modify(|known| known.count += row.count)
+            .or_insert_with(|| row.clone());
+    }
+    sum.into_values().collect()
+}
+
+fn left_out(observed: &Observed) -> Option<LeftOut> {
+    let all = observed.bases.iter().map(|base| base.standing.left_out.clone());
+    all.max_by_key(|out| (out.not_allowed, out.not_in_estate, out.forbidden))
+        .filter(|out| *out != LeftOut::default())
+}
+
+/// Which edits of the plan its active runs do not obey yet; empty when they obey all.
+fn waiting(plan: &RepavePlan, observed: &Observed, runs: &[RepaveRun]) -> String {
+    let mut edits = BTreeSet::new();
+    for base in &observed.bases {
+        let Released::Proven(release) = &base.release else {
+            continue;
+        };
+        let run = runs.iter().find(|run| is_run_of(run, release));
+        if let Some(run) = run {
+            edits.extend(today::waiting_edits(plan, run));
+        }
+    }
+    if edits.is_empty() {
+        return String::new();
+    }
+    let list: Vec<String> = edits.into_iter().collect();
+    format!(
+        "changed since the run was made, and waits for the next release: {}",
+        list.join(", ")
+    )
+}
+
+fn says(plan: &RepavePlan, base: &Base, runs: &[RepaveRun]) -> Says {
     let name = &base.name;
     let release = match &base.release {
         Released::Missing => {
@@ -101,18 +201,109 @@ fn says(plan: &RepavePlan, base: &super::observe::Base, runs: &[RepaveRun]) -> S
         Released::Proven(release) => release,
     };
     let run = runs.iter().find(|run| is_run_of(run, release));
-    match (run, base.outdated) {
-        (Some(run), _) => of_run(run),
-        (None, Some(1..)) if plan.spec.suspend => Says::Working(
+    let outdated = base.outdated.unwrap_or(0);
+    match run {
+        Some(run) if !is_finished(run) => of_run(run),
+        _ if base.incomplete && outdated == 0 => Says::Working(
+            "Inspecting",
+            format!(
+                "images are still being looked up; until then nothing is known to be on an older release than {} of {name}",
+                release.tag
+            ),
+        ),
+        _ if plan.spec.suspend && base.standing.counts.movable > 0 => Says::Working(
             "Suspended",
-            format!("suspended: no run is made for {} of {name}", release.tag),
+            format!(
+                "suspended: {} workloads are not moved to {} of {name}",
+                base.standing.counts.movable, release.tag
+            ),
         ),
-        (None, Some(1..)) => Says::Working("Creating", format!("a run for {} of {name} is being made", release.tag)),
-        (None, Some(0) | None) => Says::Ready(
-            "UpToDate",
-            format!("no workload runs an older release than {} of {name}", release.tag),
+        Some(run) if base.standing.movable_by_run > 0 => Says::Working(
+            "Reopening",
+            format!(
+                "{} workloads can be moved to {} of {name} now: {} goes on",
+                base.standing.movable_by_run,
+                release.tag,
+                run.name_any()
+            ),
         ),
+        None if outdated > 0 => Says::Working("Creating", format!("a run for {} of {name} is being made", release.tag)),
+        Some(run) if outdated > 0 => match of_run(run) {
+            Says::Ready(..) => Says::Ready("NothingToMove", rest(plan, base, release)),
+            other => other,
+        },
+        Some(_) | None => {
+            let rest = rest(plan, base, release);
+            if is_all(base) {
+                Says::Ready("UpToDate", rest)
+            } else {
+                Says::Ready("NothingToMove", rest)
+            }
+        }
     }
+}
+
+/// Whether everything that the plan selects is known and on the release.
+fn is_all(base: &Base) -> bool {
+    let standing = &base.standing;
+    base.outdated == Some(0) && standing.not_rollable.is_empty() && standing.left_out == LeftOut::default()
+}
+
+/// What is not on the release, and why it stays there.
+fn rest(plan: &RepavePlan, base: &Base, release: &Release) -> String {
+    let counts = &base.standing.counts;
+    let mut said = match counts.outdated {
+        0 => format!(
+            "no workload runs an older release than {} of {}",
+            release.tag, base.name
+        ),
+        outdated => format!(
+            "{outdated} workloads are on an older release than {} of {} and are not moved: {} held, {} only reported (see the run)",
+            release.tag, base.name, counts.held, counts.reported
+        ),
+    };
+    if counts.outdated > 0 && counts.movable > 0 {
+        said.push_str(&format!(
+            ", {} busy with a roll-out of their own, or selected since the run was made",
+            counts.movable
+        ));
+    }
+    let more = base.standing.not_rollable.values().map(|row| {
+        format!(
+            "{} {} may be, and cannot be rolled yet, for example {}",
+            row.count, row.kind, row.example
+        )
+    });
+    for more in more.chain(left_out_words(plan, &base.standing.left_out)) {
+        said.push_str("; ");
+        said.push_str(&more);
+    }
+    said
+}
+
+/// Which namespaces are left out, and what would let them in.
+fn left_out_words(plan: &RepavePlan, out: &LeftOut) -> Vec<String> {
+    let mut words = Vec::new();
+    if out.not_allowed > 0 {
+        let what = plan.spec.service_account_name.as_ref().map_or_else(
+            || "name a ServiceAccount of this namespace in spec.serviceAccountName and give it rights there".to_owned(),
+            |account| format!("ServiceAccount {account} may not list Deployments there"),
+        );
+        words.push(format!("{} selected namespaces are left out: {what}", out.not_allowed));
+    }
+    if out.not_in_estate > 0 {
+        words.push(format!(
+            "{} selected namespaces are not in the operator's estate.namespaces",
+            out.not_in_estate
+        ));
+    }
+    if out.forbidden > 0 {
+        words.push(format!(
+            "in {} selected namespaces the operator itself may not list Deployments",
+            out.forbidden
+        ));
+    }
+    words
 }
 
 fn of_run(run: &RepaveRun) -> Says {

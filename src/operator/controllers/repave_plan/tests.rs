@@ -1,14 +1,19 @@
 //! When a run is made, and what a plan says.
 
 use super::{
-    observe::{Base, Observed, Released, is_run_of, released},
-    plan::{Action, plan, run, run_name},
+    observe::{Base, Observed, Released, released},
+    plan::{Action, plan},
+    run::{is_run_of, run, run_name},
+    standing::Standing,
     status::summarize,
     validate::validate,
 };
 use crate::{
-    api::{BaseImage, RepavePlan, RepaveRun},
-    controllers::conditions,
+    api::{
+        BaseImage, RepavePlan, RepaveRun,
+        repave_plan::{LeftOut, NotRollable, PlanCounts},
+    },
+    controllers::{conditions, driver::Next, inventory::CountedKind},
     domain::{digest::Digest, lineage::Release},
 };
 use jiff::Timestamp;
@@ -43,21 +48,49 @@ fn a_plan(spec: &Value) -> RepavePlan {
 }
 
 fn observed(release: Released, outdated: Option<usize>, runs: Vec<RepaveRun>) -> Observed {
+    let movable = outdated.unwrap_or(0);
+    let number = u32::try_from(movable).unwrap();
     Observed {
         bases: vec![Base {
             name: "debian".to_owned(),
             release,
             outdated,
             incomplete: false,
+            standing: Standing {
+                counts: PlanCounts {
+                    outdated: number,
+                    movable: number,
+                    ..PlanCounts::default()
+                },
+                movable_by_run: movable,
+                ..Standing::default()
+            },
         }],
         runs,
     }
 }
 
+/// The same with a change of how the workloads stand.
+fn standing(mut observed: Observed, change: impl FnOnce(&mut Base)) -> Observed {
+    change(&mut observed.bases[0]);
+    observed
+}
+
+/// A run that has come to its end.
+fn finished(mut run: RepaveRun) -> RepaveRun {
+    run.status = serde_json::from_value(json!({"finished": "2026-01-01T00:00:00Z", "conditions": [
+        {"type": "Ready", "status": "True", "reason": "Finished", "message": "done", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}))
+    .unwrap();
+    run
+}
+
 fn made(plan_: &RepavePlan, observed: &Observed) -> Vec<RepaveRun> {
     plan(plan_, observed)
         .into_iter()
-        .map(|Action::CreateRun(run)| *run)
+        .filter_map(|action| match action {
+            Action::CreateRun(run) => Some(*run),
+            Action::Reopen { .. } => None,
+        })
         .collect()
 }
 
@@ -144,11 +177,6 @@ fn no_run_is_made_without_proof_without_need_or_while_suspended() {
     };
     for (name, plan, observed) in [
         ("nothing outdated", &plan, observed(proven(), Some(0), vec![])),
-        (
-            "not counted, because it has a run",
-            &plan,
-            observed(proven(), None, vec![]),
-        ),
         ("unproven", &plan, observed(unproven, Some(1), vec![])),
         ("missing", &plan, observed(Released::Missing, None, vec![])),
         ("nothing released", &plan, observed(Released::Nothing, None, vec![])),
@@ -209,7 +237,7 @@ fn a_plan_says_how_its_run_stands_and_an_unchanged_world_changes_nothing() {
     assert_eq!(first.status.run.as_deref(), Some(runs[0].name_any().as_str()));
     assert_eq!(first.notices.len(), 1);
     plan.status = Some(first.status.clone());
-    let after = observed(Released::Proven(release("v2")), None, runs.clone());
+    let after = observed(Released::Proven(release("v2")), Some(3), runs.clone());
     let second = summarize(&plan, &after, &runs, now + jiff::SignedDuration::from_secs(60));
     assert_eq!((&second.status, second.notices.len()), (&first.status, 0));
     let ready = conditions::find(&second.status.conditions, "Ready").unwrap();
@@ -231,4 +259,205 @@ fn a_plan_that_would_make_a_bad_run_makes_none() {
         assert!(error.contains(": ") || error.contains("must be"), "{error}");
     }
     assert_eq!(validate(&a_plan(&json!({}))).unwrap().base_images, ["debian"]);
+}
+
+fn says(plan: &RepavePlan, observed: &Observed) -> (String, String, String) {
+    let outcome = summarize(plan, observed, &observed.runs, Timestamp::from_second(9).unwrap());
+    let ready = conditions::find(&outcome.status.conditions, "Ready").unwrap();
+    (ready.status.clone(), ready.reason.clone(), ready.message.clone())
+}
+
+#[test]
+fn a_finished_run_goes_on_when_something_can_be_moved_again_and_the_plan_is_not_ready_before() {
+    let plan_ = a_plan(&json!({}));
+    let proven = || Released::Proven(release("v2"));
+    let run = made(&plan_, &observed(proven(), Some(1), vec![])).remove(0);
+    let work = observed(proven(), Some(1), vec![finished(run.clone())]);
+    let reopen = Action::Reopen {
+        namespace: "platform".to_owned(),
+        name: run.name_any(),
+    };
+    assert_eq!(plan(&plan_, &work), [reopen]);
+    let (ready, reason, _) = says(&plan_, &work);
+    assert_eq!((ready.as_str(), reason.as_str()), ("False", "Reopening"));
+    for (name, idle) in [
+        ("the run is at work", observed(proven(), Some(1), vec![run.clone()])),
+        (
+            "nothing can be moved",
+            standing(observed(proven(), Some(1), vec![finished(run.clone())]), |base| {
+                base.standing.movable_by_run = 0;
+            }),
+        ),
+    ] {
+        assert_eq!(plan(&plan_, &idle), [], "{name}");
+    }
+    let suspended = a_plan(&json!({"suspend": true}));
+    assert_eq!(plan(&suspended, &work), []);
+    assert_eq!(says(&suspended, &work).1, "Suspended");
+}
+
+#[test]
+fn a_plan_says_up_to_date_only_when_that_is_true() {
+    let plan = a_plan(&json!({}));
+    let proven = || Released::Proven(release("v2"));
+    let run = || finished(made(&plan, &observed(proven(), Some(1), vec![])).remove(0));
+    let now = |change: fn(&mut Base)| standing(observed(proven(), Some(0), vec![run()]), change);
+    let (_, reason, message) = says(&plan, &now(|_| {}));
+    assert_eq!(
+        (reason.as_str(), message.as_str()),
+        ("UpToDate", "no workload runs an older release than v2 of debian")
+    );
+    for (name, observed, expected, text) in [
+        (
+            "held",
+            now(|base| {
+                base.outdated = Some(2);
+                base.standing.counts = PlanCounts {
+                    outdated: 2,
+                    held: 1,
+                    reported: 1,
+                    ..PlanCounts::default()
+                };
+            }),
+            "NothingToMove",
+            "2 workloads are on an older release than v2 of debian and are not moved: 1 held, 1 only reported",
+        ),
+        (
+            "busy",
+            now(|base| {
+                base.outdated = Some(3);
+                base.standing.counts = PlanCounts {
+                    outdated: 3,
+                    movable: 2,
+                    held: 1,
+                    ..PlanCounts::default()
+                };
+            }),
+            "NothingToMove",
+            "1 held, 0 only reported (see the run), 2 busy with a roll-out of their own, or selected since the run was made",
+        ),
+        (
+            "another kind",
+            now(|base| {
+                let row = NotRollable {
+                    kind: "StatefulSet".into(),
+                    count: 3,
+                    example: "shop/db".into(),
+                };
+                base.standing.not_rollable.insert(CountedKind::StatefulSet, row);
+            }),
+            "NothingToMove",
+            "3 StatefulSet may be, and cannot be rolled yet, for example shop/db",
+        ),
+        (
+            "not allowed",
+            now(|base| {
+                base.standing.left_out = LeftOut {
+                    not_allowed: 2,
+                    ..LeftOut::default()
+                }
+            }),
+            "NothingToMove",
+            "2 selected namespaces are left out: name a ServiceAccount of this namespace in spec.serviceAccountName",
+        ),
+        (
+            "not looked up",
+            now(|base| base.incomplete = true),
+            "Inspecting",
+            "still being looked up",
+        ),
+    ] {
+        let (_, reason, message) = says(&plan, &observed);
+        assert_eq!(reason, expected, "{name}");
+        assert!(message.contains(text), "{name}: {message}");
+    }
+}
+
+#[test]
+fn a_plan_looks_again_when_a_hold_ends_and_otherwise_waits_to_be_woken() {
+    let plan = a_plan(&json!({}));
+    let now = Timestamp::from_second(1_000).unwrap();
+    let next = |change: fn(&mut Base)| {
+        let observed = standing(observed(Released::Proven(release("v2")), Some(0), vec![]), change);
+        match summarize(&plan, &observed, &[], now).next {
+            Next::After(wait) => wait.as_secs(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(next(|_| {}), 600);
+    assert_eq!(
+        next(|base| base.standing.hold_ends = Timestamp::from_second(1_120).ok()),
+        121
+    );
+    assert_eq!(next(|base| base.standing.barred = true), 60);
+    assert_eq!(next(|base| base.standing.counts.movable = 1), 60, "busy, and nothing tells its end");
+    assert_eq!(next(|base| base.standing.movable_by_run = 1), 15);
+    assert_eq!(next(|base| base.incomplete = true), 15);
+}
+
+#[test]
+fn a_status_stays_small_whatever_the_estate_is() {
+    let plan = a_plan(&json!({}));
+    let observed = standing(
+        observed(Released::Proven(release("v2")), Some(4_000_000), vec![]),
+        |base| {
+            for kind in CountedKind::ALL {
+                let row = NotRollable {
+                    kind: kind.as_str().to_owned(),
+                    count: u32::MAX / 2,
+                    example: format!("{}/{}", "n".repeat(63), "a".repeat(253)),
+                };
+                base.standing.not_rollable.insert(kind, row);
+            }
+            base.standing.left_out = LeftOut {
+                not_allowed: 99_999,
+                not_in_estate: 99_999,
+                forbidden: 99_999,
+            };
+        },
+    );
+    let outcome = summarize(&plan, &observed, &[], Timestamp::from_second(9).unwrap());
+    let size = serde_json::to_string(&outcome.status).unwrap().len();
+    assert!(size < 8_192, "{size}");
+}
+
+#[test]
+fn edits_that_wait_for_the_next_run_are_named() {
+    let before = a_plan(&json!({"waves": [{"name": "canary", "maxConcurrent": 1}, {"name": "rest"}]}));
+    let run = made(&before, &observed(Released::Proven(release("v2")), Some(1), vec![])).remove(0);
+    let follows = |spec: &Value| {
+        let plan = a_plan(spec);
+        let observed = observed(Released::Proven(release("v2")), Some(1), vec![run.clone()]);
+        let outcome = summarize(&plan, &observed, &observed.runs, Timestamp::from_second(9).unwrap());
+        let condition = conditions::find(&outcome.status.conditions, "RunFollowsPlan").unwrap();
+        (condition.status.clone(), condition.message.clone())
+    };
+    let same = json!({"waves": [{"name": "canary", "maxConcurrent": 1}, {"name": "rest"}]});
+    assert_eq!(follows(&same).0, "True");
+    for (spec, text) in [
+        (
+            json!({"waves": [{"name": "canary", "maxConcurrent": 5}, {"name": "rest"}]}),
+            "waves[canary].maxConcurrent (in force as far as it is lower)",
+        ),
+        (
+            json!({"waves": [{"name": "canary", "maxConcurrent": 1, "soak": "1h"}, {"name": "rest"}]}),
+            "waves[canary]",
+        ),
+        (
+            json!({"waves": same["waves"], "health": {"rolloutDeadline": "1h"}}),
+            "health",
+        ),
+        (
+            json!({"waves": same["waves"], "onFailure": {"action": "Pause"}}),
+            "onFailure.action",
+        ),
+        (
+            json!({"waves": [{"name": "rest"}, {"name": "canary", "maxConcurrent": 1}]}),
+            "the order of waves",
+        ),
+    ] {
+        let (status, message) = follows(&spec);
+        assert_eq!(status, "False", "{spec}");
+        assert!(message.contains(text), "{message}");
+    }
 }

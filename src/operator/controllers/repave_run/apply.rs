@@ -4,11 +4,11 @@
 //! newer release or an API server that asks for quiet stops the rest, which the next reconcile decides anew. A patch that
 //! fails its own tests lost a race: that is no failure; the next reconcile sees what somebody else did.
 
-use super::{patch::Op, plan::Action, refusals::sentence, validate::Validated};
+use super::{patch::Op, plan::Action, refusals::sentence, today, validate::Validated};
 use crate::{
     api::{BaseImage, RepavePlan},
     controllers::{context::Context, error::one_line},
-    domain::workload::WorkloadKey,
+    domain::workload::{Workload, WorkloadKey},
 };
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -158,8 +158,12 @@ async fn still_wanted(ctx: &Context, v: &Validated, plan_uid: Option<&str>) -> R
 
 /// Whether the plan still orders this run, and its target is still the release.
 pub fn wants(v: &Validated, plan_uid: Option<&str>, plan: Option<&RepavePlan>, base: Option<&BaseImage>) -> bool {
-    let ordered =
-        plan.is_some_and(|plan| !plan.spec.suspend && plan_uid.is_some() && plan.uid().as_deref() == plan_uid);
+    let ordered = plan.is_some_and(|plan| {
+        !plan.spec.suspend
+            && plan_uid.is_some()
+            && plan.uid().as_deref() == plan_uid
+            && today::names_base_image(plan, v)
+    });
     let released = base.and_then(|base| base.status.as_ref()?.released.as_ref());
     ordered && released.is_some_and(|release| release.digest == v.digest && release.sequence == v.sequence)
 }
@@ -190,19 +194,38 @@ async fn send(ctx: &Context, action: &Action) -> (Applied, Option<Halt>) {
         ..PatchParams::default()
     };
     match api.patch(&workload.name, &params, &patch).await {
-        Ok(_) => {
+        Ok(written) => {
             tracing::info!(%workload, "patched");
+            // The watch shows it a moment later; the next look must not count without it.
+            match Workload::from_deployment(&written) {
+                Some(written) => ctx.inventory.learn(written),
+                None => ctx.inventory.doubt(workload),
+            }
             (Applied::Written, None)
         }
-        Err(error) => match answer(&error) {
-            Answer::LostRace => (Applied::LostRace, None),
-            Answer::Refused(words) => (Applied::Refused(words), None),
-            Answer::Unavailable(_) => (Applied::Unknown, Some(unavailable(&error))),
-            Answer::FailedTest(words) => match changed_since(&api, workload, ops).await {
-                Ok(true) => (Applied::LostRace, None),
-                Ok(false) => (Applied::Refused(words), None),
-                Err(error) => (Applied::Unknown, Some(unavailable(&error))),
-            },
+        Err(error) => {
+            // It may have been written and only the answer is lost; or somebody was faster, and the watch is behind.
+            ctx.inventory.doubt(workload);
+            refused(&api, workload, ops, &error).await
+        }
+    }
+}
+
+/// What a failed patch means for the one workload, and for the rest.
+async fn refused(
+    api: &Api<Deployment>,
+    workload: &WorkloadKey,
+    ops: &[Op],
+    error: &kube::Error,
+) -> (Applied, Option<Halt>) {
+    match answer(error) {
+        Answer::LostRace => (Applied::LostRace, None),
+        Answer::Refused(words) => (Applied::Refused(words), None),
+        Answer::Unavailable(_) => (Applied::Unknown, Some(unavailable(error))),
+        Answer::FailedTest(words) => match changed_since(api, workload, ops).await {
+            Ok(true) => (Applied::LostRace, None),
+            Ok(false) => (Applied::Refused(words), None),
+            Err(error) => (Applied::Unknown, Some(unavailable(&error))),
         },
     }
 }

@@ -1,238 +1,239 @@
-//! Reads the estate live: the namespaces that are opted in, their Deployments, and where needed their pods.
+//! The estate of one plan: its workloads out of the inventory, what their images are, and who may touch them.
 //!
-//! Never from a cache: a budget that is counted on stale data is no budget. Reads only.
+//! The inventory says what is in question; what is about to be written or judged is read live (`refresh`), because a
+//! budget that is counted on stale data is no budget. So a look costs what is in flight and not what there is. Reads only.
+
+pub use super::seen::{Ask, Estate, EstateError, OtherKind, Query, RunningImage, Seen};
 
 use super::{
-    images::{Images, Layers},
+    found::{Found, classify},
+    images::Images,
+    pods,
     validate::Scope,
 };
 use crate::{
-    controllers::context::Context,
+    controllers::{
+        access::{self, Barred, May, NoAnswer},
+        context::Context,
+        inventory::{Entry, Watched},
+        paging::{self, ListError},
+    },
     domain::{
-        digest::Digest,
-        image_ref::{ImageRef, Repository},
-        lineage::{Lineage, ReleaseIndex},
-        pod::{self, PodEvidence},
-        wave::parse_selector,
-        workload::{Rollout, Workload},
+        image_ref::ImageRef,
+        workload::{Workload, WorkloadKey},
     },
 };
-use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{Namespace, Pod},
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, ResourceExt,
+    api::ListParams,
+    core::{PartialObjectMeta, SelectorExt},
 };
-use kube::{Api, api::ListParams, core::Selector};
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-/// Objects in one page of a list.
-const PAGE: u32 = 500;
-/// Workloads of one plan; a larger estate is refused and not silently cut.
-const MAX_WORKLOADS: usize = 50_000;
-/// Pods that are looked at per workload: they all run the same template.
-const MAX_PODS: u32 = 50;
-/// Lists at the same time.
+/// Deployments of one namespace that are listed.
+const MAX_IN_NAMESPACE: usize = 50_000;
+/// From so many on, the Deployments of a namespace are listed instead of read one by one.
+const FEW: usize = 8;
+/// Requests at the same time.
 const AT_ONCE: usize = 8;
 
-/// Why the estate could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum EstateError {
-    /// A list failed.
-    #[error("the workloads could not be listed: {0}")]
-    Api(#[from] kube::Error),
-    /// More than one plan can have.
-    #[error("the plan selects more than {MAX_WORKLOADS} workloads: split it by targets.selector")]
-    TooMany,
+/// Looks at the whole estate of a plan, out of the inventory.
+pub async fn look(ctx: &Context, images: &Images, ask: Ask<'_>) -> Result<Estate, EstateError> {
+    ctx.inventory.ready().await?;
+    let scope = ask.query.scope;
+    let mut estate = Estate::default();
+    let mut found = Vec::new();
+    for (namespace, may) in places(ctx, ask, &mut estate).await? {
+        for entry in ctx.inventory.workloads(&namespace, &scope.workloads) {
+            let barred = barred(ctx, ask, &namespace, may, &entry.workload);
+            found.push(Found::new(entry, barred));
+        }
+        if found.len() > ask.max_targets {
+            return Err(EstateError::TooMany(ask.max_targets));
+        }
+        estate.others.extend(others(ctx, ask, &namespace));
+    }
+    pods::fill(ctx, &mut found, ask.query, pods::Effort::Bounded).await?;
+    let seen = classify(ctx, images, found, ask).await;
+    Ok(Estate {
+        workloads: seen.workloads,
+        unknown: seen.unknown,
+        not_yet: seen.not_yet,
+        ..estate
+    })
 }
 
-/// One workload with what was found out about it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
-    /// The workload.
-    pub workload: Workload,
-    /// What each of its containers runs, in the same order.
-    pub images: Vec<RunningImage>,
-    /// What its pods with the target image say; empty unless it was asked for.
-    pub evidence: PodEvidence,
-}
-
-/// What a container runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunningImage {
-    /// Where its image comes from.
-    pub repository: Option<Repository>,
-    /// Its digest.
-    pub digest: Option<Digest>,
-    /// What that image is.
-    pub lineage: Lineage,
-}
-
-/// The estate of one plan.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Estate {
-    /// All workloads in scope, sorted by namespace and name.
-    pub workloads: Vec<Seen>,
-    /// How many images have no known ancestry.
-    pub unknown: usize,
-    /// How many images are still to be looked up.
-    pub not_yet: usize,
-}
-
-/// What to look for.
-#[derive(Debug, Clone, Copy)]
-pub struct Query<'a> {
-    /// Where.
-    pub scope: &'a Scope,
-    /// The known releases.
-    pub releases: &'a ReleaseIndex,
-    /// The image whose pods are asked how they do, on workloads with this run's mark.
-    pub supervised: Option<(&'a str, &'a ImageRef)>,
-}
-
-/// Reads the estate.
-pub async fn read(ctx: &Context, images: &Images, query: Query<'_>) -> Result<Estate, EstateError> {
-    let workloads = workloads(ctx, query.scope).await?;
-    let mut found: Vec<(Workload, Vec<Pod>)> = stream::iter(workloads)
-        .map(|workload| async move {
-            let pods = if needs_pods(&workload, query) {
-                pods(ctx, &workload).await?
-            } else {
-                Vec::new()
-            };
-            Ok::<_, EstateError>((workload, pods))
-        })
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await?;
-    found.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
-    let now = ctx.now();
-    let wanted = unknown_images(&found, query.releases);
-    images.look_up(&ctx.registry, &wanted, now).await;
-    let layers = |digest: &Digest| images.layers(digest, now);
-    Ok(assemble(found, query, &layers))
-}
-
-/// Every Deployment in scope, page by page.
-async fn workloads(ctx: &Context, scope: &Scope) -> Result<Vec<Workload>, EstateError> {
-    let namespaces = list::<Namespace>(&Api::all(ctx.client.clone()), &scope.namespaces).await?;
-    let names = namespaces
+/// The namespaces that the plan selects and may see.
+async fn places(ctx: &Context, ask: Ask<'_>, estate: &mut Estate) -> Result<Vec<(String, May)>, EstateError> {
+    let scope = ask.query.scope;
+    let mut asked = Vec::new();
+    for namespace in ctx.inventory.namespaces(&scope.namespaces) {
+        if let Some(why) = ctx.inventory.unread(&namespace) {
+            *estate.unread.entry(why).or_insert(0) += 1;
+        } else if ctx.inventory.has_any(&namespace, &scope.workloads) {
+            asked.push(namespace);
+        }
+    }
+    let questions: Vec<_> = asked
         .into_iter()
-        .filter(|namespace| namespace.metadata.deletion_timestamp.is_none())
-        .filter_map(|namespace| namespace.metadata.name);
-    let mut lists =
-        stream::iter(names)
-            .map(|name| async move {
-                list::<Deployment>(&Api::namespaced(ctx.client.clone(), &name), &scope.workloads).await
+        .map(|namespace| {
+            let asked = async move {
+                let may = ctx
+                    .access
+                    .may(&ctx.client, ask.account, &namespace, access::TO_SHOW)
+                    .await?;
+                Ok::<_, NoAnswer>((namespace, may))
+            };
+            asked.boxed()
+        })
+        .collect();
+    let answers: Vec<(String, May)> = stream::iter(questions).buffered(AT_ONCE).try_collect().await?;
+    let (open, hidden): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(_, may)| *may != May::Nothing);
+    estate.hidden = hidden.len();
+    Ok(open)
+}
+
+/// Why nothing new is begun on a workload.
+fn barred(ctx: &Context, ask: Ask<'_>, namespace: &str, may: May, workload: &Workload) -> Option<Barred> {
+    let today = ask.today.is_none_or(|today| {
+        let labels = ctx.inventory.namespace(namespace).unwrap_or_default().labels;
+        today.namespaces.matches(&labels) && today.workloads.matches(&workload.labels)
+    });
+    if !today {
+        return Some(Barred::NotInPlan);
+    }
+    match may {
+        May::Write => None,
+        May::Read | May::Nothing => Some(Barred::NotAllowed {
+            account: ask.account.clone(),
+            namespace: namespace.to_owned(),
+        }),
+    }
+}
+
+/// Objects of other kinds with an image that is a release, or comes by tag from where releases are.
+fn others(ctx: &Context, ask: Ask<'_>, namespace: &str) -> Vec<OtherKind> {
+    let releases = ask.query.releases;
+    let concerns = |image: &ImageRef| match &image.digest {
+        Some(digest) => releases.by_digest(digest).is_some(),
+        None => releases.has_repository(&image.repository),
+    };
+    let found = ctx.inventory.counted(namespace, &ask.query.scope.workloads).into_iter();
+    found
+        .filter(|(_, _, counted)| counted.images.iter().any(concerns))
+        .map(|(kind, name, counted)| OtherKind {
+            kind,
+            name: format!("{namespace}/{name}"),
+            images: counted.images,
+        })
+        .collect()
+}
+
+/// Reads these workloads live and puts them in the place of what the inventory knew.
+pub async fn refresh(
+    ctx: &Context,
+    images: &Images,
+    ask: Ask<'_>,
+    mut estate: Estate,
+    keys: &BTreeSet<WorkloadKey>,
+) -> Result<Estate, EstateError> {
+    let mut by_namespace: BTreeMap<String, Vec<WorkloadKey>> = BTreeMap::new();
+    for key in keys {
+        by_namespace.entry(key.namespace.clone()).or_default().push(key.clone());
+    }
+    let reads: Vec<_> = by_namespace
+        .into_iter()
+        .map(|(namespace, keys)| live_in(ctx, ask, namespace, keys).boxed())
+        .collect();
+    let read: Vec<Vec<Found>> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
+    let mut found: Vec<Found> = read.into_iter().flatten().collect();
+    pods::fill(ctx, &mut found, ask.query, pods::Effort::All).await?;
+    estate.workloads.retain(|seen| !keys.contains(&seen.workload.key));
+    estate.live.extend(found.iter().map(|found| found.workload.key.clone()));
+    let fresh = classify(ctx, images, found, ask).await;
+    estate.workloads.extend(fresh.workloads);
+    estate.workloads.sort_by(|a, b| a.workload.key.cmp(&b.workload.key));
+    Ok(estate)
+}
+
+/// The workloads of one namespace, live, with a live answer to what may be done there. What is gone or has left the scope
+/// is left out.
+async fn live_in(
+    ctx: &Context,
+    ask: Ask<'_>,
+    namespace: String,
+    keys: Vec<WorkloadKey>,
+) -> Result<Vec<Found>, EstateError> {
+    let (scope, namespace) = (ask.query.scope, namespace.as_str());
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(ctx.client.clone());
+    let living = api.get_opt(namespace).await.map_err(ListError::Api)?;
+    let living = living.filter(|namespace| namespace.metadata.deletion_timestamp.is_none());
+    let selected = living.is_some_and(|namespace| scope.namespaces.matches(namespace.labels()));
+    let may = ctx
+        .access
+        .may(&ctx.client, ask.account, namespace, access::TO_WRITE)
+        .await?;
+    if !selected || may == May::Nothing {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for workload in deployments(ctx, namespace, &keys, scope).await? {
+        if !scope.workloads.matches(&workload.labels) {
+            continue;
+        }
+        let barred = barred(ctx, ask, namespace, may, &workload);
+        let entry = Entry {
+            workload: Arc::new(workload),
+            pods: None,
+        };
+        found.push(Found::new(entry, barred));
+    }
+    Ok(found)
+}
+
+async fn deployments(
+    ctx: &Context,
+    namespace: &str,
+    keys: &[WorkloadKey],
+    scope: &Scope,
+) -> Result<Vec<Workload>, EstateError> {
+    let api: Api<Watched> = Api::namespaced(ctx.client.clone(), namespace);
+    let parse = |watched: Watched| Workload::from_deployment(&watched.0);
+    let workloads: Vec<Workload> = if keys.len() > FEW {
+        let wanted: BTreeSet<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+        let params = ListParams::default().labels_from(&scope.workloads);
+        paging::list(&api, params, MAX_IN_NAMESPACE, |watched| {
+            wanted
+                .contains(watched.name_any().as_str())
+                .then(|| parse(watched))
+                .flatten()
+        })
+        .await?
+    } else {
+        let reads: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                let (api, name) = (api.clone(), key.name.clone());
+                async move { api.get_opt(&name).await }.boxed()
             })
-            .buffer_unordered(AT_ONCE);
-    let mut workloads = Vec::new();
-    while let Some(deployments) = lists.try_next().await? {
-        workloads.extend(deployments.iter().filter_map(Workload::from_deployment));
-        if workloads.len() > MAX_WORKLOADS {
-            return Err(EstateError::TooMany);
+            .collect();
+        let read: Vec<_> = stream::iter(reads)
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
+            .map_err(ListError::Api)?;
+        read.into_iter().flatten().filter_map(parse).collect()
+    };
+    for key in keys {
+        match workloads.iter().find(|workload| workload.key == *key) {
+            Some(workload) => ctx.inventory.learn(workload.clone()),
+            None => ctx.inventory.gone(key),
         }
     }
     Ok(workloads)
-}
-
-async fn list<K>(api: &Api<K>, selector: &Selector) -> Result<Vec<K>, EstateError>
-where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    let mut params = ListParams::default().labels_from(selector).limit(PAGE);
-    let mut items = Vec::new();
-    loop {
-        let page = api.list(&params).await?;
-        items.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(_) if items.len() > MAX_WORKLOADS => return Err(EstateError::TooMany),
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(items),
-        }
-    }
-}
-
-/// Pods are read only where the Deployment does not say enough: a tag, or a moved workload that is not healthy.
-fn needs_pods(workload: &Workload, query: Query<'_>) -> bool {
-    let tagged = workload.containers.iter().any(|c| {
-        let image: Option<ImageRef> = c.image.parse().ok();
-        image.is_some_and(|image| image.digest.is_none())
-    });
-    let supervised = query.supervised.is_some_and(|(mark, image)| {
-        let text = image.to_string();
-        workload.marks.run.as_deref() == Some(mark) && workload.containers.iter().any(|c| c.image == text)
-    });
-    tagged || (supervised && workload.rollout != Rollout::Settled)
-}
-
-async fn pods(ctx: &Context, workload: &Workload) -> Result<Vec<Pod>, EstateError> {
-    // A selector that cannot be read finds no pods: then the digest of a tag is unknown, and nothing is moved.
-    let Ok(selector) = parse_selector(&workload.pod_selector) else {
-        return Ok(Vec::new());
-    };
-    if selector.selects_all() {
-        return Ok(Vec::new());
-    }
-    let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &workload.key.namespace);
-    let params = ListParams::default().labels_from(&selector).limit(MAX_PODS);
-    Ok(api.list(&params).await?.items)
-}
-
-/// The digest of a container: what is written, or else what its pods run.
-fn digest_of(image: Option<&ImageRef>, container: &str, pods: &[Pod]) -> Option<Digest> {
-    image?.digest.clone().or_else(|| pod::running_digest(pods, container))
-}
-
-/// Images that are no release themselves, with where to look them up.
-fn unknown_images(found: &[(Workload, Vec<Pod>)], releases: &ReleaseIndex) -> BTreeMap<Digest, ImageRef> {
-    let mut wanted = BTreeMap::new();
-    for (workload, pods) in found {
-        for container in &workload.containers {
-            let image: Option<ImageRef> = container.image.parse().ok();
-            let digest = digest_of(image.as_ref(), &container.name, pods);
-            if let (Some(image), Some(digest)) = (image, digest)
-                && releases.by_digest(&digest).is_none()
-            {
-                wanted.insert(digest.clone(), image.repository.at(&digest));
-            }
-        }
-    }
-    wanted
-}
-
-/// Puts together what was read. Pure.
-pub fn assemble(found: Vec<(Workload, Vec<Pod>)>, query: Query<'_>, layers: &dyn Fn(&Digest) -> Layers) -> Estate {
-    let mut estate = Estate::default();
-    for (workload, pods) in found {
-        let mut images = Vec::with_capacity(workload.containers.len());
-        for container in &workload.containers {
-            let image: Option<ImageRef> = container.image.parse().ok();
-            let digest = digest_of(image.as_ref(), &container.name, &pods);
-            let lineage = match digest.as_ref().map(|digest| (digest, layers(digest))) {
-                Some((digest, Layers::Known(layers))) => query.releases.classify(digest, &layers),
-                Some((digest, Layers::Unreadable | Layers::NotYet)) => query.releases.classify(digest, &[]),
-                None => Lineage::Unknown,
-            };
-            if lineage == Lineage::Unknown {
-                match digest.as_ref().map(layers) {
-                    Some(Layers::NotYet) => estate.not_yet += 1,
-                    Some(Layers::Known(_) | Layers::Unreadable) | None => estate.unknown += 1,
-                }
-            }
-            images.push(RunningImage {
-                repository: image.map(|image| image.repository),
-                digest,
-                lineage,
-            });
-        }
-        let evidence = query
-            .supervised
-            .map_or_else(PodEvidence::default, |(_, image)| pod::evidence(&pods, image));
-        estate.workloads.push(Seen {
-            workload,
-            images,
-            evidence,
-        });
-    }
-    estate
 }

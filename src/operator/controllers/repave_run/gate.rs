@@ -1,10 +1,13 @@
 //! Whether a run may start anything now. Pure, and asked again in every reconcile: a release can lose its proof, be
 //! superseded, or its plan can be suspended at any time. Roll-outs that run are always finished or rolled back.
 
-use super::validate::Validated;
+use super::{today, validate::Validated};
 use crate::{
     api::{BaseImage, ImageCandidate, RepavePlan},
-    controllers::{base_image, conditions},
+    controllers::{
+        base_image, conditions,
+        error::{Classified, one_line},
+    },
     domain::{digest::Digest, lineage::Release},
 };
 
@@ -19,6 +22,13 @@ pub enum Gate {
     Superseded {
         /// The digest of that release.
         by: Digest,
+    },
+    /// What ordered it is gone: it begins nothing more and ends when what is on its way has come to its end.
+    Ended {
+        /// PascalCase word.
+        reason: &'static str,
+        /// What is so, and what to do.
+        message: String,
     },
     /// The proof or the order is missing.
     Shut {
@@ -38,17 +48,33 @@ pub fn gate(
     recorded: Option<&Release>,
 ) -> Gate {
     let shut = |reason, message: String| Gate::Shut { reason, message };
+    let ended = |reason, message: String| Gate::Ended { reason, message };
     let Some(base_image) = base_image else {
-        return shut(
+        return ended(
             "BaseImageMissing",
             format!(
-                "BaseImage {} is gone: create it again, or delete this run",
+                "BaseImage {} is gone: nothing more is moved to its release",
                 v.base_image
             ),
         );
     };
     if let Some(why) = base_image::not_owned(base_image) {
         return shut("RepositoryTaken", why.to_owned());
+    }
+    let Some(plan) = plan else {
+        return ended(
+            "PlanMissing",
+            format!("RepavePlan {} is gone: nothing orders this run any more", v.plan),
+        );
+    };
+    if !today::names_base_image(plan, v) {
+        return ended(
+            "NotInPlan",
+            format!(
+                "RepavePlan {} does not name BaseImage {} any more",
+                v.plan, v.base_image
+            ),
+        );
     }
     let released = base_image.status.as_ref().and_then(|status| status.released.as_ref());
     match released {
@@ -63,13 +89,14 @@ pub fn gate(
     if let Err((reason, message)) = proof(v, candidate, recorded) {
         return shut(reason, message);
     }
-    match plan {
-        None => shut(
-            "PlanMissing",
-            format!("RepavePlan {} is gone: nothing orders this run any more", v.plan),
-        ),
-        Some(plan) if plan.spec.suspend => Gate::Suspended,
-        Some(_) => Gate::Open,
+    if plan.spec.suspend { Gate::Suspended } else { Gate::Open }
+}
+
+/// Shut because the plan, as it is now, cannot be read.
+pub fn shut_by(error: &(impl Classified + 'static)) -> Gate {
+    Gate::Shut {
+        reason: error.reason(),
+        message: format!("the plan cannot be read, so nothing is begun: {}", one_line(error)),
     }
 }
 

@@ -125,22 +125,27 @@ impl Judge<'_> {
 
     /// It runs an older release.
     fn before_the_move(&self, seen: &Seen, wave: Option<usize>) -> State {
-        let workload = &seen.workload;
+        let workload = seen.workload.as_ref();
         let skip = if self.reverted(seen) {
             Some(Skip::Reverted)
         } else if let Some(owner) = &workload.owner {
             Some(Skip::Owned(owner.clone()))
         } else if wave.is_none() {
             Some(Skip::NoWave)
+        } else if let Some(barred) = &seen.barred {
+            Some(Skip::Barred(barred.clone()))
         } else {
             self.other_plan(workload)
                 .or_else(|| self.refused(workload))
                 .or_else(|| self.not_healthy_before(workload))
         };
-        let superseded = matches!(self.observed.gate, Gate::Superseded { .. });
-        match skip {
+        let over = match self.observed.gate {
+            Gate::Superseded { .. } => Some(Skip::Superseded),
+            Gate::Ended { .. } => Some(Skip::RunEnded),
+            Gate::Open | Gate::Suspended | Gate::Shut { .. } => None,
+        };
+        match skip.or(over) {
             Some(reason) => State::Skipped(reason),
-            None if superseded => State::Skipped(Skip::Superseded),
             None => State::Pending {
                 ready: self.standing(workload) == Standing::Free
                     && (workload.rollout == Rollout::Settled || needs_repair(workload)),

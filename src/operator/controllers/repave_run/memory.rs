@@ -1,12 +1,14 @@
 //! What this process remembers of the runs that are at work: how long workloads have been as they are, and what was refused.
 //!
 //! All of it may be lost: a restart then waits longer or tries again, and comes to the same end. A run takes no more than one
-//! entry a workload of each kind, and nothing once it is finished. Must not decide anything.
+//! entry a workload of each kind; once it is finished only what was refused is kept, because it may go on, and because
+//! its plan must not promise what it has given up. Must not decide anything.
 
 use super::{refusals::Refusals, sightings::Sightings};
+use crate::controllers::bounded::BoundedMap;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -19,50 +21,74 @@ pub struct RunMemory {
     pub refusals: Refusals,
 }
 
-/// The memory of every run, and the turns of the runs of one plan.
+/// Runs that are remembered: far more than are ever at work, because those that were deleted are only pushed out.
+const MAX_RUNS: usize = 10_000;
+
+/// The memory of every run, and the turns of the runs of one plan. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Memory(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Memory {
+struct Inner {
     began: Instant,
-    runs: Mutex<HashMap<String, RunMemory>>,
+    runs: Mutex<BoundedMap<String, RunMemory>>,
     plans: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self {
+        Self(Arc::new(Inner {
             began: Instant::now(),
-            runs: Mutex::default(),
+            runs: Mutex::new(BoundedMap::new(MAX_RUNS)),
             plans: Mutex::default(),
-        }
+        }))
     }
 }
 
 impl Memory {
     /// The monotonic time of this process.
     pub fn now(&self) -> Duration {
-        self.began.elapsed()
+        self.0.began.elapsed()
     }
 
     /// Takes out what is remembered of the run with this UID. A reconcile that does not end never puts it back.
     pub fn take(&self, run: &str) -> RunMemory {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.remove(run).unwrap_or_default()
+        self.runs().remove(run).unwrap_or_default()
     }
 
     /// Puts it back.
     pub fn put(&self, run: &str, memory: RunMemory) {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.insert(run.to_owned(), memory);
+        self.runs().insert(run.to_owned(), memory);
     }
 
-    /// Forgets a run that is finished or gone.
+    /// Puts back what a finished run must still know.
+    pub fn put_finished(&self, run: &str, memory: RunMemory) {
+        if !memory.refusals.is_empty() {
+            let sightings = Sightings::default();
+            self.put(run, RunMemory { sightings, ..memory });
+        }
+    }
+
+    /// What was refused to a run that is not being reconciled now.
+    pub fn refusals(&self, run: &str) -> Refusals {
+        self.runs()
+            .get(run)
+            .map(|memory| memory.refusals.clone())
+            .unwrap_or_default()
+    }
+
+    /// Forgets a run that is over for good or gone.
     pub fn forget(&self, run: &str) {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
+        self.runs().remove(run);
+    }
+
+    fn runs(&self) -> MutexGuard<'_, BoundedMap<String, RunMemory>> {
+        self.0.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The turn of one run among those of its plan, which share limits: only one of them decides and writes at a time.
     pub fn turn(&self, plan: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plans = self.0.plans.lock().unwrap_or_else(PoisonError::into_inner);
         plans.retain(|_, turn| Arc::strong_count(turn) > 1);
         plans.entry(plan.to_owned()).or_default().clone()
     }
@@ -70,7 +96,7 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::refusals::Standing, *};
 
     #[test]
     fn the_runs_of_one_plan_take_turns_and_a_plan_without_a_turn_is_forgotten() {
@@ -82,14 +108,20 @@ mod tests {
         drop(held);
         drop(first);
         drop(memory.turn("platform/third"));
-        assert_eq!(memory.plans.lock().unwrap().len(), 1);
+        assert_eq!(memory.0.plans.lock().unwrap().len(), 1);
     }
 
     #[test]
     fn nothing_is_kept_of_a_run_that_is_forgotten() {
         let memory = Memory::default();
-        memory.put("run", RunMemory::default());
+        let refused = |memory: &Memory| memory.refusals("run").standing("a", Duration::ZERO) == Standing::Free;
+        memory.put_finished("run", RunMemory::default());
+        assert!(memory.runs().get("run").is_none(), "nothing was refused");
+        let mut run = RunMemory::default();
+        run.refusals.refused("a", "no", Duration::ZERO);
+        memory.put_finished("run", run);
+        assert!(!refused(&memory), "a finished run knows what was refused");
         memory.forget("run");
-        assert!(memory.runs.lock().unwrap().is_empty());
+        assert!(refused(&memory));
     }
 }

@@ -9,12 +9,14 @@
 //! | summarize (pure) | `status`, `rows` |
 //! | all of them, once | `step`, with `memory` (what a restart may lose) |
 //!
-//! Every reconcile begins with a live list, and everything is derived from it: nothing that a restart could lose decides
-//! about a roll-out. A finished run is never touched again.
+//! The inventory shows what is in question; that is read live, and everything is derived from it: nothing that a restart
+//! could lose decides about a roll-out. A finished run begins again when something that it can move is outdated again.
 
 pub mod apply;
+mod concerns;
 pub mod consumption;
 pub mod estate;
+mod found;
 pub mod gate;
 pub mod images;
 pub mod judge;
@@ -23,17 +25,21 @@ pub mod observe;
 pub mod others;
 pub mod patch;
 pub mod plan;
+mod pods;
 pub mod progress;
 pub mod refusals;
 pub mod rows;
+pub mod seen;
 pub mod sightings;
 pub mod status;
 pub mod step;
 pub mod target;
 #[cfg(test)]
 mod tests;
+pub mod today;
 pub mod validate;
 
+pub use found::assemble;
 pub use images::Images;
 
 use self::memory::Memory;
@@ -41,18 +47,11 @@ use super::{
     context::Context,
     driver::{Next, Outcome},
     reconciler::{self, Failure, Steps},
-    wakes::{Guarded, Wakes, those},
+    wakes::{Wakes, those},
 };
-use crate::api::{BaseImage, RepavePlan, RepaveRun, RepaveRunStatus, refs::ANNOTATION_RUN};
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::{
-    Api, ResourceExt,
-    core::PartialObjectMeta,
-    runtime::{
-        reflector::{ObjectRef, Store},
-        watcher,
-    },
-};
+use crate::api::{BaseImage, RepavePlan, RepaveRun, RepaveRunStatus};
+use jiff::Timestamp;
+use kube::{Api, ResourceExt, core::PartialObjectMeta, runtime::watcher};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -63,15 +62,12 @@ struct Runs {
 }
 
 /// Runs the controller until `stop` is cancelled; turns that have begun are finished.
-pub async fn run(ctx: Context, images: Images, stop: CancellationToken) {
+pub async fn run(ctx: Context, images: Images, memory: Memory, stop: CancellationToken) {
     let wakes = Wakes::of(&ctx);
-    let (runs, of_plan, of_base) = (wakes.store(), wakes.store(), wakes.store());
+    let (of_plan, of_base) = (wakes.store(), wakes.store());
+    let estate = concerns::of_runs(&ctx, wakes.store());
     let wakes = wakes
-        .watches(
-            Api::<PartialObjectMeta<Deployment>>::all(ctx.watches.clone()),
-            watcher::Config::default(),
-            move |workload| moved_by(workload).filter(|run| is_at_work(&runs, run)),
-        )
+        .also(estate)
         .watches(
             Api::<PartialObjectMeta<RepavePlan>>::all(ctx.watches.clone()),
             watcher::Config::default(),
@@ -90,20 +86,7 @@ pub async fn run(ctx: Context, images: Images, stop: CancellationToken) {
                 })
             },
         );
-    let memory = Memory::default();
     reconciler::run(Runs { ctx, images, memory }, wakes, stop).await;
-}
-
-/// The run that a workload says it was moved by. Whoever may annotate a workload can write anything there: it wakes a
-/// run that exists and is at work, at its own pace, and decides nothing.
-fn moved_by(workload: &PartialObjectMeta<Deployment>) -> Option<ObjectRef<Guarded<RepaveRun>>> {
-    let (namespace, name) = workload.annotations().get(ANNOTATION_RUN)?.split_once('/')?;
-    Some(ObjectRef::new(name).within(namespace))
-}
-
-fn is_at_work(runs: &Store<Guarded<RepaveRun>>, run: &ObjectRef<Guarded<RepaveRun>>) -> bool {
-    let cached = runs.get(run);
-    cached.is_some_and(|guarded| guarded.0.as_ref().is_ok_and(|run| !is_finished(run)))
 }
 
 fn is_finished(run: &RepaveRun) -> bool {
@@ -112,7 +95,8 @@ fn is_finished(run: &RepaveRun) -> bool {
 
 impl Steps for Runs {
     type Resource = RepaveRun;
-    const GAP: Duration = Duration::from_millis(500);
+    /// What happens in the estate wakes a run too.
+    const GAP: Duration = Duration::from_secs(1);
     const LIMIT: Duration = Duration::from_secs(600);
 
     fn ctx(&self) -> &Context {
@@ -120,14 +104,46 @@ impl Steps for Runs {
     }
 
     async fn steps(&self, run: &RepaveRun) -> Result<Outcome<RepaveRunStatus>, Failure> {
-        if let Some(finished) = run.status.clone().filter(|status| status.finished.is_some()) {
+        if self.is_past(run).await? {
             self.memory.forget(&run.uid().unwrap_or_default());
-            return Ok(Outcome {
-                status: finished,
-                next: Next::AwaitChange,
-                notices: Vec::new(),
-            });
+            return Ok(unchanged(run, Next::AwaitChange));
         }
         Ok(Box::pin(step::step(&self.ctx, &self.images, &self.memory, run)).await)
+    }
+
+    fn on_failure(run: &RepaveRun, failure: &Failure, now: Timestamp) -> Outcome<RepaveRunStatus> {
+        if is_finished(run) {
+            // What it came to stays true, whether or not it can be looked at again.
+            return unchanged(run, failure.class.into());
+        }
+        reconciler::conditions_only(run, failure, now)
+    }
+}
+
+impl Runs {
+    /// Whether a run has finished and its target is not what its base image has released any more: then it is history.
+    async fn is_past(&self, run: &RepaveRun) -> Result<bool, Failure> {
+        if !is_finished(run) {
+            return Ok(false);
+        }
+        let api: Api<BaseImage> = Api::namespaced(self.ctx.client.clone(), &run.namespace().unwrap_or_default());
+        let base = api
+            .get_opt(&run.spec.base_image)
+            .await
+            .map_err(observe::ObserveError::Api)?;
+        let released = base.and_then(|base| base.status).and_then(|status| status.released);
+        Ok(
+            released
+                .is_none_or(|released| released.digest != run.spec.digest || released.sequence != run.spec.sequence),
+        )
+    }
+}
+
+/// Nothing to do and nothing to say.
+fn unchanged(run: &RepaveRun, next: Next) -> Outcome<RepaveRunStatus> {
+    Outcome {
+        status: run.status.clone().unwrap_or_default(),
+        next,
+        notices: Vec::new(),
     }
 }

@@ -1,27 +1,33 @@
 //! Reads everything that a run depends on, live. Writes nothing and decides nothing.
 
 use super::{
-    estate::{self, Estate, EstateError, Query},
+    estate::{self, Ask, Estate, EstateError, Query},
     gate::{self, Gate},
     images::Images,
-    validate::Validated,
+    today::{self, Today},
+    validate::{InvalidSpec, Validated},
 };
 use crate::{
     api::{BaseImage, ImageCandidate, RepavePlan},
     controllers::{
+        access::Account,
         context::Context,
         error::{Class, Classified},
         history,
+        paging::{self, ListError},
     },
-    domain::lineage::{Release, ReleaseIndex},
+    domain::{
+        image_ref::ImageRef,
+        lineage::{Release, ReleaseIndex},
+        workload::WorkloadKey,
+    },
 };
 use jiff::Timestamp;
 use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
+use std::collections::BTreeSet;
 
 /// Candidates of one namespace that are read.
 const MAX_CANDIDATES: usize = 20_000;
-/// Objects in one page of a list.
-const PAGE: u32 = 500;
 
 /// What a run depends on.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,9 +48,15 @@ pub enum ObserveError {
     /// An object could not be read.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
+    /// Objects could not be listed.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// The estate.
     #[error(transparent)]
     Estate(#[from] EstateError),
+    /// A run or plan that cannot be carried out.
+    #[error(transparent)]
+    Invalid(#[from] InvalidSpec),
     /// The histories of releases.
     #[error(transparent)]
     History(#[from] history::Error),
@@ -56,8 +68,9 @@ pub enum ObserveError {
 impl Classified for ObserveError {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Api(_) | Self::Estate(EstateError::Api(_)) => "KubernetesUnavailable",
-            Self::Estate(EstateError::TooMany) => "TooManyWorkloads",
+            Self::Api(_) | Self::List(_) => "KubernetesUnavailable",
+            Self::Estate(error) => error.reason(),
+            Self::Invalid(error) => error.reason(),
             Self::TooManyCandidates(_) => "TooManyCandidates",
             Self::History(error) => error.reason(),
         }
@@ -65,20 +78,33 @@ impl Classified for ObserveError {
 
     fn class(&self) -> Class {
         match self {
-            Self::Api(_) | Self::Estate(EstateError::Api(_)) => Class::Transient,
-            Self::Estate(EstateError::TooMany) | Self::TooManyCandidates(_) => Class::Stalled,
+            Self::Api(_) | Self::List(_) => Class::Transient,
+            Self::Estate(error) => error.class(),
+            Self::Invalid(error) => error.class(),
+            Self::TooManyCandidates(_) => Class::Stalled,
             Self::History(error) => error.class(),
         }
     }
 }
 
-/// Reads what a run depends on.
+/// The objects that a run is ordered by, as they are now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Orders {
+    /// The base image.
+    pub base_image: Option<BaseImage>,
+    /// What the plan says today; `None` when it is gone.
+    pub today: Option<Today>,
+    /// Who the run acts as.
+    pub account: Account,
+}
+
+/// Reads what a run depends on: its orders live, the estate out of the inventory.
 pub async fn observe(
     ctx: &Context,
     images: &Images,
     v: &Validated,
     plan_uid: Option<&str>,
-) -> Result<Observed, ObserveError> {
+) -> Result<(Orders, Observed), ObserveError> {
     let plan = Api::<RepavePlan>::namespaced(ctx.client.clone(), &v.namespace)
         .get_opt(&v.plan)
         .await?;
@@ -91,39 +117,69 @@ pub async fn observe(
     let candidate = candidates.iter().find(|c| c.name_any() == v.candidate);
     let histories = history::store::list(ctx, &v.namespace).await?;
     let recorded = history::convert::recorded(&histories, &v.base_image, &v.repository, &v.digest);
-    let gate = gate::gate(v, plan.as_ref(), base_image.as_ref(), candidate, recorded.as_ref());
+    let mut gate = gate::gate(v, plan.as_ref(), base_image.as_ref(), candidate, recorded.as_ref());
     let known = history::convert::releases(&histories, &candidates);
     let (releases, target) = releases(v, known, ctx.now());
-    let image = v.repository.at(&v.digest);
-    let query = Query {
-        scope: &v.scope,
-        releases: &releases,
-        supervised: Some((&v.mark, &image)),
+    let today = match plan.as_ref().map(today::today).transpose() {
+        Ok(today) => today,
+        // What it would take out is not known, so nothing is begun.
+        Err(error) => {
+            gate = gate::shut_by(&error);
+            None
+        }
     };
-    let estate = estate::read(ctx, images, query).await?;
-    Ok(Observed {
+    let orders = Orders {
+        base_image,
+        today,
+        account: today::account(v, plan.as_ref()),
+    };
+    let image = v.repository.at(&v.digest);
+    let estate = estate::look(ctx, images, ask(v, &orders, &releases, &image)).await?;
+    let observed = Observed {
         gate,
         releases,
         target,
         estate,
-    })
+    };
+    Ok((orders, observed))
+}
+
+/// The same, with these workloads read live.
+pub async fn refresh(
+    ctx: &Context,
+    images: &Images,
+    v: &Validated,
+    orders: &Orders,
+    observed: Observed,
+    keys: &BTreeSet<WorkloadKey>,
+) -> Result<Observed, ObserveError> {
+    let image = v.repository.at(&v.digest);
+    let ask = ask(v, orders, &observed.releases, &image);
+    let estate = estate::refresh(ctx, images, ask, observed.estate, keys).await?;
+    Ok(Observed { estate, ..observed })
+}
+
+fn ask<'a>(v: &'a Validated, orders: &'a Orders, releases: &'a ReleaseIndex, image: &'a ImageRef) -> Ask<'a> {
+    Ask {
+        query: Query {
+            scope: &v.scope,
+            releases,
+            supervised: Some((&v.mark, image)),
+        },
+        today: orders.today.as_ref().map(|today| &today.scope),
+        account: &orders.account,
+        namespace: &v.namespace,
+        base_image: orders.base_image.as_ref(),
+        max_targets: v.max_targets,
+    }
 }
 
 /// Every candidate of a namespace; one that cannot be read is no release.
 pub async fn candidates(ctx: &Context, namespace: &str) -> Result<Vec<ImageCandidate>, ObserveError> {
     let api: Api<DeserializeGuard<ImageCandidate>> = Api::namespaced(ctx.client.clone(), namespace);
-    let mut params = ListParams::default().limit(PAGE);
-    let mut found = Vec::new();
-    loop {
-        let page = api.list(&params).await?;
-        found.extend(page.items.into_iter().filter_map(|guarded| guarded.0.ok()));
-        if found.len() > MAX_CANDIDATES {
-            return Err(ObserveError::TooManyCandidates(namespace.to_owned()));
-        }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(found),
-        }
+    match paging::list(&api, ListParams::default(), MAX_CANDIDATES, |guarded| guarded.0.ok()).await {
+        Err(ListError::TooMany { .. }) => Err(ObserveError::TooManyCandidates(namespace.to_owned())),
+        other => Ok(other?),
     }
 }
 

@@ -64,6 +64,11 @@ impl Refusals {
         }
     }
 
+    /// Whether nothing was refused.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether any is to be tried again.
     pub fn any_pausing(&self) -> bool {
         self.0.values().any(|refusal| refusal.next < Duration::MAX)

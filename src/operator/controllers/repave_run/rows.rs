@@ -91,7 +91,8 @@ fn rows_of(target: &Target<'_>, v: &Validated) -> Vec<(u8, NotableWorkload)> {
 fn skipped(skip: &Skip, v: &Validated) -> Option<String> {
     match skip {
         // The row about the derived image says it; a newer run says the rest.
-        Skip::Derived(_) | Skip::Superseded => None,
+        Skip::Derived(_) | Skip::Superseded | Skip::RunEnded => None,
+        Skip::Barred(barred) => Some(barred.to_string()),
         Skip::Owned(owner) => Some(format!(
             "owned by {owner}, which would undo a patch: set its image to {}@{} there",
             v.repository, v.digest
@@ -175,6 +176,14 @@ pub fn notices(
             false,
             "WaveSettled",
             format!("every target of wave {} has come to an end", wave.name),
+        ));
+    }
+    if old.finished.is_some() && new.finished.is_none() {
+        notices.push(notice(
+            false,
+            "RunReopened",
+            "something that it can move is outdated again: a hold has ended, or a workload has recovered or is new"
+                .to_owned(),
         ));
     }
     let told = |row: &&NotableWorkload| {

@@ -132,7 +132,7 @@ impl Summary<'_> {
         let ended = self.targets.iter().all(Target::ended);
         let gate_allows = match self.observed.gate {
             Gate::Open | Gate::Suspended => self.progress.over() && self.observed.estate.not_yet == 0,
-            Gate::Superseded { .. } => true,
+            Gate::Superseded { .. } | Gate::Ended { .. } => true,
             Gate::Shut { .. } => false,
         };
         ended && gate_allows && self.halt.is_none()
@@ -227,6 +227,9 @@ impl Summary<'_> {
         if let Gate::Superseded { by } = &self.observed.gate {
             let message = format!("superseded by {}; {done}", by.short());
             return verdict(false, false, "Superseded", message);
+        }
+        if let Gate::Ended { reason, message } = &self.observed.gate {
+            return verdict(false, false, reason, format!("{message}; {done}"));
         }
         if self.stop.is_some() {
             return verdict(

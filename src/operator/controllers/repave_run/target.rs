@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     api::repave_run::WaveStatus,
+    controllers::access::Barred,
     domain::{
         image_ref::{ImageRef, Repository},
         lineage::Release,
@@ -103,6 +104,10 @@ pub enum Skip {
     Newer(Release),
     /// A newer release has its own run.
     Superseded,
+    /// What ordered the run is gone.
+    RunEnded,
+    /// The plan may not, or does not want to, move it.
+    Barred(Barred),
 }
 
 /// One target.
@@ -163,7 +168,9 @@ impl Target<'_> {
                 | Skip::OtherRepository(_)
                 | Skip::NoWave
                 | Skip::Newer(_)
-                | Skip::Superseded => false,
+                | Skip::Superseded
+                // The plan does not want it any more, or never had the right: it says so itself.
+                | Skip::Barred(_) => false,
                 Skip::Paused
                 | Skip::Unhealthy(_)
                 | Skip::Reverted
@@ -171,7 +178,8 @@ impl Target<'_> {
                 | Skip::NoRecord
                 | Skip::Busy
                 | Skip::Refused { .. }
-                | Skip::OtherPlan(_) => true,
+                | Skip::OtherPlan(_)
+                | Skip::RunEnded => true,
             },
         }
     }
@@ -195,7 +203,7 @@ pub struct Known<'a> {
 /// How many workloads that are no targets of this run are in flight for other runs of its plan: they share one limit.
 pub fn in_flight_elsewhere(v: &Validated, observed: &Observed, targets: &[Target<'_>]) -> usize {
     let ours: BTreeSet<&str> = targets.iter().map(|target| target.seen.workload.uid.as_str()).collect();
-    let workloads = observed.estate.workloads.iter().map(|seen| &seen.workload);
+    let workloads = observed.estate.workloads.iter().map(|seen| seen.workload.as_ref());
     workloads
         .filter(|workload| !ours.contains(workload.uid.as_str()) && replaced_by_us(v, workload))
         .count()
@@ -222,7 +230,7 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Ta
     if !direct && found.derived.is_none() {
         return None;
     }
-    let workload = &seen.workload;
+    let workload = seen.workload.as_ref();
     let waves = &judge.v.waves;
     let wave = wave::assign(waves, &workload.key.namespace, &workload.key.name, &workload.labels);
     let Judged { state, trouble } = judge.state(seen, &found, wave);
@@ -274,7 +282,7 @@ fn was_complete(rollout: &Rollout) -> bool {
 
 /// What is timed of every workload that this look shows.
 pub fn looks<'a>(v: &'a Validated, observed: &'a Observed) -> impl Iterator<Item = (&'a str, Look)> {
-    let workloads = observed.estate.workloads.iter().map(|seen| &seen.workload);
+    let workloads = observed.estate.workloads.iter().map(|seen| seen.workload.as_ref());
     workloads.map(|workload| {
         let ours = workload.marks.run.as_deref() == Some(&v.mark) && workload.whose() == Some(Whose::Ours);
         let (rolling, unready, unsettled) = match &workload.rollout {

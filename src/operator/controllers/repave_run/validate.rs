@@ -17,8 +17,13 @@ use crate::{
 use jiff::SignedDuration;
 use kube::{
     ResourceExt,
-    core::{ParseExpressionError, Selector},
+    core::{Expression, ParseExpressionError, Selector},
 };
+
+/// The label that Kubernetes gives every namespace.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+/// The largest `targets.maxTargets`.
+const MAX_TARGETS: i32 = 50_000;
 
 /// A run, parsed.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +44,10 @@ pub struct Validated {
     pub digest: Digest,
     /// Its tag, for people.
     pub tag: String,
+    /// The service account that the plan named when the run was made.
+    pub account: Option<String>,
+    /// Workloads in scope beyond which nothing is done.
+    pub max_targets: usize,
     /// Its place in the order of releases of the base image.
     pub sequence: u64,
     /// Which workloads.
@@ -84,9 +93,9 @@ pub enum InvalidSpec {
         /// What is wrong.
         cause: ParseExpressionError,
     },
-    /// An empty namespace selector.
+    /// A namespace selector that demands no label.
     #[error(
-        "targets.namespaceSelector is empty, which would opt in every namespace: name a label, for example matchLabels: {{repave: auto}}"
+        "targets.namespaceSelector would opt in every namespace: name a label that a namespace must have, for example matchLabels: {{repave: auto}}"
     )]
     EveryNamespace,
     /// A number or percentage.
@@ -125,6 +134,8 @@ pub fn validate(run: &RepaveRun) -> Result<Validated, InvalidSpec> {
         repository: spec.repository.clone(),
         digest: spec.digest.clone(),
         tag: spec.tag.clone(),
+        account: spec.service_account_name.clone(),
+        max_targets: max_targets(&spec.targets),
         sequence: spec.sequence,
         scope: scope(&spec.targets)?,
         waves: waves(&spec.waves)?,
@@ -147,7 +158,7 @@ pub fn scope(targets: &Targets) -> Result<Scope, InvalidSpec> {
         })
     };
     let namespaces = parse("targets.namespaceSelector", &targets.namespace_selector)?;
-    if namespaces.selects_all() {
+    if !opts_in(&namespaces) {
         return Err(InvalidSpec::EveryNamespace);
     }
     let workloads = match &targets.selector {
@@ -155,6 +166,24 @@ pub fn scope(targets: &Targets) -> Result<Scope, InvalidSpec> {
         None => Selector::default(),
     };
     Ok(Scope { namespaces, workloads })
+}
+
+/// How many workloads a plan allows itself.
+pub fn max_targets(targets: &Targets) -> usize {
+    // What the schema refuses is read as what does least.
+    usize::try_from(targets.max_targets.clamp(1, MAX_TARGETS)).unwrap_or(1)
+}
+
+/// Whether a selector demands a label that somebody must have given a namespace. One that only says what must not be
+/// there, or that the name is there, is met by every namespace that nobody thought of.
+fn opts_in(selector: &Selector) -> bool {
+    let mut demands = selector.clone().into_iter();
+    demands.any(|demand| match demand {
+        Expression::In(_, values) => !values.is_empty(),
+        Expression::Equal(_, _) => true,
+        Expression::Exists(key) => key != NAMESPACE_NAME,
+        Expression::NotIn(_, _) | Expression::NotEqual(_, _) | Expression::DoesNotExist(_) => false,
+    })
 }
 
 /// Parses the waves.

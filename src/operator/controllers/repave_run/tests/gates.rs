@@ -148,7 +148,7 @@ fn a_missing_order_a_newer_release_and_a_suspension_are_told_apart() {
         Gate::Open => "Open".to_owned(),
         Gate::Suspended => "Suspended".to_owned(),
         Gate::Superseded { by } => by.short().to_owned(),
-        Gate::Shut { reason, .. } => reason.to_owned(),
+        Gate::Shut { reason, .. } | Gate::Ended { reason, .. } => reason.to_owned(),
     };
     let (go, stop) = (plan(false), plan(true));
     assert_eq!(reason(Some(&go), Some(&current)), "Open");

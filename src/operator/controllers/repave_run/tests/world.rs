@@ -4,7 +4,8 @@
 use super::{
     super::{
         apply::{Applied, Halt},
-        estate::{self, Query},
+        assemble,
+        estate::Query,
         gate::Gate,
         images::Layers,
         memory::RunMemory,
@@ -12,7 +13,7 @@ use super::{
         plan::{self, Action},
         progress,
         status::{self, Summary},
-        step::{note, overlay},
+        step::{note, overlay, reopens},
         target::{self, Known},
         validate::{Validated, validate},
     },
@@ -239,7 +240,7 @@ impl World {
         };
         Observed {
             gate: self.gate.clone(),
-            estate: estate::assemble(found, query, &layers),
+            estate: assemble(found, query, &layers),
             target: Some(self.releases[2].clone()),
             releases,
         }
@@ -263,9 +264,6 @@ impl World {
     fn one_reconcile(&mut self, seen: &Self, fault: Fault) -> Vec<Action> {
         let observed = seen.observed();
         let started = seen.status.started.as_ref().map_or(seen.now, |time| time.0);
-        if seen.status.finished.is_some() {
-            return Vec::new();
-        }
         self.note_late(seen);
         let mut memory = seen.memory.clone();
         let elapsed = memory.sightings.look(target::looks(&seen.v, &observed), seen.mono);
@@ -278,6 +276,9 @@ impl World {
             active_runs: &seen.active_runs,
         };
         let mut targets = target::targets(&self.v, &observed, known, seen.now);
+        if seen.status.finished.is_some() && !reopens(&observed.gate, &targets) {
+            return Vec::new();
+        }
         let progress = progress::progress(&self.v, &targets, &seen.status.waves, seen.now);
         let actions = plan::plan(&self.v, &observed, &targets, &progress, seen.now);
         assert_eq!(
@@ -363,8 +364,13 @@ impl World {
 
     /// The targets as the run sees them now.
     pub fn targets<'a>(&self, observed: &'a Observed) -> Vec<target::Target<'a>> {
+        self.targets_of(&self.v, observed)
+    }
+
+    /// The same for another text of the run.
+    pub fn targets_of<'a>(&self, v: &Validated, observed: &'a Observed) -> Vec<target::Target<'a>> {
         let mut memory = self.memory.clone();
-        let elapsed = memory.sightings.look(target::looks(&self.v, observed), self.mono);
+        let elapsed = memory.sightings.look(target::looks(v, observed), self.mono);
         let known = Known {
             waves: &self.status.waves,
             elapsed: &elapsed,
@@ -372,7 +378,7 @@ impl World {
             mono: self.mono,
             active_runs: &self.active_runs,
         };
-        target::targets(&self.v, observed, known, self.now)
+        target::targets(v, observed, known, self.now)
     }
 
     pub fn step(&mut self) -> Vec<Action> {

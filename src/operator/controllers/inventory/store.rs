@@ -1,0 +1,422 @@
+//! What is known of the estate, in memory: pure data with the rules of how events change it.
+//!
+//! An older version of an object never replaces a newer one, because our own writes are learned from their answers and the
+//! watch is behind them. Must not read anything and must not decide what is outdated.
+
+use super::objects::Consumer;
+use crate::domain::{
+    digest::Digest,
+    image_ref::ImageRef,
+    workload::{Rollout, Workload, WorkloadKey},
+};
+use jiff::Timestamp;
+use kube::core::{Selector, SelectorExt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// A namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamespaceEntry {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+}
+
+/// Which digests the pods of a workload run, as far as its template names none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodDigests {
+    /// When the pods were read.
+    pub read: Timestamp,
+    /// One entry a container, in the order of the workload; `None` where its pods do not agree or are not there.
+    pub digests: Vec<Option<Digest>>,
+}
+
+/// A Deployment.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The Deployment, parsed.
+    pub workload: Arc<Workload>,
+    /// What its pods run.
+    pub pods: Option<Arc<PodDigests>>,
+}
+
+/// A kind that is counted and not moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CountedKind {
+    /// `apps/v1` StatefulSet.
+    StatefulSet,
+    /// `apps/v1` DaemonSet.
+    DaemonSet,
+    /// `batch/v1` CronJob.
+    CronJob,
+    /// `apps/v1` ReplicaSet without a controller.
+    ReplicaSet,
+    /// Pod without a controller.
+    Pod,
+}
+
+impl CountedKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::CronJob,
+        Self::ReplicaSet,
+        Self::Pod,
+    ];
+
+    /// The kind as Kubernetes writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
+            Self::CronJob => "CronJob",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::Pod => "Pod",
+        }
+    }
+}
+
+/// An object of a counted kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its images, as far as they are references.
+    pub images: Vec<ImageRef>,
+}
+
+/// What changed.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A Deployment: before and after; one of them at least is there.
+    Workload {
+        /// Before.
+        before: Option<Arc<Workload>>,
+        /// After.
+        after: Option<Arc<Workload>>,
+    },
+    /// Labels or end of a namespace: before and after.
+    Namespace {
+        /// Before.
+        before: NamespaceEntry,
+        /// After.
+        after: NamespaceEntry,
+    },
+    /// A counted object of this namespace.
+    Counted {
+        /// Where it is.
+        namespace: String,
+    },
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+pub struct Store {
+    namespaces: BTreeMap<String, NamespaceEntry>,
+    workloads: BTreeMap<WorkloadKey, Entry>,
+    counted: BTreeMap<(CountedKind, String, String), Counted>,
+}
+
+/// Whether version `new` of an object may replace `old`. Versions that are no numbers cannot be compared: then the later
+/// word counts.
+fn may_replace(old: &str, new: &str) -> bool {
+    match (old.parse::<u128>(), new.parse::<u128>()) {
+        (Ok(old), Ok(new)) => new >= old,
+        (Err(_), _) | (_, Err(_)) => true,
+    }
+}
+
+/// Whether a workload still has the pods that it had: nothing about its images has changed and it was not rolled.
+fn same_pods(old: &Workload, new: &Workload) -> bool {
+    let settled = |workload: &Workload| workload.rollout == Rollout::Settled;
+    old.uid == new.uid && old.containers == new.containers && settled(old) && settled(new)
+}
+
+impl Store {
+    /// A namespace was seen.
+    pub fn namespace(&mut self, name: String, after: NamespaceEntry) -> Option<Change> {
+        let before = self.namespaces.insert(name, after.clone()).unwrap_or_default();
+        (before != after).then_some(Change::Namespace { before, after })
+    }
+
+    /// A namespace is gone.
+    pub fn namespace_gone(&mut self, name: &str) {
+        self.namespaces.remove(name);
+    }
+
+    /// A Deployment was seen.
+    pub fn workload(&mut self, workload: Workload) -> Option<Change> {
+        let old = self.workloads.get(&workload.key);
+        if let Some(old) = old
+            && old.workload.uid == workload.uid
+            && !may_replace(&old.workload.resource_version, &workload.resource_version)
+        {
+            return None;
+        }
+        let before = old.map(|entry| entry.workload.clone());
+        let pods = old
+            .filter(|old| same_pods(&old.workload, &workload))
+            .and_then(|entry| entry.pods.clone());
+        let after = Arc::new(workload);
+        let entry = Entry {
+            workload: after.clone(),
+            pods,
+        };
+        self.workloads.insert(after.key.clone(), entry);
+        Some(Change::Workload {
+            before,
+            after: Some(after),
+        })
+    }
+
+    /// A Deployment that we read or wrote ourselves: only one that is known, so that a late answer brings nothing back.
+    pub fn learn(&mut self, workload: Workload) -> Option<Change> {
+        let known = self.workloads.get(&workload.key)?;
+        if known.workload.uid != workload.uid {
+            return None;
+        }
+        self.workload(workload)
+    }
+
+    /// A Deployment is gone: the one with this UID, and no other of that name.
+    pub fn workload_gone(&mut self, key: &WorkloadKey, uid: Option<&str>) -> Option<Change> {
+        let known = self.workloads.get(key)?;
+        if uid.is_some_and(|uid| uid != known.workload.uid) {
+            return None;
+        }
+        let gone = self.workloads.remove(key)?;
+        Some(Change::Workload {
+            before: Some(gone.workload),
+            after: None,
+        })
+    }
+
+    /// What the pods of a workload run.
+    pub fn pods(&mut self, key: &WorkloadKey, uid: &str, pods: PodDigests) {
+        if let Some(entry) = self.workloads.get_mut(key).filter(|entry| entry.workload.uid == uid) {
+            entry.pods = Some(Arc::new(pods));
+        }
+    }
+
+    /// An object of a counted kind was seen.
+    pub fn consumer(&mut self, kind: CountedKind, consumer: Consumer) -> Option<Change> {
+        let (namespace, name) = (consumer.metadata.namespace?, consumer.metadata.name?);
+        if consumer.owned {
+            return self.consumer_gone(kind, &namespace, &name);
+        }
+        let counted = Counted {
+            labels: consumer.metadata.labels.unwrap_or_default(),
+            images: consumer.images.iter().filter_map(|image| image.parse().ok()).collect(),
+        };
+        let before = self.counted.insert((kind, namespace.clone(), name), counted.clone());
+        (before.as_ref() != Some(&counted)).then_some(Change::Counted { namespace })
+    }
+
+    /// An object of a counted kind is gone.
+    pub fn consumer_gone(&mut self, kind: CountedKind, namespace: &str, name: &str) -> Option<Change> {
+        let gone = self.counted.remove(&(kind, namespace.to_owned(), name.to_owned()));
+        gone.map(|_| Change::Counted {
+            namespace: namespace.to_owned(),
+        })
+    }
+
+    /// Keeps of the Deployments of `namespace` (of all without one) those that a list has shown.
+    pub fn keep_workloads(&mut self, namespace: Option<&str>, shown: &BTreeSet<WorkloadKey>) -> Vec<Change> {
+        let gone: Vec<WorkloadKey> = self
+            .workloads
+            .keys()
+            .filter(|key| namespace.is_none_or(|namespace| key.namespace == namespace) && !shown.contains(*key))
+            .cloned()
+            .collect();
+        gone.iter().filter_map(|key| self.workload_gone(key, None)).collect()
+    }
+
+    /// The same for a counted kind.
+    pub fn keep_consumers(&mut self, kind: CountedKind, namespace: Option<&str>, shown: &BTreeSet<(String, String)>) {
+        self.counted.retain(|(of, at, name), _| {
+            *of != kind
+                || namespace.is_some_and(|namespace| at != namespace)
+                || shown.contains(&(at.clone(), name.clone()))
+        });
+    }
+
+    /// The same for namespaces.
+    pub fn keep_namespaces(&mut self, shown: &BTreeSet<String>) {
+        self.namespaces.retain(|name, _| shown.contains(name));
+    }
+
+    /// A namespace.
+    pub fn get_namespace(&self, name: &str) -> Option<&NamespaceEntry> {
+        self.namespaces.get(name)
+    }
+
+    /// The living namespaces that a selector opts in.
+    pub fn namespaces(&self, selector: &Selector) -> Vec<String> {
+        let living = self.namespaces.iter().filter(|(_, namespace)| !namespace.terminating);
+        living
+            .filter(|(_, namespace)| selector.matches(&namespace.labels))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// The Deployments of a namespace with these labels, sorted by name.
+    pub fn workloads<'a>(&'a self, namespace: &'a str, selector: &'a Selector) -> impl Iterator<Item = &'a Entry> {
+        let first = WorkloadKey {
+            namespace: namespace.to_owned(),
+            name: String::new(),
+        };
+        let of_namespace = self
+            .workloads
+            .range(first..)
+            .take_while(move |(key, _)| key.namespace == namespace);
+        of_namespace
+            .map(|(_, entry)| entry)
+            .filter(move |entry| selector.matches(&entry.workload.labels))
+    }
+
+    /// One Deployment.
+    pub fn get(&self, key: &WorkloadKey) -> Option<&Entry> {
+        self.workloads.get(key)
+    }
+
+    /// The objects of counted kinds in a namespace with these labels.
+    pub fn counted<'a>(
+        &'a self,
+        namespace: &'a str,
+        selector: &'a Selector,
+    ) -> impl Iterator<Item = (CountedKind, &'a str, &'a Counted)> {
+        CountedKind::ALL.into_iter().flat_map(move |kind| {
+            let from = (kind, namespace.to_owned(), String::new());
+            self.counted
+                .range(from..)
+                .take_while(move |((of, at, _), _)| *of == kind && at == namespace)
+                .filter(|(_, counted)| selector.matches(&counted.labels))
+                .map(|((of, _, name), counted)| (*of, name.as_str(), counted))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn workload(namespace: &str, name: &str, uid: &str, version: &str, image: &str) -> Workload {
+        let object = json!({
+            "metadata": {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": version, "generation": 1,
+                "labels": {"app": name}},
+            "spec": {"selector": {"matchLabels": {"app": name}}, "template": {"spec": {"containers": [{"name": "c", "image": image}]}}},
+        });
+        Workload::from_deployment(&serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    fn key(namespace: &str, name: &str) -> WorkloadKey {
+        workload(namespace, name, "u", "1", "i").key
+    }
+
+    fn image(store: &Store, namespace: &str, name: &str) -> Option<String> {
+        let entry = store.get(&key(namespace, name))?;
+        Some(entry.workload.containers[0].image.clone())
+    }
+
+    #[test]
+    fn an_older_version_never_replaces_a_newer_one() {
+        let mut store = Store::default();
+        store.workload(workload("n", "a", "u", "9", "old"));
+        assert!(store.learn(workload("n", "a", "u", "12", "ours")).is_some());
+        assert!(
+            store.workload(workload("n", "a", "u", "10", "old")).is_none(),
+            "the watch is behind our write"
+        );
+        assert_eq!(image(&store, "n", "a").unwrap(), "ours");
+        store.workload(workload("n", "a", "u", "13", "theirs"));
+        assert_eq!(image(&store, "n", "a").unwrap(), "theirs");
+        store.workload(workload("n", "a", "u", "x", "not a number"));
+        assert_eq!(image(&store, "n", "a").unwrap(), "not a number");
+    }
+
+    #[test]
+    fn a_late_answer_brings_nothing_back_and_touches_no_namesake() {
+        let mut store = Store::default();
+        assert!(store.learn(workload("n", "a", "u", "5", "ours")).is_none());
+        store.workload(workload("n", "a", "new", "7", "new"));
+        assert!(store.learn(workload("n", "a", "old", "6", "ours")).is_none());
+        assert!(store.workload_gone(&key("n", "a"), Some("old")).is_none());
+        assert_eq!(image(&store, "n", "a").unwrap(), "new");
+        assert!(store.workload_gone(&key("n", "a"), Some("new")).is_some());
+        assert_eq!(image(&store, "n", "a"), None);
+    }
+
+    #[test]
+    fn a_list_takes_away_what_it_has_not_shown_in_its_namespace_only() {
+        let mut store = Store::default();
+        for (namespace, name) in [("n", "a"), ("n", "b"), ("o", "c")] {
+            store.workload(workload(namespace, name, "u", "1", "i"));
+        }
+        let gone = store.keep_workloads(Some("n"), &BTreeSet::from([key("n", "b")]));
+        assert_eq!(gone.len(), 1);
+        assert_eq!(
+            [
+                image(&store, "n", "a"),
+                image(&store, "n", "b"),
+                image(&store, "o", "c")
+            ]
+            .map(|i| i.is_some()),
+            [false, true, true]
+        );
+    }
+
+    #[test]
+    fn a_scope_is_living_namespaces_by_label_and_workloads_by_label_in_them() {
+        let mut store = Store::default();
+        let labelled = |terminating| NamespaceEntry {
+            labels: BTreeMap::from([("repave".to_owned(), "auto".to_owned())]),
+            terminating,
+        };
+        store.namespace("n".into(), labelled(false));
+        store.namespace("dying".into(), labelled(true));
+        store.namespace("other".into(), NamespaceEntry::default());
+        let selector: Selector = [("repave", "auto")].into_iter().collect();
+        assert_eq!(store.namespaces(&selector), ["n"]);
+        for (namespace, name) in [("m", "z"), ("n", "a"), ("n", "b"), ("na", "c")] {
+            store.workload(workload(namespace, name, "u", "1", "i"));
+        }
+        let names = |selector: &Selector| -> Vec<String> {
+            store
+                .workloads("n", selector)
+                .map(|entry| entry.workload.key.name.clone())
+                .collect()
+        };
+        assert_eq!(names(&Selector::default()), ["a", "b"]);
+        assert_eq!(names(&[("app", "b")].into_iter().collect()), ["b"]);
+    }
+
+    #[test]
+    fn only_what_no_controller_owns_is_counted() {
+        let mut store = Store::default();
+        let consumer = |owned: bool| -> Consumer {
+            let owner =
+                json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": "y", "controller": owned});
+            let object = json!({"metadata": {"name": "p", "namespace": "n", "ownerReferences": [owner]},
+                "spec": {"containers": [{"name": "c", "image": "r.test/a:1"}]}});
+            serde_json::from_value(object).unwrap()
+        };
+        assert!(store.consumer(CountedKind::Pod, consumer(false)).is_some());
+        assert!(
+            store.consumer(CountedKind::Pod, consumer(false)).is_none(),
+            "nothing new"
+        );
+        let all = Selector::default();
+        let found: Vec<_> = store
+            .counted("n", &all)
+            .map(|(kind, name, _)| (kind, name.to_owned()))
+            .collect();
+        assert_eq!(found, [(CountedKind::Pod, "p".to_owned())]);
+        store.consumer(CountedKind::Pod, consumer(true));
+        assert_eq!(store.counted("n", &all).count(), 0, "it was adopted");
+    }
+}

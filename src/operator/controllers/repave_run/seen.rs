@@ -1,0 +1,144 @@
+//! What is looked for in the estate, what was found, and why it could not be read: types only.
+
+use super::validate::Scope;
+use crate::{
+    api::BaseImage,
+    controllers::{
+        access::{Account, Barred, NoAnswer},
+        error::{Class, Classified, WAIT},
+        inventory::{CountedKind, NotSynced, Unread},
+        paging::ListError,
+    },
+    domain::{
+        digest::Digest,
+        image_ref::{ImageRef, Repository},
+        lineage::{Lineage, ReleaseIndex},
+        pod::PodEvidence,
+        workload::{Workload, WorkloadKey},
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// Why the estate could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum EstateError {
+    /// A list failed.
+    #[error("the workloads could not be listed: {0}")]
+    List(#[from] ListError),
+    /// The first list is not there.
+    #[error(transparent)]
+    NotSynced(#[from] NotSynced),
+    /// Nobody said what the plan may do.
+    #[error(transparent)]
+    Access(#[from] NoAnswer),
+    /// More than the plan allows itself.
+    #[error(
+        "the plan selects more than {0} workloads (targets.maxTargets): narrow targets.selector, split the plan, or raise maxTargets"
+    )]
+    TooMany(usize),
+}
+
+impl Classified for EstateError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::List(_) => "KubernetesUnavailable",
+            Self::NotSynced(_) => "EstateNotListed",
+            Self::Access(error) => error.reason(),
+            Self::TooMany(_) => "TooManyWorkloads",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::List(_) => Class::Transient,
+            Self::NotSynced(_) => Class::Waiting(WAIT),
+            Self::Access(error) => error.class(),
+            Self::TooMany(_) => Class::Stalled,
+        }
+    }
+}
+
+/// One workload with what was found out about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// The workload.
+    pub workload: Arc<Workload>,
+    /// What each of its containers runs, in the same order.
+    pub images: Vec<RunningImage>,
+    /// What its pods with the target image say; empty unless it was asked for.
+    pub evidence: PodEvidence,
+    /// Why nothing new is begun on it, whatever its state.
+    pub barred: Option<Barred>,
+}
+
+/// What a container runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningImage {
+    /// Where its image comes from.
+    pub repository: Option<Repository>,
+    /// Its digest.
+    pub digest: Option<Digest>,
+    /// What that image is.
+    pub lineage: Lineage,
+}
+
+/// An object of a kind that cannot be rolled yet and has an image from a repository of the releases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherKind {
+    /// Its kind.
+    pub kind: CountedKind,
+    /// `namespace/name`.
+    pub name: String,
+    /// Its images.
+    pub images: Vec<ImageRef>,
+}
+
+/// The estate of one plan.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Estate {
+    /// All workloads in scope that the plan may see, sorted by namespace and name.
+    pub workloads: Vec<Seen>,
+    /// How many images have no known ancestry.
+    pub unknown: usize,
+    /// How many images are still to be looked up.
+    pub not_yet: usize,
+    /// The workloads that were read live: only these are written.
+    pub live: BTreeSet<WorkloadKey>,
+    /// Objects of other kinds that may be on a release.
+    pub others: Vec<OtherKind>,
+    /// How many selected namespaces with workloads the plan may not see.
+    pub hidden: usize,
+    /// Selected namespaces that the operator does not watch.
+    pub unread: BTreeMap<Unread, usize>,
+}
+
+/// What to look for.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a> {
+    /// Where.
+    pub scope: &'a Scope,
+    /// The known releases.
+    pub releases: &'a ReleaseIndex,
+    /// The image whose pods are asked how they do, on workloads with this run's mark.
+    pub supervised: Option<(&'a str, &'a ImageRef)>,
+}
+
+/// What to look for, and on whose behalf.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// What to look for.
+    pub query: Query<'a>,
+    /// What the plan selects today, where that may be less than the scope.
+    pub today: Option<&'a Scope>,
+    /// Who the plan acts as.
+    pub account: &'a Account,
+    /// Namespace of the base image.
+    pub namespace: &'a str,
+    /// The base image: its credentials read layers at its own registries.
+    pub base_image: Option<&'a BaseImage>,
+    /// Workloads in scope beyond which nothing is done.
+    pub max_targets: usize,
+}

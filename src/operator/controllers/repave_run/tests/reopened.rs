@@ -1,0 +1,129 @@
+//! A finished run goes on when it has work again, and only then; one whose order is gone ends.
+
+use super::{
+    super::{
+        gate::Gate,
+        plan::Action,
+        target::{Skip, State},
+    },
+    objects::image_of,
+    sim::TeamChange,
+    world::{Behaviour, Fault, Kind, World},
+};
+use crate::controllers::conditions;
+use jiff::SignedDuration;
+use serde_json::json;
+
+const GOOD: (Kind, Behaviour, bool) = (Kind::Direct, Behaviour::Healthy, false);
+
+fn names(actions: &[Action]) -> Vec<&str> {
+    actions.iter().map(|action| action.workload().name.as_str()).collect()
+}
+
+/// A finished run over three workloads, the first of which is held for another minute or so.
+fn with_a_hold() -> World {
+    let mut world = World::new(&json!({}), &[GOOD, GOOD, GOOD]);
+    let until = world.now + SignedDuration::from_secs(600);
+    world.hold(&world.key(0), Some(until));
+    assert!(world.walk_to_the_end());
+    assert_eq!((world.status.counts.done, world.status.counts.held), (2, 1));
+    world
+}
+
+#[test]
+fn a_finished_run_moves_what_was_held_when_the_hold_has_ended() {
+    let mut world = with_a_hold();
+    assert_eq!(world.step(), [], "nothing to do yet");
+    assert!(world.status.finished.is_some());
+    world.wait(600);
+    assert_eq!(names(&world.step()), ["app-0"]);
+    assert_eq!(world.status.finished, None, "it is at work again");
+    world.tick_all();
+    assert!(world.walk_to_the_end());
+    assert_eq!(world.status.counts.done, 3);
+    assert!(conditions::is_true(&world.status.conditions, "Succeeded"));
+    assert!(
+        world
+            .workloads
+            .values()
+            .all(|sim| image_of(&sim.object) == world.target())
+    );
+}
+
+#[test]
+fn a_finished_run_stays_finished_while_it_may_not_begin_anything() {
+    let mut world = with_a_hold();
+    world.wait(600);
+    let before = world.status.clone();
+    for gate in [
+        Gate::Suspended,
+        Gate::Superseded {
+            by: crate::domain::digest::Digest::of(b"v4"),
+        },
+        Gate::Shut {
+            reason: "Revoked",
+            message: String::new(),
+        },
+    ] {
+        world.gate = gate;
+        assert_eq!(world.step(), []);
+        assert_eq!(world.status, before);
+    }
+}
+
+#[test]
+fn what_was_given_up_does_not_open_a_run_again() {
+    let mut world = World::new(&json!({}), &[GOOD, GOOD]);
+    let key = world.key(0);
+    world.workloads.get_mut(&key).unwrap().denied = true;
+    assert!(world.walk_to_the_end());
+    let before = world.status.clone();
+    world.workloads.get_mut(&key).unwrap().denied = false;
+    for _ in 0..5 {
+        world.wait(600);
+        assert_eq!(world.step(), []);
+        assert_eq!(world.status, before);
+    }
+}
+
+#[test]
+fn what_is_busy_does_not_open_a_run_again_before_it_has_settled() {
+    let mut world = with_a_hold();
+    let key = world.key(0);
+    world.team(&key, TeamChange::Good);
+    world.wait(600);
+    assert_eq!(world.step(), [], "its team is rolling it");
+    assert!(world.status.finished.is_some());
+    for _ in 0..20 {
+        world.tick_all();
+        world.wait(5);
+    }
+    assert_eq!(names(&world.step()), ["app-0"]);
+}
+
+#[test]
+fn a_run_whose_order_is_gone_begins_nothing_finishes_what_is_on_its_way_and_ends_with_the_reason() {
+    let mut world = World::new(&json!({}), &[GOOD, GOOD, GOOD, GOOD]);
+    let begun = names(&world.step()).len();
+    assert!(begun > 0 && begun < 4);
+    world.gate = Gate::Ended {
+        reason: "BaseImageMissing",
+        message: "BaseImage debian is gone: nothing more is moved to its release".to_owned(),
+    };
+    assert_eq!(world.reconcile(&world.clone(), Fault::None), []);
+    assert_eq!(world.status.finished, None, "what is on its way is judged to its end");
+    assert!(world.walk_to_the_end());
+    let observed = world.observed();
+    let ended = |state: &State| *state == State::Skipped(Skip::RunEnded);
+    let targets = world.targets(&observed);
+    assert_eq!(
+        targets.iter().filter(|target| target.state == State::Done).count(),
+        begun
+    );
+    assert_eq!(targets.iter().filter(|target| ended(&target.state)).count(), 4 - begun);
+    let succeeded = conditions::find(&world.status.conditions, "Succeeded").unwrap();
+    assert_eq!(
+        (succeeded.status.as_str(), succeeded.reason.as_str()),
+        ("False", "BaseImageMissing")
+    );
+}
