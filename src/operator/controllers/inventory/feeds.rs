@@ -34,7 +34,7 @@ pub async fn run(inventory: Inventory, client: Client, metrics: Metrics) {
                 Feed::Namespaces => namespaces(&inventory, client, &feed, health).await,
                 Feed::Deployments(place) => deployments(&inventory, client, (&feed, place.as_deref()), health).await,
                 Feed::Counted(kind, place) => {
-                    counted(&inventory, client, (&feed, *kind, place.as_deref()), health).await
+                    counted(&inventory, client, (&feed, *kind, place.as_deref()), health).await;
                 }
             }
         }

@@ -263,10 +263,9 @@ fn rest(plan: &RepavePlan, base: &Base, release: &Release) -> String {
         ),
     };
     if counts.outdated > 0 && counts.movable > 0 {
-        said.push_str(&format!(
-            ", {} busy with a roll-out of their own, or selected since the run was made",
-            counts.movable
-        ));
+        said.push_str(", ");
+        said.push_str(&counts.movable.to_string());
+        said.push_str(" busy with a roll-out of their own, or selected since the run was made");
     }
     let more = base.standing.not_rollable.values().map(|row| {
         format!(

@@ -390,7 +390,11 @@ fn a_plan_looks_again_when_a_hold_ends_and_otherwise_waits_to_be_woken() {
         121
     );
     assert_eq!(next(|base| base.standing.barred = true), 60);
-    assert_eq!(next(|base| base.standing.counts.movable = 1), 60, "busy, and nothing tells its end");
+    assert_eq!(
+        next(|base| base.standing.counts.movable = 1),
+        60,
+        "busy, and nothing tells its end"
+    );
     assert_eq!(next(|base| base.standing.movable_by_run = 1), 15);
     assert_eq!(next(|base| base.incomplete = true), 15);
 }

@@ -154,8 +154,11 @@ impl Walk {
     }
 }
 
-/// Spec and workloads of the estates; each is walked on its own.
-fn estates() -> Vec<(&'static str, Value, Vec<(Kind, Behaviour, bool)>)> {
+/// Its name, the spec of its run, and its workloads.
+type Estate = (&'static str, Value, Vec<(Kind, Behaviour, bool)>);
+
+/// The estates; each is walked on its own.
+fn estates() -> Vec<Estate> {
     use {Behaviour as B, Kind as K};
     let waves = json!([
         {"name": "canary", "selector": {"matchLabels": {"tier": "canary"}}, "maxConcurrent": 1, "soak": "10s"},
