@@ -44,7 +44,10 @@ impl Default for Store {
 
 fn plural(object: &Value) -> String {
     let kind = object["kind"].as_str().unwrap().to_lowercase();
-    format!("{kind}s")
+    match kind.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{kind}s"),
+    }
 }
 
 fn key(object: &Value) -> String {
