@@ -98,12 +98,14 @@ impl Api {
             settings: Arc::new(settings()),
             backoff: Arc::new(Backoff::default()),
             databases: Databases::default(),
-            transfers: Arc::default(),
             trust: Arc::new(Trust::default()),
-            slots: Arc::new(Slots::new(queue::Limits {
-                total: 2,
-                per_namespace: 2,
-            })),
+            slots: Arc::new(Slots::new(
+                queue::Limits {
+                    total: 2,
+                    per_namespace: 2,
+                },
+                "repave-system",
+            )),
             recorder: Recorder::new(client, reporter),
         }
     }

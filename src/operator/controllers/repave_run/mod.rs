@@ -40,6 +40,7 @@ use self::memory::Memory;
 use super::{
     context::Context,
     driver::{Next, Outcome},
+    gauges,
     reconciler::{self, Failure, Steps},
     wakes::{Guarded, Wakes, those},
 };
@@ -128,6 +129,8 @@ impl Steps for Runs {
                 notices: Vec::new(),
             });
         }
-        Ok(Box::pin(step::step(&self.ctx, &self.images, &self.memory, run)).await)
+        let outcome = Box::pin(step::step(&self.ctx, &self.images, &self.memory, run)).await;
+        gauges::repaved(run, &outcome.status, &self.ctx.metrics, self.ctx.now());
+        Ok(outcome)
     }
 }
