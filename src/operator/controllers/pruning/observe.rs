@@ -5,6 +5,7 @@ use crate::{
     controllers::{
         context::Context,
         history::{self, Stored},
+        writes::WriteError,
     },
 };
 use kube::{
@@ -44,6 +45,9 @@ pub enum Error {
     /// The history.
     #[error(transparent)]
     History(#[from] history::Error),
+    /// Something could not be deleted.
+    #[error(transparent)]
+    Write(#[from] WriteError),
 }
 
 /// Reads it. `None` if there is nothing to decide by: the BaseImage is gone, or has no history yet.
