@@ -27,7 +27,7 @@ test: prepare lint verify test-fast e2e ## Every test; installs what it needs
 
 test-fast: ## What needs no cluster
 	@cargo test --workspace --lib --bins
-	@cargo test --package repave --test crates --test imports
+	@cargo test --package repave --test crates --test imports --test writes
 	@cargo test --package repave --features fuzzing --test fuzz_seeds
 
 # The first is one of `ls fuzz/fuzz_targets`; what is found is kept in fuzz/artifacts.
@@ -98,7 +98,7 @@ verify: generate ## Fail if generated files are not committed
 lint: ## Formatting, lints, what each crate may see, and circles of imports
 	@cargo fmt --all --check
 	@cargo clippy --quiet --workspace --all-targets -- -D warnings
-	@cargo test --quiet --package repave --test crates --test imports
+	@cargo test --quiet --package repave --test crates --test imports --test writes
 
 fmt: ## Format
 	@cargo fmt --all

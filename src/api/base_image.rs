@@ -69,6 +69,11 @@ pub struct HistoryLimits {
     #[serde(default = "five")]
     #[x_kube(validation = ("self <= 100", "history.rejected must be 0 to 100"))]
     pub rejected: u32,
+    /// Whether the image of a release is deleted from the production repository together with its candidate. Never one that a
+    /// workload of this cluster runs or may be rolled back to, nor one of the newest `releases`. Other clusters are not asked:
+    /// leave it off where they pull from that repository.
+    #[serde(default)]
+    pub delete_from_production: bool,
 }
 
 impl Default for HistoryLimits {
@@ -76,6 +81,7 @@ impl Default for HistoryLimits {
         Self {
             releases: ten(),
             rejected: five(),
+            delete_from_production: false,
         }
     }
 }

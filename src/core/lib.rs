@@ -27,6 +27,7 @@ pub mod report;
 pub mod rules;
 pub mod self_test;
 pub mod transport;
+pub mod usage;
 pub mod verdict;
 pub mod vex;
 pub mod waiver;

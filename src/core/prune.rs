@@ -1,9 +1,10 @@
-//! Which decided candidates, finished runs and staged images are deleted. Pure: facts in, deletions out.
+//! Which decided candidates, finished runs, staged images and, only where that is asked for, images of past releases are
+//! deleted. Pure: facts in, deletions out.
 //!
 //! Must never delete what is on its way, what is wanted, what is released, what may be gone back to, what a run is about,
-//! or a release that the history does not know.
+//! or a release that the history does not know; and nothing from production that is in use, or of which that is not known.
 
-use super::{digest::Digest, image_ref::Repository};
+use super::{digest::Digest, image_ref::Repository, usage::InUse};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +22,8 @@ pub struct Limits {
     pub releases: usize,
     /// Candidates that were not released.
     pub rejected: usize,
+    /// Whether images of past releases are deleted from production.
+    pub from_production: bool,
 }
 
 /// What became of a candidate.
@@ -53,6 +56,17 @@ pub struct Candidate {
     pub source_digest: Digest,
     /// The build in staging, and in production if it was promoted.
     pub built: Option<Digest>,
+    /// Where it was promoted to.
+    pub production: Option<Produced>,
+}
+
+/// Where a release is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Produced {
+    /// The production repository.
+    pub repository: Repository,
+    /// Its immutable tag.
+    pub tag: String,
 }
 
 /// One run that is about this base image.
@@ -93,6 +107,10 @@ pub struct Facts {
     pub recorded: BTreeSet<Digest>,
     /// Repositories that another base image uses too: no image is deleted there.
     pub shared: BTreeSet<Repository>,
+    /// The newest releases of the history, as many as are kept.
+    pub newest: BTreeSet<Digest>,
+    /// What the workloads of the cluster use; `None` where that is not known.
+    pub in_use: Option<InUse>,
 }
 
 /// The staged images of one candidate that nothing else needs.
@@ -106,6 +124,17 @@ pub struct StagedImages {
     pub first: bool,
 }
 
+/// A past release that nothing needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastRelease {
+    /// Where.
+    pub repository: Repository,
+    /// Which.
+    pub digest: Digest,
+    /// Whether the candidate stays until it is deleted.
+    pub first: bool,
+}
+
 /// One deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -116,7 +145,7 @@ pub enum Action {
         /// Its UID.
         uid: String,
     },
-    /// Deletes staged images with all that is attached to them, then a candidate.
+    /// Deletes images with all that is attached to them, then a candidate.
     DeleteCandidate {
         /// Its name.
         name: String,
@@ -124,6 +153,8 @@ pub enum Action {
         uid: String,
         /// What it leaves in staging.
         images: Option<StagedImages>,
+        /// What it leaves in production.
+        production: Option<PastRelease>,
     },
 }
 
@@ -139,16 +170,19 @@ pub struct Pruning {
 /// Decides.
 pub fn prune(facts: &Facts) -> Pruning {
     let runs = surplus_runs(facts);
-    let gone: BTreeSet<&str> = runs.iter().map(|run| run.name.as_str()).collect();
-    let kept_runs: Vec<&Run> = facts
-        .runs
-        .iter()
-        .filter(|run| !gone.contains(run.name.as_str()))
-        .collect();
-    let candidates = surplus_candidates(facts, &kept_runs);
-    let more = runs.len() > RUNS_AT_ONCE || candidates.len() > CANDIDATES_AT_ONCE;
+    let candidates = surplus(facts, &runs);
     let first = candidates.len() <= MAX_WAITING;
     let surplus: BTreeSet<&str> = candidates.iter().map(|one| one.name.as_str()).collect();
+    // What may not be deleted from production yet keeps its candidate, or nobody would know of it any more.
+    let ready: Vec<(&Candidate, Option<PastRelease>)> = candidates
+        .iter()
+        .filter_map(|one| match past_release(facts, one, &surplus, first) {
+            Past::Goes(release) => Some((*one, Some(release))),
+            Past::NotNow if first => None,
+            Past::NotNow | Past::Stays => Some((*one, None)),
+        })
+        .collect();
+    let more = runs.len() > RUNS_AT_ONCE || ready.len() > CANDIDATES_AT_ONCE;
     let mut actions = Vec::new();
     for run in runs.into_iter().take(RUNS_AT_ONCE) {
         actions.push(Action::DeleteRun {
@@ -156,14 +190,75 @@ pub fn prune(facts: &Facts) -> Pruning {
             uid: run.uid.clone(),
         });
     }
-    for candidate in candidates.into_iter().take(CANDIDATES_AT_ONCE) {
+    for (candidate, production) in ready.into_iter().take(CANDIDATES_AT_ONCE) {
         actions.push(Action::DeleteCandidate {
             name: candidate.name.clone(),
             uid: candidate.uid.clone(),
             images: staged(facts, candidate, &surplus, first),
+            production,
         });
     }
     Pruning { actions, more }
+}
+
+/// Whether a past release would be deleted if nothing uses it: only then it is worth to look at all workloads.
+pub fn asks_for_use(facts: &Facts) -> bool {
+    let runs = surplus_runs(facts);
+    let candidates = surplus(facts, &runs);
+    let names: BTreeSet<&str> = candidates.iter().map(|one| one.name.as_str()).collect();
+    let unused = Facts {
+        in_use: Some(InUse::default()),
+        ..facts.clone()
+    };
+    let goes = |one: &&Candidate| matches!(past_release(&unused, one, &names, true), Past::Goes(_));
+    candidates.iter().any(goes)
+}
+
+/// What becomes of the image of a past release.
+enum Past {
+    /// It stays in production for good, or another candidate answers for it.
+    Stays,
+    /// It may not be deleted now.
+    NotNow,
+    /// It is deleted.
+    Goes(PastRelease),
+}
+
+fn past_release(facts: &Facts, candidate: &Candidate, surplus: &BTreeSet<&str>, first: bool) -> Past {
+    let (true, Fate::Promoted, Some(digest), Some(at)) = (
+        facts.limits.from_production,
+        candidate.fate,
+        &candidate.built,
+        &candidate.production,
+    ) else {
+        return Past::Stays;
+    };
+    let same = |other: &&Candidate| other.built.as_ref() == Some(digest) && !surplus.contains(other.name.as_str());
+    if facts.shared.contains(&at.repository) || facts.candidates.iter().any(|other| same(&other)) {
+        return Past::Stays;
+    }
+    let tagged = format!("{}:{}", at.repository, at.tag);
+    let unused = facts.in_use.as_ref().is_some_and(|in_use| !in_use.has(digest, &tagged));
+    let needed = facts.needed_digests.contains(digest) || facts.newest.contains(digest);
+    let targeted = facts.runs.iter().any(|run| run.digest == *digest && !run.finished);
+    if !unused || needed || targeted {
+        return Past::NotNow;
+    }
+    Past::Goes(PastRelease {
+        repository: at.repository.clone(),
+        digest: digest.clone(),
+        first,
+    })
+}
+
+fn surplus<'a>(facts: &'a Facts, surplus_runs: &[&Run]) -> Vec<&'a Candidate> {
+    let gone: BTreeSet<&str> = surplus_runs.iter().map(|run| run.name.as_str()).collect();
+    let kept_runs: Vec<&Run> = facts
+        .runs
+        .iter()
+        .filter(|run| !gone.contains(run.name.as_str()))
+        .collect();
+    surplus_candidates(facts, &kept_runs)
 }
 
 /// Finished runs beyond the newest ones of each plan, oldest first.
@@ -233,212 +328,4 @@ fn staged(facts: &Facts, candidate: &Candidate, surplus: &BTreeSet<&str>, first:
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn staging() -> Repository {
-        "r.test/base/debian-staging".parse().unwrap()
-    }
-
-    fn digest(content: u8) -> Digest {
-        Digest::of(&[content])
-    }
-
-    fn candidate(sequence: u64, fate: Fate, source: u8, built: Option<u8>) -> Candidate {
-        Candidate {
-            name: format!("c{sequence}"),
-            uid: format!("u{sequence}"),
-            sequence,
-            created: Timestamp::UNIX_EPOCH,
-            fate,
-            staging: staging(),
-            source_digest: digest(source),
-            built: built.map(digest),
-        }
-    }
-
-    fn run(name: &str, sequence: u64, candidate: u64, built: u8, finished: bool) -> Run {
-        Run {
-            name: name.to_owned(),
-            uid: format!("u-{name}"),
-            plan: "everything".to_owned(),
-            sequence,
-            created: Timestamp::UNIX_EPOCH,
-            candidate: format!("c{candidate}"),
-            digest: digest(built),
-            finished,
-        }
-    }
-
-    fn facts(candidates: Vec<Candidate>, runs: Vec<Run>) -> Facts {
-        let recorded = candidates.iter().filter_map(|one| one.built.clone()).collect();
-        Facts {
-            limits: Limits {
-                releases: 2,
-                rejected: 1,
-            },
-            candidates,
-            runs,
-            needed: BTreeSet::new(),
-            needed_digests: BTreeSet::new(),
-            recorded,
-            shared: BTreeSet::new(),
-        }
-    }
-
-    fn deleted(facts: &Facts) -> Vec<String> {
-        let name = |action: Action| match action {
-            Action::DeleteRun { name, .. } | Action::DeleteCandidate { name, .. } => name,
-        };
-        prune(facts).actions.into_iter().map(name).collect()
-    }
-
-    /// Four releases with contents 101 to 104, of sources 1 to 4.
-    fn releases() -> Vec<Candidate> {
-        (1..=4)
-            .map(|at| candidate(at.into(), Fate::Promoted, at, Some(100 + at)))
-            .collect()
-    }
-
-    #[test]
-    fn the_newest_of_each_fate_are_kept_and_the_oldest_go_first() {
-        let mut all = releases();
-        all.extend((5..=7).map(|at| candidate(at.into(), Fate::NotPromoted, at, None)));
-        all.push(candidate(8, Fate::Undecided, 8, None));
-        assert_eq!(deleted(&facts(all, vec![])), ["c1", "c2", "c5", "c6"]);
-    }
-
-    #[test]
-    fn what_is_needed_targeted_or_not_recorded_stays() {
-        let mut facts = facts(releases(), vec![]);
-        facts.needed.insert("c1".into());
-        assert_eq!(deleted(&facts), ["c2"]);
-        facts.runs = vec![run("r", 2, 9, 102, false)];
-        assert_eq!(deleted(&facts), [""; 0], "a run targets its digest");
-        facts.runs.clear();
-        facts.recorded.clear();
-        assert_eq!(deleted(&facts), [""; 0], "the history would forget it");
-    }
-
-    #[test]
-    fn finished_runs_go_beyond_the_newest_of_their_plan_and_no_other() {
-        let runs = vec![
-            run("one", 1, 9, 9, true),
-            run("two", 2, 9, 9, true),
-            run("three", 3, 9, 9, true),
-            run("four", 4, 9, 9, true),
-            run("stuck", 0, 9, 9, false),
-            Run {
-                plan: "other".into(),
-                ..run("foreign", 0, 9, 9, true)
-            },
-        ];
-        assert_eq!(deleted(&facts(vec![], runs)), ["one", "two"]);
-    }
-
-    #[test]
-    fn a_staged_image_goes_only_with_the_last_candidate_that_names_it() {
-        let mut all = releases();
-        // The oldest one has the source of the newest, and the second one its own.
-        all[0].source_digest = digest(4);
-        let facts = facts(all, vec![]);
-        let images = |facts: &Facts| -> Vec<Option<Vec<Digest>>> {
-            let of = |action: Action| match action {
-                Action::DeleteCandidate { images, .. } => images.map(|images| images.digests),
-                Action::DeleteRun { .. } => None,
-            };
-            prune(facts).actions.into_iter().map(of).collect()
-        };
-        assert_eq!(
-            images(&facts),
-            [Some(vec![digest(101)]), Some(vec![digest(102), digest(2)])]
-        );
-        let mut needed = facts.clone();
-        needed.needed_digests = [digest(101), digest(2)].into();
-        assert_eq!(images(&needed), [None, Some(vec![digest(102)])]);
-        let mut shared = facts;
-        shared.shared.insert(staging());
-        assert_eq!(images(&shared), [None, None]);
-    }
-
-    #[test]
-    fn one_look_deletes_a_bounded_number_and_says_that_there_is_more() {
-        let refused = |at: u8| candidate(at.into(), Fate::NotPromoted, at, None);
-        let many = facts((0..30).map(refused).collect(), vec![]);
-        let pruning = prune(&many);
-        assert_eq!((pruning.actions.len(), pruning.more), (CANDIDATES_AT_ONCE, true));
-        let Some(Action::DeleteCandidate {
-            images: Some(images), ..
-        }) = pruning.actions.first()
-        else {
-            panic!("{pruning:?}")
-        };
-        assert!(
-            !images.first,
-            "so many are not kept for a registry that does not answer"
-        );
-        assert!(!prune(&facts((0..3).map(refused).collect(), vec![])).more);
-    }
-
-    fn any_facts() -> impl Strategy<Value = Facts> {
-        let fate = prop_oneof![Just(Fate::Undecided), Just(Fate::Promoted), Just(Fate::NotPromoted)];
-        let one = (0_u64..12, fate, 0_u8..6, proptest::option::of(0_u8..6));
-        let candidates = proptest::collection::vec(one, 0..24).prop_map(|all| {
-            let numbered = all.into_iter().enumerate();
-            let named = numbered.map(|(at, (sequence, fate, source, built))| Candidate {
-                name: format!("c{at}"),
-                ..candidate(sequence, fate, source, built)
-            });
-            named.collect::<Vec<_>>()
-        });
-        let one = (0_u64..8, 0_u64..24, 0_u8..6, any::<bool>());
-        let runs = proptest::collection::vec(one, 0..12).prop_map(|all| {
-            let numbered = all.into_iter().enumerate();
-            let named = numbered
-                .map(|(at, (sequence, of, built, finished))| run(&format!("r{at}"), sequence, of, built, finished));
-            named.collect::<Vec<_>>()
-        });
-        let needed = proptest::collection::btree_set((0_usize..24).prop_map(|at| format!("c{at}")), 0..4);
-        let digests = || proptest::collection::btree_set((0_u8..6).prop_map(digest), 0..4);
-        (candidates, runs, needed, digests(), digests(), 1_usize..4, 0_usize..4).prop_map(
-            |(candidates, runs, needed, needed_digests, recorded, releases, rejected)| Facts {
-                limits: Limits { releases, rejected },
-                needed,
-                needed_digests,
-                recorded,
-                ..facts(candidates, runs)
-            },
-        )
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_that_is_needed_is_ever_deleted(facts in any_facts()) {
-            let pruning = prune(&facts);
-            let gone: BTreeSet<String> = deleted(&facts).into_iter().collect();
-            for action in pruning.actions {
-                match action {
-                    Action::DeleteRun { name, .. } => {
-                        prop_assert!(facts.runs.iter().any(|run| run.name == name && run.finished));
-                    }
-                    Action::DeleteCandidate { name, images, .. } => {
-                        let one = facts.candidates.iter().find(|one| one.name == name).unwrap();
-                        prop_assert!(one.fate != Fate::Undecided && !facts.needed.contains(&name));
-                        let unfinished = facts.runs.iter().filter(|run| !run.finished);
-                        prop_assert!(unfinished.clone().all(|run| run.candidate != name && Some(&run.digest) != one.built.as_ref()));
-                        prop_assert!(one.fate != Fate::Promoted || one.built.as_ref().is_some_and(|built| facts.recorded.contains(built)));
-                        let newer = facts.candidates.iter().filter(|other| other.fate == one.fate && other.sequence >= one.sequence && other.name != name);
-                        let limit = if one.fate == Fate::Promoted { facts.limits.releases } else { facts.limits.rejected };
-                        prop_assert!(newer.count() >= limit);
-                        for image in images.iter().flat_map(|images| &images.digests) {
-                            prop_assert!(!facts.needed_digests.contains(image));
-                            let undecided = facts.candidates.iter().filter(|other| other.fate == Fate::Undecided && !gone.contains(&other.name));
-                            prop_assert!(undecided.clone().all(|other| other.source_digest != *image && other.built.as_ref() != Some(image)));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -10,6 +10,8 @@
 
 pub mod controllers;
 pub mod runtime;
+#[cfg(test)]
+pub(crate) mod testing;
 
 // The names by which the files of this crate say where something comes from.
 use repave_api as api;

@@ -20,7 +20,7 @@ pub mod vsa;
 #[cfg(test)]
 mod tests;
 
-use crate::registry::{Artifact, ArtifactLayer, Auth, Client, Content, Descriptor, Error};
+use crate::registry::{Artifact, ArtifactLayer, Auth, Client, Content, Deleted, Descriptor, Error};
 use bytes::Bytes;
 use cosign::{Signed, VerifyError};
 use repave_core::{digest::Digest, image_ref::Repository, page, proof::Proof, report::MAX_ATTACHMENTS};
@@ -134,6 +134,42 @@ pub async fn attach_report(
     );
     artifact.layers.extend(report.attached.iter().cloned());
     client.attach(repository, subject, &artifact, auth).await
+}
+
+/// The reports of one check that are attached to an image, in the order of the registry's list: where that is a tag, the
+/// oldest first.
+pub async fn reports_of(
+    client: &Client,
+    repository: &Repository,
+    image: &Digest,
+    check: &str,
+    auth: &Auth,
+) -> Result<Vec<Digest>, Error> {
+    let attached = client
+        .referrers(repository, image, Some(REPORT_ARTIFACT_TYPE), auth)
+        .await?;
+    let of_check = |entry: &Descriptor| entry.annotations.get(REPORT_KIND).map(String::as_str) == Some(check);
+    Ok(attached
+        .into_iter()
+        .filter(of_check)
+        .map(|entry| entry.digest)
+        .collect())
+}
+
+/// Deletes an image with everything that is said about it: its legacy signature, what is attached to it, and its tags.
+pub async fn delete_image(
+    client: &Client,
+    repository: &Repository,
+    image: &Digest,
+    auth: &Auth,
+) -> Result<Deleted, Error> {
+    if let Ok(signature) = repository.tagged(&format::legacy_tag(image))
+        && let Some(signature) = client.head(&signature, auth).await?
+        && client.delete_manifest(repository, &signature.digest, auth).await? == Deleted::NotAllowed
+    {
+        return Ok(Deleted::NotAllowed);
+    }
+    client.delete_with_referrers(repository, image, auth).await
 }
 
 /// The JSON of a report that [`attach_report`] kept, by the digest of its manifest; at most [`MAX_REPORT`] bytes.

@@ -4,13 +4,17 @@ use super::{
     auth::Auth,
     client::{Access, Client},
     error::Error,
-    referrers::fallback_tag,
+    manifest::{OCI_INDEX, Reference},
+    referrers::{fallback_tag, lock_subject, serialised},
 };
 use repave_core::{digest::Digest, image_ref::Repository};
 use reqwest::Method;
+use serde_json::Value;
 
 /// Attached artifacts that are deleted with an image; a registry's own clean-up takes the rest.
 const MAX_DELETED: usize = 200;
+/// How often a list that somebody else writes too is tried.
+const ATTEMPTS: u32 = 5;
 
 /// What a registry did about a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,5 +68,55 @@ impl Client {
             return Ok(Deleted::NotAllowed);
         }
         self.delete_manifest(repository, digest, auth).await
+    }
+
+    /// Takes artifacts off an image: out of the list of what is attached, where that is a tag, then away. A registry that
+    /// deletes nothing keeps them unlisted.
+    pub async fn detach(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        artifacts: &[Digest],
+        auth: &Auth,
+    ) -> Result<Deleted, Error> {
+        let _one_writer = lock_subject(repository, subject).await;
+        self.unlist(repository, subject, artifacts, auth).await?;
+        for artifact in artifacts {
+            if self.delete_manifest(repository, artifact, auth).await? == Deleted::NotAllowed {
+                return Ok(Deleted::NotAllowed);
+            }
+        }
+        Ok(Deleted::Gone)
+    }
+
+    /// Writes the list under the fallback tag without these entries, until it is read back so. Where there is none, nothing
+    /// is written.
+    async fn unlist(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        artifacts: &[Digest],
+        auth: &Auth,
+    ) -> Result<(), Error> {
+        let tag = fallback_tag(subject);
+        for _ in 0..ATTEMPTS {
+            let (listed, mut document) = self.fallback_index(repository, subject, auth).await?;
+            let gone: Vec<bool> = listed.iter().map(|row| artifacts.contains(&row.digest)).collect();
+            if !gone.contains(&true) {
+                return Ok(());
+            }
+            if let Some(Value::Array(rows)) = document.get_mut("manifests") {
+                let mut gone = gone.into_iter();
+                rows.retain(|_| gone.next() != Some(true));
+            }
+            let bytes = serialised(repository.host(), &document)?;
+            self.put_manifest(repository, &Reference::Tag(tag.clone()), OCI_INDEX, bytes, auth)
+                .await?;
+        }
+        Err(Error::Contended {
+            repository: repository.to_string(),
+            tag,
+            attempts: ATTEMPTS,
+        })
     }
 }

@@ -25,7 +25,11 @@ use tokio::sync::{Mutex, MutexGuard};
 pub const EMPTY_MEDIA_TYPE: &str = "application/vnd.oci.empty.v1+json";
 const EMPTY: &[u8] = b"{}";
 const MAX_PAGES: usize = 20;
+/// Entries of a list: one that has as many gets no further one from us.
 const MAX_REFERRERS: usize = 1000;
+/// Entries that are read: a list that others, or an older version, filled further must stay readable, or it could never be
+/// made shorter.
+const MAX_READ: usize = 2000;
 /// Artifacts that are asked for their type, one by one.
 const MAX_UNTOLD: usize = 100;
 const MAX_PAGE: u64 = 4 << 20;
@@ -116,14 +120,14 @@ fn unserialisable(host: &str, error: &serde_json::Error) -> Error {
     )
 }
 
-fn serialised(host: &str, value: &impl serde::Serialize) -> Result<Bytes, Error> {
+pub(super) fn serialised(host: &str, value: &impl serde::Serialize) -> Result<Bytes, Error> {
     serde_json::to_vec(value)
         .map(Bytes::from)
         .map_err(|e| unserialisable(host, &e))
 }
 
 impl Client {
-    /// What is attached to `subject`, at most 1 000 entries; filtered here whatever the registry does.
+    /// What is attached to `subject`, at most 2 000 entries; filtered here whatever the registry does.
     pub async fn referrers(
         &self,
         repository: &Repository,
@@ -150,7 +154,7 @@ impl Client {
             .filter(|entry| matches!(entry.artifact_type.as_deref(), None | Some(EMPTY_MEDIA_TYPE)));
         for (count, entry) in untold.enumerate() {
             if count >= MAX_UNTOLD {
-                return Err(too_many(repository.host()));
+                return Err(too_many(repository.host(), MAX_UNTOLD));
             }
             let manifest = match self.get_manifest(&repository.at(&entry.digest), auth).await {
                 Ok(manifest) => manifest,
@@ -197,7 +201,7 @@ impl Client {
                 .bounded_body(response, call.host(), "a page of referrers (bytes)", MAX_PAGE)
                 .await?;
             found.extend(parse_index(call.host(), &body)?.manifests);
-            if found.len() > MAX_REFERRERS {
+            if found.len() > MAX_READ {
                 break;
             }
             match next {
@@ -205,11 +209,11 @@ impl Client {
                 None => return Ok(Some(found)),
             }
         }
-        Err(too_many(repository.host()))
+        Err(too_many(repository.host(), MAX_READ))
     }
 
     /// The list under the fallback tag and the exact document it came from.
-    async fn fallback_index(
+    pub(super) async fn fallback_index(
         &self,
         repository: &Repository,
         subject: &Digest,
@@ -241,8 +245,8 @@ impl Client {
             ));
         }
         let index = parse_index(host, &manifest.bytes)?;
-        if index.manifests.len() > MAX_REFERRERS {
-            return Err(too_many(host));
+        if index.manifests.len() > MAX_READ {
+            return Err(too_many(host, MAX_READ));
         }
         let document = serde_json::from_slice(&manifest.bytes)
             .map_err(|e| Error::malformed(host, "the list of referrers", "JSON", &e.to_string()))?;
@@ -263,7 +267,13 @@ impl Client {
         let _one_writer = lock_subject(repository, &subject.digest).await;
         let listed = self
             .referrers(repository, &subject.digest, Some(&artifact.artifact_type), auth)
-            .await?;
+            .await;
+        let listed = match listed {
+            Ok(listed) => listed,
+            // A registry that keeps the list itself may take more than we read.
+            Err(Error::TooLarge { what: LIST, .. }) => Vec::new(),
+            Err(error) => return Err(error),
+        };
         if listed.iter().any(|entry| entry.digest == digest) {
             return Ok(digest);
         }
@@ -329,6 +339,9 @@ impl Client {
             if missing.is_empty() {
                 return Ok(());
             }
+            if listed.len() + missing.len() > MAX_REFERRERS {
+                return Err(too_many(host, MAX_REFERRERS));
+            }
             wanted.extend(listed.iter().map(|row| row.digest.clone()).zip(rows.iter().cloned()));
             rows.extend(missing);
             let bytes = serialised(host, &document)?;
@@ -356,10 +369,12 @@ pub(crate) fn parse_index(host: &str, bytes: &[u8]) -> Result<ImageIndex, Error>
         .map_err(|e| Error::malformed(host, "the list of referrers", "an OCI index", &e.to_string()))
 }
 
-fn too_many(host: &str) -> Error {
+const LIST: &str = "the list of referrers (entries)";
+
+fn too_many(host: &str, limit: usize) -> Error {
     Error::TooLarge {
         host: host.to_owned(),
-        what: "the list of referrers (entries)",
-        limit: MAX_REFERRERS as u64,
+        what: LIST,
+        limit: limit as u64,
     }
 }

@@ -1,52 +1,20 @@
 //! What every reconcile may use: the clients, the settings, and the memory that a restart may lose.
 
-use super::candidate::TransferResult;
+pub use super::settings::Settings;
+
 use super::{
     access::Answers, backoff::Backoff, base_image::BaseImages, caches::Caches, databases::Databases,
-    inventory::Inventory, slots::Slots, transfers::Transfers, trust::Trust,
+    inventory::Inventory, slots::Slots, trust::Trust,
 };
 use crate::{
-    domain::{image_ref::ImageRef, queue},
+    domain::queue,
     registry,
-    runtime::{
-        args::{CandidateRoot, ControllerArgs},
-        client::Clients,
-        lease::Leader,
-        metrics::Metrics,
-        readiness::Readiness,
-    },
+    runtime::{args::ControllerArgs, client::Clients, lease::Leader, metrics::Metrics, readiness::Readiness},
 };
 use jiff::Timestamp;
 use kube::runtime::events::{Recorder, Reporter};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::broadcast;
-
-/// How the operator was told to work; the same for every object.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Image with the check tools, by digest.
-    pub tools_image: ImageRef,
-    /// Image with buildah, by digest.
-    pub builder_image: ImageRef,
-    /// Image with the runner (the operator's own), by digest.
-    pub runner_image: ImageRef,
-    /// Image with Grype's database, usually by a tag that a CronJob moves.
-    pub grype_database: Option<ImageRef>,
-    /// Image with Trivy's database.
-    pub trivy_database: Option<ImageRef>,
-    /// How long the answer to "which database is current" is used.
-    pub database_interval: Duration,
-    /// Registries that are spoken to without TLS.
-    pub insecure_registries: BTreeSet<String>,
-    /// How OpenSCAP sees the candidate's files.
-    pub candidate_root: CandidateRoot,
-    /// The namespace of the operator: its self-tests run there and nowhere else.
-    pub namespace: String,
-    /// Secrets of that namespace with which the images of self-tests are pulled.
-    pub pull_secrets: Vec<String>,
-    /// Objects that one controller works on at the same time; one namespace gets three quarters of it at most.
-    pub concurrency: u16,
-}
 
 /// What every reconcile may use.
 #[derive(Clone)]
@@ -71,8 +39,6 @@ pub struct Context {
     pub databases: Databases,
     /// Which tools are believed.
     pub trust: Arc<Trust>,
-    /// Copies and promotions of candidates that are under way.
-    pub transfers: Arc<Transfers<TransferResult>>,
     /// Who claims which repository.
     pub base_images: Arc<BaseImages>,
     /// Where Jobs wait for their turn.
@@ -138,13 +104,15 @@ impl Context {
             settings: Arc::new(settings),
             backoff: Arc::default(),
             databases: Databases::default(),
-            transfers: Arc::default(),
             trust: Arc::default(),
             base_images: Arc::default(),
-            slots: Arc::new(Slots::new(queue::Limits {
-                total: args.max_jobs.into(),
-                per_namespace: args.max_jobs_per_namespace.into(),
-            })),
+            slots: Arc::new(Slots::new(
+                queue::Limits {
+                    total: args.max_jobs.into(),
+                    per_namespace: args.max_jobs_per_namespace.into(),
+                },
+                &args.pod_namespace,
+            )),
             inventory: Inventory::new(&args.estate_namespaces),
             reopened: broadcast::channel(256).0,
             access: Arc::default(),

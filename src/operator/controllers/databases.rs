@@ -5,7 +5,7 @@
 //! look is on its way beside: a registry that is slow or away holds nobody up, and the age of the database is judged by the
 //! reports. No lock is held over a request.
 
-use super::{context::Context, error::one_line};
+use super::{error::one_line, settings::Settings};
 use crate::{
     domain::{image_ref::ImageRef, report::ToolName},
     registry::{self, Auth},
@@ -49,10 +49,15 @@ pub enum Error {
 
 impl Databases {
     /// The current database of a scanner, by digest; `None` for tools that have none, and where none is configured.
-    pub async fn current(&self, ctx: &Context, tool: ToolName) -> Result<Option<ImageRef>, Error> {
+    pub async fn current(
+        &self,
+        registry: &registry::Client,
+        settings: &Settings,
+        tool: ToolName,
+    ) -> Result<Option<ImageRef>, Error> {
         let (name, configured) = match tool {
-            ToolName::Grype => ("grype", ctx.settings.grype_database.as_ref()),
-            ToolName::Trivy => ("trivy", ctx.settings.trivy_database.as_ref()),
+            ToolName::Grype => ("grype", settings.grype_database.as_ref()),
+            ToolName::Trivy => ("trivy", settings.trivy_database.as_ref()),
             ToolName::Native | ToolName::Goss | ToolName::Openscap | ToolName::Container => return Ok(None),
         };
         let Some(tag) = configured else {
@@ -61,9 +66,9 @@ impl Databases {
         if tag.digest.is_some() {
             return Ok(Some(tag.clone()));
         }
-        let (registry, tag) = (ctx.registry.clone(), tag.clone());
+        let (registry, tag) = (registry.clone(), tag.clone());
         let look = async move { look(&registry, &tag).await };
-        self.served(name, ctx.settings.database_interval, look).await.map(Some)
+        self.served(name, settings.database_interval, look).await.map(Some)
     }
 
     /// What is known, if anything is; a look that is due goes on beside. Otherwise what the look says.

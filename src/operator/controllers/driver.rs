@@ -7,6 +7,7 @@
 use super::{
     context::Context,
     error::{Class, one_line},
+    writes,
 };
 use crate::runtime::{
     lease::NotLeader,
@@ -202,12 +203,7 @@ async fn publish<K: Owned>(ctx: &Context, object: &K, notice: Notice) {
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    match ctx.recorder.publish(&event, &object.object_ref(&())).await {
-        Ok(()) => ctx.metrics.api_write(Kind::Event, ApiVerb::Create),
-        Err(error) => {
-            tracing::warn!(object = %object.name_any(), reason = notice.reason, error = one_line(&error), "event not published");
-        }
-    }
+    writes::publish(ctx, &object.object_ref(&()), &event).await;
 }
 
 /// The object, if it can be read. One that cannot is logged and waits for its next change: it must not stop the watch of

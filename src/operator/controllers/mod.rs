@@ -18,6 +18,7 @@ pub mod context;
 pub mod databases;
 pub mod driver;
 pub mod error;
+pub mod gauges;
 pub mod history;
 pub mod inputs;
 pub mod inventory;
@@ -27,6 +28,7 @@ pub mod pruning;
 pub mod reconciler;
 pub mod repave_plan;
 pub mod repave_run;
+pub mod settings;
 pub mod shares;
 pub mod slots;
 #[cfg(test)]

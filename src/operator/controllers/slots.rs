@@ -8,11 +8,7 @@
 //! one that is suspended runs nothing. So a Job of somebody else takes nobody's place, and a namespace full of forged ones
 //! takes its own share at most.
 
-use super::{
-    context::Context,
-    paging::{self, First, ListError},
-    wakes::Guarded,
-};
+use super::paging::{self, First, ListError};
 use crate::{
     api::{
         ImageCandidate,
@@ -22,8 +18,9 @@ use crate::{
 };
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::ListParams,
+    core::DeserializeGuard,
     runtime::reflector::{ObjectRef, Store},
 };
 use std::{
@@ -63,10 +60,12 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Slots {
     limits: Limits,
+    /// Where self-tests run.
+    own_namespace: String,
     line: Mutex<Line>,
     /// One list at a time.
     listing: tokio::sync::Mutex<()>,
-    candidates: OnceLock<Store<Guarded<ImageCandidate>>>,
+    candidates: OnceLock<Store<DeserializeGuard<ImageCandidate>>>,
 }
 
 #[derive(Debug, Default)]
@@ -100,10 +99,11 @@ impl Drop for Admitted<'_> {
 }
 
 impl Slots {
-    /// An empty line with these limits.
-    pub fn new(limits: Limits) -> Self {
+    /// An empty line with these limits; self-tests count in the operator's own namespace.
+    pub fn new(limits: Limits, own_namespace: &str) -> Self {
         Self {
             limits,
+            own_namespace: own_namespace.to_owned(),
             line: Mutex::default(),
             listing: tokio::sync::Mutex::default(),
             candidates: OnceLock::new(),
@@ -111,7 +111,7 @@ impl Slots {
     }
 
     /// From now on a Job counts only if its candidate is in this cache. Before, each one that names a candidate does.
-    pub fn count_those_of(&self, candidates: Store<Guarded<ImageCandidate>>) {
+    pub fn count_those_of(&self, candidates: Store<DeserializeGuard<ImageCandidate>>) {
         if self.candidates.set(candidates).is_err() {
             tracing::warn!("the cache of candidates is known already; the second one is ignored");
         }
@@ -120,12 +120,12 @@ impl Slots {
     /// Puts the Jobs of one namespace in the line, or renews their place, and says which ones may start.
     pub async fn admit(
         &self,
-        ctx: &Context,
+        client: &Client,
         namespace: &str,
         jobs: &[String],
         urgent: bool,
     ) -> Result<Admitted<'_>, Error> {
-        self.refresh(ctx).await?;
+        self.refresh(client).await?;
         let mut line = self.lock();
         line.enter(namespace, jobs, urgent, Instant::now());
         let running = line.running.counts(self.limits);
@@ -153,13 +153,13 @@ impl Slots {
     }
 
     /// Lists what runs, unless somebody did a moment ago.
-    async fn refresh(&self, ctx: &Context) -> Result<(), Error> {
+    async fn refresh(&self, client: &Client) -> Result<(), Error> {
         let _one_at_a_time = self.listing.lock().await;
         if self.lock().running.is_fresh(Instant::now()) {
             return Ok(());
         }
         self.lock().running.list_begins();
-        let listed = tokio::time::timeout(LIST_LIMIT, self.list(ctx))
+        let listed = tokio::time::timeout(LIST_LIMIT, self.list(client))
             .await
             .map_err(|_| Error::Late)??;
         self.lock().running.listed(listed, Instant::now());
@@ -167,16 +167,13 @@ impl Slots {
     }
 
     /// Unfinished Jobs that count, per namespace. When there are more than can be read, the whole limit is taken.
-    async fn list(&self, ctx: &Context) -> Result<BTreeMap<String, usize>, ListError> {
+    async fn list(&self, client: &Client) -> Result<BTreeMap<String, usize>, ListError> {
         // Succeeded ones stay for a day and are many: the server leaves them out.
         let params = ListParams::default()
             .labels(LABEL_BASE_IMAGE)
             .fields("status.successful=0");
-        let jobs = Api::<Job>::all(ctx.client.clone());
-        let counted = |job: Job| {
-            self.counts(ctx, &job)
-                .then(|| job.metadata.namespace.unwrap_or_default())
-        };
+        let jobs = Api::<Job>::all(client.clone());
+        let counted = |job: Job| self.counts(&job).then(|| job.metadata.namespace.unwrap_or_default());
         let First { kept, more } = paging::first(&jobs, params, MAX_JOBS, counted).await?;
         if more {
             return Ok(BTreeMap::from([(String::new(), self.limits.total)]));
@@ -188,12 +185,11 @@ impl Slots {
         Ok(running)
     }
 
-    fn counts(&self, ctx: &Context, job: &Job) -> bool {
+    fn counts(&self, job: &Job) -> bool {
         if is_finished(job) || is_suspended(job) {
             return false;
         }
-        if job.namespace().as_deref() == Some(ctx.settings.namespace.as_str())
-            && job.labels().contains_key(LABEL_SELF_TEST)
+        if job.namespace().as_deref() == Some(self.own_namespace.as_str()) && job.labels().contains_key(LABEL_SELF_TEST)
         {
             return true;
         }

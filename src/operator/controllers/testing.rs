@@ -99,13 +99,15 @@ impl Api {
             settings: Arc::new(settings()),
             backoff: Arc::new(Backoff::default()),
             databases: Databases::default(),
-            transfers: Arc::default(),
             trust: Arc::new(Trust::default()),
             base_images: Arc::default(),
-            slots: Arc::new(Slots::new(queue::Limits {
-                total: 2,
-                per_namespace: 2,
-            })),
+            slots: Arc::new(Slots::new(
+                queue::Limits {
+                    total: 2,
+                    per_namespace: 2,
+                },
+                "repave-system",
+            )),
             inventory: Inventory::new(&[]),
             reopened: tokio::sync::broadcast::channel(16).0,
             access: Arc::default(),

@@ -52,50 +52,56 @@ pub struct Parties {
     pub hosts: Vec<String>,
 }
 
-/// The transfer has not ended: no failure, but nothing to go on with either.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// How a transfer stands. One that is under way is no failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress<T> {
+    /// It has ended.
+    Done(T),
+    /// It has not.
+    Pending(Pending),
+}
+
+/// What a transfer that has not ended does.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pending {
     /// It runs.
-    #[error("{what} is under way; this goes on by itself when it is done")]
-    Running {
-        /// What.
-        what: &'static str,
-    },
+    Running,
     /// It waits for others.
-    #[error("{what} waits: {by} has as many transfers under way as it may; this goes on by itself")]
     Queued {
-        /// What.
-        what: &'static str,
         /// Whose share is used up.
         by: String,
         /// When to ask again.
         wait: Duration,
     },
-    /// It did not end in time.
-    #[error(
-        "{what} was not done within 30 minutes and was given up: look at the registries and at the size of the image; it is tried again"
-    )]
-    TooSlow {
-        /// What.
-        what: &'static str,
-    },
 }
 
-impl Classified for Pending {
-    fn reason(&self) -> &'static str {
+impl Pending {
+    /// When to look again, if its end does not wake its object before.
+    pub fn look_again(&self) -> Duration {
         match self {
-            Self::Running { .. } => "Transferring",
-            Self::Queued { .. } => "TransferQueued",
-            Self::TooSlow { .. } => "TransferTooSlow",
+            Self::Running => LOOK_AGAIN,
+            Self::Queued { wait, .. } => *wait,
         }
+    }
+}
+
+/// It did not end in time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{what} was not done within 30 minutes and was given up: look at the registries and at the size of the image; it is tried again"
+)]
+pub struct TooSlow {
+    /// What.
+    pub what: &'static str,
+}
+
+impl Classified for TooSlow {
+    fn reason(&self) -> &'static str {
+        "TransferTooSlow"
     }
 
     fn class(&self) -> Class {
-        match self {
-            Self::Running { .. } => Class::Waiting(LOOK_AGAIN),
-            Self::Queued { wait, .. } => Class::Waiting(*wait),
-            Self::TooSlow { .. } => Class::Transient,
-        }
+        Class::Transient
     }
 }
 
@@ -162,20 +168,22 @@ impl<T: Send + 'static> Transfers<T> {
         Held(self.inner.clone())
     }
 
-    /// What came of this transfer; it is begun unless it was.
-    pub fn look<F>(&self, key: &Key, parties: &Parties, begin: impl FnOnce() -> F) -> Result<T, Pending>
+    /// How this transfer stands; it is begun unless it was.
+    pub fn look<F>(&self, key: &Key, parties: &Parties, begin: impl FnOnce() -> F) -> Result<Progress<T>, TooSlow>
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let what = key.what;
         let mut inner = lock(&self.inner);
         match inner.ended.remove(key) {
-            Some(Some(result)) => return Ok(result),
-            Some(None) => return Err(Pending::TooSlow { what }),
-            None if inner.running.contains_key(key) || inner.closed => return Err(Pending::Running { what }),
+            Some(Some(result)) => return Ok(Progress::Done(result)),
+            Some(None) => return Err(TooSlow { what: key.what }),
+            None if inner.running.contains_key(key) || inner.closed => return Ok(Progress::Pending(Pending::Running)),
             None => {}
         }
-        let shares = self.shares(what, parties)?;
+        let shares = match self.shares(parties) {
+            Ok(shares) => shares,
+            Err(queued) => return Ok(Progress::Pending(queued)),
+        };
         let (transfer, whose, place) = (begin(), key.clone(), Arc::downgrade(&self.inner));
         let object = (parties.namespace.clone(), parties.name.clone());
         let task = tokio::spawn(async move {
@@ -184,12 +192,12 @@ impl<T: Send + 'static> Transfers<T> {
             end(&place, whose, result, object);
         });
         inner.running.insert(key.clone(), AbortOnDropHandle::new(task));
-        Err(Pending::Running { what })
+        Ok(Progress::Pending(Pending::Running))
     }
 
-    fn shares(&self, what: &'static str, parties: &Parties) -> Result<Vec<Share>, Pending> {
+    /// The shares of all parties, or whose is used up.
+    fn shares(&self, parties: &Parties) -> Result<Vec<Share>, Pending> {
         let queued = |by: &str, wait| Pending::Queued {
-            what,
             by: by.to_owned(),
             wait,
         };
@@ -249,6 +257,10 @@ mod tests {
         }
     }
 
+    fn running<T>() -> Progress<T> {
+        Progress::Pending(Pending::Running)
+    }
+
     fn parties(namespace: &str, host: &str) -> Parties {
         Parties {
             namespace: namespace.into(),
@@ -267,15 +279,13 @@ mod tests {
         };
         let at = parties("team", "a.local");
         for _ in 0..3 {
-            assert!(matches!(
-                transfers.look(&key("u"), &at, slow),
-                Err(Pending::Running { .. })
-            ));
+            assert_eq!(transfers.look(&key("u"), &at, slow), Ok(running()));
         }
         assert_eq!(ended.next().await, Some(("team".to_owned(), "c".to_owned())));
-        assert_eq!(transfers.look(&key("u"), &at, slow), Ok(7));
-        assert!(
-            matches!(transfers.look(&key("u"), &at, slow), Err(Pending::Running { .. })),
+        assert_eq!(transfers.look(&key("u"), &at, slow), Ok(Progress::Done(7)));
+        assert_eq!(
+            transfers.look(&key("u"), &at, slow),
+            Ok(running()),
             "and it begins anew"
         );
     }
@@ -287,7 +297,7 @@ mod tests {
         for number in 0..10 {
             let at = parties("busy", &format!("silent-{number}.local"));
             match transfers.look(&key(&format!("n{number}")), &at, pending) {
-                Err(Pending::Queued { by, .. }) => queued.push(by),
+                Ok(Progress::Pending(Pending::Queued { by, .. })) => queued.push(by),
                 _ => run += 1,
             }
         }
@@ -296,22 +306,17 @@ mod tests {
             (MOST_OF_A_NAMESPACE, Some("namespace busy"))
         );
         let others = parties("other", "b.local");
-        assert!(matches!(
-            transfers.look(&key("o"), &others, || ready(())),
-            Err(Pending::Running { .. })
-        ));
+        assert_eq!(transfers.look(&key("o"), &others, || ready(())), Ok(running()));
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(transfers.look(&key("o"), &others, || ready(())), Ok(()));
+        assert_eq!(transfers.look(&key("o"), &others, || ready(())), Ok(Progress::Done(())));
         let mut to_one_host = 0;
         for number in 0..10 {
             let at = Parties {
                 hosts: vec!["dead.local".into()],
                 ..parties(&format!("n{number}"), "")
             };
-            to_one_host += usize::from(matches!(
-                transfers.look(&key(&format!("h{number}")), &at, pending),
-                Err(Pending::Running { .. })
-            ));
+            let look = transfers.look(&key(&format!("h{number}")), &at, pending);
+            to_one_host += usize::from(look == Ok(running()));
         }
         assert_eq!(to_one_host, MOST_OF_A_HOST);
     }
@@ -321,18 +326,12 @@ mod tests {
         let transfers = Transfers::<()>::default();
         let at = parties("team", "a.local");
         for number in 0..MOST_OF_A_NAMESPACE {
-            let begun = transfers.look(&key(&format!("u{number}")), &at, pending);
-            assert!(matches!(begun, Err(Pending::Running { .. })));
+            assert_eq!(transfers.look(&key(&format!("u{number}")), &at, pending), Ok(running()));
         }
         tokio::time::sleep(DEADLINE + Duration::from_secs(1)).await;
-        assert!(matches!(
-            transfers.look(&key("u0"), &at, pending),
-            Err(Pending::TooSlow { .. })
-        ));
-        assert!(matches!(
-            transfers.look(&key("next"), &at, pending),
-            Err(Pending::Running { .. })
-        ));
+        let what = "the copy to staging";
+        assert_eq!(transfers.look(&key("u0"), &at, pending), Err(TooSlow { what }));
+        assert_eq!(transfers.look(&key("next"), &at, pending), Ok(running()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -345,14 +344,11 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(10)).await;
             let _heard = sent.send(());
         });
-        assert!(begun.is_err());
+        assert_eq!(begun, Ok(running()));
         drop(held);
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(heard.try_recv().is_err(), "it was dropped before it wrote");
-        assert!(matches!(
-            transfers.look(&key("u"), &at, pending),
-            Err(Pending::Running { .. })
-        ));
+        assert_eq!(transfers.look(&key("u"), &at, pending), Ok(running()));
         assert!(lock(&transfers.inner).running.is_empty());
     }
 }

@@ -1,19 +1,24 @@
-//! The ways in which a controller writes to the Kubernetes API beside a status: create what is not there, resume a Job.
+//! The ways in which a controller writes to the Kubernetes API beside a status: create what is not there, patch, delete,
+//! publish an event. There is no other (`tests/writes.rs`).
 //!
 //! Each asks for the lease right before it sends and counts what was written. Must not decide anything.
 
 use super::{
     context::Context,
-    error::{Class, Classified, WAIT},
+    error::{Class, Classified, WAIT, one_line},
 };
 use crate::runtime::{
     lease::NotLeader,
     metrics::{ApiVerb, Kind},
 };
-use k8s_openapi::{NamespaceResourceScope, api::batch::v1::Job};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{batch::v1::Job, core::v1::ObjectReference},
+};
 use kube::{
     Api, Resource, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+    runtime::events::Event,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -103,6 +108,58 @@ impl<K> Created<K> {
     }
 }
 
+/// A request was not sent, or not answered as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsent {
+    /// The lease is lost.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+    /// The API server refused, or did not answer.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+}
+
+impl Unsent {
+    /// The same with what could not be written.
+    pub fn about(self, kind: Kind, name: &str) -> WriteError {
+        match self {
+            Self::NotLeader(error) => WriteError::NotLeader(error),
+            Self::Api(cause) => WriteError::Api {
+                kind: kind.as_str(),
+                name: name.to_owned(),
+                cause: Box::new(cause),
+            },
+        }
+    }
+}
+
+/// Sends one request. A future does nothing before it is awaited, so nothing is sent without the lease.
+async fn sent<T>(
+    ctx: &Context,
+    kind: Kind,
+    verb: ApiVerb,
+    request: impl Future<Output = Result<T, kube::Error>> + Send,
+) -> Result<T, Unsent> {
+    ctx.leader.require()?;
+    let answer = request.await?;
+    ctx.metrics.api_write(kind, verb);
+    Ok(answer)
+}
+
+/// Creates an object; what is there already is an error.
+pub async fn create<K>(ctx: &Context, metric: Kind, manager: &str, object: &K) -> Result<K, Unsent>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize,
+    K: Send + Sync,
+{
+    let api = Api::<K>::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
+    let params = PostParams {
+        field_manager: Some(manager.to_owned()),
+        ..PostParams::default()
+    };
+    sent(ctx, metric, ApiVerb::Create, api.create(&params, object)).await
+}
+
 /// Creates an object whose name says all about it, unless it is there. What is there already must be `ours`: the answer to
 /// an earlier create may have been lost, or somebody else may have taken the name.
 pub async fn create_once<K>(
@@ -113,59 +170,96 @@ pub async fn create_once<K>(
 ) -> Result<Created<K>, WriteError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize,
+    K: Send + Sync,
 {
-    let (kind, name, namespace) = (
-        metric.as_str(),
-        object.name_any(),
-        object.namespace().unwrap_or_default(),
-    );
-    let api = Api::<K>::namespaced(ctx.client.clone(), &namespace);
-    let params = PostParams {
-        field_manager: Some(CHILDREN_MANAGER.to_owned()),
-        ..PostParams::default()
+    let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
+    let error = match create(ctx, metric, CHILDREN_MANAGER, object).await {
+        Ok(made) => return Ok(Created::Made(made)),
+        Err(error) => error,
     };
-    let failed = |cause| WriteError::Api {
-        kind,
-        name: name.clone(),
-        cause: Box::new(cause),
-    };
-    ctx.leader.require()?;
-    match api.create(&params, object).await {
-        Ok(made) => {
-            ctx.metrics.api_write(metric, ApiVerb::Create);
-            Ok(Created::Made(made))
-        }
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            let there = api.get(&name).await.map_err(failed)?;
-            if ours(&there) {
-                Ok(Created::There(there))
-            } else {
-                Err(WriteError::Taken { kind, namespace, name })
-            }
-        }
-        Err(cause) => Err(failed(cause)),
+    if !matches!(&error, Unsent::Api(kube::Error::Api(status)) if status.is_already_exists()) {
+        return Err(error.about(metric, &name));
     }
+    let api = Api::<K>::namespaced(ctx.client.clone(), &namespace);
+    let there = api.get(&name).await;
+    let there = there.map_err(|cause| Unsent::Api(cause).about(metric, &name))?;
+    if ours(&there) {
+        Ok(Created::There(there))
+    } else {
+        let kind = metric.as_str();
+        Err(WriteError::Taken { kind, namespace, name })
+    }
+}
+
+/// Patches an object; an apply takes over what others have written of it.
+pub async fn patch<K, P>(
+    ctx: &Context,
+    metric: Kind,
+    manager: &str,
+    (namespace, name): (&str, &str),
+    patch: &Patch<P>,
+) -> Result<K, Unsent>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    P: Serialize + Debug + Send + Sync,
+{
+    let params = PatchParams {
+        field_manager: Some(manager.to_owned()),
+        force: matches!(patch, Patch::Apply(_)),
+        ..PatchParams::default()
+    };
+    let api = Api::<K>::namespaced(ctx.client.clone(), namespace);
+    sent(ctx, metric, ApiVerb::Patch, api.patch(name, &params, patch)).await
 }
 
 /// Lets a Job run that was created suspended; only that very Job, by UID.
 pub async fn resume(ctx: &Context, job: &Job) -> Result<(), WriteError> {
     let (name, namespace) = (job.name_any(), job.namespace().unwrap_or_default());
-    let patch = json!({"metadata": {"uid": job.uid()}, "spec": {"suspend": false}});
-    let params = PatchParams {
-        field_manager: Some(CHILDREN_MANAGER.to_owned()),
-        ..PatchParams::default()
+    let change = json!({"metadata": {"uid": job.uid()}, "spec": {"suspend": false}});
+    let at = (namespace.as_str(), name.as_str());
+    let resumed = patch::<Job, _>(ctx, Kind::Job, CHILDREN_MANAGER, at, &Patch::Merge(&change)).await;
+    resumed.map(drop).map_err(|error| error.about(Kind::Job, &name))
+}
+
+/// Deletes this very object, by UID, and what it owns. One that is gone, or is another one by now, is no failure; `true` if
+/// it was there.
+pub async fn delete_once<K>(
+    ctx: &Context,
+    metric: Kind,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+) -> Result<bool, WriteError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let params = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Background),
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
     };
-    ctx.leader.require()?;
-    Api::<Job>::namespaced(ctx.client.clone(), &namespace)
-        .patch(&name, &params, &Patch::Merge(&patch))
-        .await
-        .map_err(|cause| WriteError::Api {
-            kind: "Job",
-            name,
-            cause: Box::new(cause),
-        })?;
-    ctx.metrics.api_write(Kind::Job, ApiVerb::Patch);
-    Ok(())
+    let api = Api::<K>::namespaced(ctx.client.clone(), namespace);
+    match sent(ctx, metric, ApiVerb::Delete, api.delete(name, &params)).await {
+        Ok(_) => Ok(true),
+        Err(Unsent::Api(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => Ok(false),
+        Err(error) => Err(error.about(metric, name)),
+    }
+}
+
+/// Publishes an event. A failure is logged and changes nothing.
+pub async fn publish(ctx: &Context, about: &ObjectReference, event: &Event) {
+    let name = about.name.as_deref().unwrap_or_default();
+    if let Err(error) = sent(ctx, Kind::Event, ApiVerb::Create, ctx.recorder.publish(event, about)).await {
+        tracing::warn!(
+            object = name,
+            reason = event.reason,
+            error = one_line(&error),
+            "event not published"
+        );
+    }
 }
 
 /// Whether the controller of an object has that UID.
@@ -175,86 +269,4 @@ pub fn is_controlled_by(object: &impl Resource, uid: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        controllers::{
-            error::one_line,
-            testing::{Api as Server, Fault},
-        },
-        runtime::lease::Leader,
-    };
-    use k8s_openapi::api::core::v1::ConfigMap;
-
-    fn map(owner: &str) -> ConfigMap {
-        let object = json!({"metadata": {"name": "m", "namespace": "team", "ownerReferences": [
-            {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": owner, "controller": true},
-        ]}});
-        serde_json::from_value(object).unwrap()
-    }
-
-    async fn create(ctx: &Context, owner: &str) -> Result<Created<ConfigMap>, WriteError> {
-        create_once(ctx, Kind::ConfigMap, &map(owner), |there| {
-            is_controlled_by(there, owner)
-        })
-        .await
-    }
-
-    #[tokio::test]
-    async fn what_is_there_is_made_once_and_a_lost_answer_is_found_again() {
-        let server = Server::default();
-        let ctx = server.context();
-        server.faults(|seen| (seen.verb == "POST").then_some(Fault::Lost));
-        let error = create(&ctx, "mine").await.unwrap_err();
-        assert_eq!(one_line(&error), "ConfigMap m could not be written: the answer is lost");
-        server.heal();
-        assert!(matches!(create(&ctx, "mine").await.unwrap(), Created::There(_)));
-        assert_eq!(server.names("configmaps"), ["team/m"]);
-    }
-
-    #[tokio::test]
-    async fn what_somebody_else_put_under_the_name_is_not_taken_for_ours() {
-        let server = Server::default();
-        let ctx = server.context();
-        assert!(matches!(create(&ctx, "theirs").await.unwrap(), Created::Made(_)));
-        let error = create(&ctx, "mine").await.unwrap_err();
-        assert_eq!((error.reason(), error.class()), ("NameTaken", Class::Waiting(WAIT)));
-        assert!(
-            error
-                .to_string()
-                .starts_with("ConfigMap team/m is there and is not ours"),
-            "{error}"
-        );
-    }
-
-    #[tokio::test]
-    async fn without_the_lease_nothing_is_sent() {
-        let server = Server::default();
-        let mut ctx = server.context();
-        ctx.leader = Leader::never("test");
-        assert!(matches!(create(&ctx, "mine").await, Err(WriteError::NotLeader(_))));
-        assert!(matches!(
-            resume(&ctx, &Job::default()).await,
-            Err(WriteError::NotLeader(_))
-        ));
-        assert!(server.seen().is_empty());
-    }
-
-    #[test]
-    fn what_is_too_large_is_not_tried_for_ever() {
-        for (code, message, class) in [
-            (413, "Request entity too large: limit is 3145728", Class::Stalled),
-            (500, "etcdserver: request is too large", Class::Stalled),
-            (500, "etcdserver: leader changed", Class::Transient),
-            (403, "exceeded quota", Class::Transient),
-        ] {
-            let status = json!({"status": "Failure", "message": message, "reason": "X", "code": code});
-            let error = WriteError::Api {
-                kind: "ImageCandidate",
-                name: "c".into(),
-                cause: Box::new(kube::Error::Api(serde_json::from_value(status).unwrap())),
-            };
-            assert_eq!(error.class(), class, "{message}");
-        }
-    }
-}
+mod tests;

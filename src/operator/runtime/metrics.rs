@@ -136,7 +136,7 @@ impl Families {
         add(
             registry,
             "repave_time_to_repave_seconds",
-            "Time from the first sight of an upstream digest to each settled workload",
+            "Time from when the run of a release was made to each workload that is healthy on it",
             &self.time_to_repave,
         );
         add(
@@ -267,7 +267,7 @@ impl Metrics {
         exported
     }
 
-    /// A workload settled on a digest that was first seen upstream so long ago.
+    /// A workload came to be healthy on a release whose run was made so long ago.
     pub fn repaved(&self, after: Duration) {
         self.0.families.time_to_repave.observe(after.as_secs_f64());
     }

@@ -1,11 +1,15 @@
 //! The client against real registry processes: one without the referrers API, one with it.
 
 use crate::registry::{
-    Artifact, Auth, Client, ClientOptions, CopyStats, Credentials, Deleted, Descriptor, LayoutLimits, Platform,
+    Artifact, Auth, Client, ClientOptions, CopyStats, Credentials, Deleted, Descriptor, Error, LayoutLimits, Platform,
+    Reference,
+    manifest::{OCI_INDEX, OCI_MANIFEST},
+    referrers::fallback_tag,
     testing::{CA, TestRegistry, client_for, push_image, push_index, push_platform_image},
 };
 use bytes::Bytes;
 use repave_core::{digest::Digest, image_ref::Repository};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const FREE: fn() -> Auth = Auth::anonymous;
@@ -459,4 +463,83 @@ async fn a_registry_that_does_not_delete_says_so_and_is_no_failure() {
             .unwrap()
             .is_some()
     );
+}
+
+#[tokio::test]
+async fn a_list_that_is_full_is_still_read_takes_no_more_and_takes_again_when_something_is_detached() {
+    let registry = TestRegistry::docker().await;
+    let (client, repository) = (registry.client(), registry.repository("team/staging"));
+    let image = push_image(&client, &repository, "v1", &[b"one"]).await;
+    let first = client
+        .attach(&repository, &image, &note("first"), &FREE())
+        .await
+        .unwrap();
+    // As an older version left it: one more than it could read.
+    let template = client.get_manifest(&repository.at(&first), &FREE()).await.unwrap();
+    let mut manifest: Value = serde_json::from_slice(&template.bytes).unwrap();
+    let mut rows = Vec::new();
+    for number in 0..1001 {
+        manifest["annotations"]["note"] = json!(number.to_string());
+        let bytes = Bytes::from(manifest.to_string());
+        let entry = Descriptor::of(OCI_MANIFEST, &bytes);
+        let at = Reference::Digest(entry.digest.clone());
+        client
+            .put_manifest(&repository, &at, OCI_MANIFEST, bytes, &FREE())
+            .await
+            .unwrap();
+        rows.push(
+            json!({"mediaType": OCI_MANIFEST, "digest": entry.digest, "size": entry.size,
+            "artifactType": "application/vnd.example.note"}),
+        );
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": rows});
+    let at = Reference::Tag(fallback_tag(&image.digest));
+    let bytes = Bytes::from(index.to_string());
+    client
+        .put_manifest(&repository, &at, OCI_INDEX, bytes, &FREE())
+        .await
+        .unwrap();
+
+    let listed = client
+        .referrers(&repository, &image.digest, None, &FREE())
+        .await
+        .unwrap();
+    assert_eq!(listed.len(), 1001);
+    let full = client
+        .attach(&repository, &image, &note("new"), &FREE())
+        .await
+        .unwrap_err();
+    assert!(matches!(full, Error::TooLarge { limit: 1000, .. }), "{full}");
+    let oldest: Vec<Digest> = listed[..2].iter().map(|entry| entry.digest.clone()).collect();
+    let detach = async || {
+        client
+            .detach(&repository, &image.digest, &oldest, &FREE())
+            .await
+            .unwrap()
+    };
+    assert_eq!(detach().await, Deleted::Gone);
+    assert_eq!(detach().await, Deleted::Gone, "doing it again is no failure");
+    let new = client.attach(&repository, &image, &note("new"), &FREE()).await.unwrap();
+    let now = client
+        .referrers(&repository, &image.digest, None, &FREE())
+        .await
+        .unwrap();
+    assert_eq!((now.len(), &now[999].digest), (1000, &new));
+    assert_eq!(client.head(&repository.at(&oldest[0]), &FREE()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn where_nothing_is_deleted_what_is_detached_is_at_least_not_listed_any_more() {
+    let registry = TestRegistry::without_deletion().await;
+    let (client, repository) = (registry.client(), registry.repository("team/staging"));
+    let image = push_image(&client, &repository, "v1", &[b"one"]).await;
+    let one = client.attach(&repository, &image, &note("one"), &FREE()).await.unwrap();
+    let two = client.attach(&repository, &image, &note("two"), &FREE()).await.unwrap();
+    let detached = client.detach(&repository, &image.digest, &[one], &FREE()).await;
+    assert_eq!(detached.unwrap(), Deleted::NotAllowed);
+    let left = client
+        .referrers(&repository, &image.digest, None, &FREE())
+        .await
+        .unwrap();
+    assert_eq!(left.into_iter().map(|entry| entry.digest).collect::<Vec<_>>(), [two]);
 }

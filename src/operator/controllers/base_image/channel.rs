@@ -16,6 +16,7 @@ use crate::{
     },
     domain::{digest::Digest, image_ref::Repository},
     registry,
+    runtime::lease::NotLeader,
 };
 use kube::ResourceExt as _;
 use std::{
@@ -113,6 +114,9 @@ pub enum Error {
     /// The registry.
     #[error("production registry: {0}")]
     Registry(#[from] registry::Error),
+    /// The lease is lost: another process asserts the tag now.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
     /// The credentials.
     #[error(transparent)]
     Input(#[from] inputs::Error),
@@ -125,6 +129,7 @@ impl Classified for Error {
     fn reason(&self) -> &'static str {
         match self {
             Self::Registry(error) => error.reason(),
+            Self::NotLeader(_) => "NotLeader",
             Self::Input(error) => error.reason(),
             Self::Tag(_) => "InvalidReference",
         }
@@ -133,6 +138,7 @@ impl Classified for Error {
     fn class(&self) -> Class {
         match self {
             Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
+            Self::NotLeader(_) => Class::Transient,
             Self::Input(error) => error.class(),
             Self::Tag(_) => Class::Stalled,
         }
@@ -228,6 +234,7 @@ async fn put_right(ctx: &Context, base: &BaseImage, order: &Order, left: Option<
     let now = ctx.registry.head(&image, &auth).await?;
     let found = judge(order, left, now.as_ref().map(|descriptor| &descriptor.digest));
     if found != Found::Right {
+        ctx.leader.require()?;
         ctx.registry
             .tag(&order.repository, &order.digest, &order.tag, &auth)
             .await?;

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{ImageCandidate, image_candidate::Step, phase::Phase},
     controllers::{context::Settings, driver::Next},
-    domain::{digest::Digest, proof::Proof, report::Severity, verdict},
+    domain::{digest::Digest, proof::Proof, recall::Recalled, report::Severity, verdict},
     runner::frame::Delivery,
 };
 use jiff::Timestamp;
@@ -233,7 +233,10 @@ pub fn decide(
         now,
     };
     // What is evaluated again gets a page of its own when that is done; nobody reads one of what is not wanted.
-    let without = matches!(observed.stage, Stage::Reevaluate(_) | Stage::Unwanted { .. });
+    let without = matches!(
+        observed.stage,
+        Stage::Reevaluate(_) | Stage::Unwanted { .. } | Stage::Recalled(_)
+    );
     let page = page_due(candidate, wish).filter(|_| !without);
     let mut decision = inputs.next_step(observed.stage);
     if let Some(image) = page {
@@ -254,6 +257,7 @@ impl Inputs<'_> {
         match stage {
             Stage::Finished => Decision::new(Course::Settled, Next::AwaitChange),
             Stage::Unwanted { wanted, jobs } => self.unwanted(wanted, jobs),
+            Stage::Recalled(recalled) => out(Phase::Rejected, self.step(), "Revoked", self.recalled(&recalled)),
             Stage::Released => Decision::new(Course::Current, Next::After(self.settings.database_interval)),
             Stage::Rescan {
                 image,
@@ -300,6 +304,14 @@ impl Inputs<'_> {
         Decision::wait(WaitingOn::BaseImage(wanted), requeue)
     }
 
+    fn recalled(self, recalled: &Recalled) -> String {
+        let (base, namespace, name) = (&self.wish.base_image, &self.wish.namespace, &self.wish.name);
+        let tag = &recalled.tag;
+        format!(
+            "{recalled}. Nothing is promoted. If it is good after all: kubectl repave revoke {tag} --base {base} -n {namespace} --reason <why> --lift, then delete imagecandidate {name}: its BaseImage makes it again"
+        )
+    }
+
     /// The step that it is at; the last one when all are done.
     fn step(self) -> Step {
         let status = self.candidate.status.clone().unwrap_or_default();
@@ -312,8 +324,17 @@ impl Inputs<'_> {
             Trusted::Yes | Trusted::No(_) => None,
             Trusted::NotYet(state) => Some((test, next_attempt(state)?)),
         });
-        due.map(|(test, attempt)| create(jobs::self_test(self.candidate, self.wish, self.settings, test, attempt)))
-            .collect()
+        due.map(|(test, attempt)| {
+            let tested = (test.tool, test.database.as_ref());
+            create(jobs::self_test(
+                self.candidate,
+                self.wish,
+                self.settings,
+                tested,
+                attempt,
+            ))
+        })
+        .collect()
     }
 }
 

@@ -5,7 +5,6 @@
 
 use super::{
     exceptions,
-    observe::{CheckState, Error, JobState},
     validate::{PlannedCheck, Wish},
 };
 use crate::{
@@ -59,25 +58,19 @@ pub struct Before {
     pub waived: u32,
 }
 
-/// Reads it; nothing where no report has come.
+/// Reads it for the checks whose report has come; nothing where there is none.
 pub async fn judging(
     ctx: &Context,
     candidate: &ImageCandidate,
     wish: &Wish,
     image: &Digest,
-    checks: &[(PlannedCheck, CheckState)],
-) -> Result<Judging, Error> {
-    let delivered = |state: &CheckState| matches!(state, CheckState::Job(JobState::Delivered(_)));
-    let now: Vec<&PlannedCheck> = checks
-        .iter()
-        .filter(|(_, s)| delivered(s))
-        .map(|(check, _)| check)
-        .collect();
+    now: &[&PlannedCheck],
+) -> Result<Judging, kube::Error> {
     if now.is_empty() {
         return Ok(Judging::default());
     }
     let waivers = waivers(ctx, &wish.namespace).await?;
-    Ok(with(ctx, candidate, wish, image, &now, &waivers).await)
+    Ok(with(ctx, candidate, wish, image, now, &waivers).await)
 }
 
 /// The same for these checks and waivers.
@@ -126,12 +119,21 @@ pub async fn waivers(ctx: &Context, namespace: &str) -> Result<Waivers, kube::Er
     })
 }
 
+/// Why the release before is not known.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("Kubernetes API: {0}")]
+    Api(#[from] kube::Error),
+    #[error(transparent)]
+    Input(#[from] inputs::Error),
+}
+
 async fn previous(
     ctx: &Context,
     candidate: &ImageCandidate,
     wish: &Wish,
     now: &[&PlannedCheck],
-) -> Result<Previous, Error> {
+) -> Result<Previous, Unread> {
     let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &wish.namespace);
     let base = bases.get_opt(&candidate.spec.base_image).await?;
     let Some(released) = base.and_then(|base| base.status).and_then(|status| status.released) else {

@@ -14,17 +14,19 @@ mod status;
 pub use status::STILL_PASSES;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::candidate as example;
 mod validate;
 mod wanted;
 
-pub use apply::TransferResult;
+use apply::Transfers;
 use repave_policy::exceptions;
 
 use super::{
     conditions,
     context::Context,
     driver::{Next, Outcome},
-    error::{Class, Classified, one_line},
+    gauges,
     reconciler::{self, Failure, Steps},
     wakes::{Guarded, Wakes, those},
 };
@@ -51,42 +53,16 @@ use kube::{
 use std::{collections::BTreeMap, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-/// Why a step ended early.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Validate(#[from] validate::Error),
-    #[error(transparent)]
-    Observe(#[from] observe::Error),
-    #[error(transparent)]
-    Apply(#[from] apply::Error),
-}
-
-impl Classified for Error {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Validate(error) => error.reason(),
-            Self::Observe(error) => error.reason(),
-            Self::Apply(error) => error.reason(),
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Validate(error) => error.class(),
-            Self::Observe(error) => error.class(),
-            Self::Apply(error) => error.class(),
-        }
-    }
-}
-
 struct Candidates {
     ctx: Context,
+    /// Copies and promotions that are under way.
+    transfers: Transfers,
 }
 
 /// Runs until `stop` is cancelled.
 pub async fn run(ctx: Context, stop: CancellationToken) {
     let ours = watcher::Config::default().labels(LABEL_CANDIDATE);
+    let transfers = Transfers::default();
     let wakes = Wakes::of(&ctx);
     let candidates = wakes.store();
     let (followers, candidates_cache) = (wakes.store(), wakes.store());
@@ -110,13 +86,17 @@ pub async fn run(ctx: Context, stop: CancellationToken) {
             move |_| waiting(&of_self_tests),
         )
         .also(
-            ctx.transfers
+            transfers
                 .ended()
                 .map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)),
         );
+    let counted = gauges::candidates(ctx.metrics.clone(), candidates_cache.clone());
     ctx.slots.count_those_of(candidates_cache);
-    let _transfers = ctx.transfers.while_held();
-    reconciler::run(Candidates { ctx }, wakes, stop).await;
+    let _held = transfers.while_held();
+    tokio::select! {
+        () = reconciler::run(Candidates { ctx, transfers }, wakes, stop) => {}
+        () = counted => {}
+    }
 }
 
 /// The candidates of a BaseImage that are not decided: what it wants decides whether they go on.
@@ -181,22 +161,27 @@ impl Steps for Candidates {
     }
 
     async fn steps(&self, candidate: &ImageCandidate) -> Result<Outcome<ImageCandidateStatus>, Failure> {
-        let outcome = match Box::pin(steps(candidate, &self.ctx)).await {
-            Ok(outcome) => at_once_after_a_step(candidate, outcome),
-            Err(error) => failure(candidate, &error, &self.ctx),
-        };
+        let outcome = Box::pin(steps(candidate, &self.ctx, &self.transfers)).await?;
+        let outcome = at_once_after_a_step(candidate, outcome);
         measure(candidate, &outcome.status, &self.ctx);
         Ok(outcome)
     }
 
     fn on_failure(candidate: &ImageCandidate, failure: &Failure, now: Timestamp) -> Outcome<ImageCandidateStatus> {
-        match candidate.status.clone().filter(is_decided) {
-            Some(decided) => Outcome {
-                status: decided,
-                next: failure.class.into(),
-                notices: Vec::new(),
-            },
-            None => reconciler::conditions_only(candidate, failure, now),
+        let (status, notices) = status::failed(candidate, failure, now);
+        if candidate.status.as_ref() == Some(&status) {
+            // Its status does not say it, because it is decided (or says it already).
+            tracing::warn!(
+                candidate = candidate.name_any(),
+                reason = failure.reason,
+                error = failure.message,
+                "candidate not looked at"
+            );
+        }
+        Outcome {
+            status,
+            next: failure.class.into(),
+            notices,
         }
     }
 }
@@ -257,12 +242,16 @@ fn metric_step(step: Step) -> metrics::Step {
 }
 
 /// One screen: what a reconcile of a candidate does.
-async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<ImageCandidateStatus>, Error> {
+async fn steps(
+    candidate: &ImageCandidate,
+    ctx: &Context,
+    transfers: &Transfers,
+) -> Result<Outcome<ImageCandidateStatus>, Failure> {
     let wish = validate::validate(candidate)?; // pure
     let observed = observe::observe(candidate, &wish, ctx).await?; // IO, read only
     let mut decision = decide::decide(candidate, &wish, observed, &ctx.settings, ctx.now()); // pure
     let actions = std::mem::take(&mut decision.actions);
-    let applied = apply::apply(actions, candidate, &wish, ctx).await?; // IO, writes
+    let applied = apply::apply(actions, candidate, &wish, ctx, transfers).await?; // IO, writes
     let (status, notices) = status::render(candidate, &wish, &decision, &applied, ctx.now()); // pure
     let next = match applied.ask_again {
         Some(wait) => Next::After(wait),
@@ -274,28 +263,4 @@ async fn steps(candidate: &ImageCandidate, ctx: &Context) -> Result<Outcome<Imag
         (Some(_) | None, next) => next,
     };
     Ok(Outcome { status, next, notices })
-}
-
-fn failure(candidate: &ImageCandidate, error: &Error, ctx: &Context) -> Outcome<ImageCandidateStatus> {
-    let (status, notices) = status::failed(candidate, error, ctx.now());
-    if candidate.status.as_ref() == Some(&status) {
-        // Its status does not say it, because it is decided (or says it already).
-        tracing::warn!(
-            candidate = candidate.name_any(),
-            reason = error.reason(),
-            error = one_line(error),
-            "candidate not looked at"
-        );
-    }
-    // A transfer that is under way is nothing that went wrong.
-    let notices = if matches!(error, Error::Apply(apply::Error::Transfer(_))) {
-        Vec::new()
-    } else {
-        notices
-    };
-    Outcome {
-        status,
-        next: error.class().into(),
-        notices,
-    }
 }

@@ -1,13 +1,17 @@
 //! Looks at what the phase of a candidate needs: its BaseImage, upstream's signature, its Jobs and their reports. Reads only,
 //! and decides nothing.
 
+mod error;
 mod jobs;
 mod pod;
+pub mod recall;
 pub mod reevaluation;
 pub mod rescan;
 mod reusable_reports;
 pub mod self_tests;
 mod verification;
+
+pub use error::Error;
 
 use jobs::{job, self_test_job};
 use self_tests::{SelfTest, Trusted};
@@ -21,15 +25,9 @@ use super::{
 };
 use crate::{
     api::{BaseImage, ImageCandidate, ImageCandidateStatus, phase::Phase},
-    controllers::{
-        context::Context,
-        databases,
-        error::{Class, Classified, WAIT},
-        inputs,
-    },
-    domain::{digest::Digest, report::ToolName},
-    evidence::cosign,
-    registry::{self, Auth, Platform},
+    controllers::{context::Context, inputs},
+    domain::{digest::Digest, recall::Recalled, report::ToolName},
+    registry::{Auth, Platform},
     runner::frame::{self, Delivery, Termination},
 };
 use kube::{Api, ResourceExt};
@@ -57,6 +55,8 @@ pub enum Stage {
         /// after it need.
         jobs: Vec<JobRef>,
     },
+    /// It would bring a release again that was taken back.
+    Recalled(Recalled),
     /// It is released and up to date: it is looked at again when the database may have changed.
     Released,
     /// It is released, and its scans must be made again.
@@ -146,52 +146,6 @@ pub enum CheckState {
     Job(JobState<Box<Delivery>>),
 }
 
-/// Something could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A Secret or its key.
-    #[error(transparent)]
-    Input(#[from] inputs::Error),
-    /// The registry.
-    #[error("registry: {0}")]
-    Registry(#[from] registry::Error),
-    /// A signature could not be looked at.
-    #[error("upstream's signature: {0}")]
-    Signature(#[from] cosign::VerifyError),
-    /// The vulnerability database.
-    #[error(transparent)]
-    Database(#[from] databases::Error),
-    /// The Kubernetes API.
-    #[error("Kubernetes API: {0}")]
-    Api(#[from] kube::Error),
-}
-
-impl Classified for Error {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Input(error) => error.reason(),
-            Self::Registry(error) | Self::Database(databases::Error::Registry(error)) => error.reason(),
-            Self::Signature(error) => error.reason(),
-            Self::Database(databases::Error::Missing(_)) => "DatabaseMissing",
-            Self::Database(databases::Error::Late(_)) => "RegistryUnreachable",
-            Self::Api(_) => "ApiError",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Input(error) => error.class(),
-            Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
-            Self::Signature(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
-            Self::Database(databases::Error::Registry(error)) => {
-                error.retry_after().map_or(Class::Transient, Class::Waiting)
-            }
-            Self::Database(databases::Error::Missing(_)) => Class::Waiting(WAIT),
-            Self::Database(databases::Error::Late(_)) | Self::Api(_) => Class::Transient,
-        }
-    }
-}
-
 /// Reads what the phase needs.
 pub async fn observe(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Observed, Error> {
     let status = candidate.status.clone().unwrap_or_default();
@@ -219,7 +173,7 @@ async fn on_the_way(
     status: &ImageCandidateStatus,
     ctx: &Context,
 ) -> Result<Stage, Error> {
-    Ok(match (phase, &status.built_digest) {
+    let stage = match (phase, &status.built_digest) {
         (Phase::Pull, _) => Stage::Pull,
         (Phase::Verify, _) => Stage::Verify(verification::verification(candidate, wish, ctx).await?),
         (Phase::Check, Some(image)) => checks(candidate, wish, status, image.clone(), ctx).await?,
@@ -227,7 +181,24 @@ async fn on_the_way(
         // What lost its built image is built again: the same inputs give the same Job, whose digest is read.
         (Phase::Build | Phase::Check | Phase::Promote, _) => Stage::Build(build(wish, ctx).await?),
         (Phase::Released | Phase::Rejected | Phase::Error | Phase::Superseded, _) => Stage::Finished,
-    })
+    };
+    // Asked where something new is known, or people come to rely on it: the upstream digest, the built one, the promotion.
+    let built = match &stage {
+        Stage::Pull => None,
+        Stage::Build(JobState::Delivered(built)) => Some(built),
+        Stage::Promote => status.built_digest.as_ref(),
+        Stage::Finished
+        | Stage::Unwanted { .. }
+        | Stage::Recalled(_)
+        | Stage::Released
+        | Stage::Rescan { .. }
+        | Stage::Verify(_)
+        | Stage::Build(_)
+        | Stage::Check { .. }
+        | Stage::Reevaluate(_) => return Ok(stage),
+    };
+    let recalled = recall::recalled(candidate, wish, built, ctx).await?;
+    Ok(recalled.map_or(stage, Stage::Recalled))
 }
 
 /// Asks the live BaseImage whether it wants this candidate.
@@ -277,7 +248,7 @@ async fn checks(
         let judged = status.check(&check.name).is_some();
         let mut check = check.clone();
         if !judged {
-            check.database = ctx.databases.current(ctx, check.tool).await?;
+            check.database = ctx.databases.current(&ctx.registry, &ctx.settings, check.tool).await?;
             check.day = reusable_reports::day(&check, status, candidate);
         }
         let state = if judged {
@@ -311,7 +282,7 @@ async fn checks(
     } else {
         Vec::new()
     };
-    let judging = Box::new(judging::judging(ctx, candidate, wish, &image, &states).await?);
+    let judging = Box::new(judging::judging(ctx, candidate, wish, &image, &delivered(&states)).await?);
     Ok(Stage::Check {
         judging,
         image,
@@ -319,6 +290,16 @@ async fn checks(
         self_tests,
         checks: states,
     })
+}
+
+/// The checks whose report has come.
+fn delivered(checks: &[(PlannedCheck, CheckState)]) -> Vec<&PlannedCheck> {
+    let has = |state: &CheckState| matches!(state, CheckState::Job(JobState::Delivered(_)));
+    checks
+        .iter()
+        .filter(|(_, state)| has(state))
+        .map(|(check, _)| check)
+        .collect()
 }
 
 /// A report does not count before its tool is believed: until then it reads as not delivered.

@@ -19,7 +19,9 @@ use crate::{
     controllers::{
         conditions::{self, Conditions, Truth},
         driver::Notice,
-        error::{Class, Classified, one_line},
+        error::Class,
+        reconciler::Failure,
+        transfers::Pending,
     },
 };
 use jiff::Timestamp;
@@ -78,8 +80,12 @@ pub fn render(
             if let Some(built) = built {
                 draft.status.built_digest = Some(built.clone());
             }
-            draft.done(*step, reason, message.clone());
-            draft.phase = *next;
+            if let Some(pending) = &applied.under_way {
+                draft.under_way(*step, pending);
+            } else {
+                draft.done(*step, reason, message.clone());
+                draft.phase = *next;
+            }
         }
         Course::Judged {
             evaluation,
@@ -103,7 +109,7 @@ pub fn render(
 /// The status after a step that failed outside of the candidate: the step's condition says why, nothing is decided.
 ///
 /// A decided candidate keeps its status to the last byte: it was only looked at, and what is decided stays decided.
-pub fn failed(candidate: &ImageCandidate, error: &super::Error, now: Timestamp) -> (ImageCandidateStatus, Vec<Notice>) {
+pub fn failed(candidate: &ImageCandidate, failure: &Failure, now: Timestamp) -> (ImageCandidateStatus, Vec<Notice>) {
     let mut status = candidate.status.clone().unwrap_or_default();
     let phase = Phase::of(&status);
     let Some(step) = phase.step() else {
@@ -112,9 +118,9 @@ pub fn failed(candidate: &ImageCandidate, error: &super::Error, now: Timestamp) 
     let first_gate_is_open = step == Step::Validated && conditions::is_true(&status.conditions, step.as_str());
     let step = if first_gate_is_open { Step::Scanned } else { step };
     let mut conditions = Conditions::from(&status.conditions, candidate.metadata.generation.unwrap_or(0), now);
-    let message = one_line(error);
-    conditions.set(step.as_str(), Truth::False, error.reason(), message.clone());
-    conditions.failed(error, message.clone());
+    let message = failure.message.clone();
+    conditions.set(step.as_str(), Truth::False, failure.reason, message.clone());
+    conditions.failed_as(failure.class, failure.reason, message.clone());
     status.phase = Some(phase);
     status.step = Some(step);
     status.result = Some(CandidateResult::Waiting);
@@ -124,9 +130,9 @@ pub fn failed(candidate: &ImageCandidate, error: &super::Error, now: Timestamp) 
         .status
         .as_ref()
         .is_none_or(|old| old.conditions != status.conditions);
-    let notices = changed.then(|| Notice {
+    let notices = changed.then_some(Notice {
         warning: true,
-        reason: error.reason(),
+        reason: failure.reason,
         message,
     });
     (status, notices.into_iter().collect())
@@ -309,7 +315,8 @@ impl<'a> Draft<'a> {
 
     fn promoted(&mut self) {
         let Some(promoted) = &self.applied.promoted else {
-            self.running(Step::Promoted, "Promoting", "being copied to production");
+            let pending = self.applied.under_way.as_ref().unwrap_or(&Pending::Running);
+            self.under_way(Step::Promoted, pending);
             return;
         };
         let mut message = format!(

@@ -12,50 +12,31 @@ use crate::{
         ImageCandidate, ImageCandidateStatus,
         image_candidate::{CandidateResult, Step},
     },
-    controllers::{conditions, context::Settings},
+    controllers::conditions,
     domain::{
         digest::Digest,
         report::{Finding, Outcome, Report, Severity, Tool, ToolName},
     },
     runner::frame::Delivery,
-    runtime::args::CandidateRoot,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::PodSpec};
 use serde_json::json;
 
+pub use crate::controllers::testing::settings;
+
 mod failure;
 mod gates;
 mod reevaluation;
 mod rescan;
+mod shell;
 mod sight;
 mod walk;
 mod wanted;
 mod world;
 
-/// The settings of an operator with nothing special.
-pub fn settings() -> Settings {
-    let image = |name: &str| {
-        format!("r.local:5000/{name}@{}", Digest::of(name.as_bytes()))
-            .parse()
-            .unwrap()
-    };
-    Settings {
-        tools_image: image("tools"),
-        builder_image: image("builder"),
-        runner_image: image("operator"),
-        grype_database: None,
-        trivy_database: None,
-        database_interval: std::time::Duration::from_secs(300),
-        insecure_registries: ["r.local:5000".to_owned()].into(),
-        candidate_root: CandidateRoot::ImageVolume,
-        namespace: "repave-system".to_owned(),
-        pull_secrets: Vec::new(),
-        concurrency: 8,
-    }
-}
-
-pub(super) fn candidate() -> ImageCandidate {
+/// One with a check of each kind, at its beginning.
+pub(crate) fn candidate() -> ImageCandidate {
     serde_json::from_value(json!({
         "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate",
         "metadata": {"name": "debian-12-0123456789ab", "namespace": "platform", "uid": "u", "generation": 1},

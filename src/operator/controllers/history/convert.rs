@@ -117,30 +117,29 @@ fn release(entry: &Entry, base_image: &str) -> Release {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::release_history::ReleaseHistorySpec;
     use jiff::Timestamp;
     use serde_json::json;
 
-    fn stored() -> ReleaseHistorySpec {
-        let row = |sequence: u64, state: &str| {
-            json!({
-                "sequence": sequence, "digest": Digest::of(&[u8::try_from(sequence).unwrap()]), "sourceDigest": Digest::of(b"s"),
-                "chainId": Digest::of(b"c"), "layers": 3, "repository": "r.test/debian", "tag": format!("12-{sequence}"),
-                "candidate": "debian-12-a", "promotedAt": "2026-01-01T00:00:00Z", "state": state
-            })
-        };
-        let mut revoked = row(1, "Revoked");
-        revoked["revoked"] = json!({"at": "2026-01-02T00:00:00Z", "by": "ann", "reason": "CVE-1"});
-        serde_json::from_value(json!({
-            "lastSequence": 5, "lastCandidate": 4, "count": 3, "released": "12-3", "searched": "r.test/debian",
-            "releases": [row(3, "Released"), row(2, "Superseded"), revoked]
-        }))
-        .unwrap()
-    }
-
     #[test]
     fn lineage_comes_from_the_history_first_and_from_candidates_for_what_it_lacks() {
-        let history = History::from(&stored());
+        let promoted = |sequence: u64| Promotion {
+            sequence,
+            digest: Digest::of(&[u8::try_from(sequence).unwrap()]),
+            source_digest: Digest::of(b"s"),
+            chain_id: Digest::of(b"c"),
+            layers: 3,
+            repository: "r.test/debian".parse().unwrap(),
+            tag: format!("12-{sequence}"),
+            candidate: "debian-12-a".into(),
+            promoted_at: Timestamp::UNIX_EPOCH,
+        };
+        let mut history = History::seed([1, 2, 3].map(promoted).to_vec(), None);
+        let revocation = Revocation {
+            at: Timestamp::UNIX_EPOCH,
+            by: None,
+            reason: "CVE-1".into(),
+        };
+        history.take_back([(&Digest::of(&[1]), revocation)]);
         let candidate = |digest: &Digest, sequence: u64| -> ImageCandidate {
             serde_json::from_value(json!({
                 "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate",

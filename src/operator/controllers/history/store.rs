@@ -8,12 +8,14 @@ use crate::{
         context::Context,
         error::{Class, Classified, one_line},
         paging::{self, ListError},
+        writes::{self, Unsent, WriteError},
     },
     domain::{history::History, image_ref::Repository},
+    runtime::metrics::Kind,
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{ListParams, Patch},
     core::DeserializeGuard,
 };
 use serde_json::json;
@@ -60,6 +62,9 @@ pub enum Error {
     /// They could not be listed.
     #[error(transparent)]
     List(#[from] ListError),
+    /// It could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// It is there and cannot be read.
     #[error(
         "ReleaseHistory {name} cannot be read ({why}): nothing is released before it is restored; if no backup has it, delete it and it is rebuilt from the production repository"
@@ -84,6 +89,7 @@ impl Classified for Error {
     fn reason(&self) -> &'static str {
         match self {
             Self::Api(_) | Self::List(_) => "ApiError",
+            Self::Write(error) => error.reason(),
             Self::Unreadable { .. } => "HistoryUnreadable",
             Self::Conflict(_) => "HistoryConflict",
             Self::TooMany(_) => "TooManyHistories",
@@ -93,6 +99,7 @@ impl Classified for Error {
     fn class(&self) -> Class {
         match self {
             Self::Api(_) | Self::List(_) => Class::Transient,
+            Self::Write(error) => error.class(),
             Self::Unreadable { .. } => Class::Waiting(UNREADABLE),
             Self::Conflict(_) => Class::Waiting(Duration::from_secs(1)),
             Self::TooMany(_) => Class::Stalled,
@@ -143,32 +150,30 @@ pub async fn write(
     read: Option<&Stored>,
     spec: &ReleaseHistorySpec,
 ) -> Result<(), Error> {
-    let api: Api<ReleaseHistory> = Api::namespaced(ctx.client.clone(), namespace);
     let written = match read {
         None => {
             let mut new = ReleaseHistory::new(name, spec.clone());
+            new.metadata.namespace = Some(namespace.to_owned());
             new.metadata.labels = Some([(LABEL_BASE_IMAGE.to_owned(), name.to_owned())].into());
-            let params = PostParams {
-                field_manager: Some(MANAGER.to_owned()),
-                ..PostParams::default()
-            };
-            api.create(&params, &new).await
+            writes::create(ctx, Kind::ReleaseHistory, MANAGER, &new).await
         }
         Some(read) => {
             let (uid, version) = &read.version;
-            let patch = json!({
+            let whole = json!({
                 "apiVersion": format!("{GROUP}/v1alpha1"),
                 "kind": "ReleaseHistory",
                 "metadata": {"uid": uid, "resourceVersion": version, "labels": {LABEL_BASE_IMAGE: name}},
                 "spec": spec,
             });
-            let params = PatchParams::apply(MANAGER).force();
-            api.patch(name, &params, &Patch::Apply(&patch)).await
+            let patch = Patch::Apply(&whole);
+            writes::patch::<ReleaseHistory, _>(ctx, Kind::ReleaseHistory, MANAGER, (namespace, name), &patch).await
         }
     };
     match written {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Err(Error::Conflict(name.to_owned())),
-        Err(error) => Err(error.into()),
+        Err(Unsent::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+            Err(Error::Conflict(name.to_owned()))
+        }
+        Err(error) => Err(error.about(Kind::ReleaseHistory, name).into()),
     }
 }

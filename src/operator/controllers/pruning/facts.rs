@@ -5,7 +5,7 @@ use crate::{
     api::{BaseImage, ImageCandidate, RepaveRun, image_candidate::CandidateResult},
     domain::{
         digest::Digest,
-        prune::{Candidate, Facts, Fate, Limits, Run},
+        prune::{Candidate, Facts, Fate, Limits, Produced, Run},
     },
 };
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ pub fn repositories(base: &BaseImage) -> [String; 2] {
     [staging.unwrap_or_else(|| format!("{production}-staging")), production]
 }
 
-/// What is decided by. `others` are the repositories that other base images name.
+/// What is decided by; what is in use is asked for separately. `others` are the repositories that other base images name.
 pub fn facts(observed: &Observed, others: &BTreeSet<String>) -> Facts {
     let base = &observed.base;
     let status = base.status.clone().unwrap_or_default();
@@ -49,16 +49,28 @@ pub fn facts(observed: &Observed, others: &BTreeSet<String>) -> Facts {
         let staging = one.staging.to_string();
         observed.unreadable || staging == *production || others.contains(&staging)
     };
+    let produced = candidates.iter().filter_map(|one| one.production.as_ref());
+    let produced: Vec<_> = produced.map(|one| one.repository.clone()).collect();
+    let produced = produced.into_iter();
     Facts {
         limits: Limits {
             releases: base.spec.history.releases as usize,
             rejected: base.spec.history.rejected as usize,
+            from_production: base.spec.history.delete_from_production,
         },
         shared: candidates
             .iter()
             .filter(foreign)
             .map(|one| one.staging.clone())
+            .chain(produced.filter(|one| observed.unreadable || others.contains(&one.to_string())))
             .collect(),
+        newest: history
+            .entries()
+            .iter()
+            .take(base.spec.history.releases as usize)
+            .map(|entry| entry.promotion.digest.clone())
+            .collect(),
+        in_use: None,
         runs: observed.runs.iter().map(run).collect(),
         recorded: history
             .entries()
@@ -90,6 +102,10 @@ fn candidate(object: &ImageCandidate) -> Candidate {
         staging: object.spec.staging.clone(),
         source_digest: object.spec.source_digest.clone(),
         built: promoted.map(|promoted| &promoted.digest).or(built).cloned(),
+        production: promoted.map(|promoted| Produced {
+            repository: promoted.repository.clone(),
+            tag: promoted.tag.clone(),
+        }),
     }
 }
 

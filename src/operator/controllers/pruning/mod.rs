@@ -7,11 +7,15 @@
 mod apply;
 mod facts;
 mod observe;
+#[cfg(test)]
+mod tests;
+mod usage;
 
 use super::{
     context::Context,
     driver::{self, DriverError},
     error::one_line,
+    gauges,
 };
 use crate::{api::BaseImage, domain::prune};
 use futures::StreamExt as _;
@@ -47,12 +51,13 @@ struct State {
 /// Runs until `shutdown` resolves.
 pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let controller = Controller::new(Api::<Guarded>::all(ctx.watches.clone()), watcher::Config::default());
+    let measured = gauges::releases(ctx.clone(), controller.store());
     let state = Arc::new(State {
         ctx,
         bases: controller.store(),
         told: apply::Told::default(),
     });
-    controller
+    let pruned = controller
         .with_config(Config::default().concurrency(2))
         .graceful_shutdown_on(shutdown)
         .run(
@@ -60,8 +65,11 @@ pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync 
             |seen, error, state| driver::on_guarded_error(&seen, error, &state.ctx),
             state,
         )
-        .for_each(|_| std::future::ready(()))
-        .await;
+        .for_each(|_| std::future::ready(()));
+    tokio::select! {
+        () = pruned => {}
+        () = measured => {}
+    }
 }
 
 async fn reconcile(seen: Arc<Guarded>, state: Arc<State>) -> Result<Action, DriverError> {
@@ -89,7 +97,10 @@ async fn look(seen: &BaseImage, state: &State) -> Result<Duration, observe::Erro
         return Ok(PERIOD);
     };
     let others = others(seen, &state.bases);
-    let facts = facts::facts(&observed, &others); // pure
+    let mut facts = facts::facts(&observed, &others); // pure
+    if prune::asks_for_use(&facts) {
+        facts.in_use = usage::in_use(&state.ctx).await;
+    }
     let pruning = prune::prune(&facts); // pure
     apply::apply(&state.ctx, &observed.base, &pruning.actions, &state.told).await?;
     Ok(if pruning.more { MORE } else { PERIOD })

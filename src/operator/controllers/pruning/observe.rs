@@ -6,6 +6,7 @@ use crate::{
         context::Context,
         history::{self, Stored},
         paging::{self, First, ListError},
+        writes::WriteError,
     },
 };
 use kube::{
@@ -48,6 +49,9 @@ pub enum Error {
     /// The history.
     #[error(transparent)]
     History(#[from] history::Error),
+    /// Something could not be deleted.
+    #[error(transparent)]
+    Write(#[from] WriteError),
 }
 
 /// Reads it. `None` if there is nothing to decide by: the BaseImage is gone, or has no history yet.

@@ -7,15 +7,17 @@
 use super::{patch::Op, plan::Action, refusals::sentence, today, validate::Validated};
 use crate::{
     api::{BaseImage, RepavePlan},
-    controllers::{context::Context, error::one_line},
+    controllers::{
+        context::Context,
+        error::one_line,
+        writes::{self, Unsent},
+    },
     domain::workload::{Workload, WorkloadKey},
+    runtime::metrics::Kind,
 };
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, ResourceExt, api::Patch};
 use std::time::Duration;
 
 /// Field manager of every change of a workload.
@@ -169,10 +171,6 @@ pub fn wants(v: &Validated, plan_uid: Option<&str>, plan: Option<&RepavePlan>, b
 }
 
 async fn send(ctx: &Context, action: &Action) -> (Applied, Option<Halt>) {
-    if let Err(error) = ctx.leader.require() {
-        tracing::warn!(error = one_line(&error), "the rest is left to the leader");
-        return (Applied::Unknown, Some(Halt::NotLeader));
-    }
     let (workload, ops) = match action {
         Action::Move { workload, patch } => (workload, patch),
         Action::RollBack {
@@ -189,11 +187,8 @@ async fn send(ctx: &Context, action: &Action) -> (Applied, Option<Halt>) {
         Err(error) => return (Applied::Refused(sentence(&one_line(&error))), None),
     };
     let api: Api<Deployment> = Api::namespaced(ctx.client.clone(), &workload.namespace);
-    let params = PatchParams {
-        field_manager: Some(ESTATE_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    match api.patch(&workload.name, &params, &patch).await {
+    let at = (workload.namespace.as_str(), workload.name.as_str());
+    match writes::patch::<Deployment, _>(ctx, Kind::Deployment, ESTATE_MANAGER, at, &patch).await {
         Ok(written) => {
             tracing::info!(%workload, "patched");
             // The watch shows it a moment later; the next look must not count without it.
@@ -203,7 +198,11 @@ async fn send(ctx: &Context, action: &Action) -> (Applied, Option<Halt>) {
             }
             (Applied::Written, None)
         }
-        Err(error) => {
+        Err(Unsent::NotLeader(error)) => {
+            tracing::warn!(error = one_line(&error), "the rest is left to the leader");
+            (Applied::Unknown, Some(Halt::NotLeader))
+        }
+        Err(Unsent::Api(error)) => {
             // It may have been written and only the answer is lost; or somebody was faster, and the watch is behind.
             ctx.inventory.doubt(workload);
             refused(&api, workload, ops, &error).await

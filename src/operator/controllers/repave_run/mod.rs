@@ -46,6 +46,7 @@ use self::memory::Memory;
 use super::{
     context::Context,
     driver::{Next, Outcome},
+    gauges,
     reconciler::{self, Failure, Steps},
     wakes::{Wakes, those},
 };
@@ -108,7 +109,9 @@ impl Steps for Runs {
             self.memory.forget(&run.uid().unwrap_or_default());
             return Ok(unchanged(run, Next::AwaitChange));
         }
-        Ok(Box::pin(step::step(&self.ctx, &self.images, &self.memory, run)).await)
+        let outcome = Box::pin(step::step(&self.ctx, &self.images, &self.memory, run)).await;
+        gauges::repaved(run, &outcome.status, &self.ctx.metrics, self.ctx.now());
+        Ok(outcome)
     }
 
     fn on_failure(run: &RepaveRun, failure: &Failure, now: Timestamp) -> Outcome<RepaveRunStatus> {

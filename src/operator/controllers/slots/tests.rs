@@ -100,14 +100,14 @@ async fn only_jobs_of_live_candidates_and_our_own_self_tests_count() {
             job["metadata"]["labels"][LABEL_SELF_TEST] = json!("grype");
         }));
     }
-    assert_eq!(ctx.slots.list(&ctx).await.unwrap(), BTreeMap::new());
+    assert_eq!(ctx.slots.list(&ctx.client).await.unwrap(), BTreeMap::new());
     server.put(&job("team", "ours", |_| {}));
     server.put(&job(&ctx.settings.namespace, "self-test", |job| {
         job["metadata"]["ownerReferences"] = json!([]);
         job["metadata"]["labels"][LABEL_SELF_TEST] = json!("grype");
     }));
     let counted = BTreeMap::from([(ctx.settings.namespace.clone(), 1), ("team".to_owned(), 1)]);
-    assert_eq!(ctx.slots.list(&ctx).await.unwrap(), counted);
+    assert_eq!(ctx.slots.list(&ctx.client).await.unwrap(), counted);
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,7 +119,11 @@ async fn a_thousand_suspended_jobs_of_a_stranger_stop_nobody() {
             job["spec"]["suspend"] = json!(true);
         }));
     }
-    let admitted = ctx.slots.admit(&ctx, "team", &names(&["one"]), false).await.unwrap();
+    let admitted = ctx
+        .slots
+        .admit(&ctx.client, "team", &names(&["one"]), false)
+        .await
+        .unwrap();
     assert!(admitted.contains("one"));
 }
 
@@ -130,14 +134,18 @@ async fn what_is_admitted_counts_at_once_and_an_old_list_admits_nothing_twice() 
     let ctx = server.context();
     let first = ctx
         .slots
-        .admit(&ctx, "a", &names(&["one", "two"]), false)
+        .admit(&ctx.client, "a", &names(&["one", "two"]), false)
         .await
         .unwrap();
     assert!(first.contains("one") && !first.contains("two"));
     assert_eq!(first.ask_again, ASK_AGAIN);
     for _ in 0..10 {
         // The Job of the first is not created yet, whatever a list says.
-        let second = ctx.slots.admit(&ctx, "b", &names(&["three"]), false).await.unwrap();
+        let second = ctx
+            .slots
+            .admit(&ctx.client, "b", &names(&["three"]), false)
+            .await
+            .unwrap();
         assert!(!second.contains("three"));
         drop(second);
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -145,19 +153,27 @@ async fn what_is_admitted_counts_at_once_and_an_old_list_admits_nothing_twice() 
     server.put(&job("a", "one", |_| {}));
     drop(first);
     for _ in 0..10 {
-        let second = ctx.slots.admit(&ctx, "b", &names(&["three"]), false).await.unwrap();
+        let second = ctx
+            .slots
+            .admit(&ctx.client, "b", &names(&["three"]), false)
+            .await
+            .unwrap();
         assert!(!second.contains("three"));
         drop(second);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     server.remove("jobs", "a/one");
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let next = ctx.slots.admit(&ctx, "b", &names(&["three"]), false).await.unwrap();
+    let next = ctx
+        .slots
+        .admit(&ctx.client, "b", &names(&["three"]), false)
+        .await
+        .unwrap();
     assert!(!next.contains("three"), "two of a waited longer");
     drop(next);
     assert!(
         ctx.slots
-            .admit(&ctx, "a", &names(&["two"]), false)
+            .admit(&ctx.client, "a", &names(&["two"]), false)
             .await
             .unwrap()
             .contains("two")
@@ -171,7 +187,7 @@ async fn a_list_is_shared_and_one_that_does_not_answer_starts_nothing() {
     for number in 0..100 {
         drop(
             ctx.slots
-                .admit(&ctx, "a", &names(&[format!("job-{number}").as_str()]), false)
+                .admit(&ctx.client, "a", &names(&[format!("job-{number}").as_str()]), false)
                 .await
                 .unwrap(),
         );
@@ -179,8 +195,12 @@ async fn a_list_is_shared_and_one_that_does_not_answer_starts_nothing() {
     assert_eq!(server.count("LIST", "jobs"), 1);
     server.faults(|seen| (seen.verb == "LIST").then_some(Fault::Silent));
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let error = ctx.slots.admit(&ctx, "b", &names(&["late"]), true).await.unwrap_err();
+    let error = ctx
+        .slots
+        .admit(&ctx.client, "b", &names(&["late"]), true)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("within 20s"), "{error}");
     server.heal();
-    assert!(ctx.slots.admit(&ctx, "b", &names(&["late"]), true).await.is_ok());
+    assert!(ctx.slots.admit(&ctx.client, "b", &names(&["late"]), true).await.is_ok());
 }

@@ -3,6 +3,7 @@
 mod cluster;
 
 use super::{Ended, Lost};
+use crate::testing::cases;
 use cluster::{Cluster, Fault, Outcome};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -240,17 +241,8 @@ async fn play(cluster: &mut Cluster, troubles: &[Trouble]) {
     }
 }
 
-/// Few cases for every day; `PROPTEST_CASES` asks for more.
-fn cases() -> ProptestConfig {
-    let mut config = ProptestConfig::default();
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = 64;
-    }
-    config
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(64))]
     #[test]
     fn whatever_fails_never_two_replicas_lead_and_afterwards_one_does(
         troubles in prop::collection::vec(any_trouble(), 0..8),

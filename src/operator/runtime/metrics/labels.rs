@@ -78,12 +78,12 @@ label! {
         Running => "running",
         /// Promoted to production.
         Promoted => "promoted",
-        /// Refused by a check.
+        /// Refused: by a gate, or because it was taken back.
         Rejected => "rejected",
-        /// Waits for a person.
-        Stalled => "stalled",
-        /// Promoted once and revoked later.
-        Revoked => "revoked",
+        /// A check or the build could not be carried out.
+        Error => "error",
+        /// Another one came to be wanted first.
+        Superseded => "superseded",
     }
 }
 
@@ -116,6 +116,8 @@ label! {
         RepavePlan => "RepavePlan",
         /// RepaveRun.
         RepaveRun => "RepaveRun",
+        /// ReleaseHistory.
+        ReleaseHistory => "ReleaseHistory",
         /// Waiver.
         Waiver => "Waiver",
         /// AdmissionList.

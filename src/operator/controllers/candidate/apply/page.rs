@@ -71,10 +71,12 @@ async fn try_publish(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, ima
     }
     let compared = previous.map(|previous| format!("{} ({})", previous.tag, previous.digest));
     let html = Bytes::from(Page::new(candidate, sections, compared.as_deref()).html()?);
+    ctx.leader.require()?;
     let page = evidence::attach_page(&ctx.registry, &wish.staging, &subject, html.clone(), &auth).await?;
     // It came too late for the promotion: then it is brought after.
     if let Some(promoted) = candidate.status.as_ref().and_then(|status| status.promoted.as_ref()) {
         let subject = self::subject(ctx, &promoted.repository, &promoted.digest, &auth).await?;
+        ctx.leader.require()?;
         evidence::attach_page(&ctx.registry, &promoted.repository, &subject, html, &auth).await?;
     }
     Ok(page)

@@ -35,10 +35,10 @@ pub(super) async fn promote(
     let auth = push_auth(candidate, wish, ctx).await?;
     let key = signing_key(candidate, wish, ctx).await?;
     let staged = wish.staging.at(image);
-    still_wanted(candidate, ctx).await?;
+    still_wanted(candidate, wish, image, ctx).await?;
     ctx.registry.copy_image(&staged, &wish.production, &auth, &auth).await?;
     // The copy may take minutes, and only from here on something says that this is a release.
-    still_wanted(candidate, ctx).await?;
+    still_wanted(candidate, wish, image, ctx).await?;
     let tag = immutable_tag(candidate, image);
     ctx.registry.tag(&wish.production, image, &tag, &auth).await?;
     let produced = wish.production.at(image);
@@ -71,6 +71,7 @@ pub(super) async fn promote(
         page: page::stored(wish, ctx, page, &auth).await,
         summary: summary(candidate, wish, proof, release),
     };
+    ctx.leader.require()?;
     evidence::publish(&ctx.registry, &wish.production, &subject, proof, &evidence, &key, &auth).await?;
     Ok(Promoted {
         repository: wish.production.clone(),
@@ -82,22 +83,27 @@ pub(super) async fn promote(
     })
 }
 
-/// Asked again right before a write that people rely on: what was wanted when the step began may not be any more.
-async fn still_wanted(candidate: &ImageCandidate, ctx: &Context) -> Result<(), Error> {
-    ctx.leader.require()?;
+/// Asked again right before a write that people rely on: what was wanted when the step began may not be any more, and what
+/// was good may have been taken back.
+async fn still_wanted(candidate: &ImageCandidate, wish: &Wish, image: &Digest, ctx: &Context) -> Result<(), Error> {
     match observe::ask(candidate, ctx).await? {
         // It is the one that the BaseImage names; now whether its inputs are today's, and its repository its own.
         Wanted::Yes => match base_image::wanted::wanted(ctx, candidate).await? {
-            base_image::wanted::Wanted::Yes => Ok(()),
+            base_image::wanted::Wanted::Yes => {}
             base_image::wanted::Wanted::NotYetKnown { .. }
             | base_image::wanted::Wanted::No { .. }
             | base_image::wanted::Wanted::BaseImageGone
-            | base_image::wanted::Wanted::NotOwner(_) => Err(Error::NotWantedNow),
+            | base_image::wanted::Wanted::NotOwner(_) => return Err(Error::NotWantedNow),
         },
         Wanted::NotYetKnown { .. } | Wanted::Suspended | Wanted::No { .. } | Wanted::BaseImageGone { .. } => {
-            Err(Error::NotWantedNow)
+            return Err(Error::NotWantedNow);
         }
     }
+    if let Some(recalled) = observe::recall::recalled(candidate, wish, Some(image), ctx).await? {
+        return Err(Error::Recalled(recalled));
+    }
+    ctx.leader.require()?;
+    Ok(())
 }
 
 async fn signing_key(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<signing::PromotionKey, Error> {

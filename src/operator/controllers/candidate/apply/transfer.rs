@@ -6,14 +6,14 @@ use crate::{
     controllers::{
         candidate::validate::Wish,
         context::Context,
-        transfers::{Key, Parties},
+        transfers::{self, Key, Parties, Progress},
     },
     domain::{digest::Digest, image_ref::Repository, proof::Proof},
 };
 use kube::ResourceExt;
 
-/// What a transfer comes to.
-pub type TransferResult = Result<Done, Error>;
+/// The transfers of candidates.
+pub type Transfers = transfers::Transfers<Result<Done, Error>>;
 
 /// What was moved.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,62 +24,68 @@ pub enum Done {
     Promoted(Box<Promoted>),
 }
 
-/// Copies the upstream image to staging; done when it says so.
-pub fn copy(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<(), Error> {
+/// Copies the upstream image to staging.
+pub fn copy(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    ctx: &Context,
+    transfers: &Transfers,
+) -> Result<Progress<Done>, Error> {
     let hosts = [&wish.source.repository, &wish.staging];
     let begin = || {
         let (candidate, wish, ctx) = (candidate.clone(), wish.clone(), ctx.clone());
         async move {
-            ctx.leader.require().map_err(|lost| Error::Write(lost.into()))?;
             copy_to_staging(&candidate, &wish, &ctx).await?;
             Ok(Done::Copied)
         }
     };
-    let key = key(candidate, "the copy to staging");
-    // The key says what it is: nothing else ends under it.
-    ctx.transfers
-        .look(&key, &parties(candidate, &hosts), begin)?
-        .map(|_| ())
+    look(transfers, candidate, "the copy to staging", &hosts, begin)
 }
 
-/// Promotes what is proven; what was promoted when it is done.
+/// Promotes what is proven.
 pub fn promotion(
     candidate: &ImageCandidate,
     wish: &Wish,
     ctx: &Context,
+    transfers: &Transfers,
     proof: &Proof,
     page: Option<Digest>,
-) -> Result<Promoted, Error> {
+) -> Result<Progress<Done>, Error> {
     let hosts = [&wish.staging, &wish.production];
     let begin = || {
         let (candidate, wish, ctx, proof) = (candidate.clone(), wish.clone(), ctx.clone(), proof.clone());
         async move {
-            ctx.leader.require().map_err(|lost| Error::Write(lost.into()))?;
             let promoted = promote(&candidate, &wish, &ctx, &proof, page.as_ref()).await?;
             Ok(Done::Promoted(Box::new(promoted)))
         }
     };
-    let key = key(candidate, "the promotion");
-    match ctx.transfers.look(&key, &parties(candidate, &hosts), begin)?? {
-        Done::Promoted(promoted) => Ok(*promoted),
-        Done::Copied => Err(Error::Lost(wish.production.to_string())),
-    }
+    look(transfers, candidate, "the promotion", &hosts, begin)
 }
 
-fn key(candidate: &ImageCandidate, what: &'static str) -> Key {
-    Key {
+fn look<F>(
+    transfers: &Transfers,
+    candidate: &ImageCandidate,
+    what: &'static str,
+    repositories: &[&Repository],
+    begin: impl FnOnce() -> F,
+) -> Result<Progress<Done>, Error>
+where
+    F: Future<Output = Result<Done, Error>> + Send + 'static,
+{
+    let key = Key {
         uid: candidate.uid().unwrap_or_default(),
         what,
-    }
-}
-
-fn parties(candidate: &ImageCandidate, repositories: &[&Repository]) -> Parties {
-    Parties {
+    };
+    let parties = Parties {
         namespace: candidate.namespace().unwrap_or_default(),
         name: candidate.name_any(),
         hosts: repositories
             .iter()
             .map(|repository| repository.host().to_owned())
             .collect(),
+    };
+    match transfers.look(&key, &parties, begin)? {
+        Progress::Done(result) => Ok(Progress::Done(result?)),
+        Progress::Pending(pending) => Ok(Progress::Pending(pending)),
     }
 }

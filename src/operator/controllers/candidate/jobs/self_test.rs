@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     api::{ImageCandidate, refs::LABEL_SELF_TEST},
-    controllers::{candidate::observe::self_tests::SelfTest, context::Settings},
-    domain::{digest::Digest, report::ToolName, self_test},
+    controllers::context::Settings,
+    domain::{digest::Digest, image_ref::ImageRef, report::ToolName, self_test},
 };
 use k8s_openapi::api::{
     batch::v1::Job,
@@ -31,11 +31,12 @@ pub fn self_test(
     candidate: &ImageCandidate,
     wish: &Wish,
     settings: &Settings,
-    test: &SelfTest,
+    (tool, database): (ToolName, Option<&ImageRef>),
     attempt: u32,
 ) -> (ConfigMap, Job) {
-    let name = attempt_name(&self_test_name(&test.key(&settings.tools_image)), attempt);
-    let tool = word(test.tool);
+    let key = self_test::key(tool, &settings.tools_image, database);
+    let name = attempt_name(&self_test_name(&key), attempt);
+    let tool = word(tool);
     let subject = self_test::subject();
     let words = [
         RUNNER,
@@ -65,7 +66,7 @@ pub fn self_test(
         json!({"name": "tmp", "mountPath": "/tmp"}),
     ];
     let mut volumes = volumes(&name, &["tmp"], None);
-    if let (Some(database), Some(list)) = (&test.database, volumes.as_array_mut()) {
+    if let (Some(database), Some(list)) = (database, volumes.as_array_mut()) {
         let id = database.digest.as_ref().map(ToString::to_string).unwrap_or_default();
         command.extend(["--database".to_owned(), "/database".into(), "--database-id".into(), id]);
         mounts.push(json!({"name": "database", "mountPath": "/database", "readOnly": true}));
@@ -112,11 +113,11 @@ pub fn self_test(
 }
 
 /// Whether a Job is a self-test that this operator made: only the operator and who administers its namespace write there.
-pub fn is_self_test(job: &Job, test: &SelfTest, settings: &Settings) -> bool {
+pub fn is_self_test(job: &Job, tool: ToolName, settings: &Settings) -> bool {
     let image = settings.tools_image.to_string();
     let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     job.metadata.namespace.as_deref() == Some(settings.namespace.as_str())
-        && job.labels().get(LABEL_SELF_TEST).map(String::as_str) == Some(word(test.tool))
+        && job.labels().get(LABEL_SELF_TEST).map(String::as_str) == Some(word(tool))
         && pod.is_some_and(|pod| {
             pod.containers
                 .iter()

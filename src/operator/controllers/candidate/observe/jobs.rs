@@ -64,7 +64,7 @@ pub(super) async fn self_test_job<T>(
     name: &str,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
-    let stranger = |job: &Job| (!is_self_test(job, test, &ctx.settings)).then(|| foreign(job));
+    let stranger = |job: &Job| (!is_self_test(job, test.tool, &ctx.settings)).then(|| foreign(job));
     follow(ctx, &ctx.settings.namespace, name, "check", stranger, read).await
 }
 

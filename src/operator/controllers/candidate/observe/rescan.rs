@@ -34,7 +34,7 @@ pub async fn observe(
     // As with the first evaluation: one report at a time.
     let mut one_is_there = false;
     for check in wish.checks.iter().filter(|check| check.is_scan()) {
-        let Some(database) = ctx.databases.current(ctx, check.tool).await? else {
+        let Some(database) = ctx.databases.current(&ctx.registry, &ctx.settings, check.tool).await? else {
             continue;
         };
         let mut check = check.clone();
@@ -58,7 +58,7 @@ pub async fn observe(
     for (check, state) in &mut checks {
         withhold(check, state, &self_tests);
     }
-    let judging = Box::new(judging::judging(ctx, candidate, wish, image, &checks).await?);
+    let judging = Box::new(judging::judging(ctx, candidate, wish, image, &super::delivered(&checks)).await?);
     Ok(Stage::Rescan {
         image: image.clone(),
         self_tests,

@@ -1,6 +1,6 @@
 //! What a candidate's status says about what it waits for. Pure.
 
-use super::{CandidateResult, Draft, QUEUED, Step, Truth, WaitingOn, Wanted};
+use super::{CandidateResult, Draft, Pending, QUEUED, Step, Truth, WaitingOn, Wanted};
 
 impl Draft<'_> {
     pub(super) fn waiting(&mut self, waiting_on: &[WaitingOn]) {
@@ -10,6 +10,23 @@ impl Draft<'_> {
         }
         for one in waiting_on {
             self.waits(one);
+        }
+    }
+
+    /// A copy that has not ended: no failure, and the same words at each look.
+    pub(super) fn under_way(&mut self, step: Step, pending: &Pending) {
+        let (reason, doing) = if step == Step::Promoted {
+            ("Promoting", "copying to production")
+        } else {
+            ("Copying", "copying to staging")
+        };
+        match pending {
+            Pending::Running => self.running(step, reason, format!("{doing}; this goes on by itself")),
+            Pending::Queued { by, .. } => {
+                let message =
+                    format!("{doing} waits: {by} has as many transfers under way as it may; this goes on by itself");
+                self.running(step, "TransferQueued", message);
+            }
         }
     }
 

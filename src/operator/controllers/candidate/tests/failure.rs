@@ -1,10 +1,15 @@
 //! A step that fails outside of the candidate: what is decided stays decided.
 
 use super::*;
-use crate::controllers::candidate::{Error, observe};
+use crate::controllers::{
+    candidate::{Candidates, observe},
+    driver::Outcome,
+    reconciler::{Failure, Steps as _},
+    transfers::TooSlow,
+};
 
 /// One error of each step and class.
-fn errors() -> Vec<Error> {
+fn errors() -> Vec<Failure> {
     let tool = validate::PolicyError::CheckTool {
         policy: "hardened".into(),
         check: "cves".into(),
@@ -15,14 +20,13 @@ fn errors() -> Vec<Error> {
         kube::Error::Api(Box::new(status))
     };
     vec![
-        Error::Validate(tool.into()),
-        Error::Observe(observe::Error::Api(refused(429))),
-        Error::Observe(observe::Error::Api(refused(503))),
-        Error::Observe(observe::Error::Database(crate::controllers::databases::Error::Missing(
-            settings().tools_image,
-        ))),
-        Error::Apply(apply::Error::Api(refused(503))),
-        Error::Apply(apply::Error::Lost("the report of check cves".into())),
+        validate::Error::from(tool).into(),
+        observe::Error::Api(refused(429)).into(),
+        observe::Error::Api(refused(503)).into(),
+        observe::Error::Database(crate::controllers::databases::Error::Missing(settings().tools_image)).into(),
+        apply::Error::Api(refused(503)).into(),
+        apply::Error::Lost("the report of check cves".into()).into(),
+        apply::Error::TooSlow(TooSlow { what: "the promotion" }).into(),
     ]
 }
 
@@ -48,9 +52,9 @@ fn no_error_of_any_step_changes_a_decided_candidate() {
     ] {
         let candidate = stored(result);
         for error in errors() {
-            let (status, notices) = status::failed(&candidate, &error, at(2_000_000));
-            assert_eq!(Some(&status), candidate.status.as_ref(), "{result:?} after: {error}");
-            assert_eq!(notices, [], "{error}");
+            let Outcome { status, notices, .. } = Candidates::on_failure(&candidate, &error, at(2_000_000));
+            assert_eq!(Some(&status), candidate.status.as_ref(), "{result:?} after: {error:?}");
+            assert_eq!(notices, [], "{error:?}");
         }
     }
 }
@@ -61,16 +65,16 @@ fn an_error_on_the_way_is_said_at_the_step_that_was_next_and_the_steps_before_st
         let mut candidate = stored(CandidateResult::Running);
         let status = candidate.status.as_mut().unwrap();
         status.conditions.retain(|condition| condition.type_ != "Promoted");
-        let (status, notices) = status::failed(&candidate, &error, at(2_000_000));
+        let Outcome { status, notices, .. } = Candidates::on_failure(&candidate, &error, at(2_000_000));
         assert_eq!(
             (status.step, status.result, notices.len()),
             (Some(Step::Promoted), Some(CandidateResult::Waiting), 1),
-            "{error}"
+            "{error:?}"
         );
         for step in &Step::ALL[..5] {
             assert!(
                 conditions::is_true(&status.conditions, step.as_str()),
-                "{step:?}: {error}"
+                "{step:?}: {error:?}"
             );
         }
     }

@@ -88,12 +88,24 @@ impl World {
             Phase::Error | Phase::Superseded => Stage::Finished,
             phase @ (Phase::Pull | Phase::Verify | Phase::Build | Phase::Check | Phase::Promote) => {
                 match self.ask(candidate) {
-                    Wanted::Yes => self.on_the_way(phase, candidate, inputs, &wish, &status),
+                    Wanted::Yes => {
+                        self.not_recalled(self.on_the_way(phase, candidate, inputs, &wish, &status), &status)
+                    }
                     wanted => self.unwanted(candidate, wanted),
                 }
             }
         };
         Observed { stage }
+    }
+
+    fn not_recalled(&self, stage: Stage, status: &ImageCandidateStatus) -> Stage {
+        let promoted = status.built_digest.as_ref().filter(|_| stage == Stage::Promote);
+        let built = if let Stage::Build(JobState::Delivered(built)) = &stage {
+            Some(built)
+        } else {
+            promoted
+        };
+        self.recalled(built).map_or(stage, Stage::Recalled)
     }
 
     fn unwanted(&self, candidate: &ImageCandidate, wanted: Wanted) -> Stage {

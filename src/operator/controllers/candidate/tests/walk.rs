@@ -2,7 +2,10 @@
 //! `world` at each write.
 
 use super::world::{Fault, World};
-use crate::api::{ImageCandidate, phase::Phase};
+use crate::{
+    api::{ImageCandidate, phase::Phase},
+    testing::cases,
+};
 use kube::ResourceExt as _;
 use proptest::prelude::*;
 
@@ -23,6 +26,7 @@ enum Event {
     Recreate,
     Collect,
     Waive(bool),
+    Revoke(u8, bool),
     Sign(bool),
     Clock(i64),
 }
@@ -52,6 +56,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Recreate),
         1 => Just(Event::Collect),
         2 => any::<bool>().prop_map(Event::Waive),
+        1 => (1_u8..7, any::<bool>()).prop_map(|(upstream, on)| Event::Revoke(upstream, on)),
         1 => any::<bool>().prop_map(Event::Sign),
         2 => (-3600_i64..3600).prop_map(Event::Clock),
     ]
@@ -90,6 +95,7 @@ fn play(world: &mut World, events: &[Event]) {
             Event::Recreate => world.recreate(),
             Event::Collect => world.collect(),
             Event::Waive(on) => world.waive(on),
+            Event::Revoke(upstream, on) => world.revoke(upstream, on),
             Event::Sign(on) => world.signed = on,
             Event::Clock(seconds) => world.now = (world.now + seconds).clamp(1_000_100, 1_100_100),
         }
@@ -157,6 +163,8 @@ fn check_the_end(world: &mut World) {
         let digest = wanted.status.clone().unwrap().promoted.unwrap().digest;
         assert_eq!(base.released, Some((wanted.spec.sequence, digest.clone())));
         assert_eq!(world.channel, Some(digest));
+    } else if is_recalled(&wanted) {
+        assert_eq!(phase, Phase::Rejected, "only that is out for good");
     } else if !inputs.upstream.is_multiple_of(3) || !inputs.strict || world.waived {
         assert_eq!(
             phase,
@@ -169,16 +177,14 @@ fn check_the_end(world: &mut World) {
     }
 }
 
-/// `PROPTEST_CASES=3000` walks through many more.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(96)
+fn is_recalled(candidate: &ImageCandidate) -> bool {
+    let status = candidate.status.iter();
+    let mut said = status.flat_map(|status| &status.conditions);
+    said.any(|condition| condition.type_ == "Stalled" && condition.reason == "Revoked")
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn no_promise_is_broken_on_the_way_of_any_candidates(

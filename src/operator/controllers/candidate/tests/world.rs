@@ -8,8 +8,15 @@
 use super::*;
 use crate::{
     api::{BaseImage, phase::Phase},
-    controllers::candidate::{Error, decide::Course, observe, wanted::Wanted},
-    domain::proof::Proof,
+    controllers::{
+        candidate::{decide::Course, observe, wanted::Wanted},
+        reconciler::Failure,
+    },
+    domain::{
+        history::Revocation,
+        proof::Proof,
+        recall::{Recalled, Same},
+    },
 };
 use kube::ResourceExt as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +38,7 @@ pub enum Fault {
 /// Ends a reconcile.
 enum Stop {
     Crash,
-    Error(Error),
+    Error(Failure),
 }
 
 /// What decides which candidate is wanted.
@@ -71,6 +78,8 @@ pub struct World {
     pub jobs: BTreeMap<String, SimJob>,
     pub waived: bool,
     ever_waived: bool,
+    /// Built images that were taken back.
+    pub revoked: BTreeSet<Digest>,
     /// Upstream has signed its images.
     pub signed: bool,
     pub channel: Option<Digest>,
@@ -99,6 +108,7 @@ impl World {
             jobs: BTreeMap::new(),
             waived: false,
             ever_waived: false,
+            revoked: BTreeSet::new(),
             signed: true,
             channel: None,
             promoted: BTreeSet::new(),
@@ -140,6 +150,27 @@ impl World {
     pub fn waive(&mut self, on: bool) {
         self.waived = on;
         self.ever_waived |= on;
+    }
+
+    /// The image of that upstream digest is taken back, or that is lifted.
+    pub fn revoke(&mut self, upstream: u8, on: bool) {
+        if on {
+            self.revoked.insert(built(upstream));
+        } else {
+            self.revoked.remove(&built(upstream));
+        }
+    }
+
+    pub fn recalled(&self, built: Option<&Digest>) -> Option<Recalled> {
+        built.filter(|built| self.revoked.contains(built)).map(|_| Recalled {
+            tag: "12-1".into(),
+            revocation: Revocation {
+                at: at(0),
+                by: None,
+                reason: "bad".into(),
+            },
+            same: Same::Image,
+        })
     }
 
     pub fn edit(&mut self, change: impl FnOnce(&mut Base)) {
@@ -288,7 +319,7 @@ impl World {
         let wish = validate::validate(&seen).unwrap();
         let now = at(self.now);
         if fault == Fault::Read {
-            let error = Error::Observe(observe::Error::Api(unavailable()));
+            let error = observe::Error::Api(unavailable()).into();
             return self.write_status(&seen, status::failed(&seen, &error, now).0, None);
         }
         let mut decision = decide::decide(&seen, &wish, eyes.observe(&seen, inputs), &settings(), now);
@@ -359,7 +390,7 @@ impl World {
     fn write(&mut self, fault: Fault, writes: &mut usize, what: impl FnOnce(&mut Self)) -> Result<(), Stop> {
         let n = *writes;
         *writes += 1;
-        let error = || Err(Stop::Error(Error::Apply(apply::Error::Api(unavailable()))));
+        let error = || Err(Stop::Error(apply::Error::Api(unavailable()).into()));
         if fault == Fault::Refused(n) {
             return error();
         }
@@ -382,7 +413,10 @@ impl World {
     ) -> Result<crate::api::image_candidate::Promoted, Stop> {
         for _ in ["copy", "sign"] {
             if self.ask(candidate) != Wanted::Yes {
-                return Err(Stop::Error(Error::Apply(apply::Error::NotWantedNow)));
+                return Err(Stop::Error(apply::Error::NotWantedNow.into()));
+            }
+            if let Some(recalled) = self.recalled(Some(proof.image())) {
+                return Err(Stop::Error(apply::Error::Recalled(recalled).into()));
             }
             self.write(fault, writes, |_| ())?;
         }
@@ -399,6 +433,10 @@ impl World {
     fn assert_promotable(&self, proof: &Proof, candidate: &ImageCandidate, inputs: Inputs) {
         let base = self.base.as_ref().expect("promoted without a BaseImage");
         assert!(!base.suspend, "promoted while suspended");
+        assert!(
+            !self.revoked.contains(proof.image()),
+            "promoted although it was taken back"
+        );
         assert_eq!(
             inputs.repository, base.inputs.repository,
             "promoted to a repository that was put right"

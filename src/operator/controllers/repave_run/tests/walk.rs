@@ -7,6 +7,7 @@ use super::{
     sim::TeamChange,
     world::{Behaviour, Fault, Kind, World},
 };
+use crate::testing::cases;
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -168,17 +169,8 @@ pub fn check_the_end(world: &mut World) {
     }
 }
 
-/// Few by default, because one walk is long; `PROPTEST_CASES=3000` walks through many more.
-fn cases() -> ProptestConfig {
-    let mut config = ProptestConfig::default();
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = 64;
-    }
-    config
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn no_promise_is_broken_on_the_way_through_any_estate(

@@ -1,0 +1,59 @@
+//! What the workloads of the whole cluster use, read live: their Deployments, and the pods of everything else. Reads only.
+//!
+//! Asked only where a past release would be deleted from production. What cannot be read whole is not known.
+
+use crate::{
+    controllers::{context::Context, error::one_line},
+    domain::usage::InUse,
+};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{Api, api::ListParams};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+
+/// Objects in one page of a list.
+const PAGE: u32 = 500;
+/// Pages of one kind; in a larger cluster nothing is deleted from production.
+const MAX_PAGES: usize = 400;
+
+/// What is in use, or `None` if that cannot be told.
+pub async fn in_use(ctx: &Context) -> Option<InUse> {
+    let mut in_use = InUse::default();
+    let deployments = each(ctx, |one: &Deployment| in_use.deployment(one)).await;
+    let read = match deployments {
+        Ok(true) => each(ctx, |one: &Pod| in_use.pod(one)).await,
+        other => other,
+    };
+    match read {
+        Ok(true) => Some(in_use),
+        Ok(false) => {
+            tracing::warn!("there are more workloads than are looked at: nothing is deleted from production");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(
+                error = one_line(&error),
+                "what is in use is not known: nothing is deleted from production"
+            );
+            None
+        }
+    }
+}
+
+/// Shows each object of a kind, one page in memory; `false` if there are more than are read.
+async fn each<K>(ctx: &Context, mut show: impl FnMut(&K)) -> Result<bool, kube::Error>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let api = Api::<K>::all(ctx.client.clone());
+    let mut params = ListParams::default().limit(PAGE);
+    for _ in 0..MAX_PAGES {
+        let page = api.list(&params).await?;
+        page.items.iter().for_each(&mut show);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(true),
+        }
+    }
+    Ok(false)
+}
