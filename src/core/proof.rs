@@ -124,6 +124,15 @@ impl Proof {
         checks.filter_map(|check| Some((check.name.as_str(), check.report.as_ref()?)))
     }
 
+    /// What the enforced checks attest, each level once, in the order of the table of tools.
+    pub fn levels(&self) -> Vec<&'static str> {
+        let mut levels = Vec::new();
+        for tool in ToolName::ALL.iter().filter(|tool| self.enforces(**tool)) {
+            levels.extend(tool.facts().level.filter(|level| !levels.contains(level)));
+        }
+        levels
+    }
+
     /// Whether an enforced check of this tool passed.
     pub fn enforces(&self, tool: ToolName) -> bool {
         self.claim

@@ -56,10 +56,7 @@ pub struct PlannedCheck {
 impl PlannedCheck {
     /// Whether it belongs to the step Scanned (and not Validated).
     pub fn is_scan(&self) -> bool {
-        match self.tool {
-            ToolName::Grype | ToolName::Trivy => true,
-            ToolName::Native | ToolName::Goss | ToolName::Openscap | ToolName::Container => false,
-        }
+        self.tool.facts().scans
     }
 
     /// A report of this check that was stored: about this image and by the check's own tool, or why it is not one.

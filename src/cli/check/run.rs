@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use repave_checks::scanner::Scanner;
 use repave_core::{
     report::{Outcome, Report, ToolName, bounded},
+    tool::Laptop,
     verdict::{Judgement, Verdict},
 };
 use repave_policy::{PlannedCheck, checks_of, layout_options};
@@ -149,13 +150,11 @@ fn rule(answer: RuleAnswer) -> Judged {
 
 /// The runner's subcommand and what only this kind of check is told; otherwise why it does not run here.
 fn words(check: &PlannedCheck, missing: Option<&String>, tools: &Tools) -> Result<Vec<OsString>, String> {
-    let words = match check.tool {
-        ToolName::Native => Ok(vec![OsString::from("native")]),
-        ToolName::Grype => scan(Scanner::Grype, missing, tools),
-        ToolName::Trivy => scan(Scanner::Trivy, missing, tools),
-        ToolName::Goss => Err("Goss needs a container of the image, in the cluster".to_owned()),
-        ToolName::Openscap => Err("OpenSCAP needs the image mounted, in the cluster".to_owned()),
-        ToolName::Container => Err("a check of your own image needs the cluster".to_owned()),
+    let facts = check.tool.facts();
+    let words = match (facts.laptop, facts.database) {
+        (Laptop::NeedsCluster(why), _) => Err(why.to_owned()),
+        (Laptop::Runs, None) => Ok(vec![OsString::from(facts.word)]),
+        (Laptop::Runs, Some(database)) => scan(Scanner::of(database), missing, tools),
     };
     words.map_err(|why| format!("not run here: {why}"))
 }

@@ -7,7 +7,10 @@
 
 use super::{context::Context, error::one_line};
 use crate::{
-    domain::{image_ref::ImageRef, report::ToolName},
+    domain::{
+        image_ref::ImageRef,
+        tool::{Database, ToolName},
+    },
     registry::{self, Auth},
 };
 use std::{
@@ -50,11 +53,11 @@ pub enum Error {
 impl Databases {
     /// The current database of a scanner, by digest; `None` for tools that have none, and where none is configured.
     pub async fn current(&self, ctx: &Context, tool: ToolName) -> Result<Option<ImageRef>, Error> {
-        let (name, configured) = match tool {
-            ToolName::Grype => ("grype", ctx.settings.grype_database.as_ref()),
-            ToolName::Trivy => ("trivy", ctx.settings.trivy_database.as_ref()),
-            ToolName::Native | ToolName::Goss | ToolName::Openscap | ToolName::Container => return Ok(None),
-        };
+        let facts = tool.facts();
+        let configured = facts.database.and_then(|database| match database {
+            Database::Grype => ctx.settings.grype_database.as_ref(),
+            Database::Trivy => ctx.settings.trivy_database.as_ref(),
+        });
         let Some(tag) = configured else {
             return Ok(None);
         };
@@ -63,7 +66,9 @@ impl Databases {
         }
         let (registry, tag) = (ctx.registry.clone(), tag.clone());
         let look = async move { look(&registry, &tag).await };
-        self.served(name, ctx.settings.database_interval, look).await.map(Some)
+        self.served(facts.word, ctx.settings.database_interval, look)
+            .await
+            .map(Some)
     }
 
     /// What is known, if anything is; a look that is due goes on beside. Otherwise what the look says.

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     api::{ImageCandidate, refs::LABEL_SELF_TEST},
     controllers::{candidate::observe::self_tests::SelfTest, context::Settings},
-    domain::{digest::Digest, report::ToolName, self_test},
+    domain::{digest::Digest, self_test},
 };
 use k8s_openapi::api::{
     batch::v1::Job,
@@ -35,7 +35,7 @@ pub fn self_test(
     attempt: u32,
 ) -> (ConfigMap, Job) {
     let name = attempt_name(&self_test_name(&test.key(&settings.tools_image)), attempt);
-    let tool = word(test.tool);
+    let tool = test.tool.facts().word;
     let subject = self_test::subject();
     let words = [
         RUNNER,
@@ -116,22 +116,10 @@ pub fn is_self_test(job: &Job, test: &SelfTest, settings: &Settings) -> bool {
     let image = settings.tools_image.to_string();
     let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     job.metadata.namespace.as_deref() == Some(settings.namespace.as_str())
-        && job.labels().get(LABEL_SELF_TEST).map(String::as_str) == Some(word(test.tool))
+        && job.labels().get(LABEL_SELF_TEST).map(String::as_str) == Some(test.tool.facts().word)
         && pod.is_some_and(|pod| {
             pod.containers
                 .iter()
                 .all(|container| container.image.as_ref() == Some(&image))
         })
-}
-
-/// The runner's word for the tool.
-fn word(tool: ToolName) -> &'static str {
-    match tool {
-        ToolName::Native => "native",
-        ToolName::Goss => "goss",
-        ToolName::Openscap => "openscap",
-        ToolName::Grype => "grype",
-        ToolName::Trivy => "trivy",
-        ToolName::Container => "container",
-    }
 }

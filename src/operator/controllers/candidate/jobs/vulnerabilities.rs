@@ -13,7 +13,7 @@ use crate::{
         refs::{LABEL_CANDIDATE, LABEL_CHECK},
     },
     controllers::{candidate::validate::Wish, context::Settings},
-    domain::{digest::Digest, image_ref::ImageRef, report::ToolName},
+    domain::{digest::Digest, image_ref::ImageRef},
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use repave_policy::options::scan_options;
@@ -28,11 +28,7 @@ pub(super) fn pod(subject: &Subject<'_>) -> Value {
 
 /// Chooses the scanner and mounts its database into the pod's last container.
 fn scan_with(pod: &mut Value, check: &PlannedCheck) {
-    let scanner = match check.tool {
-        ToolName::Trivy => "trivy",
-        ToolName::Grype | ToolName::Native | ToolName::Goss | ToolName::Openscap | ToolName::Container => "grype",
-    };
-    let mut more = vec!["--scanner".to_owned(), scanner.to_owned()];
+    let mut more = vec!["--scanner".to_owned(), check.tool.facts().word.to_owned()];
     if let Some(database) = &check.database {
         more.extend(["--database".to_owned(), "/database".to_owned()]);
         if let Some(digest) = &database.digest {
