@@ -52,7 +52,6 @@ const KNOWN: &[(&str, &[&str])] = &[
             "controllers/candidate/jobs/build",
             "controllers/candidate/jobs/container",
             "controllers/candidate/jobs/goss",
-            "controllers/candidate/jobs/native",
             "controllers/candidate/jobs/openscap",
             "controllers/candidate/jobs/pod",
             "controllers/candidate/jobs/self_test",

@@ -16,12 +16,11 @@ use crate::{
     domain::{digest::Digest, image_ref::ImageRef},
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
-use repave_policy::options::scan_options;
 use serde_json::{Value, json};
 
 /// The layers as an OCI layout.
 pub(super) fn pod(subject: &Subject<'_>) -> Value {
-    let mut pod = pod::layout(subject, "vulnerabilities");
+    let mut pod = pod::layout(subject);
     scan_with(&mut pod, subject.check);
     pod
 }
@@ -68,8 +67,6 @@ pub fn rescan(
     again: Rescan<'_>,
     name: &str,
 ) -> (ConfigMap, Job) {
-    let mut files = check.files.clone();
-    files.insert("options.json".to_owned(), scan_options(check).to_string());
     let secret = wish.registry_secret.as_deref();
     let work = json!({"name": "work", "mountPath": "/work"});
     let (image, artifact) = (again.image.to_string(), again.artifact.to_string());
@@ -85,7 +82,7 @@ pub fn rescan(
         "/work/sbom.cdx.json",
     ]
     .map(String::from);
-    let mut command = check_command(RUNNER, "vulnerabilities", check, again.digest);
+    let mut command = check_command(RUNNER, check, again.digest);
     command.extend(["--sbom", "/work/sbom.cdx.json"].map(String::from));
     let mut pod = json!({
         "initContainers": [with_registry(runner(settings, "fetch-sbom", &fetch, &work), settings, secret)],
@@ -110,7 +107,7 @@ pub fn rescan(
         (LABEL_CHECK, check.name.as_str()),
     ];
     (
-        super::inputs(candidate, wish, name, &files),
+        super::inputs(candidate, wish, name, &super::files(check, &[])),
         job(candidate, wish, name, &labels, seconds, pod),
     )
 }

@@ -5,17 +5,14 @@ use crate::controllers::candidate::{Error, observe};
 
 /// One error of each step and class.
 fn errors() -> Vec<Error> {
-    let tool = validate::PolicyError::CheckTool {
-        policy: "hardened".into(),
-        check: "cves".into(),
-    };
+    let policy = validate::PolicyError::Serialize(serde_json::from_str::<u8>("").unwrap_err());
     let refused = |code| {
         let mut status = kube::core::Status::failure("the server is busy", "TooManyRequests");
         status.code = code;
         kube::Error::Api(Box::new(status))
     };
     vec![
-        Error::Validate(tool.into()),
+        Error::Validate(policy.into()),
         Error::Observe(observe::Error::Api(refused(429))),
         Error::Observe(observe::Error::Api(refused(503))),
         Error::Observe(observe::Error::Database(crate::controllers::databases::Error::Missing(

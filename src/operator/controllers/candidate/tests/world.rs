@@ -7,7 +7,7 @@
 
 use super::*;
 use crate::{
-    api::{BaseImage, phase::Phase},
+    api::{BaseImage, checks::CheckKind, phase::Phase},
     controllers::candidate::{Error, decide::Course, observe, wanted::Wanted},
     domain::proof::Proof,
 };
@@ -240,9 +240,11 @@ impl World {
         made.spec.source_digest = Digest::of(&[base.inputs.upstream]);
         made.spec.promote.repository = format!("r.local:5000/base-{}", base.inputs.repository);
         let policy = &mut made.spec.policies[0].spec;
-        policy
-            .checks
-            .retain(|check| check.native.is_some() || (base.inputs.strict && check.vulnerabilities.is_some()));
+        policy.checks.retain(|check| match check.kind {
+            CheckKind::Native(_) => true,
+            CheckKind::Vulnerabilities(_) => base.inputs.strict,
+            CheckKind::Goss(_) | CheckKind::Openscap(_) | CheckKind::Container(_) => false,
+        });
         self.candidates.insert(name.clone(), (made, base.inputs));
         name
     }
