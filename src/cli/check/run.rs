@@ -148,12 +148,12 @@ fn rule(answer: RuleAnswer) -> Judged {
     }
 }
 
-/// The runner's subcommand and what only this kind of check is told; otherwise why it does not run here.
+/// What only this kind of check is told; otherwise why it does not run here.
 fn words(check: &PlannedCheck, missing: Option<&String>, tools: &Tools) -> Result<Vec<OsString>, String> {
     let facts = check.tool.facts();
     let words = match (facts.laptop, facts.database) {
         (Laptop::NeedsCluster(why), _) => Err(why.to_owned()),
-        (Laptop::Runs, None) => Ok(vec![OsString::from(facts.word)]),
+        (Laptop::Runs, None) => Ok(Vec::new()),
         (Laptop::Runs, Some(database)) => scan(Scanner::of(database), missing, tools),
     };
     words.map_err(|why| format!("not run here: {why}"))
@@ -164,7 +164,7 @@ fn scan(scanner: Scanner, missing: Option<&String>, tools: &Tools) -> Result<Vec
         return Err(missing.clone());
     }
     let Found { programs, database } = tools.find(scanner)?;
-    let mut words = ["vulnerabilities", "--scanner", scanner.program(), "--programs"]
+    let mut words = ["--scanner", scanner.program(), "--programs"]
         .map(OsString::from)
         .to_vec();
     words.extend([programs, "--database".into(), database.into()]);
@@ -191,6 +191,6 @@ async fn examine(
         "--layout".into(),
         image.layout.clone().into(),
     ]);
-    let report = runner::examine(words).await.map_err(anyhow::Error::msg)?;
+    let report = runner::examine(check.tool, words).await.map_err(anyhow::Error::msg)?;
     Ok(report.validate(&check.name, &image.digest, check.tool)?)
 }
