@@ -65,7 +65,7 @@ pub struct ResultRule {
     pub message: String,
 }
 
-/// One check: beside its name, what is tolerated and its time it has exactly one field, which says what it is.
+/// One check: a name, what is tolerated, a time, and exactly one field that says of what kind it is.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(exactly_one_rule()).message(exactly_one_message().as_str()))]
