@@ -2,7 +2,7 @@
 //!
 //! Must not judge a report: `src/core/verdict.rs` does, with the gate that is made here.
 
-use crate::kinds;
+use crate::kinds::{self, ImageFacts};
 use jiff::civil::Date;
 use repave_api::{
     image_candidate::PolicySnapshot,
@@ -71,6 +71,11 @@ impl PlannedCheck {
         })?;
         let report = report.validate(&self.name, image, self.tool);
         report.map_err(|error| error.to_string())
+    }
+
+    /// What its Job is told besides its arguments.
+    pub fn options(&self, image: &ImageFacts<'_>) -> serde_json::Value {
+        kinds::options(&self.spec.kind, &self.gate, image)
     }
 
     /// The files that the examination reads. VEX documents are none: the gate applies them.

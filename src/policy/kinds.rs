@@ -3,7 +3,6 @@
 //! A new kind does not compile before it has its answers here. Must not judge a report (`src/core/verdict.rs` does) and
 //! must not make a pod (`src/operator/controllers/candidate/jobs` does).
 
-use crate::checks::PlannedCheck;
 use repave_api::checks::{
     CheckKind, ContainerCheck, GossCheck, NativeCheck, OpenscapCheck, ResultFormat, VulnerabilityCheck,
 };
@@ -45,9 +44,9 @@ pub(crate) fn gate(kind: &CheckKind) -> Gate {
     of(kind).gate()
 }
 
-/// What a check's Job is told besides its arguments.
-pub fn options(check: &PlannedCheck, image: &ImageFacts<'_>) -> Value {
-    of(&check.spec.kind).options(&check.gate, image)
+/// What a Job of this kind is told besides its arguments.
+pub(crate) fn options(kind: &CheckKind, gate: &Gate, image: &ImageFacts<'_>) -> Value {
+    of(kind).options(gate, image)
 }
 
 /// All of a check's kind that its examination depends on: the fields that the gate does not judge.

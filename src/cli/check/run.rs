@@ -18,7 +18,7 @@ use repave_core::{
     tool::Laptop,
     verdict::{Judgement, Verdict},
 };
-use repave_policy::{ImageFacts, PlannedCheck, checks_of, kinds::options};
+use repave_policy::{ImageFacts, PlannedCheck, checks_of};
 use repave_report::Exception;
 use repave_runner as runner;
 use std::{ffi::OsString, fs, path::Path};
@@ -178,7 +178,7 @@ async fn examine(
     image: &Image,
     scratch: &Path,
 ) -> anyhow::Result<Report> {
-    let options = options(check, &ImageFacts::default());
+    let options = check.options(&ImageFacts::default());
     let file = scratch.join("options.json");
     fs::write(&file, options.to_string()).context("cannot write the check's options")?;
     words.extend(["--check", &check.name, "--image", image.digest.as_str(), "--timeout"].map(OsString::from));

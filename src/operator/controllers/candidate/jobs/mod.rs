@@ -28,7 +28,7 @@ use crate::{
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use kube::Resource;
-use repave_policy::{ImageFacts, kinds::options};
+use repave_policy::ImageFacts;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -111,7 +111,7 @@ pub fn check(
 /// What a check's Job finds in its folder of inputs.
 fn files(check: &PlannedCheck, env: &[String]) -> BTreeMap<String, String> {
     let mut files = check.files.clone();
-    let options = options(check, &ImageFacts { env });
+    let options = check.options(&ImageFacts { env });
     files.insert("options.json".to_owned(), options.to_string());
     files
 }
