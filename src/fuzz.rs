@@ -36,6 +36,18 @@ use std::{fmt::Display, fs, io::Write as _, str::FromStr, time::Duration};
 /// A parser of bytes, with the rules for what it reads.
 pub type Target = fn(&[u8]);
 
+/// The parsers of what a tool writes, or of what it reads of an image; at least one each.
+pub fn of_tool(tool: ToolName) -> &'static [&'static str] {
+    match tool {
+        ToolName::Native => &["native-layer", "native-layout"],
+        ToolName::Goss => &["goss"],
+        ToolName::Openscap => &["openscap-results"],
+        ToolName::Grype => &["grype"],
+        ToolName::Trivy => &["trivy"],
+        ToolName::Container => &["container-sarif", "container-junit", "container-own"],
+    }
+}
+
 /// All parsers, by the name of their folder in `fuzz/seeds`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("native-layer", native::fuzz::layer),

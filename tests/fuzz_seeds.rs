@@ -5,7 +5,10 @@
 // Functions of tests; the lint knows test functions only.
 #![allow(clippy::unwrap_used)]
 
-use repave::fuzz::{TARGETS, Target};
+use repave::{
+    domain::tool::ToolName,
+    fuzz::{TARGETS, Target, of_tool},
+};
 use std::{
     collections::BTreeSet,
     fs,
@@ -181,6 +184,13 @@ fn every_parser_has_a_fuzz_target_and_seeds_and_nothing_else_has() {
     };
     let known: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(known.len(), TARGETS.len());
+    for tool in ToolName::ALL {
+        let parsers = of_tool(*tool);
+        assert!(
+            !parsers.is_empty() && parsers.iter().all(|name| known.contains(*name)),
+            "{tool:?}: {parsers:?}"
+        );
+    }
     assert_eq!(names("seeds"), known);
     assert_eq!(names("fuzz_targets"), known);
     let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();

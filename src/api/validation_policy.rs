@@ -1,9 +1,9 @@
 //! `ValidationPolicy`: what an image must pass before anyone may run it.
 
-pub use super::checks::{
-    ContainerCheck, GossCheck, GossMode, NativeCheck, OpenscapCheck, ResultFormat, Scanner, VulnerabilityCheck,
+use super::{
+    checks::{CheckKind, exactly_one_message, exactly_one_rule},
+    refs::KeyRef,
 };
-use super::refs::KeyRef;
 use crate::domain::{duration::Span, report::Severity};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -65,29 +65,17 @@ pub struct ResultRule {
     pub message: String,
 }
 
-/// One check: exactly one of `native`, `goss`, `openscap`, `vulnerabilities` and `container`.
+/// One check: a name, what is tolerated, a time, and exactly one field that says of what kind it is.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("[has(self.native), has(self.goss), has(self.openscap), has(self.vulnerabilities), has(self.container)].filter(x, x).size() == 1", "each check names exactly one of native, goss, openscap, vulnerabilities or container"))]
+#[x_kube(validation = Rule::new(exactly_one_rule()).message(exactly_one_message().as_str()))]
 pub struct Check {
     /// Name of the check, as it appears in reports: a DNS label of at most 30 characters.
     #[schemars(length(max = 30), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Our own hardening rules, read from the layers; nothing of the candidate is executed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub native: Option<NativeCheck>,
-    /// Goss tests, run inside the candidate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub goss: Option<GossCheck>,
-    /// An OpenSCAP profile.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub openscap: Option<OpenscapCheck>,
-    /// Known vulnerabilities of the packages.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vulnerabilities: Option<VulnerabilityCheck>,
-    /// A check of your own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<ContainerCheck>,
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: CheckKind,
     /// How many findings of each severity are tolerated. What is not named is 0.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "allow_schema")]
@@ -101,45 +89,31 @@ pub struct Check {
 impl Check {
     /// The files that are written in the policy itself, by the name under which the check's Job sees them.
     pub fn inline_files(&self) -> BTreeMap<String, String> {
-        let goss = self.goss.iter();
-        goss.flat_map(|goss| [(GOSSFILE, &goss.gossfile), (GOSS_VARIABLES, &goss.vars)])
-            .filter_map(|(name, text)| Some((name.to_owned(), text.clone()?)))
-            .collect()
+        let texts = self.kind.spec().texts().into_iter();
+        texts.map(|(name, text)| (name.to_owned(), text.clone())).collect()
     }
 
     /// The files that the check refers to: their name in the check's Job, where they are, and the key unless one is named.
     pub fn file_references(&self) -> Vec<(String, &KeyRef, &'static str)> {
-        let mut files = Vec::new();
-        if let Some(goss) = &self.goss {
-            let named = goss.gossfile_ref.iter().map(|at| (GOSSFILE, at));
-            let vars = goss.vars_ref.iter().map(|at| (GOSS_VARIABLES, at));
-            files.extend(named.chain(vars).map(|(name, at)| (name.to_owned(), at, name)));
-        }
-        if let Some(at) = self
-            .openscap
-            .as_ref()
-            .and_then(|openscap| openscap.tailoring_ref.as_ref())
-        {
-            files.push((TAILORING.to_owned(), at, TAILORING));
-        }
-        for (n, at) in self.vulnerabilities.iter().flat_map(|scan| &scan.vex_refs).enumerate() {
-            files.push((vex_file(n), at, "openvex.json"));
-        }
-        files
+        let files = self.kind.spec().files().into_iter();
+        let files = files.map(|(name, at)| (name.to_owned(), at, name));
+        let vex = self.kind.spec().vex().iter().enumerate();
+        files.chain(vex.map(|(n, at)| (vex_file(n), at, VEX_KEY))).collect()
+    }
+
+    /// The names of its VEX documents in its Job.
+    pub fn vex_files(&self) -> impl Iterator<Item = String> {
+        (0..self.kind.spec().vex().len()).map(vex_file)
     }
 }
 
-/// The gossfile's name in the check's Job.
-pub const GOSSFILE: &str = "goss.yaml";
-/// The name of the gossfile's variables in the check's Job.
-pub const GOSS_VARIABLES: &str = "vars.yaml";
+/// The key of a VEX document unless one is named.
+const VEX_KEY: &str = "openvex.json";
+
 /// The name of a check's VEX document in its Job: the one that `vexRefs[n]` refers to.
-pub fn vex_file(n: usize) -> String {
+fn vex_file(n: usize) -> String {
     format!("vex-{n}.json")
 }
-
-/// The name of the user's XCCDF tailoring in the check's Job.
-pub const TAILORING: &str = "tailoring.xml";
 
 /// One number a severity: a closed set of keys, so that a misspelt one is refused by name.
 fn allow_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -7,7 +7,10 @@
 
 pub use super::scan::{END_OF_LIFE, Files, MAX_OUTPUT};
 use super::{Invocation, Parsed, ReadError, grype, sbom::Inventory, trivy};
-use repave_core::{digest::Digest, report::ToolName};
+use repave_core::{
+    digest::Digest,
+    tool::{Database, ToolName},
+};
 use serde::Deserialize;
 use std::{io::Read, path::Path};
 
@@ -35,6 +38,14 @@ impl Default for Options {
 }
 
 impl Scanner {
+    /// The scanner whose database this is.
+    pub fn of(database: Database) -> Self {
+        match database {
+            Database::Grype => Self::Grype,
+            Database::Trivy => Self::Trivy,
+        }
+    }
+
     /// Its name in reports.
     pub fn tool(self) -> ToolName {
         match self {

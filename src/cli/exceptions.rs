@@ -119,9 +119,9 @@ fn as_of(mut suppression: Suppression, now: Timestamp) -> Option<Suppression> {
 
 /// The VEX documents that a check refers to.
 fn documents(check: &PlannedCheck) -> Result<Vec<Document>, String> {
-    let refers = check.spec.vulnerabilities.iter().any(|scan| !scan.vex_refs.is_empty());
+    let vex: Vec<String> = check.spec.vex_files().collect();
     let references = check.spec.file_references();
-    let references = references.iter().filter(|_| refers);
+    let references = references.iter().filter(|(name, ..)| vex.contains(name));
     let read = references.map(|(name, at, default)| {
         let key = at.key.as_deref().unwrap_or(default);
         let shown = format!("the VEX document {key:?} of ConfigMap {:?}", at.name);

@@ -5,6 +5,7 @@
 
 use jiff::Timestamp;
 use regex::Regex;
+use repave_api::checks::{KINDS, exactly_one_rule};
 use repave_core::{digest::Digest, duration::Span};
 use serde_json::Value;
 
@@ -176,11 +177,7 @@ fn holds(rule: &str, value: &Value) -> Option<bool> {
     let has = |name: &str| value.get(name).is_some();
     Some(match rule {
         "self.size() > 0" => value.as_array().is_some_and(|list| !list.is_empty()),
-        "[has(self.native), has(self.goss), has(self.openscap), has(self.vulnerabilities), has(self.container)]\
-         .filter(x, x).size() == 1" => {
-            let kinds = ["native", "goss", "openscap", "vulnerabilities", "container"];
-            kinds.into_iter().filter(|kind| has(kind)).count() == 1
-        }
+        rule if rule == exactly_one_rule() => KINDS.iter().filter(|kind| has(kind.name)).count() == 1,
         "self.size() >= 10" => value.as_str().is_some_and(|text| text.chars().count() >= 10),
         "self.metadata.name.size() <= 63" => {
             let name = value.pointer("/metadata/name").and_then(Value::as_str);

@@ -26,6 +26,7 @@ pub mod recall;
 pub mod report;
 pub mod rules;
 pub mod self_test;
+pub mod tool;
 pub mod transport;
 pub mod usage;
 pub mod verdict;

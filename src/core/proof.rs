@@ -124,6 +124,15 @@ impl Proof {
         checks.filter_map(|check| Some((check.name.as_str(), check.report.as_ref()?)))
     }
 
+    /// What the enforced checks attest, each level once, in the order of the table of tools.
+    pub fn levels(&self) -> Vec<&'static str> {
+        let mut levels = Vec::new();
+        for tool in ToolName::ALL.iter().filter(|tool| self.enforces(**tool)) {
+            levels.extend(tool.facts().level.filter(|level| !levels.contains(level)));
+        }
+        levels
+    }
+
     /// Whether an enforced check of this tool passed.
     pub fn enforces(&self, tool: ToolName) -> bool {
         self.claim
@@ -157,10 +166,31 @@ mod tests {
     }
 
     #[test]
+    fn a_level_is_attested_once_and_for_enforced_checks_only() {
+        let with = |tools: &[(ToolName, bool)]| {
+            let mut claim = claim();
+            let check = claim.checks[0].clone();
+            let checks = tools.iter().map(|(tool, enforced)| Check {
+                tool: *tool,
+                enforced: *enforced,
+                ..check.clone()
+            });
+            claim.checks = checks.collect();
+            Proof::new(claim).unwrap().levels()
+        };
+        let scans = [(ToolName::Trivy, true), (ToolName::Grype, true)];
+        assert_eq!(with(&scans), ["REPAVE_VULNERABILITIES_PASSED"]);
+        let both = [scans[0], (ToolName::Openscap, true), (ToolName::Native, true)];
+        assert_eq!(with(&both), ["REPAVE_OPENSCAP_PASSED", "REPAVE_VULNERABILITIES_PASSED"]);
+        assert!(with(&[(ToolName::Openscap, false), (ToolName::Goss, true)]).is_empty());
+    }
+
+    #[test]
     fn whatever_is_not_proven_is_no_proof() {
         let proof = Proof::new(claim()).unwrap();
         assert_eq!((proof.image(), proof.reports().count()), (&Digest::of(b"built"), 1));
         assert!(proof.enforces(ToolName::Grype) && !proof.enforces(ToolName::Trivy));
+        assert_eq!(proof.levels(), ["REPAVE_VULNERABILITIES_PASSED"]);
         let without = |change: &dyn Fn(&mut Claim)| {
             let mut claim = claim();
             change(&mut claim);

@@ -5,6 +5,7 @@
 //! Everything in a received report is hostile text until [`Report::validate`] has bounded it.
 
 use super::digest::Digest;
+pub use super::tool::ToolName;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -65,24 +66,6 @@ impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-/// Which tool made a report; the gate compares `name` with the check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ToolName {
-    /// Our own walker of the layers.
-    Native,
-    /// Goss, run inside the candidate.
-    Goss,
-    /// OpenSCAP.
-    Openscap,
-    /// Grype.
-    Grype,
-    /// Trivy.
-    Trivy,
-    /// An image and command of the user's own.
-    Container,
 }
 
 /// The tool, its version, and the content and database that it judged by.

@@ -1,8 +1,10 @@
 //! The self-test of the gate: what each tool must find in our known-bad fixtures before anything it says counts. Pure.
 //!
 //! A scanner that finds nothing anywhere passes every image. So each (tools image, tool, database) first examines
-//! fixtures that are bad on purpose; one that misses them is not believed: nothing is promoted on its word.
+//! fixtures that are bad on purpose; one that misses them is not believed: nothing is promoted on its word. What it must find
+//! is in its row of `tool.rs`.
 
+pub use super::tool::WRONG_OS_REFUSED;
 use super::{
     digest::Digest,
     image_ref::ImageRef,
@@ -12,36 +14,9 @@ use super::{
 /// The check name in the reports of self-tests.
 pub const CHECK: &str = "self-test";
 
-/// What a tool must report about its fixture: of each group at least one id (or alias).
-pub fn expected(tool: ToolName) -> &'static [&'static [&'static str]] {
-    match tool {
-        ToolName::Native => &[
-            &["native.world-writable"],
-            &["native.suid"],
-            &["native.root-path"],
-            &["native.extra-uid0"],
-        ],
-        ToolName::Goss => &[&["file:/repave-self-test/must-not-exist:exists"]],
-        ToolName::Openscap => &[
-            &[
-                "file_permissions_etc_shadow",
-                "xccdf_org.ssgproject.content_rule_file_permissions_etc_shadow",
-            ],
-            &[WRONG_OS_REFUSED],
-        ],
-        // The best known vulnerability there is: every database that deserves the name has it.
-        ToolName::Grype | ToolName::Trivy => &[&["CVE-2021-44228", "GHSA-jfh8-c2jp-5v3q"]],
-        // A user's own check: there is no fixture that it would have to refuse.
-        ToolName::Container => &[],
-    }
-}
-
-/// The runner's word for: content for another operating system was refused and not taken for a pass.
-pub const WRONG_OS_REFUSED: &str = "self-test.wrong-os-refused";
-
 /// Whether there is a self-test for this tool.
 pub fn exists(tool: ToolName) -> bool {
-    !expected(tool).is_empty()
+    !tool.facts().must_find.is_empty()
 }
 
 /// A hash over what is tested: a new tools image or a new database is tested anew.
@@ -73,7 +48,9 @@ pub fn judge(report: &Report) -> Result<(), String> {
             .iter()
             .any(|finding| finding.id == *id || finding.aliases.iter().any(|alias| alias == id))
     };
-    let missed: Vec<&str> = expected(tool)
+    let missed: Vec<&str> = tool
+        .facts()
+        .must_find
         .iter()
         .filter(|group| !group.iter().any(found))
         .filter_map(|group| group.first().copied())

@@ -2,10 +2,11 @@
 //!
 //! Must not judge a report: `src/core/verdict.rs` does, with the gate that is made here.
 
+use crate::kinds::{self, ImageFacts};
 use jiff::civil::Date;
 use repave_api::{
     image_candidate::PolicySnapshot,
-    validation_policy::{Check, ContainerCheck, Enforcement, ResultFormat, Scanner},
+    validation_policy::{Check, Enforcement},
 };
 use repave_core::{
     digest::Digest,
@@ -56,10 +57,7 @@ pub struct PlannedCheck {
 impl PlannedCheck {
     /// Whether it belongs to the step Scanned (and not Validated).
     pub fn is_scan(&self) -> bool {
-        match self.tool {
-            ToolName::Grype | ToolName::Trivy => true,
-            ToolName::Native | ToolName::Goss | ToolName::Openscap | ToolName::Container => false,
-        }
+        self.tool.facts().scans
     }
 
     /// A report of this check that was stored: about this image and by the check's own tool, or why it is not one.
@@ -73,6 +71,18 @@ impl PlannedCheck {
         })?;
         let report = report.validate(&self.name, image, self.tool);
         report.map_err(|error| error.to_string())
+    }
+
+    /// What its Job is told besides its arguments.
+    pub fn options(&self, image: &ImageFacts<'_>) -> serde_json::Value {
+        kinds::options(&self.spec.kind, &self.gate, image)
+    }
+
+    /// The files that the examination reads. VEX documents are none: the gate applies them.
+    pub fn examined_files(&self) -> BTreeMap<&str, &str> {
+        let vex: Vec<String> = self.spec.vex_files().collect();
+        let files = self.files.iter().filter(|(name, _)| !vex.contains(name));
+        files.map(|(name, text)| (name.as_str(), text.as_str())).collect()
     }
 
     /// A hash over the image and all that decides the outcome: names the check's Job.
@@ -89,16 +99,6 @@ pub enum Error {
     /// A check could not be written as JSON, so that its Job would have no name.
     #[error("a check of the policies is not serialisable: {0}")]
     Serialize(#[from] serde_json::Error),
-    /// A check has no tool or several.
-    #[error(
-        "policy {policy:?}, check {check:?}: expected exactly one of native, goss, openscap, vulnerabilities, container"
-    )]
-    CheckTool {
-        /// The policy.
-        policy: String,
-        /// The check.
-        check: String,
-    },
 }
 
 /// The checks of these policies, in their order, each with its gate.
@@ -106,19 +106,17 @@ pub fn checks_of(policies: &[PolicySnapshot]) -> Result<Vec<PlannedCheck>, Error
     let mut checks = Vec::new();
     for policy in policies {
         for check in &policy.spec.checks {
-            let tool_error = || Error::CheckTool {
-                policy: policy.name.clone(),
-                check: check.name.clone(),
-            };
             let name = full_name(policies, policy, &check.name);
-            let tool = tool_of(check).ok_or_else(tool_error)?;
             let files = policy.files.get(&check.name).cloned().unwrap_or_default();
             checks.push(PlannedCheck {
                 name,
                 spec: check.clone(),
-                tool,
+                tool: check.kind.spec().tool(),
                 canonical: canonical(check, &files)?,
-                gate: gate_of(check),
+                gate: Gate {
+                    allow: check.allow.clone(),
+                    ..kinds::gate(&check.kind)
+                },
                 enforced: policy.spec.enforcement == Enforcement::Enforce,
                 files,
                 database: None,
@@ -161,43 +159,4 @@ pub fn rules_of(policies: &[PolicySnapshot]) -> Vec<PlannedRule> {
             enforced: policy.spec.enforcement == Enforcement::Enforce,
         })
         .collect()
-}
-
-fn tool_of(check: &Check) -> Option<ToolName> {
-    let scanner = check.vulnerabilities.as_ref().map(|scan| match scan.scanner {
-        Scanner::Grype => ToolName::Grype,
-        Scanner::Trivy => ToolName::Trivy,
-    });
-    let named = [
-        check.native.as_ref().map(|_| ToolName::Native),
-        check.goss.as_ref().map(|_| ToolName::Goss),
-        check.openscap.as_ref().map(|_| ToolName::Openscap),
-        scanner,
-        check.container.as_ref().map(|_| ToolName::Container),
-    ];
-    let mut named = named.into_iter().flatten();
-    named.next().filter(|_| named.next().is_none())
-}
-
-fn gate_of(check: &Check) -> Gate {
-    let minimum = check.goss.as_ref().map(|goss| goss.minimum_tests);
-    let minimum = minimum.or(check.openscap.as_ref().map(|openscap| openscap.minimum_rules));
-    // An exit code names no tests.
-    let names_tests = |container: &&ContainerCheck| container.result != ResultFormat::ExitCode;
-    let container = check.container.as_ref().filter(names_tests);
-    let minimum = minimum.or(container.map(|container| container.minimum_tests));
-    let scan = check.vulnerabilities.as_ref();
-    let allow: BTreeMap<_, _> = check.allow.clone();
-    Gate {
-        allow,
-        minimum_evaluated: u64::from(minimum.unwrap_or(1)),
-        only_fixable: scan.is_some_and(|scan| scan.only_fixable),
-        database_max_age: scan.map(|scan| scan.database_max_age.signed()),
-        deny_known_exploited: scan.is_some_and(|scan| !scan.allow_known_exploited),
-        // The policy says percent, reports carry hundredths of one.
-        epss_at_least: scan
-            .and_then(|scan| scan.epss_at_least)
-            .map(|percent| u16::try_from(percent.saturating_mul(100)).unwrap_or(u16::MAX)),
-        allow_end_of_life: scan.is_some_and(|scan| scan.allow_end_of_life),
-    }
 }

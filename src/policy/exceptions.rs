@@ -7,7 +7,7 @@ use crate::checks::PlannedCheck;
 use crate::waiver::{period, suppressions};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use repave_api::{ImageCandidate, Waiver, validation_policy::vex_file};
+use repave_api::{ImageCandidate, Waiver};
 use repave_core::{
     digest::Digest,
     report::{Finding, Outcome, Report},
@@ -36,9 +36,9 @@ pub enum DocumentRefused {
 
 /// The VEX documents of a check.
 pub fn documents(check: &PlannedCheck) -> Result<Vec<Document>, DocumentRefused> {
-    let references = check.spec.vulnerabilities.iter().flat_map(|scan| &scan.vex_refs);
-    let names = references.enumerate().map(|(n, _)| vex_file(n));
-    names
+    check
+        .spec
+        .vex_files()
         .map(|name| match check.files.get(&name) {
             None => Err(DocumentRefused::Missing(name)),
             Some(text) => vex::parse(text.as_bytes()).map_err(|why| DocumentRefused::Unreadable { name, why }),

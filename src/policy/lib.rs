@@ -3,7 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`checks`] | a policy's checks and rules, parsed, each with its gate |
-//! | [`options`] | what a check's Job is told |
+//! | [`kinds`] | what opens the gate of each kind of check, and what its Job is told |
 //! | [`exceptions`] | waivers and VEX documents: what does not count, and why |
 //! | [`waiver`] | from when to when a Waiver has an effect, and on what |
 //! | [`summary`] | what is said about a judged check; which rules do not hold |
@@ -13,11 +13,11 @@
 
 pub mod checks;
 pub mod exceptions;
-pub mod options;
+pub mod kinds;
 pub mod summary;
 pub mod waiver;
 
 pub use checks::{Error, PlannedCheck, PlannedRule, checks_of, rules_of};
 pub use exceptions::{accepted, judged_at, shown};
-pub use options::layout_options;
+pub use kinds::ImageFacts;
 pub use summary::{Broken, CHECK_MESSAGE, FINDING_LINE, broken_rules, summary};

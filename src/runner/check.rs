@@ -129,7 +129,7 @@ impl Common {
             version: &known.version,
             content: known.content,
             took: known.took,
-            candidate_executed: tool == ToolName::Goss,
+            candidate_executed: tool.facts().executes_candidate,
         };
         Examined {
             report: repave_checks::assemble(run, read),

@@ -1,21 +1,18 @@
-//! `runner self-test`: makes known-bad fixtures and lets a tool examine them exactly as it examines a candidate.
+//! `runner self-test`: lets a tool examine its known-bad fixture exactly as it examines a candidate.
 //!
 //! Must not judge: it delivers what the tool found, and `domain::self_test` knows what that has to be. The fixtures are
 //! made here and not shipped as images, so that nobody can exchange them.
 
-mod fixtures;
-
-use super::check::{Common, Examined};
+use super::{
+    check::{Common, Examined},
+    kinds::{self, Bench},
+};
 use repave_core::{
     digest::Digest,
-    report::{Finding, Outcome, Report, Severity, Tool, ToolName},
-    self_test::WRONG_OS_REFUSED,
+    report::{Report, Tool, ToolName},
+    self_test,
 };
-use std::{
-    ffi::OsString,
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 /// `repave runner self-test`.
 #[derive(Debug, clap::Args)]
@@ -23,8 +20,8 @@ pub struct Args {
     #[command(flatten)]
     common: Common,
     /// Which tool.
-    #[arg(long, value_enum)]
-    tool: Which,
+    #[arg(long, value_parser = tool)]
+    tool: ToolName,
     /// The folder with the vulnerability database.
     #[arg(long)]
     database: Option<PathBuf>,
@@ -36,26 +33,14 @@ pub struct Args {
     goss: PathBuf,
 }
 
-/// The tools that have a self-test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Which {
-    Native,
-    Goss,
-    Openscap,
-    Grype,
-    Trivy,
-}
-
-impl Which {
-    fn name(self) -> ToolName {
-        match self {
-            Self::Native => ToolName::Native,
-            Self::Goss => ToolName::Goss,
-            Self::Openscap => ToolName::Openscap,
-            Self::Grype => ToolName::Grype,
-            Self::Trivy => ToolName::Trivy,
-        }
-    }
+/// A tool that has a self-test, by its word.
+fn tool(word: &str) -> Result<ToolName, String> {
+    let tool = ToolName::of_word(word).filter(|tool| self_test::exists(*tool));
+    tool.ok_or_else(|| {
+        let tools = ToolName::ALL.iter().filter(|tool| self_test::exists(**tool));
+        let words: Vec<&str> = tools.map(|tool| tool.facts().word).collect();
+        format!("expected one of {}", words.join(", "))
+    })
 }
 
 /// Runs the self-test.
@@ -64,12 +49,14 @@ pub async fn run(args: &Args) -> Examined {
         Ok(scratch) => scratch,
         Err(error) => return failed(args, &error.to_string()),
     };
-    let examined = match args.tool {
-        Which::Native => native(args, scratch.path()).await,
-        Which::Goss => goss(args, scratch.path()).await,
-        Which::Openscap => openscap(args, scratch.path()).await,
-        Which::Grype | Which::Trivy => scanner(args, scratch.path()).await,
+    let bench = Bench {
+        common: &args.common,
+        scratch: scratch.path(),
+        goss: &args.goss,
+        database: args.database.as_deref(),
+        database_id: args.database_id.as_ref(),
     };
+    let examined = Box::pin(kinds::self_test(args.tool, &bench)).await;
     let mut examined = examined.unwrap_or_else(|why| failed(args, &why));
     examined.report.image = args.common.image.clone();
     examined.attached.clear();
@@ -78,7 +65,7 @@ pub async fn run(args: &Args) -> Examined {
 }
 
 fn failed(args: &Args, why: &str) -> Examined {
-    let tool = Tool::new(args.tool.name(), "");
+    let tool = Tool::new(args.tool, "");
     Examined {
         report: Report::error(&args.common.check, &args.common.image, tool, why),
         ended: None,
@@ -86,90 +73,11 @@ fn failed(args: &Args, why: &str) -> Examined {
     }
 }
 
-/// Why a fixture could not be made or examined.
-type Failure = String;
-
-fn unwritten(error: &io::Error) -> Failure {
-    format!("the fixture cannot be written: {error}")
-}
-
-async fn native(args: &Args, scratch: &Path) -> Result<Examined, Failure> {
-    let layout = scratch.join("layout");
-    let image = fixtures::layout(&layout).map_err(|error| unwritten(&error))?;
-    let words = words(args, "native", &image, &[("--layout", &layout)]);
-    Box::pin(super::examined(words)).await
-}
-
-async fn goss(args: &Args, scratch: &Path) -> Result<Examined, Failure> {
-    let gossfile = scratch.join("goss.yaml");
-    std::fs::write(&gossfile, fixtures::GOSSFILE).map_err(|error| unwritten(&error))?;
-    let more = [("--goss", args.goss.as_path()), ("--gossfile", &gossfile)];
-    Box::pin(super::examined(words(args, "goss", &args.common.image, &more))).await
-}
-
-/// Two roots: one with a defect that must be found, and one of another release that must be refused.
-async fn openscap(args: &Args, scratch: &Path) -> Result<Examined, Failure> {
-    let (bad, other) = (scratch.join("bad"), scratch.join("other"));
-    fixtures::root(&bad, "12").map_err(|error| unwritten(&error))?;
-    fixtures::root(&other, "13").map_err(|error| unwritten(&error))?;
-    let stream = Path::new("ssg-debian12-ds.xml");
-    let profile = Path::new("cis_level1_server");
-    let over = |root: &Path| {
-        let more = [("--root", root), ("--datastream", stream), ("--profile", profile)];
-        words(args, "openscap", &args.common.image, &more)
-    };
-    let mut examined = Box::pin(super::examined(over(&bad))).await?;
-    let wrong = Box::pin(super::examined(over(&other))).await?;
-    match &wrong.report.outcome {
-        Outcome::Completed => {}
-        Outcome::Error { message } | Outcome::Unsupported { message } => examined.report.findings.push(Finding {
-            id: WRONG_OS_REFUSED.to_owned(),
-            severity: Severity::High,
-            title: message.clone(),
-            ..Finding::default()
-        }),
-    }
-    Ok(examined)
-}
-
-async fn scanner(args: &Args, scratch: &Path) -> Result<Examined, Failure> {
-    let sbom = scratch.join("sbom.cdx.json");
-    let text = fixtures::packages(&args.common.image).to_string();
-    std::fs::write(&sbom, text).map_err(|error| unwritten(&error))?;
-    let scanner = if args.tool == Which::Trivy { "trivy" } else { "grype" };
-    let mut words = words(args, "vulnerabilities", &args.common.image, &[("--sbom", &sbom)]);
-    words.extend(["--scanner".into(), scanner.into()]);
-    if let Some(database) = &args.database {
-        words.extend(["--database".into(), database.into()]);
-    }
-    if let Some(id) = &args.database_id {
-        words.extend(["--database-id".into(), id.as_str().into()]);
-    }
-    Box::pin(super::examined(words)).await
-}
-
-/// The words of a check's Job, about a fixture.
-fn words(args: &Args, step: &str, image: &Digest, more: &[(&str, &Path)]) -> Vec<OsString> {
-    let common = &args.common;
-    let mut words: Vec<OsString> = [step, "--check", &common.check, "--image", image.as_str(), "--timeout"]
-        .map(OsString::from)
-        .into();
-    words.push(common.timeout.to_string().into());
-    words.extend(["--work".into(), common.work.clone().into()]);
-    if let Some(options) = &common.options {
-        words.extend(["--options".into(), options.into()]);
-    }
-    for (name, value) in more {
-        words.extend([OsString::from(name), OsString::from(value)]);
-    }
-    words
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::Parser;
-    use repave_core::self_test;
+    use std::path::Path;
 
     #[derive(Debug, Parser)]
     #[command(no_binary_name = true)]

@@ -1,5 +1,7 @@
 //! `container`: any image and command of the user's own as a check.
 
+use super::CheckSpec;
+use crate::{domain::report::ToolName, refs::KeyRef};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,24 @@ pub struct ContainerCheck {
     #[serde(default = "default_minimum_tests")]
     #[schemars(range(min = 1, max = 10000))]
     pub minimum_tests: u32,
+}
+
+impl CheckSpec for ContainerCheck {
+    fn tool(&self) -> ToolName {
+        ToolName::Container
+    }
+
+    fn texts(&self) -> Vec<(&'static str, &String)> {
+        Vec::new()
+    }
+
+    fn files(&self) -> Vec<(&'static str, &KeyRef)> {
+        Vec::new()
+    }
+
+    fn vex(&self) -> &[KeyRef] {
+        &[]
+    }
 }
 
 fn default_minimum_tests() -> u32 {

@@ -1,6 +1,7 @@
 //! `goss`: functional tests, run inside the candidate or over its root.
 
-use crate::refs::KeyRef;
+use super::CheckSpec;
+use crate::{domain::report::ToolName, refs::KeyRef};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,37 @@ pub struct GossCheck {
     #[serde(default)]
     #[schemars(range(max = 10000))]
     pub maximum_skipped: u32,
+}
+
+/// The gossfile's name in the check's Job.
+pub const GOSSFILE: &str = "goss.yaml";
+/// The name of the gossfile's variables in the check's Job.
+pub const GOSS_VARIABLES: &str = "vars.yaml";
+
+impl CheckSpec for GossCheck {
+    fn tool(&self) -> ToolName {
+        ToolName::Goss
+    }
+
+    fn texts(&self) -> Vec<(&'static str, &String)> {
+        let texts = [(GOSSFILE, &self.gossfile), (GOSS_VARIABLES, &self.vars)];
+        texts
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, text.as_ref()?)))
+            .collect()
+    }
+
+    fn files(&self) -> Vec<(&'static str, &KeyRef)> {
+        let files = [(GOSSFILE, &self.gossfile_ref), (GOSS_VARIABLES, &self.vars_ref)];
+        files
+            .into_iter()
+            .filter_map(|(name, at)| Some((name, at.as_ref()?)))
+            .collect()
+    }
+
+    fn vex(&self) -> &[KeyRef] {
+        &[]
+    }
 }
 
 fn default_minimum_tests() -> u32 {

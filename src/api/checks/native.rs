@@ -1,6 +1,10 @@
 //! `native`: our own hardening rules.
 
-use crate::domain::{byte_size::ByteSize, duration::Span, native_rules};
+use super::CheckSpec;
+use crate::{
+    domain::{byte_size::ByteSize, duration::Span, native_rules, report::ToolName},
+    refs::KeyRef,
+};
 use kube::KubeSchema;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -69,6 +73,24 @@ pub struct NativeCheck {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(schema_with = "rules_schema")]
     pub rules_disabled: BTreeSet<String>,
+}
+
+impl CheckSpec for NativeCheck {
+    fn tool(&self) -> ToolName {
+        ToolName::Native
+    }
+
+    fn texts(&self) -> Vec<(&'static str, &String)> {
+        Vec::new()
+    }
+
+    fn files(&self) -> Vec<(&'static str, &KeyRef)> {
+        Vec::new()
+    }
+
+    fn vex(&self) -> &[KeyRef] {
+        &[]
+    }
 }
 
 /// The API server refuses other ids; here they are plain text, so that a policy with the id of a rule that is gone can

@@ -1,6 +1,7 @@
 //! `openscap`: a profile of a SCAP data stream.
 
-use crate::refs::KeyRef;
+use super::CheckSpec;
+use crate::{domain::report::ToolName, refs::KeyRef};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,27 @@ pub struct OpenscapCheck {
     #[serde(default = "default_minimum_rules")]
     #[schemars(range(min = 1, max = 10000))]
     pub minimum_rules: u32,
+}
+
+/// The name of the user's XCCDF tailoring in the check's Job.
+pub const TAILORING: &str = "tailoring.xml";
+
+impl CheckSpec for OpenscapCheck {
+    fn tool(&self) -> ToolName {
+        ToolName::Openscap
+    }
+
+    fn texts(&self) -> Vec<(&'static str, &String)> {
+        Vec::new()
+    }
+
+    fn files(&self) -> Vec<(&'static str, &KeyRef)> {
+        self.tailoring_ref.iter().map(|at| (TAILORING, at)).collect()
+    }
+
+    fn vex(&self) -> &[KeyRef] {
+        &[]
+    }
 }
 
 fn default_minimum_rules() -> u32 {

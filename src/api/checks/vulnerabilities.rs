@@ -1,6 +1,10 @@
 //! `vulnerabilities`: known vulnerabilities of the packages.
 
-use crate::{domain::duration::Span, refs::KeyRef};
+use super::CheckSpec;
+use crate::{
+    domain::{duration::Span, report::ToolName},
+    refs::KeyRef,
+};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +38,27 @@ pub struct VulnerabilityCheck {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub vex_refs: Vec<KeyRef>,
+}
+
+impl CheckSpec for VulnerabilityCheck {
+    fn tool(&self) -> ToolName {
+        match self.scanner {
+            Scanner::Grype => ToolName::Grype,
+            Scanner::Trivy => ToolName::Trivy,
+        }
+    }
+
+    fn texts(&self) -> Vec<(&'static str, &String)> {
+        Vec::new()
+    }
+
+    fn files(&self) -> Vec<(&'static str, &KeyRef)> {
+        Vec::new()
+    }
+
+    fn vex(&self) -> &[KeyRef] {
+        &self.vex_refs
+    }
 }
 
 fn default_database_age() -> Span {

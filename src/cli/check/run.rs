@@ -15,9 +15,10 @@ use anyhow::Context as _;
 use repave_checks::scanner::Scanner;
 use repave_core::{
     report::{Outcome, Report, ToolName, bounded},
+    tool::Laptop,
     verdict::{Judgement, Verdict},
 };
-use repave_policy::{PlannedCheck, checks_of, layout_options};
+use repave_policy::{ImageFacts, PlannedCheck, checks_of};
 use repave_report::Exception;
 use repave_runner as runner;
 use std::{ffi::OsString, fs, path::Path};
@@ -147,15 +148,13 @@ fn rule(answer: RuleAnswer) -> Judged {
     }
 }
 
-/// The runner's subcommand and what only this kind of check is told; otherwise why it does not run here.
+/// What only this kind of check is told; otherwise why it does not run here.
 fn words(check: &PlannedCheck, missing: Option<&String>, tools: &Tools) -> Result<Vec<OsString>, String> {
-    let words = match check.tool {
-        ToolName::Native => Ok(vec![OsString::from("native")]),
-        ToolName::Grype => scan(Scanner::Grype, missing, tools),
-        ToolName::Trivy => scan(Scanner::Trivy, missing, tools),
-        ToolName::Goss => Err("Goss needs a container of the image, in the cluster".to_owned()),
-        ToolName::Openscap => Err("OpenSCAP needs the image mounted, in the cluster".to_owned()),
-        ToolName::Container => Err("a check of your own image needs the cluster".to_owned()),
+    let facts = check.tool.facts();
+    let words = match (facts.laptop, facts.database) {
+        (Laptop::NeedsCluster(why), _) => Err(why.to_owned()),
+        (Laptop::Runs, None) => Ok(Vec::new()),
+        (Laptop::Runs, Some(database)) => scan(Scanner::of(database), missing, tools),
     };
     words.map_err(|why| format!("not run here: {why}"))
 }
@@ -165,7 +164,7 @@ fn scan(scanner: Scanner, missing: Option<&String>, tools: &Tools) -> Result<Vec
         return Err(missing.clone());
     }
     let Found { programs, database } = tools.find(scanner)?;
-    let mut words = ["vulnerabilities", "--scanner", scanner.program(), "--programs"]
+    let mut words = ["--scanner", scanner.program(), "--programs"]
         .map(OsString::from)
         .to_vec();
     words.extend([programs, "--database".into(), database.into()]);
@@ -179,7 +178,7 @@ async fn examine(
     image: &Image,
     scratch: &Path,
 ) -> anyhow::Result<Report> {
-    let options = layout_options(check).context("its options are not those of a check of layers")?;
+    let options = check.options(&ImageFacts::default());
     let file = scratch.join("options.json");
     fs::write(&file, options.to_string()).context("cannot write the check's options")?;
     words.extend(["--check", &check.name, "--image", image.digest.as_str(), "--timeout"].map(OsString::from));
@@ -192,6 +191,6 @@ async fn examine(
         "--layout".into(),
         image.layout.clone().into(),
     ]);
-    let report = runner::examine(words).await.map_err(anyhow::Error::msg)?;
+    let report = runner::examine(check.tool, words).await.map_err(anyhow::Error::msg)?;
     Ok(report.validate(&check.name, &image.digest, check.tool)?)
 }

@@ -10,31 +10,16 @@ use crate::{
 use jiff::Timestamp;
 use repave_api::image_candidate::CheckSummary;
 use repave_core::{
-    report::{Report, ToolName},
+    report::Report,
     verdict::{Verdict, describe_finding},
 };
-use repave_policy::PlannedCheck;
+use repave_policy::{PlannedCheck, kinds::examined};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Longest line of a finding, in characters.
 const LINE: usize = 200;
-
-/// Fields that only the gate reads, and the exceptions: a stored report can be judged again under others.
-const JUDGED: [&str; 11] = [
-    "name",
-    "allow",
-    "timeout",
-    "minimumTests",
-    "minimumRules",
-    "onlyFixable",
-    "databaseMaxAge",
-    "allowKnownExploited",
-    "allowEndOfLife",
-    "vexRefs",
-    "epssAtLeast",
-];
 
 /// What one check of the new policy would say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -173,10 +158,13 @@ fn one(
 }
 
 fn difference(old: &PlannedCheck, new: &PlannedCheck) -> Difference {
-    if examined_files(old) != examined_files(new) {
+    if old.examined_files() != new.examined_files() {
         return Difference::Other("its files (gossfile, variables, tailoring)".to_owned());
     }
-    let (was, is) = (examined(old), examined(new));
+    let (was, is) = match (examined(&old.spec.kind), examined(&new.spec.kind)) {
+        (Ok(was), Ok(is)) => (was, is),
+        (Err(error), _) | (_, Err(error)) => return Difference::Other(format!("what cannot be compared ({error})")),
+    };
     let names: Vec<&String> = was.keys().chain(is.keys()).collect();
     let mut changed: Vec<&String> = names
         .into_iter()
@@ -201,27 +189,6 @@ fn difference(old: &PlannedCheck, new: &PlannedCheck) -> Difference {
     } else {
         Difference::Other(what)
     }
-}
-
-/// The files that the examination reads. VEX documents are none: the gate applies them.
-fn examined_files(check: &PlannedCheck) -> Option<&BTreeMap<String, String>> {
-    match check.tool {
-        ToolName::Grype | ToolName::Trivy => None,
-        ToolName::Native | ToolName::Goss | ToolName::Openscap | ToolName::Container => Some(&check.files),
-    }
-}
-
-/// What the examination depends on: all fields of the check's kind that the gate does not judge.
-fn examined(check: &PlannedCheck) -> Map<String, Value> {
-    let spec = serde_json::to_value(&check.spec).unwrap_or_default();
-    let mut fields = Map::new();
-    for (name, value) in spec.as_object().into_iter().flatten() {
-        if let (Value::Object(kind), false) = (value, JUDGED.contains(&name.as_str())) {
-            fields.extend(kind.clone());
-        }
-    }
-    fields.retain(|name, _| !JUDGED.contains(&name.as_str()));
-    fields
 }
 
 fn subset(less: Option<&Value>, more: Option<&Value>) -> bool {

@@ -175,21 +175,28 @@ fn other_kinds_and_no_policy_at_all_are_refused_by_name() {
     assert!(matches!(parse(&twice).unwrap_err(), Error::Yaml(_)));
 }
 
+/// What no compiler can see: the words of two programs, and the page for people.
+#[test]
+fn every_kind_of_check_has_a_subcommand_of_the_runner_and_a_row_in_the_docs() {
+    let runner = <repave_runner::Args as clap::Args>::augment_args(clap::Command::new("runner"));
+    let docs = include_str!("../../../docs/checks/README.md");
+    for kind in repave_api::checks::KINDS {
+        assert!(runner.find_subcommand(kind.name).is_some(), "runner {}", kind.name);
+        assert!(
+            docs.contains(&format!("| `{}` |", kind.name)),
+            "docs/checks/README.md: {}",
+            kind.name
+        );
+    }
+}
+
 #[test]
 fn the_sample_has_one_check_of_each_kind_and_rules_that_can_be_read() {
     let policies = parse(include_str!("../../../config/samples/validationpolicy.yaml")).unwrap();
     let spec = &policies.snapshots[0].spec;
-    let kinds = |check: &repave_api::validation_policy::Check| {
-        [
-            check.native.is_some(),
-            check.goss.is_some(),
-            check.openscap.is_some(),
-            check.vulnerabilities.is_some(),
-            check.container.is_some(),
-        ]
-    };
-    for kind in 0..5 {
-        assert_eq!(spec.checks.iter().filter(|check| kinds(check)[kind]).count(), 1);
+    for kind in repave_api::checks::KINDS {
+        let of_kind = spec.checks.iter().filter(|check| check.kind.name() == kind.name);
+        assert_eq!(of_kind.count(), 1, "{}", kind.name);
     }
     assert_eq!(spec.rules.len(), 2);
     for rule in &spec.rules {

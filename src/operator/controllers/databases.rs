@@ -7,7 +7,10 @@
 
 use super::{error::one_line, settings::Settings};
 use crate::{
-    domain::{image_ref::ImageRef, report::ToolName},
+    domain::{
+        image_ref::ImageRef,
+        tool::{Database, ToolName},
+    },
     registry::{self, Auth},
 };
 use std::{
@@ -55,11 +58,11 @@ impl Databases {
         settings: &Settings,
         tool: ToolName,
     ) -> Result<Option<ImageRef>, Error> {
-        let (name, configured) = match tool {
-            ToolName::Grype => ("grype", settings.grype_database.as_ref()),
-            ToolName::Trivy => ("trivy", settings.trivy_database.as_ref()),
-            ToolName::Native | ToolName::Goss | ToolName::Openscap | ToolName::Container => return Ok(None),
-        };
+        let facts = tool.facts();
+        let configured = facts.database.and_then(|database| match database {
+            Database::Grype => settings.grype_database.as_ref(),
+            Database::Trivy => settings.trivy_database.as_ref(),
+        });
         let Some(tag) = configured else {
             return Ok(None);
         };
@@ -68,7 +71,9 @@ impl Databases {
         }
         let (registry, tag) = (registry.clone(), tag.clone());
         let look = async move { look(&registry, &tag).await };
-        self.served(name, settings.database_interval, look).await.map(Some)
+        self.served(facts.word, settings.database_interval, look)
+            .await
+            .map(Some)
     }
 
     /// What is known, if anything is; a look that is due goes on beside. Otherwise what the look says.

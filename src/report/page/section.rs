@@ -168,7 +168,11 @@ impl Section {
 impl Reported {
     fn new(report: &Report, exceptions: &[Exception], previous: Option<&Report>) -> Self {
         let mut shown = Self {
-            tool: format!("{} {}", tool_word(report), clean(&report.tool.version, MAX_NAME)),
+            tool: format!(
+                "{} {}",
+                report.tool.name.facts().title,
+                clean(&report.tool.version, MAX_NAME)
+            ),
             content: report.tool.content.as_deref().map(|text| clean(text, MAX_NAME)),
             database: report.tool.database.as_deref().map(|text| clean(text, MAX_NAME)),
             database_built: report.tool.database_built.map(|at| at.to_string()),
@@ -208,18 +212,6 @@ fn worst_first(findings: &[Finding]) -> Vec<&Finding> {
     let mut sorted: Vec<_> = findings.iter().collect();
     sorted.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), &finding.id, &finding.subject));
     sorted
-}
-
-fn tool_word(report: &Report) -> &'static str {
-    use repave_core::report::ToolName;
-    match report.tool.name {
-        ToolName::Native => "Repave's own walker",
-        ToolName::Goss => "Goss",
-        ToolName::Openscap => "OpenSCAP",
-        ToolName::Grype => "Grype",
-        ToolName::Trivy => "Trivy",
-        ToolName::Container => "an image of the policy's own",
-    }
 }
 
 impl Shown {

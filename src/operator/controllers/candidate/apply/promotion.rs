@@ -11,7 +11,7 @@ use crate::{
         context::Context,
         inputs,
     },
-    domain::{digest::Digest, lineage, proof::Proof, report::ToolName},
+    domain::{digest::Digest, lineage, proof::Proof},
     evidence::{
         self, Evidence, ReportArtifact, signing,
         vsa::{self, ReleaseRecord},
@@ -144,15 +144,7 @@ fn summary(candidate: &ImageCandidate, wish: &Wish, proof: &Proof, release: Rele
     if !proof.policies().is_empty() {
         levels.push("REPAVE_POLICY_PASSED".to_owned());
     }
-    for (tool, level) in [
-        (ToolName::Openscap, "REPAVE_OPENSCAP_PASSED"),
-        (ToolName::Grype, "REPAVE_VULNERABILITIES_PASSED"),
-        (ToolName::Trivy, "REPAVE_VULNERABILITIES_PASSED"),
-    ] {
-        if proof.enforces(tool) && !levels.iter().any(|known| known == level) {
-            levels.push(level.to_owned());
-        }
-    }
+    levels.extend(proof.levels().into_iter().map(str::to_owned));
     vsa::VerificationSummary {
         verifier_id: "https://repave.dev/operator".to_owned(),
         verifier_version: env!("CARGO_PKG_VERSION").to_owned(),

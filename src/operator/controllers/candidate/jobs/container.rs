@@ -7,15 +7,11 @@ use super::{
     Subject,
     pod::{RUNNER, check_command, pull, unprivileged, volumes},
 };
-use crate::api::validation_policy::{ContainerCheck, ResultFormat};
+use crate::api::checks::{ContainerCheck, ResultFormat};
 use serde_json::{Value, json};
 
 /// Pull (runner, credentials), install (the runner into a folder), check (the user's image).
-pub(super) fn pod(subject: &Subject<'_>) -> Value {
-    // Planned only for a check that has it (`validate::tool_of`); a container without an image is refused by the API.
-    let Some(container) = &subject.check.spec.container else {
-        return json!({"containers": []});
-    };
+pub(super) fn pod(subject: &Subject<'_>, container: &ContainerCheck) -> Value {
     let mut volumes = volumes(
         subject.job,
         &["work", "tools", "tmp"],
@@ -45,7 +41,7 @@ pub(super) fn pod(subject: &Subject<'_>) -> Value {
 }
 
 fn command(subject: &Subject<'_>, container: &ContainerCheck) -> Vec<String> {
-    let mut command = check_command("/repave-tools/repave", "container", subject.check, subject.image);
+    let mut command = check_command("/repave-tools/repave", subject.check, subject.image);
     let format = match container.result {
         ResultFormat::ExitCode => "exit-code",
         ResultFormat::JUnit => "junit",

@@ -4,7 +4,7 @@ use super::{
     Subject,
     pod::{RUNNER, check_command, unprivileged, volumes},
 };
-use crate::api::validation_policy::{GOSS_VARIABLES, GOSSFILE, GossMode};
+use crate::api::checks::{GOSS_VARIABLES, GOSSFILE, GossCheck, GossMode};
 use serde_json::{Value, json};
 
 /// Where the candidate's root directory is in mode Chroot.
@@ -16,15 +16,8 @@ const FOLDER: &str = "/candidate/tmp";
 const DEVICES: &str = "/candidate/dev";
 
 /// `goss`: its report is marked candidate-executed, in both modes.
-pub(super) fn pod(subject: &Subject<'_>) -> Value {
-    match subject
-        .check
-        .spec
-        .goss
-        .as_ref()
-        .map(|goss| goss.mode)
-        .unwrap_or_default()
-    {
+pub(super) fn pod(subject: &Subject<'_>, goss: &GossCheck) -> Value {
+    match goss.mode {
         GossMode::InImage => in_image(subject),
         GossMode::Chroot => in_chroot(subject),
     }
@@ -32,7 +25,7 @@ pub(super) fn pod(subject: &Subject<'_>) -> Value {
 
 /// A container of the candidate, with the runner and Goss copied in.
 fn in_image(subject: &Subject<'_>) -> Value {
-    let mut command = check_command("/repave-tools/repave", "goss", subject.check, subject.image);
+    let mut command = check_command("/repave-tools/repave", subject.check, subject.image);
     command.extend(inputs(subject, "/repave-tools", "/inputs"));
     json!({
         "initContainers": [install(subject)],
@@ -57,7 +50,7 @@ fn in_image(subject: &Subject<'_>) -> Value {
 /// loader and libraries must be reachable below the candidate's root: volumes are mounted inside its `/tmp`.
 fn in_chroot(subject: &Subject<'_>) -> Value {
     let (tools, given) = (format!("{FOLDER}/.repave-tools"), format!("{FOLDER}/.repave-inputs"));
-    let mut command = check_command(RUNNER, "goss", subject.check, subject.image);
+    let mut command = check_command(RUNNER, subject.check, subject.image);
     command.extend(["--root", ROOT].map(String::from));
     command.extend(inputs(subject, &tools, &given));
     let candidate = json!({"name": "candidate", "mountPath": ROOT, "readOnly": true});

@@ -7,7 +7,6 @@
 mod build;
 mod container;
 mod goss;
-mod native;
 mod openscap;
 mod pod;
 mod self_test;
@@ -21,14 +20,15 @@ use super::validate::{PlannedCheck, Wish};
 use crate::{
     api::{
         ImageCandidate,
+        checks::CheckKind,
         refs::{LABEL_BASE_IMAGE, LABEL_CANDIDATE, LABEL_CHECK},
     },
     controllers::context::Settings,
-    domain::{digest::Digest, report::ToolName},
+    domain::digest::Digest,
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use kube::Resource;
-use repave_policy::options::{container_options, goss_options, native_options, scan_options};
+use repave_policy::ImageFacts;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -67,8 +67,6 @@ struct Subject<'a> {
     settings: &'a Settings,
     check: &'a PlannedCheck,
     image: &'a Digest,
-    /// The built image's environment.
-    env: &'a [String],
     /// The Job's name, and that of the ConfigMap with its inputs.
     job: &'a str,
 }
@@ -89,18 +87,16 @@ pub fn check(
         settings,
         check,
         image,
-        env,
         job: &name,
     };
-    let (options, pod) = match check.tool {
-        ToolName::Native => (native_options(check), native::pod(&subject)),
-        ToolName::Goss => (goss_options(check), goss::pod(&subject)),
-        ToolName::Openscap => (openscap::options(&subject), openscap::pod(&subject)),
-        ToolName::Grype | ToolName::Trivy => (scan_options(check), vulnerabilities::pod(&subject)),
-        ToolName::Container => (container_options(check), container::pod(&subject)),
+    let pod = match &check.spec.kind {
+        CheckKind::Native(_) => pod::layout(&subject),
+        CheckKind::Goss(goss) => goss::pod(&subject, goss),
+        CheckKind::Openscap(openscap) => openscap::pod(&subject, openscap),
+        CheckKind::Vulnerabilities(_) => vulnerabilities::pod(&subject),
+        CheckKind::Container(container) => container::pod(&subject, container),
     };
-    let mut files = check.files.clone();
-    files.insert("options.json".to_owned(), options.to_string());
+    let files = files(check, env);
     let seconds = check.spec.timeout.get().as_secs() + POD_SECONDS;
     let labels = [
         (LABEL_CANDIDATE, wish.name.as_str()),
@@ -110,6 +106,14 @@ pub fn check(
         inputs(candidate, wish, &name, &files),
         job(candidate, wish, &name, &labels, seconds, pod),
     )
+}
+
+/// What a check's Job finds in its folder of inputs.
+fn files(check: &PlannedCheck, env: &[String]) -> BTreeMap<String, String> {
+    let mut files = check.files.clone();
+    let options = check.options(&ImageFacts { env });
+    files.insert("options.json".to_owned(), options.to_string());
+    files
 }
 
 /// The inputs of a Job. They get their owner, the Job, when that is there.

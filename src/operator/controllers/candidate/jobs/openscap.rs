@@ -6,34 +6,32 @@ use super::{
     Subject,
     pod::{RUNNER, check_command, unprivileged, volumes},
 };
-use crate::{api::validation_policy::TAILORING, runtime::args::CandidateRoot};
+use crate::{
+    api::checks::{OpenscapCheck, TAILORING},
+    runtime::args::CandidateRoot,
+};
 use serde_json::{Value, json};
 
 /// Where the copy is in its volume.
 const COPY: &str = "/stage/root";
 
-/// What the runner is told besides its arguments.
-pub(super) fn options(subject: &Subject<'_>) -> Value {
-    json!({"minEvaluated": subject.check.gate.minimum_evaluated, "env": subject.env})
-}
-
 /// The pod, with the candidate as the cluster can show it.
-pub(super) fn pod(subject: &Subject<'_>) -> Value {
+pub(super) fn pod(subject: &Subject<'_>, openscap: &OpenscapCheck) -> Value {
     match subject.settings.candidate_root {
-        CandidateRoot::ImageVolume => image_volume(subject),
-        CandidateRoot::Snapshot => snapshot(subject),
+        CandidateRoot::ImageVolume => image_volume(subject, openscap),
+        CandidateRoot::Snapshot => snapshot(subject, openscap),
     }
 }
 
 /// The candidate as a read-only image volume, in a user namespace.
-fn image_volume(subject: &Subject<'_>) -> Value {
+fn image_volume(subject: &Subject<'_>, openscap: &OpenscapCheck) -> Value {
     let reference = subject.wish.staging.at(subject.image).to_string();
     let mut volumes = volumes(subject.job, &["tmp"], None);
     if let Some(list) = volumes.as_array_mut() {
         list.push(json!({"name": "candidate", "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}));
     }
     json!({
-        "containers": [container(subject, "/candidate", &json!({"name": "candidate", "mountPath": "/candidate", "readOnly": true}))],
+        "containers": [container(subject, openscap, "/candidate", &json!({"name": "candidate", "mountPath": "/candidate", "readOnly": true}))],
         "volumes": volumes,
         "hostUsers": false,
     })
@@ -41,7 +39,7 @@ fn image_volume(subject: &Subject<'_>) -> Value {
 
 /// A copy of the candidate's files. The kubelet pulls the image; the only program that runs in its container is our own
 /// static runner, from a volume.
-fn snapshot(subject: &Subject<'_>) -> Value {
+fn snapshot(subject: &Subject<'_>, openscap: &OpenscapCheck) -> Value {
     let tools = json!({"name": "tools", "mountPath": "/repave-tools"});
     let stage = json!({"name": "stage", "mountPath": "/stage"});
     let read_only = |mount: &Value| {
@@ -69,22 +67,19 @@ fn snapshot(subject: &Subject<'_>) -> Value {
                 "volumeMounts": [read_only(&tools), stage],
             },
         ],
-        "containers": [container(subject, COPY, &read_only(&stage))],
+        "containers": [container(subject, openscap, COPY, &read_only(&stage))],
         "volumes": volumes(subject.job, &["tools", "stage", "tmp"], None),
     })
 }
 
 /// OpenSCAP over the candidate's root.
-fn container(subject: &Subject<'_>, root: &str, candidate: &Value) -> Value {
+fn container(subject: &Subject<'_>, openscap: &OpenscapCheck, root: &str, candidate: &Value) -> Value {
     let Subject {
         settings, check, image, ..
     } = subject;
-    let openscap = check.spec.openscap.as_ref();
-    let profile = openscap.map_or("", |openscap| openscap.profile.as_str());
-    let datastream = openscap
-        .and_then(|openscap| openscap.data_stream.as_deref())
-        .unwrap_or("auto");
-    let mut command = check_command(RUNNER, "openscap", check, image);
+    let profile = openscap.profile.as_str();
+    let datastream = openscap.data_stream.as_deref().unwrap_or("auto");
+    let mut command = check_command(RUNNER, check, image);
     command.extend(["--root", root, "--datastream", datastream, "--profile", profile].map(String::from));
     if check.files.contains_key(TAILORING) {
         command.extend(["--tailoring".to_owned(), format!("/inputs/{TAILORING}")]);

@@ -9,13 +9,13 @@ pub(super) const RUNNER: &str = "/usr/local/bin/repave";
 /// Where it is in the operator's own image.
 pub(super) const OPERATOR: &str = "/repave";
 
-/// The arguments that every check has.
-pub(super) fn check_command(runner: &str, subcommand: &str, check: &PlannedCheck, image: &Digest) -> Vec<String> {
+/// The arguments that every check has; the runner's subcommand is the name of its kind.
+pub(super) fn check_command(runner: &str, check: &PlannedCheck, image: &Digest) -> Vec<String> {
     let timeout = check.spec.timeout.get().as_secs().to_string();
     let words = [
         runner,
         "runner",
-        subcommand,
+        check.spec.kind.name(),
         "--check",
         &check.name,
         "--image",
@@ -90,7 +90,7 @@ pub(super) fn pull(wish: &Wish, settings: &Settings, image: &Digest, into: &str)
 }
 
 /// A pod over an OCI layout that the runner pulled; nothing of the candidate is executed.
-pub(super) fn layout(subject: &Subject<'_>, subcommand: &str) -> Value {
+pub(super) fn layout(subject: &Subject<'_>) -> Value {
     let Subject {
         wish,
         settings,
@@ -99,7 +99,7 @@ pub(super) fn layout(subject: &Subject<'_>, subcommand: &str) -> Value {
         job: name,
         ..
     } = subject;
-    let mut command = check_command(RUNNER, subcommand, check, image);
+    let mut command = check_command(RUNNER, check, image);
     command.extend(["--layout", "/work/image"].map(String::from));
     let mut container = json!({
         "name": "check",

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     api::{ImageCandidate, refs::LABEL_SELF_TEST},
     controllers::context::Settings,
-    domain::{digest::Digest, image_ref::ImageRef, report::ToolName, self_test},
+    domain::{digest::Digest, image_ref::ImageRef, self_test, tool::ToolName},
 };
 use k8s_openapi::api::{
     batch::v1::Job,
@@ -36,7 +36,7 @@ pub fn self_test(
 ) -> (ConfigMap, Job) {
     let key = self_test::key(tool, &settings.tools_image, database);
     let name = attempt_name(&self_test_name(&key), attempt);
-    let tool = word(tool);
+    let tool = tool.facts().word;
     let subject = self_test::subject();
     let words = [
         RUNNER,
@@ -117,22 +117,10 @@ pub fn is_self_test(job: &Job, tool: ToolName, settings: &Settings) -> bool {
     let image = settings.tools_image.to_string();
     let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     job.metadata.namespace.as_deref() == Some(settings.namespace.as_str())
-        && job.labels().get(LABEL_SELF_TEST).map(String::as_str) == Some(word(tool))
+        && job.labels().get(LABEL_SELF_TEST).map(String::as_str) == Some(tool.facts().word)
         && pod.is_some_and(|pod| {
             pod.containers
                 .iter()
                 .all(|container| container.image.as_ref() == Some(&image))
         })
-}
-
-/// The runner's word for the tool.
-fn word(tool: ToolName) -> &'static str {
-    match tool {
-        ToolName::Native => "native",
-        ToolName::Goss => "goss",
-        ToolName::Openscap => "openscap",
-        ToolName::Grype => "grype",
-        ToolName::Trivy => "trivy",
-        ToolName::Container => "container",
-    }
 }

@@ -13,26 +13,21 @@ use crate::{
         refs::{LABEL_CANDIDATE, LABEL_CHECK},
     },
     controllers::{candidate::validate::Wish, context::Settings},
-    domain::{digest::Digest, image_ref::ImageRef, report::ToolName},
+    domain::{digest::Digest, image_ref::ImageRef},
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
-use repave_policy::options::scan_options;
 use serde_json::{Value, json};
 
 /// The layers as an OCI layout.
 pub(super) fn pod(subject: &Subject<'_>) -> Value {
-    let mut pod = pod::layout(subject, "vulnerabilities");
+    let mut pod = pod::layout(subject);
     scan_with(&mut pod, subject.check);
     pod
 }
 
 /// Chooses the scanner and mounts its database into the pod's last container.
 fn scan_with(pod: &mut Value, check: &PlannedCheck) {
-    let scanner = match check.tool {
-        ToolName::Trivy => "trivy",
-        ToolName::Grype | ToolName::Native | ToolName::Goss | ToolName::Openscap | ToolName::Container => "grype",
-    };
-    let mut more = vec!["--scanner".to_owned(), scanner.to_owned()];
+    let mut more = vec!["--scanner".to_owned(), check.tool.facts().word.to_owned()];
     if let Some(database) = &check.database {
         more.extend(["--database".to_owned(), "/database".to_owned()]);
         if let Some(digest) = &database.digest {
@@ -72,8 +67,6 @@ pub fn rescan(
     again: Rescan<'_>,
     name: &str,
 ) -> (ConfigMap, Job) {
-    let mut files = check.files.clone();
-    files.insert("options.json".to_owned(), scan_options(check).to_string());
     let secret = wish.registry_secret.as_deref();
     let work = json!({"name": "work", "mountPath": "/work"});
     let (image, artifact) = (again.image.to_string(), again.artifact.to_string());
@@ -89,7 +82,7 @@ pub fn rescan(
         "/work/sbom.cdx.json",
     ]
     .map(String::from);
-    let mut command = check_command(RUNNER, "vulnerabilities", check, again.digest);
+    let mut command = check_command(RUNNER, check, again.digest);
     command.extend(["--sbom", "/work/sbom.cdx.json"].map(String::from));
     let mut pod = json!({
         "initContainers": [with_registry(runner(settings, "fetch-sbom", &fetch, &work), settings, secret)],
@@ -114,7 +107,7 @@ pub fn rescan(
         (LABEL_CHECK, check.name.as_str()),
     ];
     (
-        super::inputs(candidate, wish, name, &files),
+        super::inputs(candidate, wish, name, &super::files(check, &[])),
         job(candidate, wish, name, &labels, seconds, pod),
     )
 }

@@ -11,10 +11,7 @@ use super::{Error, PlannedCheck, Wish};
 use crate::{
     api::{ImageCandidate, ImageCandidateStatus, image_candidate::Step, refs::LABEL_BASE_IMAGE},
     controllers::{context::Context, inputs},
-    domain::{
-        digest::Digest,
-        report::{Outcome, ToolName},
-    },
+    domain::{digest::Digest, report::Outcome},
     evidence::{self, ReportArtifact},
     runner::frame::{Attached, Delivery},
 };
@@ -24,15 +21,13 @@ use kube::{Api, ResourceExt, api::ListParams};
 /// The day (UTC) that a check's result is of, where that changes with time alone: the one on which the candidate was built,
 /// because that never changes afterwards and a check must not run every day for nothing.
 pub fn day(check: &PlannedCheck, status: &ImageCandidateStatus, candidate: &ImageCandidate) -> Option<Date> {
-    match check.tool {
-        ToolName::Native => {
-            let built = status.timeline.iter().find(|entry| entry.step == Step::Built);
-            let built = built.and_then(|entry| entry.finished.clone());
-            let at = built.or_else(|| candidate.creation_timestamp())?.0;
-            Some(at.to_zoned(TimeZone::UTC).date())
-        }
-        ToolName::Goss | ToolName::Openscap | ToolName::Grype | ToolName::Trivy | ToolName::Container => None,
+    if !check.tool.facts().changes_daily {
+        return None;
     }
+    let built = status.timeline.iter().find(|entry| entry.step == Step::Built);
+    let built = built.and_then(|entry| entry.finished.clone());
+    let at = built.or_else(|| candidate.creation_timestamp())?.0;
+    Some(at.to_zoned(TimeZone::UTC).date())
 }
 
 /// Reports of sibling candidates that may be reused.

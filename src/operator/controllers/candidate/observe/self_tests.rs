@@ -3,7 +3,7 @@
 use super::{Error, JobState, PlannedCheck};
 use crate::{
     controllers::{candidate::jobs, context::Context},
-    domain::{digest::Digest, image_ref::ImageRef, report::ToolName, self_test},
+    domain::{digest::Digest, image_ref::ImageRef, self_test, tool::ToolName},
 };
 
 /// The self-test of one tool with one database.

@@ -10,17 +10,14 @@ use crate::controllers::{
 
 /// One error of each step and class.
 fn errors() -> Vec<Failure> {
-    let tool = validate::PolicyError::CheckTool {
-        policy: "hardened".into(),
-        check: "cves".into(),
-    };
+    let policy = validate::PolicyError::Serialize(serde_json::from_str::<u8>("").unwrap_err());
     let refused = |code| {
         let mut status = kube::core::Status::failure("the server is busy", "TooManyRequests");
         status.code = code;
         kube::Error::Api(Box::new(status))
     };
     vec![
-        validate::Error::from(tool).into(),
+        validate::Error::from(policy).into(),
         observe::Error::Api(refused(429)).into(),
         observe::Error::Api(refused(503)).into(),
         observe::Error::Database(crate::controllers::databases::Error::Missing(settings().tools_image)).into(),

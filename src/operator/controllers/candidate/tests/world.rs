@@ -271,9 +271,10 @@ impl World {
         made.spec.source_digest = Digest::of(&[base.inputs.upstream]);
         made.spec.promote.repository = format!("r.local:5000/base-{}", base.inputs.repository);
         let policy = &mut made.spec.policies[0].spec;
-        policy
-            .checks
-            .retain(|check| check.native.is_some() || (base.inputs.strict && check.vulnerabilities.is_some()));
+        policy.checks.retain(|check| match check.kind.name() {
+            "vulnerabilities" => base.inputs.strict,
+            name => name == "native",
+        });
         self.candidates.insert(name.clone(), (made, base.inputs));
         name
     }

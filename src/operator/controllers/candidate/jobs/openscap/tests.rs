@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    api::ImageCandidate,
+    api::{ImageCandidate, checks::CheckKind},
     controllers::{
         candidate::{tests::settings, validate},
         context::Settings,
@@ -26,14 +26,18 @@ fn made(candidate_root: CandidateRoot, openscap: &Value, files: &Value) -> Value
         candidate_root,
         ..settings()
     };
-    pod(&Subject {
+    let check = &wish.checks[0];
+    let CheckKind::Openscap(openscap) = &check.spec.kind else {
+        panic!("another kind: {check:?}")
+    };
+    let subject = Subject {
         wish: &wish,
         settings: &settings,
-        check: &wish.checks[0],
+        check,
         image: &Digest::of(b"built"),
-        env: &[],
         job: "job",
-    })
+    };
+    pod(&subject, openscap)
 }
 
 fn cis(candidate_root: CandidateRoot) -> Value {

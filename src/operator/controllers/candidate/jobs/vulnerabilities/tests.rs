@@ -6,6 +6,7 @@ use crate::controllers::candidate::{
     tests::{candidate, pod, settings},
     validate,
 };
+use crate::domain::report::ToolName;
 use k8s_openapi::api::core::v1::Container;
 
 fn database() -> ImageRef {

@@ -1,6 +1,7 @@
 //! The check steps with fake tools: whatever a tool does, a report comes out, and only a whole and fitting one passes.
 
-use super::{check::Examined, goss, openscap};
+use super::{goss, openscap};
+use crate::check::Examined;
 use clap::Parser;
 use repave_checks::openscap::tailoring;
 use repave_core::report::{Outcome, Report};
@@ -8,9 +9,9 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 use tempfile::TempDir;
 
 pub(super) const IMAGE: &str = "sha256:f2a4feecf8aa1e683e53e1522f23fcb977416ad06401d5c38083c290e8973657";
-const RESULTS: &str = include_str!("../checks/testdata/openscap-debian12-cis-l2-bad-containerenv.xml");
-const STREAM: &str = include_str!("../checks/testdata/openscap-small-ds.xml");
-const GOSS: &str = include_str!("../checks/testdata/goss-bad.json");
+const RESULTS: &str = include_str!("../../checks/testdata/openscap-debian12-cis-l2-bad-containerenv.xml");
+const STREAM: &str = include_str!("../../checks/testdata/openscap-small-ds.xml");
+const GOSS: &str = include_str!("../../checks/testdata/goss-bad.json");
 
 #[derive(Parser)]
 struct Cli<T: clap::Args> {
@@ -220,7 +221,7 @@ async fn an_openscap_that_crashes_or_writes_nothing_is_an_error() {
 
 #[tokio::test]
 async fn exit_code_0_with_nothing_applicable_is_an_error() {
-    let wrong = include_str!("../checks/testdata/openscap-wrong-content-all-notapplicable-rc0.xml");
+    let wrong = include_str!("../../checks/testdata/openscap-wrong-content-all-notapplicable-rc0.xml");
     let wrong = wrong.replace("content_profile_stig\" />", "x\" />");
     for (results, words) in [
         (wrong.as_str(), "tailoring was not applied"),

@@ -1,6 +1,10 @@
 //! `runner native`: examines the layers of an OCI layout with our own rules. No tool, no candidate code.
 
-use super::check::{Common, Examined, Known};
+use super::{
+    bench::{Bench, Failure, unwritten},
+    fixtures,
+};
+use crate::check::{Common, Examined, Known};
 use jiff::Timestamp;
 use repave_checks::native::{self, Limits, Options};
 use repave_core::report::ToolName;
@@ -31,4 +35,11 @@ pub fn run(args: &Args) -> Examined {
         ended: None,
         attached: Vec::new(),
     }
+}
+
+/// An image with the defects that the table of tools names.
+pub async fn self_test(bench: &Bench<'_>) -> Result<Examined, Failure> {
+    let layout = bench.scratch.join("layout");
+    let image = fixtures::layout(&layout).map_err(|error| unwritten(&error))?;
+    bench.examined(ToolName::Native, &image, &[("--layout", &layout)]).await
 }

@@ -3,7 +3,11 @@
 //! Needs nothing of the candidate but a kernel: no shell, no libc, no writable folder. With `--root` the candidate is
 //! a folder of this container, and Goss runs with it as its root directory.
 
-use super::check::{Common, Examined, Known, read_file, version};
+use super::{
+    bench::{Bench, Failure, unwritten},
+    fixtures,
+};
+use crate::check::{Common, Examined, Known, read_file, version};
 use repave_checks::{PATH, Parsed, ReadError, goss};
 use repave_core::{digest::Digest, report::ToolName};
 use std::{
@@ -138,4 +142,12 @@ fn has_package_manager(root: Option<&Path>) -> bool {
 fn below_is_file(root: &Path, program: &Path) -> bool {
     let inside = program.strip_prefix("/").unwrap_or(program);
     root.join(inside).symlink_metadata().is_ok_and(|found| found.is_file())
+}
+
+/// A gossfile with one test that must pass and one that must fail.
+pub async fn self_test(bench: &Bench<'_>) -> Result<Examined, Failure> {
+    let gossfile = bench.scratch.join("goss.yaml");
+    fs::write(&gossfile, fixtures::GOSSFILE).map_err(|error| unwritten(&error))?;
+    let more = [("--goss", bench.goss), ("--gossfile", &gossfile)];
+    bench.examined(ToolName::Goss, &bench.common.image, &more).await
 }

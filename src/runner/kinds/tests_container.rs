@@ -1,10 +1,10 @@
 //! The container check with programs that do as they like: only a whole and fitting result passes.
 
 use super::{
-    check::Examined,
     container,
     tests::{IMAGE, folder, message, parsed},
 };
+use crate::check::Examined;
 use repave_core::report::Outcome;
 
 async fn run_container(format: &str, script: &str) -> Examined {

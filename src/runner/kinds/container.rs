@@ -3,7 +3,7 @@
 //! Must not hand the program anything but the layout, a place for the result and the image's own environment, and must
 //! not take what it prints for a result, except that exit code 1 quotes its last lines.
 
-use super::{
+use crate::{
     capture::{Captured, Keep},
     check::{Common, Examined, Known, read_file},
 };

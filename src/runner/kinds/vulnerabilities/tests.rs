@@ -1,15 +1,15 @@
 //! The step with fake tools, and with the real ones where they are built.
 
+use super::super::tests::{folder, message, parsed};
 use super::*;
-use crate::tests::{folder, message, parsed};
 use repave_core::report::{Outcome, Report, ToolName};
 use repave_oci::registry::testing::tool;
 use std::fs;
 
-const GRYPE: &str = include_str!("../../checks/testdata/grype-kev.json");
-const SYFT: &str = include_str!("../../checks/testdata/sbom-syft.json");
-const TRIVY: &str = include_str!("../../checks/testdata/trivy-kev.json");
-const TRIVY_LIST: &str = include_str!("../../checks/testdata/sbom-trivy.json");
+const GRYPE: &str = include_str!("../../../checks/testdata/grype-kev.json");
+const SYFT: &str = include_str!("../../../checks/testdata/sbom-syft.json");
+const TRIVY: &str = include_str!("../../../checks/testdata/trivy-kev.json");
+const TRIVY_LIST: &str = include_str!("../../../checks/testdata/sbom-trivy.json");
 const METADATA: &str = r#"{"Version":2,"UpdatedAt":"2026-11-24T06:59:20Z"}"#;
 
 /// The image that the fixtures are about.

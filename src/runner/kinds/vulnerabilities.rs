@@ -4,6 +4,10 @@
 //! another image than the one it was asked about.
 
 use super::{
+    bench::{Bench, Failure, unwritten},
+    fixtures,
+};
+use crate::{
     check::{Common, Examined, Known, Scratch, open, read_file},
     frame::Attached,
 };
@@ -12,7 +16,7 @@ use repave_checks::{
     sbom::{self, Inventory, MAX_SBOM, MEDIA_TYPE, NAME},
     scanner::{Files, Options, Scanner},
 };
-use repave_core::digest::Digest;
+use repave_core::{digest::Digest, report::ToolName};
 use serde::Deserialize;
 use std::{
     env,
@@ -98,6 +102,17 @@ async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
     let mut parsed = args.scanner.read(json, &inventory, &args.common.image, &metadata)?;
     parsed.database = args.database_id.as_ref().map(Digest::to_string);
     Ok(parsed)
+}
+
+/// A list of packages with the vulnerability that every database has.
+pub async fn self_test(tool: ToolName, bench: &Bench<'_>) -> Result<Examined, Failure> {
+    let sbom = bench.scratch.join("sbom.cdx.json");
+    let text = fixtures::packages(&bench.common.image).to_string();
+    std::fs::write(&sbom, text).map_err(|error| unwritten(&error))?;
+    let mut more = vec![("--sbom", sbom.as_path()), ("--scanner", Path::new(tool.facts().word))];
+    more.extend(bench.database.map(|folder| ("--database", folder)));
+    more.extend(bench.database_id.map(|id| ("--database-id", Path::new(id.as_str()))));
+    bench.examined(tool, &bench.common.image, &more).await
 }
 
 fn crashed(tool: &'static str, why: String) -> ReadError {

@@ -3,6 +3,10 @@
 //! Must not run anything of the candidate. Refuses a root that OpenSCAP would misread before OpenSCAP reads it.
 
 use super::{
+    bench::{Bench, Failure, unwritten},
+    fixtures,
+};
+use crate::{
     check::{Common, Examined, Known, open, read_file, version},
     frame::Attached,
 };
@@ -15,7 +19,10 @@ use repave_checks::{
         test_result, user_tailoring,
     },
 };
-use repave_core::report::ToolName;
+use repave_core::{
+    report::{Finding, Outcome, Severity, ToolName},
+    tool::WRONG_OS_REFUSED,
+};
 use std::{
     fmt::Write as _,
     fs,
@@ -244,4 +251,27 @@ impl Args {
         let mask = mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
         mask.is_none_or(|mask| mask & CAP_SYS_CHROOT != 0)
     }
+}
+
+/// Two roots: one with a defect that must be found, and one of another release that must be refused.
+pub async fn self_test(bench: &Bench<'_>) -> Result<Examined, Failure> {
+    let (bad, other) = (bench.scratch.join("bad"), bench.scratch.join("other"));
+    fixtures::root(&bad, "12").map_err(|error| unwritten(&error))?;
+    fixtures::root(&other, "13").map_err(|error| unwritten(&error))?;
+    let stream = Path::new("ssg-debian12-ds.xml");
+    let profile = Path::new("cis_level1_server");
+    let over = |root| [("--root", root), ("--datastream", stream), ("--profile", profile)];
+    let image = &bench.common.image;
+    let mut examined = bench.examined(ToolName::Openscap, image, &over(&bad)).await?;
+    let wrong = bench.examined(ToolName::Openscap, image, &over(&other)).await?;
+    match &wrong.report.outcome {
+        Outcome::Completed => {}
+        Outcome::Error { message } | Outcome::Unsupported { message } => examined.report.findings.push(Finding {
+            id: WRONG_OS_REFUSED.to_owned(),
+            severity: Severity::High,
+            title: message.clone(),
+            ..Finding::default()
+        }),
+    }
+    Ok(examined)
 }
