@@ -202,14 +202,14 @@ impl<'a> Place<'a> {
 
     async fn a_new_database_judges_the_release_again(&self) -> Result<()> {
         database(self.cast, &["REPAVE_DB_EXTRA=CVE-2026-7777:acme-base:2.0-1:critical"]).await?;
-        let said = self.base_image_says("ReleaseStillPasses", "AwaitingUpstream").await?;
+        let said = self.base_image_says("ReleaseRescanPassed", "AwaitingUpstream").await?;
         ensure!(
             said.message.contains("CVE-2026-7777") && said.message.contains("building it again would change nothing"),
             "{}",
             said.message
         );
         database(self.cast, &[]).await?;
-        self.base_image_says("ReleaseStillPasses", "EvaluatedAgain").await?;
+        self.base_image_says("ReleaseRescanPassed", "EvaluatedAgain").await?;
         Ok(())
     }
 
@@ -221,7 +221,7 @@ impl<'a> Place<'a> {
             let all = self.all().await?;
             let blind = all
                 .iter()
-                .any(|c| condition(c.status.as_ref(), "GateUntrusted").is_some());
+                .any(|c| condition(c.status.as_ref(), "SelfTestFailed").is_some());
             Ok(if blind {
                 Look::Here(())
             } else {
@@ -231,11 +231,11 @@ impl<'a> Place<'a> {
         .await?;
         missing::apply(&self.namespace, self.policy(80)).await?;
         let untrusted = self.candidate(&before, "it is not believed", |status| {
-            condition(Some(status), "GateUntrusted").is_some()
+            condition(Some(status), "SelfTestFailed").is_some()
         });
         let untrusted = untrusted.await?;
         let status = untrusted.status.clone().unwrap_or_default();
-        let said = condition(Some(&status), "GateUntrusted").context("GateUntrusted")?;
+        let said = condition(Some(&status), "SelfTestFailed").context("SelfTestFailed")?;
         ensure!(said.message.contains("CVE-2021-44228"), "{}", said.message);
         ensure!(
             status.promoted.is_none() && status.result != Some(CandidateResult::Passed),

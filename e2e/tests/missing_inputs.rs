@@ -133,7 +133,9 @@ impl<'a> Place<'a> {
         }))
         .await?;
 
-        let signature = self.candidate_says("incomplete", "Verified", "NotSignedYet").await?;
+        let signature = self
+            .candidate_says("incomplete", "Verified", "SignaturePending")
+            .await?;
         expect(
             &signature,
             "Unknown",
@@ -147,7 +149,9 @@ impl<'a> Place<'a> {
         let image = image.context("the image is not there after the push")?;
         let key = PromotionKey::from_pem(&self.cast.upstream.private)?;
         cosign::sign(oci, &self.upstream, &image, &key, &auth).await?;
-        let verified = self.candidate_says("incomplete", "Verified", "Genuine").await?;
+        let verified = self
+            .candidate_says("incomplete", "Verified", "VerificationSucceeded")
+            .await?;
         expect(&verified, "True", "cosign signature")
     }
 
@@ -167,7 +171,9 @@ impl<'a> Place<'a> {
         ensure!(registry.message.contains("check the name"), "{}", registry.message);
         let there = json!({"spec": {"source": {"image": self.upstream.to_string()}}});
         self.patch("unreachable", &there).await?;
-        let verified = self.candidate_says("unreachable", "Verified", "Genuine").await?;
+        let verified = self
+            .candidate_says("unreachable", "Verified", "VerificationSucceeded")
+            .await?;
         expect(&verified, "True", "cosign signature")
     }
 
@@ -175,7 +181,9 @@ impl<'a> Place<'a> {
     async fn no_word_on_how_to_verify(&self) -> Result<()> {
         let source = self.upstream.to_string();
         self.apply(self.base_image("undeclared", &source, &json!([]))).await?;
-        let nothing = self.candidate_says("undeclared", "Verified", "NothingDeclared").await?;
+        let nothing = self
+            .candidate_says("undeclared", "Verified", "VerificationNotConfigured")
+            .await?;
         expect(
             &nothing,
             "False",
@@ -183,7 +191,9 @@ impl<'a> Place<'a> {
         )?;
         let declared = json!({"spec": {"verify": [{"cosign": {"keyRef": {"name": "upstream-key"}}}]}});
         self.patch("undeclared", &declared).await?;
-        let verified = self.candidate_says("undeclared", "Verified", "Genuine").await?;
+        let verified = self
+            .candidate_says("undeclared", "Verified", "VerificationSucceeded")
+            .await?;
         expect(&verified, "True", "cosign signature")
     }
 

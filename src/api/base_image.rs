@@ -283,7 +283,7 @@ pub struct BaseImageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel_tag: Option<ChannelTag>,
     /// Conditions: Ready, Reconciling, Stalled, UpstreamResolved, UpstreamRolledBack, RepositoryOwned, ChannelTag,
-    /// ReleaseStillPasses, and those of the history.
+    /// ReleaseRescanPassed, and those of the history.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -144,7 +144,7 @@ pub struct ImageCandidateStatus {
     /// Which waivers were in force when the checks were judged: a refused candidate is judged anew, from the stored reports,
     /// when others are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judged_with: Option<String>,
+    pub waivers_hash: Option<String>,
     /// What changed since the release before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<ReleaseDifference>,
@@ -307,13 +307,13 @@ fn is_zero(count: &u32) -> bool {
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseDifference {
     /// The candidate that is the release before.
-    pub since: String,
-    /// `fixes 14, opens 0, +1 waiver`.
+    pub previous_candidate: String,
+    /// `14 fixed, 0 introduced, +1 waiver`.
     pub summary: String,
     /// Findings that are gone.
-    pub fixes: u64,
+    pub fixed: u64,
     /// Findings that are new.
-    pub opens: u64,
+    pub introduced: u64,
     /// Findings that both have.
     pub unchanged: u64,
     /// How many more findings are waived than before.
@@ -321,13 +321,13 @@ pub struct ReleaseDifference {
     pub waivers: i64,
     /// The first that are gone, at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub closed: Vec<String>,
+    pub fixed_findings: Vec<String>,
     /// The first that are new, at most 10, worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub opened: Vec<String>,
+    pub introduced_findings: Vec<String>,
     /// The checks that could not be compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub not_known: Vec<String>,
+    pub not_compared: Vec<String>,
 }
 
 /// A scan of a released image that was made again from its stored list of packages.

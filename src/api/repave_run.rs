@@ -90,7 +90,7 @@ pub struct RepaveRunStatus {
     /// Workloads that failed, were rolled back, or are only reported; at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
-    pub notable: Vec<NotableWorkload>,
+    pub attention: Vec<AttentionRow>,
     /// When the run began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Time>,
@@ -140,7 +140,7 @@ pub struct WaveStatus {
 /// A workload that a person wants to know of.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct NotableWorkload {
+pub struct AttentionRow {
     /// `Deployment shop/payments`.
     pub workload: String,
     /// RolledBack, Failed, Held, Outdated or Skipped.

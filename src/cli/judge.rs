@@ -179,7 +179,7 @@ mod tests {
         }
         assert_eq!(one("checks.all(c, checks[c].passed == 3)", &["a", "b"]), Holds::Yes);
         assert!(matches!(
-            one("previous.opened == 0", &["a", "b"]),
+            one("previous.introduced == 0", &["a", "b"]),
             Holds::NotKnown { .. }
         ));
         for wrong in ["checks.c.passed == 3", "1 +"] {

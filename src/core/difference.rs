@@ -19,17 +19,17 @@ const NAME: usize = 72;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Difference {
     /// Findings that are gone.
-    pub fixes: u64,
+    pub fixed: u64,
     /// Findings that are new.
-    pub opens: u64,
+    pub introduced: u64,
     /// Findings that both have.
     pub unchanged: u64,
     /// How many more findings are waived than before; negative: fewer.
     pub waivers: i64,
     /// The first [`NAMED`] that are gone.
-    pub closed: Vec<String>,
+    pub fixed_findings: Vec<String>,
     /// The first [`NAMED`] that are new, worst first.
-    pub opened: Vec<String>,
+    pub introduced_findings: Vec<String>,
 }
 
 /// What makes two findings the same over an update: the rule and the package without its version, or what it is about.
@@ -63,24 +63,27 @@ impl Difference {
                 .map(|((id, about), _)| name(&after.check, id, about));
             (gone.len() as u64, names.collect())
         };
-        let ((fixes, closed), (opens, opened)) = (only(&old, &new), only(&new, &old));
+        let ((fixed, fixed_findings), (introduced, introduced_findings)) = (only(&old, &new), only(&new, &old));
         Self {
-            fixes,
-            opens,
-            unchanged: new.len() as u64 - opens,
+            fixed,
+            introduced,
+            unchanged: new.len() as u64 - introduced,
             waivers: 0,
-            closed,
-            opened,
+            fixed_findings,
+            introduced_findings,
         }
     }
 
     /// Adds what another check found.
     pub fn add(&mut self, other: Self) {
-        self.fixes = self.fixes.saturating_add(other.fixes);
-        self.opens = self.opens.saturating_add(other.opens);
+        self.fixed = self.fixed.saturating_add(other.fixed);
+        self.introduced = self.introduced.saturating_add(other.introduced);
         self.unchanged = self.unchanged.saturating_add(other.unchanged);
         self.waivers = self.waivers.saturating_add(other.waivers);
-        for (mine, theirs) in [(&mut self.closed, other.closed), (&mut self.opened, other.opened)] {
+        for (mine, theirs) in [
+            (&mut self.fixed_findings, other.fixed_findings),
+            (&mut self.introduced_findings, other.introduced_findings),
+        ] {
             mine.extend(theirs);
             mine.truncate(NAMED);
         }
@@ -104,10 +107,10 @@ fn name(check: &str, id: &str, about: &str) -> String {
     }
 }
 
-/// `fixes 14, opens 0, +1 waiver`.
+/// `14 fixed, 0 introduced, +1 waiver`.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "fixes {}, opens {}", self.fixes, self.opens)?;
+        write!(f, "{} fixed, {} introduced", self.fixed, self.introduced)?;
         match self.waivers {
             0 => Ok(()),
             1 | -1 => write!(f, ", {:+} waiver", self.waivers),
@@ -154,14 +157,20 @@ mod tests {
             ("suid", None, Some("/bin/y")),
         ]);
         let mut difference = Difference::between(&before, &after);
-        assert_eq!((difference.fixes, difference.opens, difference.unchanged), (2, 2, 1));
-        assert_eq!(difference.opened, ["cves: CVE-1 (b)", "cves: suid (/bin/y)"]);
-        assert_eq!(difference.closed, ["cves: CVE-2 (a)", "cves: suid (/bin/x)"]);
-        assert_eq!(difference.to_string(), "fixes 2, opens 2");
+        assert_eq!(
+            (difference.fixed, difference.introduced, difference.unchanged),
+            (2, 2, 1)
+        );
+        assert_eq!(
+            difference.introduced_findings,
+            ["cves: CVE-1 (b)", "cves: suid (/bin/y)"]
+        );
+        assert_eq!(difference.fixed_findings, ["cves: CVE-2 (a)", "cves: suid (/bin/x)"]);
+        assert_eq!(difference.to_string(), "2 fixed, 2 introduced");
         difference.waivers = 1;
-        assert_eq!(difference.to_string(), "fixes 2, opens 2, +1 waiver");
+        assert_eq!(difference.to_string(), "2 fixed, 2 introduced, +1 waiver");
         difference.waivers = -2;
-        assert_eq!(difference.to_string(), "fixes 2, opens 2, -2 waivers");
+        assert_eq!(difference.to_string(), "2 fixed, 2 introduced, -2 waivers");
     }
 
     #[test]
@@ -171,8 +180,16 @@ mod tests {
         let many: Vec<_> = many.iter().map(|id| (id.as_str(), None, None)).collect();
         let mut difference = Difference::between(&report(&[]), &report(&many));
         difference.add(difference.clone());
-        assert_eq!((difference.opens, difference.opened.len()), (1000, NAMED));
-        assert!(difference.opened.iter().all(|name| name.chars().count() <= NAME));
+        assert_eq!(
+            (difference.introduced, difference.introduced_findings.len()),
+            (1000, NAMED)
+        );
+        assert!(
+            difference
+                .introduced_findings
+                .iter()
+                .all(|name| name.chars().count() <= NAME)
+        );
     }
 
     proptest! {
@@ -181,8 +198,8 @@ mod tests {
             let of = |ids: &std::collections::BTreeSet<String>| report(&ids.iter().map(|id| (id.as_str(), None, None)).collect::<Vec<_>>());
             let there = Difference::between(&of(&before), &of(&after));
             let back = Difference::between(&of(&after), &of(&before));
-            prop_assert_eq!((there.fixes, there.opens, there.unchanged), (back.opens, back.fixes, back.unchanged));
-            prop_assert_eq!(there.unchanged + there.opens, after.len() as u64);
+            prop_assert_eq!((there.fixed, there.introduced, there.unchanged), (back.introduced, back.fixed, back.unchanged));
+            prop_assert_eq!(there.unchanged + there.introduced, after.len() as u64);
         }
     }
 }

@@ -269,7 +269,7 @@ pub struct Results {
     pub checks: BTreeMap<String, CheckResult>,
     /// `image.digest`.
     pub image: String,
-    /// `previous.opened` and `previous.closed`; None without a release before, or where it could not be read.
+    /// `previous.introduced` and `previous.fixed`; None without a release before, or where it could not be read.
     pub previous: Option<Changes>,
 }
 
@@ -296,16 +296,19 @@ pub struct CheckResult {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Findings that are new.
-    pub opened: u64,
+    pub introduced: u64,
     /// Findings that are gone.
-    pub closed: u64,
+    pub fixed: u64,
 }
 
 impl Results {
     fn variables(&self) -> [(&'static str, Value); 3] {
         let checks = self.checks.iter().map(|(name, check)| (name.as_str(), check.value()));
         let previous = self.previous.map_or_else(Vec::new, |changes| {
-            vec![("opened", number(changes.opened)), ("closed", number(changes.closed))]
+            vec![
+                ("introduced", number(changes.introduced)),
+                ("fixed", number(changes.fixed)),
+            ]
         });
         [
             ("checks", map(checks)),

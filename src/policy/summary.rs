@@ -106,7 +106,7 @@ fn results(policy: &str, status: &ImageCandidateStatus, now: Timestamp) -> Resul
         }
         checks.insert(summary.name.clone(), result);
     }
-    let comparable = status.difference.as_ref().filter(|known| known.not_known.is_empty());
+    let comparable = status.difference.as_ref().filter(|known| known.not_compared.is_empty());
     Results {
         checks,
         image: status
@@ -115,8 +115,8 @@ fn results(policy: &str, status: &ImageCandidateStatus, now: Timestamp) -> Resul
             .map(ToString::to_string)
             .unwrap_or_default(),
         previous: comparable.map(|known| Changes {
-            opened: known.opens,
-            closed: known.fixes,
+            introduced: known.introduced,
+            fixed: known.fixed,
         }),
     }
 }

@@ -85,7 +85,7 @@ async fn play(cast: &Cast) -> Result<()> {
         status.counts.done, status.counts.held, status.counts.skipped
     );
     say(7, "repave", &line, start);
-    for row in &status.notable {
+    for row in &status.attention {
         println!("        {:<12} {} {}: {}", "", row.workload, row.state, row.reason);
     }
     story::estate_is_repaved(&cast.world, &v1, &v3).await?;

@@ -330,7 +330,7 @@ async fn a_rule_decides_like_a_check_and_waits_for_what_it_asks_about() {
         ("checks.hardening.passed", "", Ended::Failed),
         ("checks.hardening.passed > 3000", goss, Ended::Failed),
         ("checks.works.passed > 3", goss, Ended::NotRun),
-        ("previous.opened == 0", "", Ended::NotRun),
+        ("previous.introduced == 0", "", Ended::NotRun),
     ] {
         let rules = format!("{NATIVE}{more}  rules: [{{name: r, expression: '{expression}', message: m}}]\n");
         let rules = policy(folder.path(), &rules);

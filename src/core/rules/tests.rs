@@ -20,7 +20,10 @@ fn results() -> Results {
         ]
         .into(),
         image: "sha256:00".into(),
-        previous: Some(Changes { opened: 0, closed: 14 }),
+        previous: Some(Changes {
+            introduced: 0,
+            fixed: 14,
+        }),
     }
 }
 
@@ -42,7 +45,7 @@ fn every_documented_variable_can_be_asked_for() {
         "!has(checks.missing) && !has(checks['hardened.cis'].database_age_hours)",
         "checks.all(name, checks[name].failed.critical == 0)",
         "image.digest.startsWith('sha256:')",
-        "previous.opened == 0 && previous.closed == 14",
+        "previous.introduced == 0 && previous.fixed == 14",
         "double(checks.cves.passed) / double(checks.cves.evaluated) > 0.95",
     ] {
         assert_eq!(holds(expression), Ok(true), "{expression}");
@@ -52,7 +55,7 @@ fn every_documented_variable_can_be_asked_for() {
         previous: None,
         ..results()
     };
-    let rule = Expression::parse("!has(previous.opened) || previous.opened == 0").unwrap();
+    let rule = Expression::parse("!has(previous.introduced) || previous.introduced == 0").unwrap();
     assert_eq!(rule.holds(&first), Ok(true));
 }
 
@@ -149,5 +152,5 @@ fn what_an_expression_asks_about_is_never_less_than_it_reads() {
     ] {
         assert_eq!(names(text).as_deref(), checks, "{text}");
     }
-    assert!(needs("previous.opened == 0").previous && !needs("checks.cves.waived == 0").previous);
+    assert!(needs("previous.introduced == 0").previous && !needs("checks.cves.waived == 0").previous);
 }

@@ -61,7 +61,7 @@ struct Families {
     bases_not_exported: Counter,
     time_to_repave: Histogram,
     registry_requests: Family<RegistryLabels, Counter>,
-    gate_untrusted: Gauge,
+    self_test_failed: Gauge,
     reconciles: Family<ReconcileLabels, Counter>,
     reconcile_duration: Durations<KindLabels>,
     api_writes: Family<ApiWriteLabels, Counter>,
@@ -93,7 +93,7 @@ impl Default for Families {
             bases_not_exported: Counter::default(),
             time_to_repave: repave_histogram(),
             registry_requests: Family::default(),
-            gate_untrusted: Gauge::default(),
+            self_test_failed: Gauge::default(),
             reconciles: Family::default(),
             reconcile_duration: Family::new_with_constructor(reconcile_histogram),
             api_writes: Family::default(),
@@ -147,9 +147,9 @@ impl Families {
         );
         add(
             registry,
-            "repave_gate_untrusted",
+            "repave_self_test_failed",
             "1 while the self-test of the gate fails and nothing is promoted",
-            &self.gate_untrusted,
+            &self.self_test_failed,
         );
         add(
             registry,
@@ -284,8 +284,8 @@ impl Metrics {
     }
 
     /// Whether the self-test of the gate fails.
-    pub fn gate_untrusted(&self, untrusted: bool) {
-        self.0.families.gate_untrusted.set(untrusted.into());
+    pub fn self_test_failed(&self, untrusted: bool) {
+        self.0.families.self_test_failed.set(untrusted.into());
     }
 
     /// A reconcile ended.

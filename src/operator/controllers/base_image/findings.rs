@@ -5,7 +5,7 @@
 use crate::{
     api::{BaseImage, ImageCandidate, image_candidate::Reevaluation},
     controllers::{
-        candidate::STILL_PASSES,
+        candidate::RESCAN_PASSED,
         conditions::{self, Conditions, Truth},
     },
     domain::{digest::Digest, verdict::Verdict},
@@ -17,7 +17,7 @@ use std::time::Duration;
 const AWAITING_FIX: Duration = Duration::from_secs(60);
 
 /// Condition: whether what is released still passes its scans.
-const RELEASE_STILL_PASSES: &str = "ReleaseStillPasses";
+const RELEASE_RESCAN_PASSED: &str = "ReleaseRescanPassed";
 
 /// The candidate that is released.
 fn released<'a>(base: &BaseImage, candidates: &'a [ImageCandidate]) -> Option<&'a ImageCandidate> {
@@ -53,12 +53,12 @@ pub fn interval(base: &BaseImage, candidates: &[ImageCandidate], wished: Duratio
 /// Says in the BaseImage how its release stands, and what happens about it.
 pub fn report(conditions: &mut Conditions, base: &BaseImage, candidates: &[ImageCandidate], upstream: &Digest) {
     let Some(candidate) = released(base, candidates) else {
-        conditions.clear(RELEASE_STILL_PASSES);
+        conditions.clear(RELEASE_RESCAN_PASSED);
         return;
     };
     let status = candidate.status.clone().unwrap_or_default();
-    let Some(found) = conditions::find(&status.conditions, STILL_PASSES) else {
-        conditions.clear(RELEASE_STILL_PASSES);
+    let Some(found) = conditions::find(&status.conditions, RESCAN_PASSED) else {
+        conditions.clear(RELEASE_RESCAN_PASSED);
         return;
     };
     if found.status != Truth::False.as_str() {
@@ -67,7 +67,7 @@ pub fn report(conditions: &mut Conditions, base: &BaseImage, candidates: &[Image
         } else {
             Truth::Unknown
         };
-        conditions.set(RELEASE_STILL_PASSES, truth, "EvaluatedAgain", found.message.clone());
+        conditions.set(RELEASE_RESCAN_PASSED, truth, "EvaluatedAgain", found.message.clone());
         return;
     }
     let (reason, what) = if fixable(candidate).next().is_none() {
@@ -83,7 +83,7 @@ pub fn report(conditions: &mut Conditions, base: &BaseImage, candidates: &[Image
         ("AwaitingUpstream", what.to_owned())
     };
     conditions.set(
-        RELEASE_STILL_PASSES,
+        RELEASE_RESCAN_PASSED,
         Truth::False,
         reason,
         format!("{} {what}", found.message),
@@ -125,7 +125,7 @@ mod tests {
             "status": {
                 "reevaluations": [{"name": "cves", "key": "k", "verdict": verdict, "message": "1 failed (critical 1)", "fixable": fixable,
                                    "top": ["CVE-2026-7777"], "report": Digest::of(b"r"), "at": "2026-11-24T00:00:00Z"}],
-                "conditions": [{"type": STILL_PASSES, "status": truth, "reason": "R", "message": "cves: CVE-2026-7777.",
+                "conditions": [{"type": RESCAN_PASSED, "status": truth, "reason": "R", "message": "cves: CVE-2026-7777.",
                                 "lastTransitionTime": "2026-11-24T00:00:00Z"}]
             }
         }))
@@ -136,7 +136,7 @@ mod tests {
         let mut conditions = Conditions::from(&[], 1, jiff::Timestamp::UNIX_EPOCH);
         report(&mut conditions, base, candidates, &Digest::of(upstream));
         let list = conditions.into_list();
-        conditions::find(&list, RELEASE_STILL_PASSES)
+        conditions::find(&list, RELEASE_RESCAN_PASSED)
             .map(|found| (found.status.clone(), found.reason.clone()))
             .unwrap_or_default()
     }

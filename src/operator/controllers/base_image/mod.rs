@@ -220,11 +220,7 @@ async fn steps(
         // The channel tag follows what the status has just announced.
         Next::Now
     };
-    Ok(Outcome {
-        status,
-        next,
-        notices,
-    })
+    Ok(Outcome { status, next, notices })
 }
 
 fn not_the_owner(base: &BaseImage, taken: &owner::Taken, state: &State) -> Outcome<BaseImageStatus> {

@@ -46,11 +46,7 @@ impl Process {
             noticed: Arc::default(),
             rebuilds: history::Failures::default(),
         };
-        Self {
-            server,
-            state,
-            writer,
-        }
+        Self { server, state, writer }
     }
 
     fn new() -> Self {
@@ -204,10 +200,7 @@ async fn a_candidate_of_a_base_image_that_had_the_name_before_is_neither_used_no
             object["metadata"]["ownerReferences"][0]["uid"] = json!("before");
         });
     process.reconcile("platform/debian").await;
-    assert_eq!(
-        process.condition("platform/debian", "Ready"),
-        is("False", "NameTaken")
-    );
+    assert_eq!(process.condition("platform/debian", "Ready"), is("False", "NameTaken"));
     let candidate = &process.candidates()[0];
     assert_eq!(
         wanted(&process.state.ctx, candidate).await.unwrap(),

@@ -38,7 +38,7 @@ pub struct Evaluation {
     /// The waivers that took findings out, at most [`MAX_WAIVERS`], sorted.
     pub waivers: Vec<String>,
     /// Which waivers were in force.
-    pub judged_with: Option<String>,
+    pub waivers_hash: Option<String>,
     /// Whether there were more waivers than are read.
     pub waivers_left_out: bool,
     /// What changed since the release before.
@@ -52,7 +52,7 @@ impl Evaluation {
             image: status.built_digest.clone(),
             checks: status.checks.clone(),
             waivers: status.waivers.clone(),
-            judged_with: status.judged_with.clone(),
+            waivers_hash: status.waivers_hash.clone(),
             waivers_left_out: false,
             difference: status.difference.clone(),
         }
@@ -76,7 +76,7 @@ impl Evaluation {
         let judgement = exceptions::judge(check, report, &judging.waivers, now);
         let mut summary = repave_policy::summary(check, report, &judgement, key, key);
         summary.report = stored.cloned();
-        self.judged_with(&judging.in_force);
+        self.waivers_hash(&judging.in_force);
         self.waivers_left_out |= judging.left_out;
         note(self, report, &judgement, judging);
         self.checks.push(summary);
@@ -119,14 +119,14 @@ impl Evaluation {
     /// The difference to the release before, in one clause.
     pub fn difference(&self) -> Option<String> {
         let known = self.difference.as_ref()?;
-        Some(format!("against {}: {}", known.since, known.summary))
+        Some(format!("against {}: {}", known.previous_candidate, known.summary))
     }
 
     /// Notes which waivers were in force. Checks that were judged with different ones give a word that no set of waivers
     /// has, so that a refusal is evaluated again, with one set.
-    pub fn judged_with(&mut self, in_force: &str) {
-        let several = self.judged_with.as_deref().is_some_and(|before| before != in_force);
-        self.judged_with = Some(if several { "several" } else { in_force }.to_owned());
+    pub fn waivers_hash(&mut self, in_force: &str) {
+        let several = self.waivers_hash.as_deref().is_some_and(|before| before != in_force);
+        self.waivers_hash = Some(if several { "several" } else { in_force }.to_owned());
     }
 }
 
@@ -144,43 +144,44 @@ fn note(status: &mut Evaluation, report: &Report, judgement: &Judgement, judging
         Previous::Known { candidate, checks } => (candidate.clone(), checks.get(&report.check)),
     };
     let known = status.difference.get_or_insert_with(|| ReleaseDifference {
-        since: since.clone(),
+        previous_candidate: since.clone(),
         ..ReleaseDifference::default()
     });
-    if known.since.is_empty() {
-        known.since = since;
+    if known.previous_candidate.is_empty() {
+        known.previous_candidate = since;
     }
     let Some(before) = before else {
-        if known.not_known.len() < difference::NAMED {
-            known.not_known.push(report.check.clone());
+        if known.not_compared.len() < difference::NAMED {
+            known.not_compared.push(report.check.clone());
         }
-        known.summary = describe(&of(known), &known.not_known);
+        known.summary = describe(&of(known), &known.not_compared);
         return;
     };
     let mut total = of(known);
     let mut more = Difference::between(&before.report, report);
     more.waivers = i64::from(judgement.waived) - i64::from(before.waived);
     total.add(more);
-    known.summary = describe(&total, &known.not_known);
-    (known.fixes, known.opens, known.unchanged) = (total.fixes, total.opens, total.unchanged);
-    (known.waivers, known.closed, known.opened) = (total.waivers, total.closed, total.opened);
+    known.summary = describe(&total, &known.not_compared);
+    (known.fixed, known.introduced, known.unchanged) = (total.fixed, total.introduced, total.unchanged);
+    (known.waivers, known.fixed_findings, known.introduced_findings) =
+        (total.waivers, total.fixed_findings, total.introduced_findings);
 }
 
 fn of(known: &ReleaseDifference) -> Difference {
     Difference {
-        fixes: known.fixes,
-        opens: known.opens,
+        fixed: known.fixed,
+        introduced: known.introduced,
         unchanged: known.unchanged,
         waivers: known.waivers,
-        closed: known.closed.clone(),
-        opened: known.opened.clone(),
+        fixed_findings: known.fixed_findings.clone(),
+        introduced_findings: known.introduced_findings.clone(),
     }
 }
 
-fn describe(total: &Difference, not_known: &[String]) -> String {
-    if not_known.is_empty() {
+fn describe(total: &Difference, not_compared: &[String]) -> String {
+    if not_compared.is_empty() {
         total.to_string()
     } else {
-        format!("{total}; not known for {}", not_known.join(", "))
+        format!("{total}; not known for {}", not_compared.join(", "))
     }
 }

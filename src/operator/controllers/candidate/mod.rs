@@ -11,7 +11,7 @@ mod jobs;
 mod judging;
 mod observe;
 mod status;
-pub use status::STILL_PASSES;
+pub use status::RESCAN_PASSED;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -108,13 +108,13 @@ pub struct JobRef {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verification {
     /// Every declared way agrees.
-    Genuine(String),
+    Succeeded(String),
     /// One does not, for good.
     Refused(String),
     /// No signature is there yet: upstreams push it after the image.
-    NotSignedYet(String),
+    SignaturePending(String),
     /// No way is declared.
-    NothingDeclared,
+    VerificationNotConfigured,
 }
 
 /// How a Job stands.

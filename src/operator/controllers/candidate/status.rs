@@ -31,10 +31,10 @@ mod reevaluation;
 mod rescan;
 mod waiting;
 
-pub use rescan::STILL_PASSES;
+pub use rescan::RESCAN_PASSED;
 
 /// Condition: a tool did not reject its known-bad fixtures.
-pub const GATE_UNTRUSTED: &str = "GateUntrusted";
+pub const SELF_TEST_FAILED: &str = "SelfTestFailed";
 
 /// Condition: there are more waivers in the namespace than are read.
 const WAIVERS_LEFT_OUT: &str = "WaiversLeftOut";
@@ -225,17 +225,18 @@ impl<'a> Draft<'a> {
     /// Says which tools are not believed.
     fn trusted(&mut self, distrusted: &[String]) {
         if distrusted.is_empty() {
-            self.conditions.clear(GATE_UNTRUSTED);
+            self.conditions.clear(SELF_TEST_FAILED);
             return;
         }
         let message = format!("{}. Nothing is promoted until it is.", distrusted.join("; "));
-        let said = conditions::find(&self.status.conditions, GATE_UNTRUSTED).is_some_and(|old| old.message == message);
+        let said =
+            conditions::find(&self.status.conditions, SELF_TEST_FAILED).is_some_and(|old| old.message == message);
         self.conditions
-            .set(GATE_UNTRUSTED, Truth::True, "SelfTestFailed", message.clone());
+            .set(SELF_TEST_FAILED, Truth::True, "SelfTestFailed", message.clone());
         if !said {
             self.notices.push(Notice {
                 warning: true,
-                reason: GATE_UNTRUSTED,
+                reason: SELF_TEST_FAILED,
                 message,
             });
         }
@@ -250,7 +251,7 @@ impl<'a> Draft<'a> {
         }
         self.status.checks = checks;
         self.status.waivers.clone_from(&evaluation.waivers);
-        self.status.judged_with.clone_from(&evaluation.judged_with);
+        self.status.waivers_hash.clone_from(&evaluation.waivers_hash);
         self.status.difference.clone_from(&evaluation.difference);
         self.status.failed_checks.clone_from(&verdict.failed_checks);
         if evaluation.waivers_left_out {

@@ -248,19 +248,19 @@ fn a_broken_rule_of_the_build_configuration_builds_nothing() {
 fn verification_is_never_true_without_a_proof() {
     for (verification, result, reason) in [
         (
-            Verification::NothingDeclared,
+            Verification::VerificationNotConfigured,
             CandidateResult::Waiting,
-            "NothingDeclared",
+            "VerificationNotConfigured",
         ),
         (
-            Verification::NotSignedYet("none".into()),
+            Verification::SignaturePending("none".into()),
             CandidateResult::Waiting,
-            "NotSignedYet",
+            "SignaturePending",
         ),
         (
             Verification::Refused("other key".into()),
             CandidateResult::Rejected,
-            "NotGenuine",
+            "VerificationFailed",
         ),
     ] {
         let status = summarize(
@@ -275,7 +275,7 @@ fn verification_is_never_true_without_a_proof() {
         assert_eq!((status.result, condition.reason.as_str()), (Some(result), reason));
     }
     let genuine = Observed {
-        stage: Stage::Verify(Verification::Genuine("by key".into())),
+        stage: Stage::Verify(Verification::Succeeded("by key".into())),
     };
     assert!(conditions::is_true(
         &summarize(&genuine, &Applied::default(), None).conditions,

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     api::{
         RepaveRunStatus,
-        repave_run::{NotableWorkload, WaveStatus},
+        repave_run::{AttentionRow, WaveStatus},
     },
     controllers::{conditions, driver::Notice},
 };
@@ -21,19 +21,19 @@ const MAX_ROWS: usize = 20;
 const MAX_REASON: usize = 250;
 
 /// The workloads that a person wants to know of, the worst first.
-pub fn notable(targets: &[Target<'_>], v: &Validated) -> Vec<NotableWorkload> {
-    let mut rows: Vec<(u8, NotableWorkload)> = targets.iter().flat_map(|target| rows_of(target, v)).collect();
+pub fn attention(targets: &[Target<'_>], v: &Validated) -> Vec<AttentionRow> {
+    let mut rows: Vec<(u8, AttentionRow)> = targets.iter().flat_map(|target| rows_of(target, v)).collect();
     rows.sort();
     rows.into_iter().take(MAX_ROWS).map(|(_, row)| row).collect()
 }
 
-fn rows_of(target: &Target<'_>, v: &Validated) -> Vec<(u8, NotableWorkload)> {
+fn rows_of(target: &Target<'_>, v: &Validated) -> Vec<(u8, AttentionRow)> {
     let row = |rank: u8, state: &str, reason: String| {
         let workload = format!("Deployment {}", target.seen.workload.key);
         let reason = reason.chars().take(MAX_REASON).collect();
         (
             rank,
-            NotableWorkload {
+            AttentionRow {
                 workload,
                 state: state.to_owned(),
                 reason,
@@ -186,12 +186,12 @@ pub fn notices(
                 .to_owned(),
         ));
     }
-    let told = |row: &&NotableWorkload| {
-        !old.notable
+    let told = |row: &&AttentionRow| {
+        !old.attention
             .iter()
             .any(|o| o.workload == row.workload && o.state == row.state)
     };
-    for row in new.notable.iter().filter(told) {
+    for row in new.attention.iter().filter(told) {
         match row.state.as_str() {
             "RolledBack" => notices.push(notice(
                 true,

@@ -88,7 +88,7 @@ pub fn summarize(summary: &Summary<'_>) -> Outcome<RepaveRunStatus> {
         wave: summary.wave_label(),
         counts: counts(summary.targets),
         waves: progress::record(summary.v, summary.progress),
-        notable: rows::notable(summary.targets, summary.v),
+        attention: rows::attention(summary.targets, summary.v),
         started: Some(Time(summary.started)),
         finished: finished.then(|| old.finished.clone().unwrap_or(Time(summary.now))),
         conditions: summary.conditions(&verdict),
@@ -155,7 +155,7 @@ impl Summary<'_> {
                 Kind::Stuck,
                 "FailureBudgetExceeded",
                 format!(
-                    "{failures} targets failed and {budget} may (onFailure.budget): nothing more is started. See status.notable; \
+                    "{failures} targets failed and {budget} may (onFailure.budget): nothing more is started. See status.attention; \
                      then release what is held (remove the annotation repave.dev/hold) to go on without it, or wait for the next release"
                 ),
             ),
@@ -236,11 +236,11 @@ impl Summary<'_> {
                 false,
                 true,
                 "FailureBudgetExceeded",
-                format!("{done}. See status.notable"),
+                format!("{done}. See status.attention"),
             );
         }
         if self.targets.iter().any(Target::missed) {
-            return verdict(false, false, "Completed", format!("{done}. See status.notable"));
+            return verdict(false, false, "Completed", format!("{done}. See status.attention"));
         }
         verdict(true, false, "Finished", done)
     }

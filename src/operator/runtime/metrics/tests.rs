@@ -18,7 +18,7 @@ fn each_metric_of_the_documentation_has_its_name_and_labels() {
     metrics.base_age("platform/debian-12", Duration::from_secs(60));
     metrics.repaved(Duration::from_secs(32_400));
     metrics.registry_request("r.example.com", "head", Some(304));
-    metrics.gate_untrusted(true);
+    metrics.self_test_failed(true);
     metrics.reconcile(Kind::BaseImage, ReconcileResult::Waiting, Duration::from_millis(2));
     metrics.api_write(Kind::Deployment, ApiVerb::Patch);
     for (line, value) in [
@@ -35,7 +35,7 @@ fn each_metric_of_the_documentation_has_its_name_and_labels() {
             r#"repave_registry_requests_total{host="r.example.com",verb="head",code="304"}"#,
             "1",
         ),
-        ("repave_gate_untrusted ", "1"),
+        ("repave_self_test_failed ", "1"),
         (r#"repave_reconcile_total{kind="BaseImage",result="waiting"}"#, "1"),
         (r#"repave_reconcile_duration_seconds_count{kind="BaseImage"}"#, "1"),
         (r#"repave_api_writes_total{kind="Deployment",verb="patch"}"#, "1"),

@@ -37,20 +37,22 @@ impl Inputs<'_> {
 
     pub(super) fn verify(self, verification: Verification) -> Decision {
         match verification {
-            Verification::Genuine(proof) => Decision::go_on(Course::Done {
+            Verification::Succeeded(proof) => Decision::go_on(Course::Done {
                 step: Step::Verified,
                 next: Phase::Build,
                 built: None,
-                reason: "Genuine",
+                reason: "VerificationSucceeded",
                 message: proof,
             }),
-            Verification::Refused(message) => out(Phase::Rejected, Step::Verified, "NotGenuine", message),
-            Verification::NotSignedYet(why) => {
+            Verification::Refused(message) => out(Phase::Rejected, Step::Verified, "VerificationFailed", message),
+            Verification::SignaturePending(why) => {
                 let pause = Next::After(self.signature_pause());
                 Decision::wait(WaitingOn::Signature(why), pause)
             }
             // Nothing that could appear would change it: only another BaseImage, and that is another candidate.
-            Verification::NothingDeclared => Decision::wait(WaitingOn::VerificationConfigured, Next::AwaitChange),
+            Verification::VerificationNotConfigured => {
+                Decision::wait(WaitingOn::VerificationConfigured, Next::AwaitChange)
+            }
         }
     }
 

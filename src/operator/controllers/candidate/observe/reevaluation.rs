@@ -55,7 +55,7 @@ pub async fn observe(
     };
     let waivers = judging::waivers(ctx, &wish.namespace).await?;
     let in_force = exceptions::in_force(&waivers.read, candidate, image, ctx.now());
-    if status.judged_with.as_deref() == Some(in_force.as_str()) || super::ask(candidate, ctx).await? != Wanted::Yes {
+    if status.waivers_hash.as_deref() == Some(in_force.as_str()) || super::ask(candidate, ctx).await? != Wanted::Yes {
         return Ok(None);
     }
     let auth = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.promote.push_secret_ref.as_ref()).await?;

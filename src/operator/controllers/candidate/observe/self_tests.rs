@@ -72,7 +72,7 @@ async fn state(test: &SelfTest, ctx: &Context) -> Result<Trusted, Error> {
         JobState::Delivered(delivery) => {
             let outcome = self_test::judge(&delivery.report);
             ctx.trust.remember(key, outcome.clone());
-            ctx.metrics.gate_untrusted(ctx.trust.any_refused());
+            ctx.metrics.self_test_failed(ctx.trust.any_refused());
             outcome.map_or_else(Trusted::No, |()| Trusted::Yes)
         }
         JobState::Broken { attempt, message } if attempt >= super::MAX_ATTEMPTS => {

@@ -28,15 +28,15 @@ pub(super) async fn verification(
         if let Some(cosign) = &way.cosign {
             let pem = inputs::secret_key(ctx, &wish.namespace, &cosign.key_ref, "cosign.pub").await?;
             match signature(candidate, wish, ctx, &pem).await? {
-                Verification::Genuine(proof) => proofs.push(proof),
+                Verification::Succeeded(proof) => proofs.push(proof),
                 other => return Ok(other),
             }
         }
     }
     if proofs.is_empty() {
-        Ok(Verification::NothingDeclared)
+        Ok(Verification::VerificationNotConfigured)
     } else {
-        Ok(Verification::Genuine(proofs.join("; ")))
+        Ok(Verification::Succeeded(proofs.join("; ")))
     }
 }
 
@@ -55,11 +55,11 @@ async fn signature(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, pem: 
     )
     .await
     {
-        Ok(verified) => Ok(Verification::Genuine(format!(
+        Ok(verified) => Ok(Verification::Succeeded(format!(
             "cosign signature ({:?}) by the declared key",
             verified.form
         ))),
-        Err(error @ cosign::VerifyError::NoSignature { .. }) => Ok(Verification::NotSignedYet(error.to_string())),
+        Err(error @ cosign::VerifyError::NoSignature { .. }) => Ok(Verification::SignaturePending(error.to_string())),
         Err(error @ (cosign::VerifyError::NotByThisKey { .. } | cosign::VerifyError::SignedOther { .. })) => {
             Ok(Verification::Refused(error.to_string()))
         }

@@ -6,7 +6,7 @@
 use super::{Conditions, Draft, Evaluation, Notice, Step, Truth, Verdict, WAIVERS_LEFT_OUT};
 
 /// Condition: waivers changed after the refusal, and whether the stored reports could be judged with them.
-const JUDGED_AGAIN: &str = "JudgedAgain";
+const JUDGED_AGAIN: &str = "Reevaluated";
 
 impl Draft<'_> {
     pub(super) fn reevaluated(&mut self, in_force: &str, result: &Result<(Box<Evaluation>, Box<Verdict>), String>) {
@@ -22,7 +22,7 @@ impl Draft<'_> {
                 let message = format!(
                     "the waivers of this namespace changed, and the stored reports cannot be judged with them: {why}. The refusal stands. Delete this ImageCandidate: its BaseImage makes it again, and its checks run"
                 );
-                self.status.judged_with = Some(in_force.to_owned());
+                self.status.waivers_hash = Some(in_force.to_owned());
                 self.conditions
                     .set(JUDGED_AGAIN, Truth::False, "ReportsNotUsable", message.clone());
                 self.notices.push(Notice {

@@ -6,7 +6,7 @@ use super::{Draft, Notice, QUEUED, Time, Truth, WaitingOn, conditions};
 use crate::{api::image_candidate::Reevaluation, controllers::candidate::decide::Rescanned, domain::verdict::Verdict};
 
 /// Condition: whether the released image still passes its scans, with the newest database.
-pub const STILL_PASSES: &str = "StillPasses";
+pub const RESCAN_PASSED: &str = "RescanPassed";
 
 impl Draft<'_> {
     /// Notes each report that has come, and says how the release stands.
@@ -15,7 +15,7 @@ impl Draft<'_> {
             self.note(scan);
         }
         let open: Vec<String> = waiting_on.iter().filter_map(|one| self.open_rescan(one)).collect();
-        self.still_passes(&open);
+        self.rescan_passed(&open);
     }
 
     fn open_rescan(&self, waiting_on: &WaitingOn) -> Option<String> {
@@ -33,14 +33,14 @@ impl Draft<'_> {
     pub(super) fn current(&mut self) {
         self.trusted(&[]);
         if !self.status.reevaluations.is_empty() {
-            self.still_passes(&[]);
+            self.rescan_passed(&[]);
         }
     }
 
     /// It is not, or no longer, what is released: nothing is said any more about tools and databases of today.
     pub(super) fn settled(&mut self) {
         self.trusted(&[]);
-        self.conditions.clear(STILL_PASSES);
+        self.conditions.clear(RESCAN_PASSED);
     }
 
     fn note(&mut self, scan: &Rescanned) {
@@ -63,7 +63,7 @@ impl Draft<'_> {
         self.status.reevaluations.push(entry);
     }
 
-    fn still_passes(&mut self, open: &[String]) {
+    fn rescan_passed(&mut self, open: &[String]) {
         let failed: Vec<&Reevaluation> = self
             .status
             .reevaluations
@@ -83,9 +83,9 @@ impl Draft<'_> {
         } else {
             (Truth::Unknown, "EvaluatingAgain", open.join("; "))
         };
-        let known = conditions::find(&self.status.conditions, STILL_PASSES).is_some_and(|old| old.message == message);
+        let known = conditions::find(&self.status.conditions, RESCAN_PASSED).is_some_and(|old| old.message == message);
         let told = !failed.is_empty();
-        self.conditions.set(STILL_PASSES, truth, reason, message.clone());
+        self.conditions.set(RESCAN_PASSED, truth, reason, message.clone());
         if !known && told {
             self.notices.push(Notice {
                 warning: true,

@@ -35,16 +35,20 @@ impl Draft<'_> {
         match waiting_on {
             WaitingOn::BaseImage(wanted) => self.unwanted(wanted),
             WaitingOn::Signature(why) => {
-                self.running(Step::Verified, "NotSignedYet", why.clone());
+                self.running(Step::Verified, "SignaturePending", why.clone());
                 self.status.result = Some(CandidateResult::Waiting);
             }
             WaitingOn::VerificationConfigured => {
                 let message = "nothing says how to tell that upstream is genuine: declare it in the BaseImage, either spec.verify: [{cosign: {keyRef: {name: <Secret with cosign.pub>}}}] or [{digests: [sha256:…]}]";
-                self.running(Step::Verified, "NothingDeclared", message);
-                self.conditions
-                    .set(Step::Verified.as_str(), Truth::False, "NothingDeclared", message);
+                self.running(Step::Verified, "VerificationNotConfigured", message);
+                self.conditions.set(
+                    Step::Verified.as_str(),
+                    Truth::False,
+                    "VerificationNotConfigured",
+                    message,
+                );
                 self.status.result = Some(CandidateResult::Waiting);
-                self.conditions.stalled("NothingDeclared", message);
+                self.conditions.stalled("VerificationNotConfigured", message);
             }
             WaitingOn::Build { .. } if queued => self.running(Step::Built, "Queued", QUEUED),
             WaitingOn::Build { reason, what } => self.running(Step::Built, reason, what.clone()),

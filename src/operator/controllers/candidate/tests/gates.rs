@@ -207,22 +207,27 @@ fn the_difference_to_the_release_before_is_said_and_never_keeps_anything_out() {
     ];
     let status = judged(&candidate, 2, with(all));
     let known = status.difference.clone().unwrap();
-    assert_eq!(known.summary, "fixes 5, opens 0, +1 waiver");
+    assert_eq!(known.summary, "5 fixed, 0 introduced, +1 waiver");
     assert_eq!(
-        (known.fixes, known.opens, known.unchanged, known.closed.len()),
+        (
+            known.fixed,
+            known.introduced,
+            known.unchanged,
+            known.fixed_findings.len()
+        ),
         (5, 0, 2, 5)
     );
     assert!(
         condition(&status, "Validated")
             .2
-            .ends_with("against debian-12-old: fixes 5, opens 0, +1 waiver")
+            .ends_with("against debian-12-old: 5 fixed, 0 introduced, +1 waiver")
     );
     let status = judged(&candidate, 2, with(vec![before("cves", ToolName::Grype, 2, 2)]));
     assert!(open(&status));
     let known = status.difference.unwrap();
     assert_eq!(
         known.summary,
-        "fixes 0, opens 0; not known for hardening, functional, cis"
+        "0 fixed, 0 introduced; not known for hardening, functional, cis"
     );
 }
 

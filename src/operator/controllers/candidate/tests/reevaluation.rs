@@ -72,14 +72,14 @@ fn a_waiver_that_covers_everything_opens_the_gate_and_nothing_runs() {
     assert_eq!(planned_for(old.clone(), observed.stage.clone()), []);
     let new = at_time(&observed, &old, 1_000_200);
     assert!(conditions::is_true(&new.conditions, "Validated") && conditions::is_true(&new.conditions, "Scanned"));
-    assert!(conditions::is_true(&new.conditions, "JudgedAgain"));
+    assert!(conditions::is_true(&new.conditions, "Reevaluated"));
     assert_eq!(
         (new.result, &new.failed_checks),
         (Some(CandidateResult::Running), &None)
     );
     assert_eq!(conditions::find(&new.conditions, "Stalled"), None);
     assert_eq!((new.waivers, new.page), (vec!["accepted".to_owned()], None));
-    assert_eq!(new.judged_with.as_deref(), Some("new"));
+    assert_eq!(new.waivers_hash.as_deref(), Some("new"));
     assert_eq!((new.checks[3].waived, &new.checks[3].key), (3000, &old.checks[3].key));
     let decided = new.timeline.iter().find(|entry| entry.step == Step::Scanned).unwrap();
     assert_eq!(decided.finished.as_ref().unwrap().0, at(1_000_200));
@@ -95,7 +95,7 @@ fn without_a_waiver_that_helps_it_stays_refused_and_is_not_judged_a_third_time()
     );
     assert_eq!(new.failed_checks.as_deref(), Some("cves"));
     assert!(!conditions::is_true(&new.conditions, "Scanned") && conditions::is_true(&new.conditions, "Stalled"));
-    assert_eq!(new.judged_with.as_deref(), Some("new"));
+    assert_eq!(new.waivers_hash.as_deref(), Some("new"));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn reports_that_cannot_be_judged_any_more_change_no_verdict() {
             (old.result, &old.checks, &old.page)
         );
         assert!(!conditions::is_true(&new.conditions, "Scanned"));
-        let said = conditions::find(&new.conditions, "JudgedAgain").unwrap();
+        let said = conditions::find(&new.conditions, "Reevaluated").unwrap();
         assert_eq!(
             (said.status.as_str(), said.reason.as_str()),
             ("False", "ReportsNotUsable")
@@ -125,7 +125,7 @@ fn reports_that_cannot_be_judged_any_more_change_no_verdict() {
             said.message
         );
         assert_eq!(
-            new.judged_with.as_deref(),
+            new.waivers_hash.as_deref(),
             Some("new"),
             "it is not tried again with the same waivers"
         );
@@ -158,7 +158,7 @@ fn only_findings_are_judged_again_and_never_an_error() {
 fn checks_judged_with_different_waivers_are_remembered_as_such() {
     let mut evaluation = crate::controllers::candidate::evaluation::Evaluation::default();
     for (in_force, expected) in [("a", "a"), ("a", "a"), ("b", "several"), ("a", "several")] {
-        evaluation.judged_with(in_force);
-        assert_eq!(evaluation.judged_with.as_deref(), Some(expected));
+        evaluation.waivers_hash(in_force);
+        assert_eq!(evaluation.waivers_hash.as_deref(), Some(expected));
     }
 }

@@ -85,7 +85,7 @@ fn what_is_found_stands_beside_the_verdict_of_the_release_and_goes_when_it_is_go
         (status.reevaluations.len(), status.reevaluations[0].verdict.as_str()),
         (1, "Failed")
     );
-    let (truth, message) = said(&status, status::STILL_PASSES).unwrap();
+    let (truth, message) = said(&status, status::RESCAN_PASSED).unwrap();
     assert!(
         truth == "False" && message.contains("would not be released: cves 2 failed"),
         "{message}"
@@ -108,12 +108,12 @@ fn what_is_found_stands_beside_the_verdict_of_the_release_and_goes_when_it_is_go
     );
     let status = status_after(&later, &delivered, &clean);
     assert_eq!(status.reevaluations.len(), 1);
-    assert_eq!(said(&status, status::STILL_PASSES).unwrap().0, "True");
+    assert_eq!(said(&status, status::RESCAN_PASSED).unwrap().0, "True");
 
     later.status = Some(status);
     let over = Observed { stage: Stage::Finished };
     assert_eq!(
-        said(&status_after(&later, &over, &Applied::default()), status::STILL_PASSES),
+        said(&status_after(&later, &over, &Applied::default()), status::RESCAN_PASSED),
         None
     );
 }
@@ -128,15 +128,15 @@ fn a_blind_scanner_is_told_and_forgotten_when_it_is_not_used_any_more() {
     };
     let observed = again(JobState::Running("its report does not count".into()), vec![blind]);
     let status = status_after(&candidate, &observed, &Applied::default());
-    assert_eq!(said(&status, status::GATE_UNTRUSTED).unwrap().0, "True");
-    assert_eq!(said(&status, status::STILL_PASSES).unwrap().0, "Unknown");
+    assert_eq!(said(&status, status::SELF_TEST_FAILED).unwrap().0, "True");
+    assert_eq!(said(&status, status::RESCAN_PASSED).unwrap().0, "Unknown");
     let mut later = candidate.clone();
     later.status = Some(status);
     let observed = Observed { stage: Stage::Released };
     assert_eq!(
         said(
             &status_after(&later, &observed, &Applied::default()),
-            status::GATE_UNTRUSTED
+            status::SELF_TEST_FAILED
         ),
         None
     );

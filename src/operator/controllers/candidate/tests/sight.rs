@@ -131,7 +131,7 @@ impl World {
     ) -> Stage {
         let image = observe::reevaluation::refused_for_findings(status, &wish.checks);
         let judging = self.judging();
-        let known = status.judged_with.as_ref() == Some(&judging.in_force);
+        let known = status.waivers_hash.as_ref() == Some(&judging.in_force);
         let Some(image) = image.filter(|_| !known && self.ask(candidate) == Wanted::Yes) else {
             return Stage::Finished;
         };
@@ -154,8 +154,8 @@ impl World {
     ) -> Stage {
         match (phase, &status.built_digest) {
             (Phase::Pull, _) => Stage::Pull,
-            (Phase::Verify, _) if self.signed => Stage::Verify(Verification::Genuine("key".into())),
-            (Phase::Verify, _) => Stage::Verify(Verification::NotSignedYet("no signature".into())),
+            (Phase::Verify, _) if self.signed => Stage::Verify(Verification::Succeeded("key".into())),
+            (Phase::Verify, _) => Stage::Verify(Verification::SignaturePending("no signature".into())),
             (Phase::Check, Some(image)) => {
                 let mut one_is_there = false;
                 let checks = wish.checks.iter().map(|check| {

@@ -27,7 +27,7 @@ fn soaking(workloads: &[(Kind, Behaviour, bool)]) -> World {
 }
 
 fn row(world: &World) -> String {
-    let rows = world.status.notable.iter();
+    let rows = world.status.attention.iter();
     rows.map(|row| format!("{} {}", row.state, row.reason))
         .collect::<Vec<_>>()
         .join("; ")

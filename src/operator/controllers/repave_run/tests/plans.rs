@@ -21,7 +21,7 @@ fn message(world: &World) -> String {
 }
 
 fn rows(world: &World) -> Vec<String> {
-    let rows = world.status.notable.iter();
+    let rows = world.status.attention.iter();
     rows.map(|row| format!("{} {}: {}", row.state, row.workload, row.reason))
         .collect()
 }

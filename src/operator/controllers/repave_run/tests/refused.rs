@@ -44,7 +44,7 @@ fn a_refused_workload_frees_its_slot_at_once_and_is_skipped_in_the_words_of_the_
     assert_eq!(names(&world.step()), ["app-0"]);
     assert_eq!(names(&world.step()), ["app-1"], "the other one does not wait for it");
     assert!(world.walk_to_the_end());
-    let row = &world.status.notable[0];
+    let row = &world.status.attention[0];
     assert_eq!(
         (row.state.as_str(), row.workload.as_str()),
         ("Skipped", "Deployment shop/app-0")
@@ -76,7 +76,7 @@ fn a_refused_rollback_is_told_and_ends_too() {
     deny(&mut world, 0);
     assert!(world.walk_to_the_end());
     assert_eq!((world.status.counts.done, world.status.counts.failed), (2, 1));
-    let reason = &world.status.notable[0].reason;
+    let reason = &world.status.attention[0].reason;
     assert!(
         reason.contains("not rolled back, because the API server refused it: policy"),
         "{reason}"
@@ -154,7 +154,7 @@ fn a_workload_that_another_plan_moved_is_left_to_it_while_its_run_is_at_work() {
     );
     world.active_runs.insert("platform/other-v2".to_owned());
     assert_eq!(names(&world.step()), ["app-1"]);
-    let reason = &world.status.notable[0].reason;
+    let reason = &world.status.attention[0].reason;
     assert!(
         reason.starts_with("RepavePlan platform/other moved it, and its run is at work"),
         "{reason}"
@@ -186,8 +186,8 @@ fn a_workload_that_is_busy_for_too_long_is_skipped_and_picked_up_once_it_has_set
     let busy = world.key(0);
     world.wait(40);
     world.step();
-    assert_eq!(world.status.counts.skipped, 1, "{:?}", world.status.notable);
-    assert!(world.status.notable[0].reason.starts_with("it is busy"));
+    assert_eq!(world.status.counts.skipped, 1, "{:?}", world.status.attention);
+    assert!(world.status.attention[0].reason.starts_with("it is busy"));
     world.tick_all();
     assert_eq!(names(&world.step()), [busy.name.as_str()]);
 }
