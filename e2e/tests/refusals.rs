@@ -413,7 +413,7 @@ fn repave_plan() -> Value {
                 {"name": "half", "percent": 50, "maxConcurrent": "100%"},
                 {"name": "rest", "maxConcurrent": 1},
             ],
-            "health": {"rolloutDeadline": "5s"},
+            "health": {"rolloutDeadline": "5s", "minReadySeconds": 10},
             "onFailure": {"budget": 0, "action": "Pause"},
         },
     })
@@ -432,6 +432,7 @@ fn repave_plan_refusals() -> Vec<Refusal> {
         "percent is between 1 and 100: a wave of 0 percent would take nothing; leave it out to take all that is left";
     let concurrent = "maxConcurrent is a number from 1 to 100000, or a percentage from 1% to 100%";
     let budget = "onFailure.budget is a number from 0 to 100000, or a percentage from 0% to 100%";
+    let min_ready = "health.minReadySeconds is a number from 0 to 3600; the default is 10";
     let deadline = "health.rolloutDeadline is shorter than 5s: no workload rolls that fast; the default is 10m";
     vec![
         refusal("/metadata/name", long_name(), name),
@@ -476,6 +477,7 @@ fn repave_plan_refusals() -> Vec<Refusal> {
         refusal("/spec/onFailure/budget", (-1).into(), budget),
         refusal("/spec/onFailure/budget", "101%".into(), budget),
         refusal("/spec/health/rolloutDeadline", "4s".into(), deadline),
+        refusal("/spec/health/minReadySeconds", 3601.into(), min_ready),
         // What the schema itself refuses: the answer names the field.
         refusal("/spec/waves/0/name", "rest".into(), "Duplicate value"),
         refusal("/spec/waves/0/name", "Not A Label".into(), "spec.waves[0].name"),

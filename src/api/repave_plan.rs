@@ -155,6 +155,15 @@ pub struct Health {
     #[serde(default = "default_rollout_deadline")]
     #[x_kube(validation = ("duration(self) >= duration('5s')", "health.rolloutDeadline is shorter than 5s: no workload rolls that fast; the default is 10m"))]
     pub rollout_deadline: Span,
+    /// How many seconds a workload must stay healthy on the new image, without that a container is started again, before it
+    /// is done. It keeps its place in maxConcurrent until then. Like minReadySeconds of a Deployment: the larger one counts.
+    #[serde(default = "default_min_ready_seconds")]
+    #[x_kube(validation = ("self >= 0 && self <= 3600", "health.minReadySeconds is a number from 0 to 3600; the default is 10"))]
+    pub min_ready_seconds: i32,
+}
+
+fn default_min_ready_seconds() -> i32 {
+    10
 }
 
 fn default_rollout_deadline() -> Span {
@@ -165,6 +174,7 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             rollout_deadline: default_rollout_deadline(),
+            min_ready_seconds: default_min_ready_seconds(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `RepaveRun`: one bounded roll-out of one release to the targets of one plan. Written by the operator.
 
 use super::repave_plan::{Health, OnFailure, Targets, Wave};
-use crate::domain::{digest::Digest, image_ref::Repository};
+use crate::domain::{digest::Digest, duration::Span, image_ref::Repository};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,14 @@ pub struct RepaveRunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub waves: Vec<WaveStatus>,
+    /// What was moved until then has stayed healthy or come to another end: a restart does not watch it for that again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steady_until: Option<Time>,
+    /// Workloads that somebody set back after this run had moved them, each by a hash of its UID; at most 64. They are not moved
+    /// again, whatever becomes of their annotations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub set_back: Vec<String>,
     /// Workloads that failed, were rolled back, or are only reported; at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -135,6 +143,9 @@ pub struct WaveStatus {
     /// When its soak was over: the waves after it need not wait for it any more, whatever becomes of its workloads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soaked_at: Option<Time>,
+    /// How much of its soak was watched, in steps: after a restart it goes on from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched: Option<Span>,
 }
 
 /// A workload that a person wants to know of.

@@ -4,6 +4,7 @@
 
 pub mod annotations;
 pub mod byte_size;
+pub mod cause;
 pub mod containerfile;
 pub mod difference;
 pub mod digest;
@@ -24,6 +25,7 @@ pub mod purl;
 pub mod queue;
 pub mod recall;
 pub mod report;
+pub mod revisions;
 pub mod rules;
 pub mod self_test;
 pub mod tool;

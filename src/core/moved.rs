@@ -2,9 +2,10 @@
 //! never taken for ours.
 //!
 //! Two signs, because each of them alone can be lost: the generation (any annotation and any scaling raises it) and the hash of
-//! the pod template (an admission webhook may rewrite it). The deployment controller's revision is none: a team that changes
-//! the template before the controller has looked at ours gets the same number. Anyone who may edit the workload may write the
-//! annotation: it decides about that workload only.
+//! the pod template (an admission webhook may rewrite it). The deployment controller's revision is no such sign: a team that
+//! changes the template before the controller has looked at ours gets the same number. But a revision beyond the next one says
+//! that somebody rolled out since, even if it is our template again, as after `kubectl rollout undo`. Anyone who may edit the
+//! workload may write the annotation: it decides about that workload only.
 
 use super::digest::Digest;
 use jiff::Timestamp;
@@ -94,6 +95,9 @@ pub struct Moved {
     pub plan: String,
     /// The target of the run.
     pub digest: Digest,
+    /// The place of that release in the order of releases; a version before this field wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
     /// Whether it gave the old images back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rolled_back: bool,
@@ -101,6 +105,9 @@ pub struct Moved {
     pub generation: i64,
     /// The template that was written.
     pub template: TemplateHash,
+    /// The deployment controller's revision before the write: the roll-out of the write has the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
 }
 
 /// Serde decides the signature.
@@ -150,10 +157,20 @@ pub enum Whose {
 }
 
 impl Moved {
-    /// Whose roll-out the present one is, by `metadata.generation` and the template now. Scaling, pausing and annotating raise
-    /// the generation and leave the template.
-    pub fn whose(&self, generation: i64, template: TemplateHash) -> Whose {
-        if generation == self.generation.saturating_add(1) || template == self.template {
+    /// Whether it was about this release. The same digest can be released again; then it is another one.
+    pub fn is_of(&self, digest: &Digest, sequence: u64) -> bool {
+        self.digest == *digest && self.sequence.is_none_or(|own| own == sequence)
+    }
+
+    /// Whose roll-out the present one is, by `metadata.generation`, the template and the revision now. Scaling, pausing and
+    /// annotating raise the generation and leave the others.
+    pub fn whose(&self, generation: i64, template: TemplateHash, revision: Option<i64>) -> Whose {
+        let one_more_since = self
+            .revision
+            .zip(revision)
+            .is_some_and(|(before, now)| now > before.saturating_add(1));
+        let sign = generation == self.generation.saturating_add(1) || template == self.template;
+        if sign && !one_more_since {
             Whose::Ours
         } else {
             Whose::Others
@@ -182,8 +199,10 @@ mod tests {
             plan: "platform/all".to_owned(),
             digest: Digest::of(b"v3"),
             rolled_back: false,
+            sequence: Some(3),
             generation: 4,
             template: TemplateHash(7),
+            revision: Some(2),
         }
     }
 
@@ -204,15 +223,42 @@ mod tests {
 
     #[test]
     fn our_rollout_is_known_by_its_generation_or_its_template_and_by_nothing_else() {
-        for (name, generation, template, expected) in [
-            ("the write itself", 5, 7, Whose::Ours),
-            ("rewritten by admission", 5, 9, Whose::Ours),
-            ("scaled after it", 8, 7, Whose::Ours),
-            ("restarted by its team", 6, 9, Whose::Others),
-            ("restored from before it", 4, 9, Whose::Others),
+        for (name, generation, template, revision, expected) in [
+            ("the write itself", 5, 7, Some(2), Whose::Ours),
+            ("seen by the controller", 5, 7, Some(3), Whose::Ours),
+            ("rewritten by admission", 5, 9, Some(3), Whose::Ours),
+            ("scaled after it", 8, 7, Some(3), Whose::Ours),
+            ("its revision taken away", 8, 7, None, Whose::Ours),
+            ("restarted by its team", 6, 9, Some(4), Whose::Others),
+            ("restored from before it", 4, 9, Some(3), Whose::Others),
+            ("undone and done again", 9, 7, Some(5), Whose::Others),
         ] {
-            assert_eq!(moved().whose(generation, TemplateHash(template)), expected, "{name}");
+            assert_eq!(
+                moved().whose(generation, TemplateHash(template), revision),
+                expected,
+                "{name}"
+            );
         }
+        let older = Moved {
+            revision: None,
+            ..moved()
+        };
+        assert_eq!(
+            older.whose(9, TemplateHash(7), Some(5)),
+            Whose::Ours,
+            "a version before wrote none"
+        );
+    }
+
+    #[test]
+    fn the_same_digest_released_again_is_another_release() {
+        let (v2, v3) = (Digest::of(b"v2"), Digest::of(b"v3"));
+        assert!(moved().is_of(&v3, 3) && !moved().is_of(&v3, 5) && !moved().is_of(&v2, 3));
+        let older = Moved {
+            sequence: None,
+            ..moved()
+        };
+        assert!(older.is_of(&v3, 5), "a version before wrote none");
     }
 
     #[test]

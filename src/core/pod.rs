@@ -3,18 +3,24 @@
 //! Must not judge a workload by its pods alone: that is done together with the state of its roll-out.
 
 use super::{digest::Digest, image_ref::ImageRef};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 
+/// Longest text of the cluster that is passed on, in characters.
+const MAX_WORDS: usize = 160;
 /// Restarts with a failure after which a container counts as crashing, even while it is just starting again.
 const RESTARTS: i32 = 3;
 
 /// What the pods with the new image say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodEvidence {
-    /// A container that ends again and again.
+    /// A container of the new image that ends again and again.
     pub crash: Option<String>,
-    /// A container that does not start, and what it waits for.
+    /// What else keeps a pod from being ready.
     pub waiting: Option<String>,
+    /// How often containers of the new image were started again, in all pods.
+    pub restarts: u32,
+    /// How one of them ended last, though it runs again.
+    pub ended: Option<String>,
 }
 
 fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
@@ -43,39 +49,73 @@ fn image_id_digest(image_id: &str) -> Option<Digest> {
     image_id.rsplit_once('@').and_then(|(_, digest)| digest.parse().ok())
 }
 
-/// What the pods that run this image say about it.
+/// What the pods that run this image say about it. The same pods give the same words, in whatever order they are listed.
 pub fn evidence(pods: &[Pod], image: &ImageRef) -> PodEvidence {
     let text = image.to_string();
     let mut evidence = PodEvidence::default();
+    let mut reasons = Vec::new();
     for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
         let Some(spec) = pod.spec.as_ref() else { continue };
-        let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-        let named: Vec<&str> = containers
-            .filter(|container| container.image.as_deref() == Some(text.as_str()))
-            .map(|container| container.name.as_str())
-            .collect();
-        for status in statuses(pod).filter(|status| named.contains(&status.name.as_str())) {
-            evidence.crash = evidence.crash.or_else(|| crash(status));
-            evidence.waiting = evidence.waiting.or_else(|| waiting(status));
+        let containers = || spec.init_containers.iter().flatten().chain(&spec.containers);
+        if !containers().any(|container| container.image.as_deref() == Some(text.as_str())) {
+            continue;
+        }
+        reasons.extend(unscheduled(pod));
+        for status in statuses(pod) {
+            let container = containers().find(|container| container.name == status.name);
+            let ended = ended(status, container);
+            if container.is_some_and(|container| container.image.as_deref() == Some(text.as_str())) {
+                if crashes(status) {
+                    evidence.crash = least(
+                        evidence.crash,
+                        Some(ended.clone().unwrap_or_else(|| again_and_again(status))),
+                    );
+                }
+                let restarts = u32::try_from(status.restart_count).unwrap_or(0);
+                evidence.restarts = evidence.restarts.saturating_add(restarts);
+                evidence.ended = least(evidence.ended, ended);
+            } else if crashes(status) {
+                reasons.push((1, ended.unwrap_or_else(|| again_and_again(status))));
+            }
+            reasons.extend(waiting(status));
+            reasons.extend(container.and_then(|container| unready(status, container)));
         }
     }
+    evidence.waiting = reasons.into_iter().min().map(|(_, reason)| reason);
     evidence
 }
 
-fn crash(status: &ContainerStatus) -> Option<String> {
+fn least(a: Option<String>, b: Option<String>) -> Option<String> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn again_and_again(status: &ContainerStatus) -> String {
+    format!("container {} ends again and again", status.name)
+}
+
+fn crashes(status: &ContainerStatus) -> bool {
     let ended = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     let backoff = waiting_reason(status) == Some("CrashLoopBackOff");
     let failed = ended.is_some_and(|end| end.exit_code != 0);
-    if status.ready || !(backoff || (failed && status.restart_count >= RESTARTS)) {
-        return None;
-    }
-    Some(ended.map_or_else(
-        || format!("container {} ends again and again", status.name),
-        |end| match end.reason.as_deref() {
-            Some("OOMKilled") => format!("container {} runs out of memory", status.name),
-            Some(_) | None => format!("container {} exits with {}", status.name, end.exit_code),
-        },
-    ))
+    !status.ready && (backoff || (failed && status.restart_count >= RESTARTS))
+}
+
+/// How a container ended last, if it did.
+fn ended(status: &ContainerStatus, container: Option<&Container>) -> Option<String> {
+    let end = status.last_state.as_ref()?.terminated.as_ref()?;
+    let name = &status.name;
+    // Kubernetes says in an event only that it was a probe; 137 and 143 are SIGKILL and SIGTERM.
+    let probed = container.is_some_and(|container| container.liveness_probe.is_some());
+    Some(match (end.reason.as_deref(), end.exit_code) {
+        (Some("OOMKilled"), _) => format!("container {name} runs out of memory"),
+        (_, code @ (137 | 143)) if probed => {
+            format!("container {name} exits with {code}, as one whose liveness probe fails does")
+        }
+        (_, code) => format!("container {name} exits with {code}"),
+    })
 }
 
 fn waiting_reason(status: &ContainerStatus) -> Option<&str> {
@@ -83,13 +123,69 @@ fn waiting_reason(status: &ContainerStatus) -> Option<&str> {
     waiting.reason.as_deref()
 }
 
-fn waiting(status: &ContainerStatus) -> Option<String> {
-    let reason = waiting_reason(status).filter(|reason| !matches!(*reason, "ContainerCreating" | "PodInitializing"))?;
-    Some(format!(
-        "container {} waits: {}",
-        status.name,
-        reason.chars().take(60).collect::<String>()
-    ))
+/// The scheduler's own words about a pod that no node takes, without what it says about preemption.
+fn unscheduled(pod: &Pod) -> Option<(u8, String)> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let scheduled = conditions
+        .iter()
+        .find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+    let message = scheduled.message.as_deref().unwrap_or("no reason is given");
+    let message = message.split(". ").next().unwrap_or(message);
+    Some((0, format!("no node takes its pod: {}", words(message))))
+}
+
+/// What a container waits for, the more telling first.
+fn waiting(status: &ContainerStatus) -> Option<(u8, String)> {
+    let name = &status.name;
+    let state = status.state.as_ref()?.waiting.as_ref()?;
+    let reason = state.reason.as_deref()?;
+    let message = state.message.as_deref().unwrap_or_default();
+    Some(match reason {
+        // What follows is the same in both, which take turns.
+        "ErrImagePull" | "ImagePullBackOff" => {
+            let detail = message.rsplit_once("ErrImagePull: ").map_or(message, |(_, rest)| rest);
+            let detail = detail.split_once("desc = ").map_or(detail, |(_, rest)| rest);
+            let told = !detail.is_empty() && !detail.starts_with("Back-off");
+            let detail = if told {
+                format!(": {}", words(detail))
+            } else {
+                String::new()
+            };
+            (1, format!("container {name} cannot pull its image{detail}"))
+        }
+        // Told by how the container ended, and by the init container that it waits for.
+        "CrashLoopBackOff" | "PodInitializing" => return None,
+        "ContainerCreating" => (
+            4,
+            format!("container {name} is still being created: kubectl describe pod says what it waits for"),
+        ),
+        reason if message.is_empty() => (1, format!("container {name} waits: {}", words(reason))),
+        reason => (
+            1,
+            format!("container {name} waits: {}: {}", words(reason), words(message)),
+        ),
+    })
+}
+
+/// A container that runs and is not ready.
+fn unready(status: &ContainerStatus, container: &Container) -> Option<(u8, String)> {
+    let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
+    if !running || status.ready {
+        return None;
+    }
+    let name = &status.name;
+    if container.startup_probe.is_some() && status.started != Some(true) {
+        return Some((2, format!("container {name} runs, and its startup probe fails")));
+    }
+    if container.readiness_probe.is_some() {
+        return Some((2, format!("container {name} runs, and its readiness probe fails")));
+    }
+    Some((3, format!("container {name} runs and has not ended or become ready")))
+}
+
+/// Words of the cluster: bounded, and on one line.
+pub fn words(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_WORDS).collect()
 }
 
 #[cfg(test)]
@@ -155,7 +251,7 @@ mod tests {
         let found = evidence(&[pod(&image().to_string(), &pull)], &image());
         assert_eq!(
             (found.crash, found.waiting),
-            (None, says("container app waits: ImagePullBackOff"))
+            (None, says("container app cannot pull its image"))
         );
     }
 

@@ -3,7 +3,10 @@
 //! Membership depends on nothing but the workload's name and labels, so that a preview, a restart and a second look all
 //! see the same waves. Must not look at the state of a workload.
 
-use super::digest::Digest;
+use super::{
+    digest::Digest,
+    workload::{WorkloadKey, WorkloadKind},
+};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
 use kube::core::{ParseExpressionError, Selector, SelectorExt};
@@ -90,8 +93,8 @@ pub fn parse_selector(selector: &LabelSelector) -> Result<Selector, ParseExpress
 }
 
 /// The wave that takes this workload, as an index; `None` when none does.
-pub fn assign(waves: &[WaveRule], namespace: &str, name: &str, labels: &BTreeMap<String, String>) -> Option<usize> {
-    let place = place_of_hundred(namespace, name);
+pub fn assign(waves: &[WaveRule], workload: &WorkloadKey, labels: &BTreeMap<String, String>) -> Option<usize> {
+    let place = place_of_hundred(workload);
     let mut from = 0_u32;
     for (at, wave) in waves.iter().enumerate() {
         let taken = match &wave.takes {
@@ -111,9 +114,15 @@ pub fn assign(waves: &[WaveRule], namespace: &str, name: &str, labels: &BTreeMap
     None
 }
 
-/// A number from 0 to 99 that depends on the name only.
-fn place_of_hundred(namespace: &str, name: &str) -> u32 {
-    let hash = Digest::of(format!("{namespace}/{name}").as_bytes());
+/// A number from 0 to 99 that depends on the kind and the name only. A Deployment has had it without its kind from the
+/// beginning, and keeps it: nothing may change its wave in the middle of a run.
+fn place_of_hundred(workload: &WorkloadKey) -> u32 {
+    let WorkloadKey { kind, namespace, name } = workload;
+    let text = match kind {
+        WorkloadKind::Deployment => format!("{namespace}/{name}"),
+        WorkloadKind::StatefulSet => format!("{} {namespace}/{name}", kind.as_str()),
+    };
+    let hash = Digest::of(text.as_bytes());
     u32::from_str_radix(&hash.hex()[..8], 16).unwrap_or_default() % 100
 }
 
@@ -130,6 +139,36 @@ mod tests {
             max_concurrent: Amount::Percent(10),
             soak: SignedDuration::ZERO,
         }
+    }
+
+    fn key(name: &str) -> WorkloadKey {
+        WorkloadKey::deployment("ns", name)
+    }
+
+    #[test]
+    fn two_kinds_of_one_name_are_two_and_a_deployment_keeps_the_place_that_it_has_always_had() {
+        let places = |kind: WorkloadKind| -> Vec<u32> {
+            let key = |n: i32| WorkloadKey {
+                kind,
+                ..key(&format!("app-{n}"))
+            };
+            (0..4).map(|n| place_of_hundred(&key(n))).collect()
+        };
+        let plain = |n: i32| {
+            let hash = Digest::of(format!("ns/app-{n}").as_bytes());
+            u32::from_str_radix(&hash.hex()[..8], 16).unwrap() % 100
+        };
+        assert_eq!(places(WorkloadKind::Deployment), (0..4).map(plain).collect::<Vec<_>>());
+        assert_ne!(places(WorkloadKind::StatefulSet), places(WorkloadKind::Deployment));
+        let set = WorkloadKey {
+            kind: WorkloadKind::StatefulSet,
+            ..key("app")
+        };
+        assert_ne!(set, key("app"));
+        assert_eq!(
+            (set.to_string(), key("app").to_string()),
+            ("StatefulSet ns/app".into(), "Deployment ns/app".into())
+        );
     }
 
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -179,9 +218,9 @@ mod tests {
             wave("canary", Takes::Labelled(canary.unwrap())),
             wave("rest", Takes::Rest),
         ];
-        assert_eq!(assign(&waves, "a", "b", &labels(&[("tier", "canary")])), Some(0));
-        assert_eq!(assign(&waves, "a", "b", &labels(&[])), Some(1));
-        assert_eq!(assign(&waves[..1], "a", "b", &labels(&[])), None);
+        assert_eq!(assign(&waves, &key("b"), &labels(&[("tier", "canary")])), Some(0));
+        assert_eq!(assign(&waves, &key("b"), &labels(&[])), Some(1));
+        assert_eq!(assign(&waves[..1], &key("b"), &labels(&[])), None);
     }
 
     #[test]
@@ -209,9 +248,9 @@ mod tests {
         fn percent_waves_are_stable_shares_that_do_not_overlap(first in 1_u32..=100, name in "[a-z]{1,12}") {
             let rest = 100 - first;
             let waves = [wave("a", Takes::Percent(first)), wave("b", Takes::Percent(rest))];
-            let both = assign(&waves, "ns", &name, &BTreeMap::new());
+            let both = assign(&waves, &key(&name), &BTreeMap::new());
             prop_assert!(both.is_some(), "the two shares are a hundred percent");
-            prop_assert_eq!(assign(&waves[..1], "ns", &name, &BTreeMap::new()).is_some(), both == Some(0));
+            prop_assert_eq!(assign(&waves[..1], &key(&name), &BTreeMap::new()).is_some(), both == Some(0));
         }
     }
 
@@ -219,7 +258,7 @@ mod tests {
     fn a_percent_wave_takes_about_its_share() {
         let waves = [wave("half", Takes::Percent(50))];
         let taken = (0..2000)
-            .filter(|n| assign(&waves, "ns", &format!("app-{n}"), &BTreeMap::new()).is_some())
+            .filter(|n| assign(&waves, &key(&format!("app-{n}")), &BTreeMap::new()).is_some())
             .count();
         assert!((900..1100).contains(&taken), "{taken} of 2000");
     }

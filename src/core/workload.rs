@@ -7,6 +7,7 @@ use super::{
     marks::Marks,
     moved::{LastWrite, Moved, TemplateHash, TemplateShape, Whose},
     ownership::{self, Owner},
+    pod,
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -16,23 +17,55 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Annotation of the deployment controller: the number of the workload's present template.
 pub const REVISION_ANNOTATION: &str = "deployment.kubernetes.io/revision";
 
-/// Which Deployment.
+/// What kind of workload it is. Only Deployments are rolled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WorkloadKind {
+    /// A Deployment.
+    Deployment,
+    /// A `StatefulSet`.
+    StatefulSet,
+}
+
+impl WorkloadKind {
+    /// Its name in a manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+        }
+    }
+}
+
+/// Which workload: two of different kinds may have one name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkloadKey {
+    /// Its kind.
+    pub kind: WorkloadKind,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
 }
 
+impl WorkloadKey {
+    /// A Deployment.
+    pub fn deployment(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            kind: WorkloadKind::Deployment,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
 impl fmt::Display for WorkloadKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        write!(f, "{} {}/{}", self.kind.as_str(), self.namespace, self.name)
     }
 }
 
@@ -102,6 +135,10 @@ pub struct Workload {
     pub shape: TemplateShape,
     /// How its roll-out stands.
     pub rollout: Rollout,
+    /// Why its pods, or their ReplicaSet, may not be created, in the words of the API server.
+    pub pods_refused: Option<String>,
+    /// Its own `spec.minReadySeconds`: it counts nothing as available before.
+    pub min_ready: Duration,
     /// How its pods are found.
     pub pod_selector: LabelSelector,
 }
@@ -127,10 +164,7 @@ impl Workload {
         let judged = judged.filter(|moved| moved.template == template && moved.generation < generation);
         let judged = judged.map_or(generation, |moved| moved.generation + 1);
         Some(Self {
-            key: WorkloadKey {
-                namespace: meta.namespace.clone()?,
-                name: meta.name.clone()?,
-            },
+            key: WorkloadKey::deployment(meta.namespace.clone()?, meta.name.clone()?),
             uid: meta.uid.clone()?,
             labels: meta.labels.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone()?,
@@ -141,6 +175,8 @@ impl Workload {
             revision: annotations.and_then(|map| map.get(REVISION_ANNOTATION)?.parse().ok()),
             shape,
             rollout: rollout(spec, deployment.status.as_ref(), judged),
+            min_ready: Duration::from_secs(u64::from(spec.min_ready_seconds.unwrap_or(0).max(0).unsigned_abs())),
+            pods_refused: pods_refused(deployment.status.as_ref()),
             containers,
             marks,
             pod_selector: spec.selector.clone(),
@@ -163,7 +199,7 @@ impl Workload {
     pub fn whose(&self) -> Option<Whose> {
         match self.marks.last_write.as_ref()? {
             LastWrite::TimeOnly(_) => Some(Whose::Ours),
-            LastWrite::Recorded(moved) => Some(moved.whose(self.generation, self.template())),
+            LastWrite::Recorded(moved) => Some(moved.whose(self.generation, self.template(), self.revision)),
         }
     }
 
@@ -228,6 +264,18 @@ fn rollout(spec: &DeploymentSpec, status: Option<&DeploymentStatus>, generation:
 fn words(condition: Option<&DeploymentCondition>) -> String {
     let message = condition.and_then(|c| c.message.as_deref()).unwrap_or("no progress");
     message.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+fn pods_refused(status: Option<&DeploymentStatus>) -> Option<String> {
+    let failed = status?.conditions.iter().flatten().find(|c| match c.type_.as_str() {
+        "ReplicaFailure" => c.status == "True",
+        "Progressing" => c.status == "False" && c.reason.as_deref() == Some("ReplicaSetCreateError"),
+        _ => false,
+    })?;
+    let message = failed.message.as_deref().unwrap_or("no reason is given");
+    // What comes before has the name of one pod, which is another one at each try.
+    let message = message.split_once("is forbidden: ").map_or(message, |(_, rest)| rest);
+    Some(pod::words(message))
 }
 
 #[cfg(test)]

@@ -265,7 +265,7 @@ fn plan(home: &str, name: &str, with_account: bool) -> Value {
             "baseImageRefs": [{"name": light::NAME}],
             "targets": {"namespaceSelector": {"matchLabels": {label: format!("{home}.{name}")}}},
             "waves": waves,
-            "health": {"rolloutDeadline": deadline},
+            "health": {"rolloutDeadline": deadline, "minReadySeconds": 2},
             "onFailure": {"budget": budget, "action": "RollbackWorkload"},
         },
     });

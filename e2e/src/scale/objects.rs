@@ -224,7 +224,7 @@ pub async fn plan(kube: &Client, max_concurrent: &Value) -> Result<()> {
         "apiVersion": "repave.dev/v1alpha1", "kind": "RepavePlan", "metadata": {"name": "estate", "namespace": PLATFORM},
         "spec": {
             "baseImageRefs": [{"name": "base"}], "serviceAccountName": MOVER, "targets": {"namespaceSelector": {"matchLabels": {"repave": "auto"}}},
-            "waves": [{"name": "all", "maxConcurrent": max_concurrent}], "health": {"rolloutDeadline": "30m"},
+            "waves": [{"name": "all", "maxConcurrent": max_concurrent}], "health": {"rolloutDeadline": "30m", "minReadySeconds": 0},
         },
     });
     let api = Api::<RepavePlan>::namespaced(kube.clone(), PLATFORM);

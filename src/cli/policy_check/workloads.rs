@@ -110,7 +110,7 @@ mod tests {
         estate.add(&deployment("a", [format!("r.io/b@{released}"), "r.io/app:1".into()]));
         estate.add(&deployment("b", ["x".into(), format!("r.io/other@{released}")]));
         estate.add(&deployment("c", ["x".into(), format!("r.io/b@{other}")]));
-        assert_eq!(estate.running(&released), ["shop/a", "shop/b"]);
+        assert_eq!(estate.running(&released), ["Deployment shop/a", "Deployment shop/b"]);
         assert!(estate.running(&Digest::of(b"never")).is_empty());
     }
 }

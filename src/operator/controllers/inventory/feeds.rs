@@ -141,7 +141,7 @@ async fn deployments(inventory: &Inventory, client: Client, (feed, place): (&Fee
 
 fn key_of(watched: &Watched) -> Option<WorkloadKey> {
     let (namespace, name) = (watched.namespace()?, watched.name_any());
-    Some(WorkloadKey { namespace, name })
+    Some(WorkloadKey::deployment(namespace, name))
 }
 
 /// Takes one in. One that is being deleted, or lacks what every stored one has, is none: nothing is ever moved that we do

@@ -7,7 +7,7 @@
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStatus},
-        core::v1::{Container, Pod, PodSpec, PodStatus},
+        core::v1::{Container, Pod, PodSpec, PodStatus, Probe},
     },
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference, Time},
 };
@@ -15,7 +15,7 @@ use kube::{
     Resource,
     core::{ApiResource, DynamicResourceScope, NamespaceResourceScope},
 };
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use std::{borrow::Cow, collections::BTreeMap};
 
 /// Written by `kubectl apply`: the whole object once more.
@@ -100,7 +100,7 @@ impl<'de> Deserialize<'de> for Watched {
     }
 }
 
-/// A pod without its spec but for names and images.
+/// A pod without its spec but for names, images and which probes there are.
 #[derive(Debug, Clone)]
 pub struct LeanPod(pub Pod);
 
@@ -126,7 +126,7 @@ impl<'de> Deserialize<'de> for LeanPod {
     }
 }
 
-/// Containers of any pod template: name and image only.
+/// Containers of any pod template: name, image and which probes there are.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct RawPodSpec {
@@ -135,17 +135,25 @@ struct RawPodSpec {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct RawContainer {
     #[serde(default)]
     name: String,
     image: Option<String>,
+    liveness_probe: Option<IgnoredAny>,
+    readiness_probe: Option<IgnoredAny>,
+    startup_probe: Option<IgnoredAny>,
 }
 
 fn containers(raw: Vec<RawContainer>) -> Vec<Container> {
+    let probe = |there: Option<IgnoredAny>| there.map(|IgnoredAny| Probe::default());
     raw.into_iter()
         .map(|container| Container {
             name: container.name,
             image: container.image,
+            liveness_probe: probe(container.liveness_probe),
+            readiness_probe: probe(container.readiness_probe),
+            startup_probe: probe(container.startup_probe),
             ..Container::default()
         })
         .collect()
@@ -366,7 +374,8 @@ mod tests {
     fn a_pod_keeps_what_its_containers_run_and_how_they_do() {
         let LeanPod(pod) = serde_json::from_value(json!({
             "metadata": {"name": "a-1", "labels": {"app": "a"}},
-            "spec": {"containers": [{"name": "c", "image": "r.test/c", "env": [{"name": "A"}]}], "nodeName": "n"},
+            "spec": {"containers": [{"name": "c", "image": "r.test/c", "env": [{"name": "A"}],
+                "readinessProbe": {"tcpSocket": {"port": 1}}}], "nodeName": "n"},
             "status": {"phase": "Running", "containerStatuses": [{"name": "c", "image": "r.test/c", "imageID": "x",
                 "ready": true, "restartCount": 1}]},
         }))
@@ -374,6 +383,8 @@ mod tests {
         let spec = pod.spec.unwrap();
         assert_eq!(spec.containers[0].image.as_deref(), Some("r.test/c"));
         assert_eq!(spec.containers[0].env, None);
+        let probes = (&spec.containers[0].readiness_probe, &spec.containers[0].liveness_probe);
+        assert!(matches!(probes, (Some(_), None)), "only that there is one: {probes:?}");
         assert_eq!(pod.status.unwrap().container_statuses.unwrap()[0].restart_count, 1);
     }
 }

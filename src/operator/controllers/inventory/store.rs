@@ -7,7 +7,7 @@ use super::objects::Consumer;
 use crate::domain::{
     digest::Digest,
     image_ref::ImageRef,
-    workload::{Rollout, Workload, WorkloadKey},
+    workload::{Rollout, Workload, WorkloadKey, WorkloadKind},
 };
 use jiff::Timestamp;
 use kube::core::{Selector, SelectorExt};
@@ -265,14 +265,11 @@ impl Store {
 
     /// The Deployments of a namespace with these labels, sorted by name.
     pub fn workloads<'a>(&'a self, namespace: &'a str, selector: &'a Selector) -> impl Iterator<Item = &'a Entry> {
-        let first = WorkloadKey {
-            namespace: namespace.to_owned(),
-            name: String::new(),
-        };
+        let first = WorkloadKey::deployment(namespace, "");
         let of_namespace = self
             .workloads
             .range(first..)
-            .take_while(move |(key, _)| key.namespace == namespace);
+            .take_while(move |(key, _)| key.kind == WorkloadKind::Deployment && key.namespace == namespace);
         of_namespace
             .map(|(_, entry)| entry)
             .filter(move |entry| selector.matches(&entry.workload.labels))

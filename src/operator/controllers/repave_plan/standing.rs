@@ -18,7 +18,9 @@ use crate::{
             observe::{ObserveError, Observed},
             others,
             refusals::Refusals,
+            set_back::SetBack,
             sightings::Elapsed,
+            steady::Steady,
             step::is_ready,
             target::{self, Known, State, Target},
             today,
@@ -87,10 +89,17 @@ pub async fn of(
     let uid = question.run.and_then(ResourceExt::uid);
     // What the run has given up is not moved by it, and must not be promised.
     let refusals = uid.map_or_else(Refusals::default, |uid| memory.refusals(&uid));
+    // Nor is what somebody set back.
+    let mut set_back = SetBack::default();
+    if let Some(status) = question.run.and_then(|run| run.status.as_ref()) {
+        set_back.look(&v, &status.set_back, std::iter::empty());
+    }
     let known = Known {
         waves: &[],
         elapsed: &Elapsed::default(),
         refusals: &refusals,
+        steady: &Steady::default(),
+        set_back: &set_back,
         mono,
         active_runs: &active_runs,
     };

@@ -146,7 +146,7 @@ pub(super) fn digests_with(workload: &Workload, pods: &[Pod]) -> Vec<Option<Dige
 pub(super) fn evidence(pods: &[Pod], query: Query<'_>) -> PodEvidence {
     query
         .supervised
-        .map_or_else(PodEvidence::default, |(_, image)| pod::evidence(pods, image))
+        .map_or_else(PodEvidence::default, |supervised| pod::evidence(pods, supervised.image))
 }
 
 fn seen(found: Vec<Found>, releases: &ReleaseIndex, layers: &dyn Fn(&Digest) -> Layers) -> Estate {
@@ -177,6 +177,7 @@ fn seen(found: Vec<Found>, releases: &ReleaseIndex, layers: &dyn Fn(&Digest) -> 
             workload: found.workload,
             images,
             evidence: found.evidence,
+            set_back: None,
             barred: found.barred,
         });
     }

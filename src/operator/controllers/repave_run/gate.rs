@@ -39,6 +39,16 @@ pub enum Gate {
     },
 }
 
+impl Gate {
+    /// Whether a wave may pass, so that the next one may begin: not in a run that is suspended or may not start anything.
+    pub fn lets_pass(&self) -> bool {
+        match self {
+            Self::Open | Self::Superseded { .. } | Self::Ended { .. } => true,
+            Self::Suspended | Self::Shut { .. } => false,
+        }
+    }
+}
+
 /// Decides. `recorded` is the target as the history of releases knows it: it proves a target whose candidate was pruned.
 pub fn gate(
     v: &Validated,

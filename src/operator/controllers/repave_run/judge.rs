@@ -11,12 +11,14 @@ use super::{
     observe::Observed,
     others,
     refusals::Standing,
+    sightings::Times,
     target::{Known, Skip, State},
     validate::Validated,
 };
 use crate::{
     api::repave_plan::FailureAction,
     domain::{
+        cause::cause,
         duration::Span,
         image_ref::ImageRef,
         marks::{HELD_BY_REPAVE, Hold, HoldMark},
@@ -36,7 +38,7 @@ pub struct Judge<'a> {
     pub observed: &'a Observed,
     /// What is known from before.
     pub known: Known<'a>,
-    /// The time, for what people wrote (holds) and for the order of a move and a soak.
+    /// The time, for what people wrote (holds).
     pub now: Timestamp,
 }
 
@@ -64,7 +66,7 @@ impl Judge<'_> {
     /// The state of a workload that consumes the base image in this way.
     pub fn state(&self, seen: &Seen, found: &Consumption, wave: Option<usize>) -> Judged {
         let on_target = found.outdated.is_empty() && found.current;
-        if on_target && seen.workload.rollout == Rollout::Settled {
+        if on_target && seen.workload.rollout == Rollout::Settled && !self.is_to_stay(seen, wave) {
             return State::Done.into();
         }
         if (on_target || !found.outdated.is_empty())
@@ -82,7 +84,11 @@ impl Judge<'_> {
             return self.after_the_move(seen).into();
         }
         if on_target {
-            return moved_by_others(&seen.workload).into();
+            let state = moved_by_others(&seen.workload);
+            return match (&state, self.other_plan(&seen.workload)) {
+                (State::Skipped(Skip::RolledByOthers), Some(other)) => State::Skipped(other).into(),
+                (_, Some(_) | None) => state.into(),
+            };
         }
         if found.outdated.is_empty() {
             return State::Skipped(reported_only(found)).into();
@@ -104,6 +110,23 @@ impl Judge<'_> {
             Rollout::Settled | Rollout::Degraded { .. } => false,
         };
         self.ours(seen) && !never_healthy && soaked.zip(moved).is_some_and(|(soaked, moved)| moved <= soaked.0)
+    }
+
+    /// Whether it is in our roll-out and has not been seen to stay healthy: it is done only then.
+    fn is_to_stay(&self, seen: &Seen, wave: Option<usize>) -> bool {
+        let ours = self.ours(seen) && seen.workload.whose() == Some(Whose::Ours);
+        ours && !self.passed(seen, wave) && !self.has_stayed(seen)
+    }
+
+    /// Whether it has stayed healthy for as long as it must.
+    fn has_stayed(&self, seen: &Seen) -> bool {
+        self.known.steady.has(&seen.workload)
+            || self.known.elapsed.of(&seen.workload.uid).steady >= self.must_stay(seen)
+    }
+
+    /// What its own `minReadySeconds` demands has passed before it is complete.
+    fn must_stay(&self, seen: &Seen) -> Duration {
+        self.v.min_ready.saturating_sub(seen.workload.min_ready)
     }
 
     fn held(&self, seen: &Seen, mark: &HoldMark) -> State {
@@ -156,9 +179,13 @@ impl Judge<'_> {
     /// The plan that moved it first keeps it while its run is at work.
     fn other_plan(&self, workload: &Workload) -> Option<Skip> {
         let run = others::other_run(self.v, workload)?;
-        let record = workload.marks.last_write.as_ref().and_then(LastWrite::record)?;
-        let plan = record.plan.chars().take(120).collect();
-        self.known.active_runs.contains(run).then_some(Skip::OtherPlan(plan))
+        let active = self.known.active_runs.contains(run);
+        active.then(|| Skip::OtherPlan(others::name_for(self.v, workload)))
+    }
+
+    /// Whether it is on the target and still has to show that it stays there.
+    pub fn arrives(&self, seen: &Seen) -> bool {
+        !was_complete(&seen.workload.rollout) || !self.has_stayed(seen)
     }
 
     fn standing(&self, workload: &Workload) -> Standing<'_> {
@@ -177,11 +204,12 @@ impl Judge<'_> {
 
     /// Whether it was moved to this target once, and its image is another one now though we did not give it back.
     fn reverted(&self, seen: &Seen) -> bool {
-        match &seen.workload.marks.last_write {
-            Some(LastWrite::Recorded(moved)) => moved.digest == self.v.digest && !moved.rolled_back,
+        let by_record = match &seen.workload.marks.last_write {
+            Some(LastWrite::Recorded(moved)) => moved.is_of(&self.v.digest, self.v.sequence) && !moved.rolled_back,
             // Without a record the run is all that is known.
             Some(LastWrite::TimeOnly(_)) | None => self.ours(seen),
-        }
+        };
+        by_record || self.known.set_back.has(&seen.workload)
     }
 
     /// A roll-out is only begun on a healthy workload, or on one that a roll-out of ours left unhealthy; one that is busy is
@@ -219,9 +247,9 @@ impl Judge<'_> {
         let crash = seen.evidence.crash.clone();
         let times = self.known.elapsed.of(&seen.workload.uid);
         match &seen.workload.rollout {
-            Rollout::Settled => State::Done,
+            Rollout::Settled => self.staying(seen, times),
             Rollout::Paused => State::Skipped(Skip::Paused),
-            Rollout::Unhealthy { reason } => self.failing(seen, crash.unwrap_or_else(|| reason.clone())),
+            Rollout::Unhealthy { reason } => self.failing(seen, no_progress(seen, reason)),
             Rollout::Rolling { .. } => match crash {
                 Some(crash) => self.failing(seen, crash),
                 None if self.within_deadline(times.rolling) => State::Rolling,
@@ -230,7 +258,7 @@ impl Judge<'_> {
             Rollout::Degraded { unavailable_since } => match (crash, unavailable_since) {
                 (Some(crash), _) => self.failing(seen, crash),
                 // The Deployment tolerates what is missing.
-                (None, None) => State::Done,
+                (None, None) => self.staying(seen, times),
                 (None, Some(_)) if self.within_deadline(times.unready) => State::Rolling,
                 (None, Some(_)) => {
                     let reason = format!(
@@ -243,14 +271,29 @@ impl Judge<'_> {
         }
     }
 
+    /// It is complete: done once it has stayed so. One that does not, because a container is started again and again, has no more time for that
+    /// than for all of its roll-out.
+    fn staying(&self, seen: &Seen, times: Times) -> State {
+        if self.has_stayed(seen) {
+            return State::Done;
+        }
+        if !times.relapsed || self.within_deadline(times.rolling) {
+            return State::Rolling;
+        }
+        let late = format!("it did not stay healthy within {}", self.deadline());
+        let ended = seen.evidence.ended.as_ref();
+        let reason = ended.map(|ended| format!("{ended} and is started again: {late}"));
+        self.failing(seen, reason.unwrap_or(late))
+    }
+
     fn deadline(&self) -> Span {
         Span::seconds(self.v.rollout_deadline.as_secs().unsigned_abs())
     }
 
     fn too_late(&self, seen: &Seen) -> String {
         let deadline = self.deadline();
-        match &seen.evidence.waiting {
-            Some(waiting) => format!("not healthy within {deadline}: {waiting}"),
+        match cause(&seen.workload, &seen.evidence) {
+            Some(cause) => format!("not healthy within {deadline}: {cause}"),
             None => format!("not healthy within {deadline}"),
         }
     }
@@ -320,6 +363,22 @@ fn needs_repair(workload: &Workload) -> bool {
         | Rollout::Degraded {
             unavailable_since: None,
         } => false,
+    }
+}
+
+/// Kubernetes says that it made no progress; who knows more says why.
+fn no_progress(seen: &Seen, reason: &str) -> String {
+    match (&seen.evidence.crash, cause(&seen.workload, &seen.evidence)) {
+        (Some(crash), _) => crash.clone(),
+        (None, Some(cause)) => format!("{reason}: {cause}"),
+        (None, None) => reason.to_owned(),
+    }
+}
+
+fn was_complete(rollout: &Rollout) -> bool {
+    match rollout {
+        Rollout::Settled | Rollout::Degraded { .. } => true,
+        Rollout::Rolling { .. } | Rollout::Unhealthy { .. } | Rollout::Paused => false,
     }
 }
 

@@ -1,10 +1,11 @@
-//! What this process remembers of the runs that are at work: how long workloads have been as they are, and what was refused.
+//! What this process remembers of the runs that are at work: how long workloads have been as they are, what was refused, what
+//! has stayed healthy or was set back, and how much of a soak was watched.
 //!
 //! All of it may be lost: a restart then waits longer or tries again, and comes to the same end. A run takes no more than one
 //! entry a workload of each kind; once it is finished only what was refused is kept, because it may go on, and because
 //! its plan must not promise what it has given up. Must not decide anything.
 
-use super::{refusals::Refusals, sightings::Sightings};
+use super::{refusals::Refusals, set_back::SetBack, sightings::Sightings, soaks::Soaks, steady::Steady};
 use crate::controllers::bounded::BoundedMap;
 use std::{
     collections::HashMap,
@@ -19,6 +20,12 @@ pub struct RunMemory {
     pub sightings: Sightings,
     /// What was refused.
     pub refusals: Refusals,
+    /// What has stayed healthy.
+    pub steady: Steady,
+    /// What was set back.
+    pub set_back: SetBack,
+    /// How much of the soaks was watched.
+    pub soaks: Soaks,
 }
 
 /// Runs that are remembered: far more than are ever at work, because those that were deleted are only pushed out.
@@ -64,8 +71,11 @@ impl Memory {
     /// Puts back what a finished run must still know.
     pub fn put_finished(&self, run: &str, memory: RunMemory) {
         if !memory.refusals.is_empty() {
-            let sightings = Sightings::default();
-            self.put(run, RunMemory { sightings, ..memory });
+            let kept = RunMemory {
+                refusals: memory.refusals,
+                ..RunMemory::default()
+            };
+            self.put(run, kept);
         }
     }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | validate (pure) | `validate` |
 //! | observe (reads only) | `observe`, with `estate` (workloads), `images` (layers), `gate` (may it start anything?), `others` (runs of other plans) |
-//! | plan (pure) | `consumption` `target` and `judge` (one state per target), `sightings` (how long it has been so), `progress` (waves), `plan` (actions), `patch` (the one write) |
+//! | plan (pure) | `decide` (all of it, once): `consumption` `target` and `judge` (one state per target), `sightings` (how long it has been so), `progress` (waves), `plan` (actions), `patch` (the one write) |
 //! | apply (writes) | `apply`; `refusals` (what the API server refused) |
 //! | summarize (pure) | `status`, `rows` |
 //! | all of them, once | `step`, with `memory` (what a restart may lose) |
@@ -13,8 +13,10 @@
 //! could lose decides about a roll-out. A finished run begins again when something that it can move is outdated again.
 
 pub mod apply;
+pub mod clock;
 mod concerns;
 pub mod consumption;
+pub mod decide;
 pub mod estate;
 mod found;
 pub mod gate;
@@ -30,13 +32,17 @@ pub mod progress;
 pub mod refusals;
 pub mod rows;
 pub mod seen;
+pub mod set_back;
 pub mod sightings;
+pub mod soaks;
 pub mod status;
+pub mod steady;
 pub mod step;
 pub mod target;
 #[cfg(test)]
 mod tests;
 pub mod today;
+pub mod undone;
 pub mod validate;
 
 pub use found::assemble;

@@ -4,6 +4,8 @@ use super::{
     estate::{self, Ask, Estate, EstateError, Query},
     gate::{self, Gate},
     images::Images,
+    seen::Supervised,
+    steady::Steady,
     today::{self, Today},
     validate::{InvalidSpec, Validated},
 };
@@ -102,7 +104,7 @@ pub struct Orders {
 pub async fn observe(
     ctx: &Context,
     images: &Images,
-    v: &Validated,
+    (v, steady): (&Validated, &Steady),
     plan_uid: Option<&str>,
 ) -> Result<(Orders, Observed), ObserveError> {
     let plan = Api::<RepavePlan>::namespaced(ctx.client.clone(), &v.namespace)
@@ -134,7 +136,7 @@ pub async fn observe(
         account: today::account(v, plan.as_ref()),
     };
     let image = v.repository.at(&v.digest);
-    let estate = estate::look(ctx, images, ask(v, &orders, &releases, &image)).await?;
+    let estate = estate::look(ctx, images, ask((v, steady), &orders, &releases, &image)).await?;
     let observed = Observed {
         gate,
         releases,
@@ -148,23 +150,32 @@ pub async fn observe(
 pub async fn refresh(
     ctx: &Context,
     images: &Images,
-    v: &Validated,
+    (v, steady): (&Validated, &Steady),
     orders: &Orders,
     observed: Observed,
     keys: &BTreeSet<WorkloadKey>,
 ) -> Result<Observed, ObserveError> {
     let image = v.repository.at(&v.digest);
-    let ask = ask(v, orders, &observed.releases, &image);
+    let ask = ask((v, steady), orders, &observed.releases, &image);
     let estate = estate::refresh(ctx, images, ask, observed.estate, keys).await?;
     Ok(Observed { estate, ..observed })
 }
 
-fn ask<'a>(v: &'a Validated, orders: &'a Orders, releases: &'a ReleaseIndex, image: &'a ImageRef) -> Ask<'a> {
+fn ask<'a>(
+    (v, steady): (&'a Validated, &'a Steady),
+    orders: &'a Orders,
+    releases: &'a ReleaseIndex,
+    image: &'a ImageRef,
+) -> Ask<'a> {
     Ask {
         query: Query {
             scope: &v.scope,
             releases,
-            supervised: Some((&v.mark, image)),
+            supervised: Some(Supervised {
+                mark: &v.mark,
+                image,
+                steady,
+            }),
         },
         today: orders.today.as_ref().map(|today| &today.scope),
         account: &orders.account,

@@ -26,6 +26,14 @@ pub fn other_run<'a>(v: &Validated, workload: &'a Workload) -> Option<&'a str> {
     (record.plan != v.plan_key()).then_some(run)
 }
 
+/// How that plan is called in what this run says: by its name if it is in the same namespace. In another one, whoever reads
+/// this may have no right to know it.
+pub fn name_for(v: &Validated, workload: &Workload) -> Option<String> {
+    let record = workload.marks.last_write.as_ref().and_then(LastWrite::record)?;
+    let (namespace, name) = record.plan.split_once('/')?;
+    (namespace == v.namespace).then(|| name.chars().filter(|c| !c.is_control()).take(63).collect())
+}
+
 /// The runs of other plans that are on the workloads of this estate and have not finished, as `namespace/name`.
 pub async fn active_runs(ctx: &Context, v: &Validated, estate: &Estate) -> Result<BTreeSet<String>, kube::Error> {
     let workloads = estate.workloads.iter().map(|seen| &seen.workload);

@@ -175,9 +175,11 @@ fn record<'a>(
         at: now,
         plan: v.plan_key(),
         digest: v.digest.clone(),
+        sequence: Some(v.sequence),
         rolled_back: false,
         generation: workload.generation,
         template: workload.template_with(image),
+        revision: workload.revision,
     }
 }
 

@@ -13,11 +13,7 @@ use crate::{
         inventory::{LeanPod, PodDigests},
         paging::{self, ListError},
     },
-    domain::{
-        image_ref::ImageRef,
-        wave::parse_selector,
-        workload::{Rollout, Workload},
-    },
+    domain::{image_ref::ImageRef, wave::parse_selector, workload::Workload},
 };
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -122,11 +118,7 @@ pub async fn fill(ctx: &Context, found: &mut [Found], query: Query<'_>, effort: 
 /// Whether, and why, the pods of a workload are needed.
 fn need(found: &Found, query: Query<'_>, now: Timestamp) -> Option<Need> {
     let workload = &found.workload;
-    let supervised = query.supervised.is_some_and(|(mark, image)| {
-        let text = image.to_string();
-        workload.marks.run.as_deref() == Some(mark) && workload.containers.iter().any(|c| c.image == text)
-    });
-    if supervised && workload.rollout != Rollout::Settled {
+    if query.supervised.is_some_and(|supervised| supervised.needs(workload)) {
         return Some(Need::Decision);
     }
     let old = |age: SignedDuration| found.pods_read.is_none_or(|read| now.duration_since(read).abs() >= age);

@@ -2,15 +2,18 @@
 //!
 //! A wave is over when every target in it has come to an end, and its soak has passed since. It has passed for good when it
 //! was over once in its turn: what becomes of its workloads later, and what comes late to it, holds no other wave back. In a soak one
-//! that is not ready holds its wave; only a target that is still to arrive lets the soak begin anew.
+//! that is not ready holds its wave; only a target that is still to arrive lets the soak begin anew. A soak is counted by what was
+//! watched (`soaks.rs`), also while the run is suspended; but no wave passes then.
 
 use super::{
-    target::{Target, later},
+    soaks::{self, Watched},
+    target::Target,
     validate::Validated,
 };
-use crate::api::repave_run::WaveStatus;
+use crate::{api::repave_run::WaveStatus, domain::wave::WaveRule};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::time::Duration;
 
 /// One wave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +22,10 @@ pub struct WaveProgress {
     pub size: usize,
     /// When all its targets had come to an end; `None` while they have not.
     pub settled_at: Option<Timestamp>,
-    /// When its soak ends.
-    pub soak_ends: Option<Timestamp>,
+    /// How much of its soak was watched.
+    pub watched: Duration,
+    /// How much of its soak is left; `None` while it has not begun.
+    pub left: Option<Duration>,
     /// Whether everything in it has come to an end and has soaked.
     pub over: bool,
     /// When it was over last. What was moved before is judged no more.
@@ -44,32 +49,52 @@ impl Progress {
         self.waves.iter().all(|wave| wave.over)
     }
 
-    /// When the next soak ends that has begun.
-    pub fn next_end(&self) -> Option<Timestamp> {
+    /// How long until the next soak ends that has begun.
+    pub fn next_end(&self) -> Option<Duration> {
         let soaking = self.waves.iter().filter(|wave| !wave.over);
-        soaking.filter_map(|wave| wave.soak_ends).min()
+        soaking.filter_map(|wave| wave.left).min()
     }
 }
 
-/// Measures the waves. `recorded` is what the status says about them.
-pub fn progress(v: &Validated, targets: &[Target<'_>], recorded: &[WaveStatus], now: Timestamp) -> Progress {
+/// What is known of the waves from before this look.
+#[derive(Debug, Clone, Copy)]
+pub struct Before<'a> {
+    /// What the status says about them.
+    pub recorded: &'a [WaveStatus],
+    /// How much of their soaks was watched.
+    pub watched: &'a Watched,
+    /// Whether one may pass now: in a run that is suspended, or may not start anything, none does.
+    pub may_pass: bool,
+}
+
+/// Measures the waves. `now` is the time that this look writes down.
+pub fn progress(v: &Validated, targets: &[Target<'_>], before: Before<'_>, now: Timestamp) -> Progress {
     let mut waves: Vec<WaveProgress> = Vec::with_capacity(v.waves.len());
     for (at, rule) in v.waves.iter().enumerate() {
-        let record = recorded.iter().find(|wave| wave.name == rule.name);
+        let recorded = before.recorded.iter().find(|wave| wave.name == rule.name);
         let members = targets.iter().filter(|target| target.wave == Some(at));
         // One whose workloads are all held may be over before its turn; it passes in its turn only.
         let its_turn = waves.iter().all(|before| before.passed);
-        waves.push(wave(rule.soak, members, record, its_turn, now));
+        let soak = (soak(rule), before.watched.of(&rule.name));
+        let may_pass = before.may_pass && its_turn;
+        let mut wave = wave(members, recorded, soak, may_pass, now);
+        wave.passed &= its_turn;
+        waves.push(wave);
     }
     let current = waves.iter().position(|wave| !wave.passed);
     Progress { waves, current }
 }
 
+fn soak(rule: &WaveRule) -> Duration {
+    // A negative one cannot be written.
+    Duration::try_from(rule.soak).unwrap_or(Duration::ZERO)
+}
+
 fn wave<'a>(
-    soak: jiff::SignedDuration,
     members: impl Iterator<Item = &'a Target<'a>>,
     recorded: Option<&WaveStatus>,
-    its_turn: bool,
+    (soak, watched): (Duration, Duration),
+    may_pass: bool,
     now: Timestamp,
 ) -> WaveProgress {
     let (mut size, mut empty, mut ended, mut arriving) = (0, true, true, false);
@@ -87,21 +112,27 @@ fn wave<'a>(
     } else {
         settled_before.or_else(|| ended.then_some(now))
     };
-    let soak_ends = settled_at.map(|at| later(at, soak));
-    let over = empty || (ended && soak_ends.is_some_and(|end| end <= now));
-    let soaked_at = match (over && its_turn, soak_ends, soaked_before) {
+    let watched = if settled_before.is_some() && settled_at.is_some() {
+        watched
+    } else {
+        Duration::ZERO
+    };
+    let left = settled_at.map(|_| soak.saturating_sub(watched));
+    let over = empty || (ended && left == Some(Duration::ZERO));
+    let soaked_at = match (over && may_pass, settled_at, soaked_before) {
         // Known already: a status changes only when something did.
-        (true, Some(end), Some(before)) if before >= end => Some(before),
+        (true, Some(settled), Some(before)) if before >= settled => Some(before),
         (true, Some(_), Some(_) | None) => Some(now),
         (true, None, before) | (false, Some(_) | None, before) => before,
     };
     WaveProgress {
         size,
         settled_at,
-        soak_ends,
+        watched,
+        left,
         over,
         soaked_at,
-        passed: its_turn && (over || soaked_before.is_some()),
+        passed: empty || (over && may_pass) || soaked_before.is_some(),
     }
 }
 
@@ -114,6 +145,7 @@ pub fn record(v: &Validated, progress: &Progress) -> Vec<WaveStatus> {
             name: rule.name.clone(),
             settled_at: wave.settled_at.map(Time),
             soaked_at: wave.soaked_at.map(Time),
+            watched: soaks::kept(wave.watched, soak(rule)),
         })
         .collect()
 }

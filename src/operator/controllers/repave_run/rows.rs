@@ -29,7 +29,7 @@ pub fn attention(targets: &[Target<'_>], v: &Validated) -> Vec<AttentionRow> {
 
 fn rows_of(target: &Target<'_>, v: &Validated) -> Vec<(u8, AttentionRow)> {
     let row = |rank: u8, state: &str, reason: String| {
-        let workload = format!("Deployment {}", target.seen.workload.key);
+        let workload = target.seen.workload.key.to_string();
         let reason = reason.chars().take(MAX_REASON).collect();
         (
             rank,
@@ -109,7 +109,10 @@ fn skipped(skip: &Skip, v: &Validated) -> Option<String> {
         Skip::NoRecord => Some("it is on the new image, and its annotation repave.dev/moved is gone or cannot be read, so it is not judged: kubectl rollout status shows how it does".to_owned()),
         Skip::Busy => Some("it is busy with a roll-out of its own for longer than health.rolloutDeadline: it is moved once it has settled".to_owned()),
         Skip::Refused { words, .. } => Some(format!("the API server refused to change it, more than once: {words}. It is moved with the next release, once that is allowed")),
-        Skip::OtherPlan(plan) => Some(format!("RepavePlan {plan} moved it, and its run is at work: leave the workload to one plan, or wait until that run has finished")),
+        Skip::OtherPlan(plan) => {
+            let plan = plan.as_ref().map_or_else(|| "another RepavePlan".to_owned(), |plan| format!("RepavePlan {plan}"));
+            Some(format!("{plan} moved it, and its run is at work: leave the workload to one plan, or wait until that run has finished"))
+        }
         Skip::Newer(release) => Some(format!("runs {}, which is newer than this run's target", release.tag)),
     }
 }

@@ -1,6 +1,6 @@
 //! What is looked for in the estate, what was found, and why it could not be read: types only.
 
-use super::validate::Scope;
+use super::{steady::Steady, validate::Scope};
 use crate::{
     api::BaseImage,
     controllers::{
@@ -14,7 +14,7 @@ use crate::{
         image_ref::{ImageRef, Repository},
         lineage::{Lineage, ReleaseIndex},
         pod::PodEvidence,
-        workload::{Workload, WorkloadKey},
+        workload::{Rollout, Workload, WorkloadKey},
     },
 };
 use std::{
@@ -70,6 +70,8 @@ pub struct Seen {
     pub images: Vec<RunningImage>,
     /// What its pods with the target image say; empty unless it was asked for.
     pub evidence: PodEvidence,
+    /// Whether its ReplicaSets say that somebody set it back; `None` if they were not asked.
+    pub set_back: Option<bool>,
     /// Why nothing new is begun on it, whatever its state.
     pub barred: Option<Barred>,
 }
@@ -123,7 +125,28 @@ pub struct Query<'a> {
     /// The known releases.
     pub releases: &'a ReleaseIndex,
     /// The image whose pods are asked how they do, on workloads with this run's mark.
-    pub supervised: Option<(&'a str, &'a ImageRef)>,
+    pub supervised: Option<Supervised<'a>>,
+}
+
+/// What is asked how it does.
+#[derive(Debug, Clone, Copy)]
+pub struct Supervised<'a> {
+    /// The mark of the run.
+    pub mark: &'a str,
+    /// The image that it moves to.
+    pub image: &'a ImageRef,
+    /// What has stayed healthy, and is asked no more.
+    pub steady: &'a Steady,
+}
+
+impl Supervised<'_> {
+    /// Whether the pods of a workload are needed: it was moved by the run and has not settled or not stayed so.
+    pub fn needs(self, workload: &Workload) -> bool {
+        let text = self.image.to_string();
+        let moved = workload.marks.run.as_deref() == Some(self.mark);
+        let on_target = moved && workload.containers.iter().any(|container| container.image == text);
+        on_target && (workload.rollout != Rollout::Settled || !self.steady.has(workload))
+    }
 }
 
 /// What to look for, and on whose behalf.

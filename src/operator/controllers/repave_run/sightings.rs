@@ -17,6 +17,14 @@ pub struct Look {
     pub unready: bool,
     /// It is not settled, and that is nothing of ours.
     pub busy: bool,
+    /// It is complete in our roll-out and is still to stay so: how often its containers were started again.
+    pub staying: Option<u32>,
+}
+
+impl Look {
+    fn needs_watching(self) -> bool {
+        self.rolling || self.unready || self.busy || self.staying.is_some()
+    }
 }
 
 /// For how long, for one workload.
@@ -28,6 +36,10 @@ pub struct Times {
     pub unready: Duration,
     /// Busy with something that is not ours.
     pub busy: Duration,
+    /// Complete, without that a container was started again.
+    pub steady: Duration,
+    /// Whether it did not stay complete: a container was started again, or too few replicas were left.
+    pub relapsed: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +48,31 @@ struct Since {
     rolling: Option<Duration>,
     unready: Option<Duration>,
     busy: Option<Duration>,
+    steady: Option<Steady>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Steady {
+    since: Duration,
+    restarts: u32,
+    relapsed: bool,
+}
+
+impl Steady {
+    /// A number that has fallen says that pods went; only a greater one is a restart.
+    fn next(before: Option<Self>, look: Look, now: Duration) -> Option<Self> {
+        let fresh = |restarts, relapsed| Self {
+            since: now,
+            restarts,
+            relapsed,
+        };
+        match (look.staying, before) {
+            (Some(restarts), Some(before)) if restarts <= before.restarts => Some(Self { restarts, ..before }),
+            (Some(restarts), before) => Some(fresh(restarts, before.is_some())),
+            (None, Some(before)) if look.unready => Some(fresh(before.restarts, true)),
+            (None, Some(_) | None) => None,
+        }
+    }
 }
 
 /// The workloads of one run that need watching, by UID.
@@ -58,7 +95,7 @@ impl Sightings {
     pub fn look<'a>(&mut self, looks: impl Iterator<Item = (&'a str, Look)>, now: Duration) -> Elapsed {
         let mut next = HashMap::new();
         let mut elapsed = HashMap::new();
-        for (uid, look) in looks.filter(|(_, look)| look.rolling || look.unready || look.busy) {
+        for (uid, look) in looks.filter(|(_, look)| look.needs_watching()) {
             let before = self.0.get(uid);
             let same = before.filter(|since| since.template == look.template);
             let begun = |is: bool, since: Option<Duration>| is.then_some(since.unwrap_or(now));
@@ -67,6 +104,7 @@ impl Sightings {
                 rolling: begun(look.rolling, same.and_then(|s| s.rolling)),
                 unready: begun(look.unready, same.and_then(|s| s.unready)),
                 busy: begun(look.busy, before.and_then(|s| s.busy)),
+                steady: Steady::next(same.and_then(|s| s.steady), look, now),
             };
             let length = |since: Option<Duration>| since.map_or(Duration::ZERO, |at| now.saturating_sub(at));
             elapsed.insert(
@@ -75,6 +113,14 @@ impl Sightings {
                     rolling: length(since.rolling),
                     unready: length(since.unready),
                     busy: length(since.busy),
+                    // One that has too few replicas just now is not steady.
+                    steady: length(
+                        since
+                            .steady
+                            .filter(|_| look.staying.is_some())
+                            .map(|steady| steady.since),
+                    ),
+                    relapsed: since.steady.is_some_and(|steady| steady.relapsed),
                 },
             );
             next.insert(uid.to_owned(), since);
@@ -98,6 +144,7 @@ mod tests {
             rolling: true,
             unready: false,
             busy: false,
+            staying: None,
         }
     }
 
@@ -133,6 +180,43 @@ mod tests {
         };
         look(still, 180);
         assert_eq!(look(rolling(3), 190).rolling, seconds(0), "forgotten in between");
+    }
+
+    #[test]
+    fn it_is_steady_from_its_last_restart_on_and_a_pod_that_went_is_none() {
+        let mut sightings = Sightings::default();
+        let mut look = |restarts: u32, at: u64| {
+            let staying = Some(restarts);
+            let look = Look { staying, ..rolling(1) };
+            let times = sightings.look([("a", look)].into_iter(), seconds(at)).of("a");
+            (times.steady.as_secs(), times.relapsed)
+        };
+        assert_eq!(look(2, 100), (0, false));
+        assert_eq!(look(2, 108), (8, false));
+        assert_eq!(look(3, 109), (0, true));
+        assert_eq!(look(3, 115), (6, true));
+        assert_eq!(look(1, 117), (8, true), "scaled down");
+        assert_eq!(look(2, 120), (0, true));
+    }
+
+    #[test]
+    fn one_that_has_too_few_replicas_for_a_while_begins_anew_to_stay_and_its_deadline_goes_on() {
+        let mut sightings = Sightings::default();
+        let mut look = |staying: Option<u32>, at: u64| {
+            let unready = staying.is_none();
+            let look = Look {
+                unready,
+                staying,
+                ..rolling(1)
+            };
+            let times = sightings.look([("a", look)].into_iter(), seconds(at)).of("a");
+            (times.steady.as_secs(), times.relapsed, times.rolling.as_secs())
+        };
+        assert_eq!(look(Some(0), 100), (0, false, 0));
+        assert_eq!(look(Some(0), 105), (5, false, 5));
+        assert_eq!(look(None, 107), (0, true, 7));
+        assert_eq!(look(Some(1), 109), (0, true, 9));
+        assert_eq!(look(Some(1), 112), (3, true, 12));
     }
 
     #[test]

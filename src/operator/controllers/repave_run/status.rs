@@ -9,6 +9,8 @@ use super::{
     plan::BudgetExceeded,
     progress::{self, Progress},
     rows,
+    set_back::SetBack,
+    steady,
     target::{State, Target},
     validate::Validated,
 };
@@ -18,6 +20,7 @@ use crate::{
         conditions::{Conditions, Truth},
         driver::{Next, Outcome},
     },
+    domain::duration::Span,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -53,8 +56,12 @@ pub struct Summary<'a> {
     pub lost_race: bool,
     /// Whether a refused patch is to be tried again.
     pub retrying: bool,
+    /// What was set back.
+    pub set_back: &'a SetBack,
     /// When the run began.
     pub started: Timestamp,
+    /// The time that this look writes down.
+    pub stamp: Timestamp,
     /// The time.
     pub now: Timestamp,
 }
@@ -88,6 +95,10 @@ pub fn summarize(summary: &Summary<'_>) -> Outcome<RepaveRunStatus> {
         wave: summary.wave_label(),
         counts: counts(summary.targets),
         waves: progress::record(summary.v, summary.progress),
+        steady_until: steady_until(summary),
+        set_back: summary
+            .set_back
+            .kept(&old.set_back, summary.observed.estate.workloads.iter()),
         attention: rows::attention(summary.targets, summary.v),
         started: Some(Time(summary.started)),
         finished: finished.then(|| old.finished.clone().unwrap_or(Time(summary.now))),
@@ -104,6 +115,12 @@ pub fn summarize(summary: &Summary<'_>) -> Outcome<RepaveRunStatus> {
         ),
         status,
     }
+}
+
+fn steady_until(summary: &Summary<'_>) -> Option<Time> {
+    let old = summary.old.steady_until.as_ref().map(|time| time.0);
+    let courses = summary.targets.iter().map(Target::course);
+    steady::until(courses, &summary.v.mark, old, summary.stamp).map(Time)
 }
 
 /// How many targets are in which state.
@@ -192,11 +209,12 @@ impl Summary<'_> {
                 "a newer release has its own run; what is on its way is finished".to_owned(),
             );
         }
-        let soak = wave.and_then(|(at, name)| self.progress.waves[at].soak_ends.map(|end| (name, end)));
-        if let Some((name, end)) = soak {
+        let soak = wave.and_then(|(at, name)| Some((name, self.v.waves[at].soak, self.progress.waves[at].settled_at?)));
+        if let Some((name, soak, settled_at)) = soak {
+            let soak = Span::seconds(soak.as_secs().unsigned_abs());
             return verdict(
                 "Soaking",
-                format!("{name} soaks until {}", end.strftime("%H:%M:%S UTC")),
+                format!("{name} soaks for {soak}, since {}", settled_at.strftime("%H:%M:%S UTC")),
             );
         }
         if counts.pending > 0 {
@@ -297,11 +315,7 @@ impl Summary<'_> {
         } else {
             WHILE_WAITING
         };
-        let until_soaked = self
-            .progress
-            .next_end()
-            .and_then(|end| Duration::try_from(end.duration_since(self.now)).ok());
-        let until_soaked = until_soaked.map(|wait| wait.max(Duration::from_secs(1)));
+        let until_soaked = self.progress.next_end().map(|wait| wait.max(Duration::from_secs(1)));
         Next::After(until_soaked.map_or(wait, |soaked| soaked.min(wait)))
     }
 }

@@ -3,17 +3,14 @@
 
 use super::{
     apply::{self, Applied},
+    decide::{Before, Decided, decide, note, overlay},
     gate::Gate,
     images::Images,
     memory::{Memory, RunMemory},
-    observe::{self, Observed},
-    others,
-    plan::{self, Action},
-    progress::{self, Progress},
+    observe, others, plan,
     status::{self, Summary},
-    target::{self, Known, State, Target},
-    today,
-    validate::{self, Validated},
+    target::{State, Target},
+    today, undone, validate,
 };
 use crate::{
     api::{RepaveRun, RepaveRunStatus},
@@ -25,7 +22,6 @@ use crate::{
     },
     domain::workload::WorkloadKey,
 };
-use jiff::Timestamp;
 use kube::ResourceExt;
 use std::{collections::BTreeSet, time::Duration};
 
@@ -59,7 +55,9 @@ async fn reconcile(
         Ok(v) => v,
         Err(error) => return failed(old, generation, &error, ctx),
     };
-    let (orders, mut observed) = match observe::observe(ctx, images, &v, plan_uid(run)).await {
+    // What the status tells is not asked again, also after a restart.
+    remembered.steady.know(old.steady_until.as_ref().map(|time| time.0));
+    let (orders, mut observed) = match observe::observe(ctx, images, (&v, &remembered.steady), plan_uid(run)).await {
         Ok(observed) => observed,
         Err(error) => return failed(old, generation, &error, ctx),
     };
@@ -84,10 +82,14 @@ async fn reconcile(
         }
         questions(ctx, &decided)
     };
-    let mut observed = match observe::refresh(ctx, images, &v, &orders, observed, &questions).await {
+    let steady = remembered.steady.clone();
+    let mut observed = match observe::refresh(ctx, images, (&v, &steady), &orders, observed, &questions.live).await {
         Ok(observed) => observed,
         Err(error) => return failed(old, generation, &error, ctx),
     };
+    if let Err(error) = undone::ask(ctx, &v, &mut observed.estate, &questions.moves).await {
+        return failed(old, generation, &observe::ObserveError::Api(error), ctx);
+    }
     let v = today::narrow(
         &v,
         orders.today.as_ref(),
@@ -95,81 +97,51 @@ async fn reconcile(
         &mut observed.estate,
     );
     let (now, mono) = (ctx.now(), memory.now());
-    let Decided {
-        mut targets,
-        progress,
-        mut actions,
-    } = decide(&v, &observed, remembered, before, (now, mono));
-    let planned = actions.len();
-    actions.retain(|action| observed.estate.live.contains(action.workload()));
-    let results = apply::apply(ctx, &v, plan_uid(run), &actions).await;
-    overlay(&mut targets, &actions, &results.applied);
-    note(remembered, &targets, &results.applied, mono);
+    let mut decided = decide(&v, &observed, remembered, before, (now, mono));
+    let planned = decided.actions.len();
+    let (live, free) = (&observed.estate.live, undone::free(&observed.estate.workloads));
+    decided
+        .actions
+        .retain(|action| live.contains(action.workload()) && undone::may_go(action, &free));
+    let results = apply::apply(ctx, &v, plan_uid(run), &decided.actions).await;
+    overlay(&mut decided.targets, &decided.actions, &results.applied);
+    note(remembered, &v, &decided, &results.applied, mono);
     let lost_race = results.applied.iter().any(|(_, applied)| *applied == Applied::LostRace);
     status::summarize(&Summary {
         v: &v,
         generation,
         observed: &observed,
-        stop: plan::stop(&v, &targets),
-        targets: &targets,
-        progress: &progress,
+        stop: plan::stop(&v, &decided.targets),
+        targets: &decided.targets,
+        progress: &decided.progress,
         halt: results.halt,
         // What came up only now is read live in the next look.
-        lost_race: lost_race || actions.len() < planned,
+        lost_race: lost_race || decided.actions.len() < planned,
         retrying: remembered.refusals.any_pausing(),
+        set_back: &remembered.set_back,
         started: old.started.as_ref().map_or(now, |time| time.0),
+        stamp: decided.stamp,
         now,
         old: old.clone(),
     })
 }
 
-/// What is known from before this look.
-#[derive(Clone, Copy)]
-struct Before<'a> {
-    old: &'a RepaveRunStatus,
-    active_runs: &'a BTreeSet<String>,
-}
-
-/// What one look leads to.
-struct Decided<'a> {
-    targets: Vec<Target<'a>>,
-    progress: Progress,
-    actions: Vec<Action>,
-}
-
-fn decide<'a>(
-    v: &Validated,
-    observed: &'a Observed,
-    remembered: &mut RunMemory,
-    before: Before<'_>,
-    (now, mono): (Timestamp, Duration),
-) -> Decided<'a> {
-    let elapsed = remembered.sightings.look(target::looks(v, observed), mono);
-    let known = Known {
-        waves: &before.old.waves,
-        elapsed: &elapsed,
-        refusals: &remembered.refusals,
-        mono,
-        active_runs: before.active_runs,
-    };
-    let targets = target::targets(v, observed, known, now);
-    let progress = progress::progress(v, &targets, &before.old.waves, now);
-    let actions = plan::plan(v, observed, &targets, &progress, now);
-    Decided {
-        targets,
-        progress,
-        actions,
-    }
-}
-
 /// What has to be read live: whatever would be written, which is what failed and what is moved next, and whatever a lost
 /// answer of ours may have changed. What is on its way needs no read of its own: the inventory took in our write, so it can
 /// only be late in seeing the end of a roll-out, and then less is begun and not more.
-fn questions(ctx: &Context, decided: &Decided<'_>) -> BTreeSet<WorkloadKey> {
-    let mut keys: BTreeSet<WorkloadKey> = decided.actions.iter().map(|action| action.workload().clone()).collect();
+fn questions(ctx: &Context, decided: &Decided<'_>) -> Questions {
+    let mut live: BTreeSet<WorkloadKey> = decided.actions.iter().map(|action| action.workload().clone()).collect();
     let targets = decided.targets.iter().map(|target| &target.seen.workload.key);
-    keys.extend(ctx.inventory.doubted(targets));
-    keys
+    live.extend(ctx.inventory.doubted(targets));
+    let moves = undone::to_ask(&decided.actions);
+    Questions { live, moves }
+}
+
+/// What is read before anything is written.
+struct Questions {
+    live: BTreeSet<WorkloadKey>,
+    /// Those whose ReplicaSets are asked, too.
+    moves: BTreeSet<WorkloadKey>,
 }
 
 /// Whether a finished run has work again: a hold has ended, a workload was resumed, has recovered, was relabelled or is new.
@@ -197,43 +169,6 @@ fn plan_uid(run: &RepaveRun) -> Option<&str> {
     owners
         .find(|owner| owner.controller == Some(true) && owner.kind == "RepavePlan" && owner.name == run.spec.plan)
         .map(|owner| owner.uid.as_str())
-}
-
-/// The states after what was just written, so that the status is true at once.
-pub fn overlay(targets: &mut [Target<'_>], actions: &[Action], applied: &[(WorkloadKey, Applied)]) {
-    for (action, (_, result)) in actions.iter().zip(applied) {
-        let Some(target) = targets.iter_mut().find(|t| t.seen.workload.key == *action.workload()) else {
-            continue;
-        };
-        if *result == Applied::Written {
-            target.in_flight = true;
-            target.arriving = matches!(action, Action::Move { .. });
-            target.state = match action {
-                Action::Move { .. } => State::Rolling,
-                Action::RollBack { reason, .. } => State::Held {
-                    rolled_back: true,
-                    reason: reason.clone(),
-                },
-            };
-        }
-    }
-}
-
-/// Remembers what was refused.
-pub fn note(remembered: &mut RunMemory, targets: &[Target<'_>], applied: &[(WorkloadKey, Applied)], mono: Duration) {
-    let there: BTreeSet<&str> = targets.iter().map(|t| t.seen.workload.uid.as_str()).collect();
-    remembered.refusals.keep(&|uid| there.contains(uid));
-    for (key, result) in applied {
-        let Some(target) = targets.iter().find(|t| t.seen.workload.key == *key) else {
-            continue;
-        };
-        let uid = &target.seen.workload.uid;
-        match result {
-            Applied::Written => remembered.refusals.written(uid),
-            Applied::Refused(words) => remembered.refusals.refused(uid, words, mono),
-            Applied::LostRace | Applied::Unknown => {}
-        }
-    }
 }
 
 /// A step failed before anything was decided: everything but the conditions stays as it was.

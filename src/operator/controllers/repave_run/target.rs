@@ -10,7 +10,9 @@ use super::{
     judge::{Judge, Judged},
     observe::Observed,
     refusals::Refusals,
+    set_back::{SetBack, is_on_target},
     sightings::{Elapsed, Look},
+    steady::{Course, Steady},
     validate::Validated,
 };
 use crate::{
@@ -98,8 +100,8 @@ pub enum Skip {
         /// Whether it counts against the failure budget.
         counts: bool,
     },
-    /// Another plan moved it, and the run of that plan is at work.
-    OtherPlan(String),
+    /// Another plan moved it, and the run of that plan is at work. Its name only where it is no secret.
+    OtherPlan(Option<String>),
     /// It runs a newer release.
     Newer(Release),
     /// A newer release has its own run.
@@ -134,6 +136,20 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
+    /// How far it is on its way to have stayed healthy.
+    pub fn course(&self) -> (&Workload, Course) {
+        let course = match &self.state {
+            State::Done => Course::Done,
+            State::Failed { .. } | State::Held { rolled_back: true, .. } => Course::Ended,
+            State::Pending { .. }
+            | State::Rolling
+            | State::Failing { .. }
+            | State::Held { rolled_back: false, .. }
+            | State::Skipped(_) => Course::Open,
+        };
+        (&self.seen.workload, course)
+    }
+
     /// Whether it has come to its end: nothing more will happen to it by itself.
     pub fn ended(&self) -> bool {
         let ended = match &self.state {
@@ -194,6 +210,10 @@ pub struct Known<'a> {
     pub elapsed: &'a Elapsed,
     /// What the API server refused.
     pub refusals: &'a Refusals,
+    /// What has stayed healthy.
+    pub steady: &'a Steady,
+    /// What was set back.
+    pub set_back: &'a SetBack,
     /// The monotonic time of this look.
     pub mono: Duration,
     /// Runs of other plans that are at work, `namespace/name`.
@@ -232,7 +252,7 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Ta
     }
     let workload = seen.workload.as_ref();
     let waves = &judge.v.waves;
-    let wave = wave::assign(waves, &workload.key.namespace, &workload.key.name, &workload.labels);
+    let wave = wave::assign(waves, &workload.key, &workload.labels);
     let Judged { state, trouble } = judge.state(seen, &found, wave);
     let in_flight = match &state {
         State::Rolling | State::Failing { .. } => true,
@@ -244,7 +264,7 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Ta
     };
     let arriving = match &state {
         State::Pending { .. } => true,
-        State::Rolling | State::Failing { .. } => !was_complete(&workload.rollout),
+        State::Rolling | State::Failing { .. } => judge.arrives(seen),
         State::Done | State::Failed { .. } | State::Held { .. } | State::Skipped(_) => false,
     };
     Some(Target {
@@ -273,28 +293,31 @@ fn replaced_by_us(v: &Validated, workload: &Workload) -> bool {
         && (workload.marks.run.as_deref() == Some(&v.mark) || plan == Some(v.plan_key().as_str()))
 }
 
-fn was_complete(rollout: &Rollout) -> bool {
-    match rollout {
-        Rollout::Settled | Rollout::Degraded { .. } => true,
-        Rollout::Rolling { .. } | Rollout::Unhealthy { .. } | Rollout::Paused => false,
-    }
-}
-
 /// What is timed of every workload that this look shows.
-pub fn looks<'a>(v: &'a Validated, observed: &'a Observed) -> impl Iterator<Item = (&'a str, Look)> {
-    let workloads = observed.estate.workloads.iter().map(|seen| seen.workload.as_ref());
-    workloads.map(|workload| {
+pub fn looks<'a>(
+    v: &'a Validated,
+    observed: &'a Observed,
+    steady: &'a Steady,
+) -> impl Iterator<Item = (&'a str, Look)> {
+    observed.estate.workloads.iter().map(|seen| {
+        let workload: &Workload = &seen.workload;
         let ours = workload.marks.run.as_deref() == Some(&v.mark) && workload.whose() == Some(Whose::Ours);
-        let (rolling, unready, unsettled) = match &workload.rollout {
-            Rollout::Rolling { .. } => (workload.observed, false, true),
-            Rollout::Degraded { unavailable_since } => (false, unavailable_since.is_some(), true),
-            Rollout::Settled | Rollout::Unhealthy { .. } | Rollout::Paused => (false, false, false),
+        let (rolling, unready, unsettled, complete) = match &workload.rollout {
+            Rollout::Rolling { .. } => (workload.observed, false, true, false),
+            Rollout::Degraded { unavailable_since } => {
+                (false, unavailable_since.is_some(), true, unavailable_since.is_none())
+            }
+            Rollout::Settled => (false, false, false, true),
+            Rollout::Unhealthy { .. } | Rollout::Paused => (false, false, false, false),
         };
+        // What has stayed healthy is watched no more.
+        let to_stay = ours && (complete || unready) && is_on_target(v, workload) && !steady.has(workload);
         let look = Look {
             template: workload.template(),
-            rolling: ours && rolling,
+            rolling: (ours && rolling) || to_stay,
             unready: ours && unready,
             busy: !ours && unsettled,
+            staying: (to_stay && complete).then_some(seen.evidence.restarts),
         };
         (workload.uid.as_str(), look)
     })

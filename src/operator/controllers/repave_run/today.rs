@@ -54,7 +54,7 @@ pub fn narrow(v: &Validated, today: Option<&Today>, target: Option<&Release>, es
     let mut sizes = vec![0_usize; v.waves.len()];
     for seen in &mut estate.workloads {
         let key = &seen.workload.key;
-        let Some(at) = wave::assign(&v.waves, &key.namespace, &key.name, &seen.workload.labels) else {
+        let Some(at) = wave::assign(&v.waves, key, &seen.workload.labels) else {
             continue;
         };
         sizes[at] += usize::from(is_direct(seen, target));

@@ -19,6 +19,7 @@ use kube::{
     ResourceExt,
     core::{Expression, ParseExpressionError, Selector},
 };
+use std::time::Duration;
 
 /// The label that Kubernetes gives every namespace.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -56,6 +57,8 @@ pub struct Validated {
     pub waves: Vec<WaveRule>,
     /// How long one workload may take.
     pub rollout_deadline: SignedDuration,
+    /// How long it must stay healthy then.
+    pub min_ready: Duration,
     /// How many may fail.
     pub budget: Amount,
     /// Whether one that the API server refuses to change counts as failed.
@@ -140,6 +143,7 @@ pub fn validate(run: &RepaveRun) -> Result<Validated, InvalidSpec> {
         scope: scope(&spec.targets)?,
         waves: waves(&spec.waves)?,
         rollout_deadline: spec.health.rollout_deadline.signed(),
+        min_ready: Duration::from_secs(u64::from(spec.health.min_ready_seconds.max(0).unsigned_abs())),
         budget: Amount::try_from(&spec.on_failure.budget).map_err(|cause| InvalidSpec::Amount {
             field: "onFailure.budget".to_owned(),
             cause,

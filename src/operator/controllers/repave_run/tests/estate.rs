@@ -4,9 +4,10 @@ use super::{
     super::{
         Images,
         estate::{Ask, Estate, Query, look, refresh},
+        undone,
         validate::{self, Scope},
     },
-    world::release,
+    world::{release, run},
 };
 use crate::{
     controllers::{
@@ -201,10 +202,7 @@ async fn a_look_at_an_estate_where_nothing_happens_asks_nothing() {
 async fn what_is_in_question_is_read_live_in_one_list_where_it_is_much_and_one_by_one_where_it_is_little() {
     let (api, ctx) = cluster(&[]).await;
     let (plan, images) = (Plan::of(account(None)), Images::default());
-    let key = |at: usize| WorkloadKey {
-        namespace: "platform".to_owned(),
-        name: format!("app-{at:02}"),
-    };
+    let key = |at: usize| WorkloadKey::deployment("platform", format!("app-{at:02}"));
     for (number, gets, lists) in [(3, 3, 0), (20, 0, 1)] {
         let (got, listed) = (api.count("GET", "deployments"), api.count("LIST", "deployments"));
         let estate = look(&ctx, &images, plan.ask()).await.unwrap();
@@ -228,10 +226,7 @@ async fn a_live_read_sees_what_the_inventory_does_not_know_yet() {
         object["metadata"]["labels"]["app"] = json!("changed");
     });
     api.remove("deployments", "platform/app-01");
-    let key = |name: &str| WorkloadKey {
-        namespace: "platform".to_owned(),
-        name: name.to_owned(),
-    };
+    let key = |name: &str| WorkloadKey::deployment("platform", name);
     let keys = BTreeSet::from([key("app-00"), key("app-01")]);
     let estate = refresh(&ctx, &images, plan.ask(), estate, &keys).await.unwrap();
     let found = |name: &str| estate.workloads.iter().find(|seen| seen.workload.key.name == name);
@@ -289,10 +284,7 @@ async fn more_workloads_than_the_plan_allows_itself_stop_it() {
 #[tokio::test]
 async fn our_own_write_is_known_before_the_watch_shows_it() {
     let (_, ctx) = cluster(&[]).await;
-    let key = WorkloadKey {
-        namespace: "platform".to_owned(),
-        name: "app-00".to_owned(),
-    };
+    let key = WorkloadKey::deployment("platform", "app-00");
     let known = ctx.inventory.get(&key).unwrap().workload;
     ctx.inventory.doubt(&key);
     assert_eq!(ctx.inventory.doubted([&key].into_iter()), [key.clone()].into());
@@ -304,4 +296,42 @@ async fn our_own_write_is_known_before_the_watch_shows_it() {
     ctx.inventory.learn(written.clone());
     assert_eq!(*ctx.inventory.get(&key).unwrap().workload, written);
     assert!(ctx.inventory.doubted([&key].into_iter()).is_empty());
+}
+
+#[tokio::test]
+async fn only_the_replica_sets_of_what_is_about_to_be_moved_are_asked_and_an_undo_is_found_in_them() {
+    let (api, ctx) = cluster(&[]).await;
+    let (plan, images) = (Plan::of(account(None)), Images::default());
+    let v = validate::validate(&run(&json!({}))).unwrap();
+    let uid = api.get("deployments", "platform/app-00").unwrap()["metadata"]["uid"].clone();
+    let moved = json!({"at": "2026-01-01T00:00:00Z", "plan": "platform/all", "digest": v.digest, "sequence": 3, "generation": 1,
+        "template": "0000000000000000", "revision": 1});
+    for (revision, digest, record) in [(3, release("v1", 1).digest, None), (2, v.digest.clone(), Some(moved))] {
+        let mut annotations = json!({"deployment.kubernetes.io/revision": revision.to_string()});
+        if let Some(record) = record {
+            annotations["repave.dev/moved"] = json!(record.to_string());
+        }
+        api.put(&json!({
+            "apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "metadata": {"name": format!("app-00-{revision}"), "namespace": "platform", "labels": {"app": "app-00"},
+                "annotations": annotations, "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment",
+                    "name": "app-00", "uid": uid, "controller": true}]},
+            "spec": {"selector": {"matchLabels": {"app": "app-00"}}, "template": {"metadata": {"labels": {"app": "app-00"}},
+                "spec": {"containers": [{"name": "app", "image": format!("{REPOSITORY}@{digest}")}]}}},
+        }));
+    }
+    let mut estate = look(&ctx, &images, plan.ask()).await.unwrap();
+    let keys: BTreeSet<WorkloadKey> = [0, 1]
+        .map(|at| WorkloadKey::deployment("platform", format!("app-{at:02}")))
+        .into();
+    let before = api.count("LIST", "replicasets");
+    undone::ask(&ctx, &v, &mut estate, &keys).await.unwrap();
+    assert_eq!(api.count("LIST", "replicasets") - before, 2);
+    let answers: Vec<Option<bool>> = estate.workloads.iter().map(|seen| seen.set_back).take(3).collect();
+    assert_eq!(answers, [Some(true), Some(false), None]);
+    let free: Vec<&str> = undone::free(&estate.workloads)
+        .iter()
+        .map(|key| key.name.as_str())
+        .collect();
+    assert_eq!(free, ["app-01"], "what was not asked may not be moved");
 }

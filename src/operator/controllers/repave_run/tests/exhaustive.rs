@@ -29,13 +29,15 @@ enum Event {
     Wait(i64),
     Hold(usize),
     Revert(usize),
+    Undo(usize),
+    Jump(i64),
     Team(usize, TeamChange),
     Suspend,
     Resume,
 }
 
 /// Everything that can happen to an estate of two. 31 s is past the deadline, 11 s past a soak.
-const EVENTS: [Event; 17] = [
+const EVENTS: [Event; 20] = [
     Event::Reconcile(Fault::None),
     Event::Reconcile(Fault::CrashAfter(0)),
     Event::Reconcile(Fault::CrashAfter(1)),
@@ -46,6 +48,9 @@ const EVENTS: [Event; 17] = [
     Event::Wait(31),
     Event::Hold(0),
     Event::Revert(0),
+    Event::Undo(0),
+    Event::Jump(3600),
+    Event::Jump(-3600),
     Event::Team(0, TeamChange::Good),
     Event::Team(1, TeamChange::Bad),
     Event::Team(0, TeamChange::Scale(0)),
@@ -68,6 +73,8 @@ fn happen(world: &mut World, event: Event) {
             world.hold(&world.key(at), Some(until));
         }
         Event::Revert(at) => world.revert(&world.key(at)),
+        Event::Undo(at) => world.undo(&world.key(at)),
+        Event::Jump(seconds) => world.jump(seconds),
         Event::Team(at, change) => world.team(&world.key(at), change),
         Event::Suspend => world.gate = Gate::Suspended,
         Event::Resume => world.gate = Gate::Open,
@@ -77,7 +84,9 @@ fn happen(world: &mut World, event: Event) {
 /// All that a decision can see or a promise depends on. The version of an object is neither.
 fn fingerprint(world: &World) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for sim in world.workloads.values() {
+    for (key, sim) in &world.workloads {
+        world.out(key).hash(&mut hasher);
+        format!("{:?}", sim.sets).hash(&mut hasher);
         let object = &sim.object;
         for part in [
             &object["metadata"]["annotations"],
@@ -96,7 +105,8 @@ fn fingerprint(world: &World) -> u64 {
                 sim.reverted,
                 sim.settled_once,
                 sim.later,
-                &sim.stuck
+                &sim.stuck,
+                (sim.complete_since, sim.up_since, sim.stayed)
             )
         )
         .hash(&mut hasher);
@@ -192,6 +202,12 @@ fn estates() -> Vec<Estate> {
             "both good",
             spec(0, "RollbackWorkload"),
             vec![(K::Direct, B::Healthy, false), (K::TwoContainers, B::Healthy, false)],
+        ),
+        (
+            "one is started again and again",
+            json!({"waves": waves, "onFailure": {"budget": 1, "action": "RollbackWorkload"},
+                "health": {"rolloutDeadline": "30s", "minReadySeconds": 11}}),
+            vec![(K::Direct, B::Healthy, true), (K::Direct, B::Restarts, true)],
         ),
         (
             "one may not be touched",

@@ -1,4 +1,4 @@
-//! Tests of a run: `plans`, `judged`, `refused`, `reopened` and `edits` for single decisions, `walk` for random estates on the way to
+//! Tests of a run: `plans`, `judged`, `refused`, `reopened`, `set_back`, `stays`, `two_plans` and `edits` for single decisions, `walk` for random estates on the way to
 //! their end, all over `world`; `estate` over an API server in memory.
 
 mod edits;
@@ -9,8 +9,12 @@ mod judged;
 mod objects;
 mod plans;
 mod promises;
+mod reconcile;
 mod refused;
 mod reopened;
+mod set_back;
 mod sim;
+mod stays;
+mod two_plans;
 mod walk;
 mod world;

@@ -1,12 +1,15 @@
 //! What a run promises, asserted at each of its patches and statuses by what a person would see, not by the code's own words.
 
 use super::{
-    super::plan::Action,
+    super::{
+        plan::Action,
+        target::{State, Target},
+    },
     objects::{image_of, observed, parse, without_ours},
     world::{Behaviour, Kind, Sim, World},
 };
 use crate::{
-    api::repave_plan::FailureAction,
+    api::{RepaveRunStatus, repave_plan::FailureAction},
     controllers::repave_run::gate::Gate,
     domain::{
         wave,
@@ -29,6 +32,7 @@ impl World {
         );
         match action {
             Action::Move { .. } => {
+                assert!(!sim.reverted, "{key} was set back and is moved again");
                 // A suspension that came after a second process had looked is seen by it the next time.
                 assert!(
                     self.second_leader || self.gate == Gate::Open,
@@ -62,17 +66,46 @@ impl World {
 
     fn wave_of(&self, key: &WorkloadKey) -> usize {
         let labels = parse(&self.workloads[key].object).labels;
-        wave::assign(&self.v.waves, &key.namespace, &key.name, &labels).unwrap()
+        wave::assign(&self.v.waves, key, &labels).unwrap()
     }
 
-    /// Whether the status says that its wave has soaked since it was moved.
-    fn out(&self, key: &WorkloadKey) -> bool {
-        let (sim, name) = (&self.workloads[key], &self.v.waves[self.wave_of(key)].name);
-        let soaked = self.status.waves.iter().find(|wave| wave.name == *name);
-        let soaked = soaked.and_then(|wave| wave.soaked_at.as_ref());
-        soaked
-            .zip(sim.moved_at)
-            .is_some_and(|(soaked, moved)| moved <= soaked.0)
+    /// Whether its wave has soaked since it was moved, whatever any clock said.
+    pub fn out(&self, key: &WorkloadKey) -> bool {
+        let moved = self.workloads[key].moved_in;
+        moved > 0 && moved < self.soaked_in[self.wave_of(key)]
+    }
+
+    /// Notes the waves that a status says have soaked now.
+    pub fn note_soaks(&mut self, next: &RepaveRunStatus) {
+        let soaked = |status: &RepaveRunStatus, name: &str| {
+            let wave = status.waves.iter().find(|wave| wave.name == name);
+            wave.and_then(|wave| wave.soaked_at.clone())
+        };
+        for (rule, soaked_in) in self.v.waves.iter().zip(&mut self.soaked_in) {
+            let next = soaked(next, &rule.name);
+            if next.is_some() && next != soaked(&self.status, &rule.name) {
+                *soaked_in = self.reconciles;
+            }
+        }
+    }
+
+    pub fn check_status(status: &RepaveRunStatus) {
+        let c = &status.counts;
+        let all = c.pending + c.rolling + c.done + c.failed + c.held + c.skipped;
+        assert_eq!(c.total, all, "exactly one state each");
+        let length = serde_json::to_string(status).unwrap().len();
+        assert!(length < 8192, "a status stays small");
+    }
+
+    /// What is called done has stayed healthy for as long as it must.
+    pub fn check_done(&self, targets: &[Target<'_>]) {
+        for target in targets.iter().filter(|target| target.state == State::Done) {
+            let key = &target.seen.workload.key;
+            let sim = &self.workloads[key];
+            if sim.forward > sim.back && !sim.later && !self.second_leader {
+                assert!(sim.stayed || self.out(key), "{key} is done and has not stayed healthy");
+            }
+        }
     }
 
     fn in_flight(&self, key: &WorkloadKey, sim: &Sim) -> bool {
@@ -83,11 +116,12 @@ impl World {
         let left = left || sim.denied;
         let mine = sim.forward > 0 && !held && !sim.reverted && !sim.later && !left && !self.out(key);
         mine && match parse(&sim.object).rollout {
+            Rollout::Paused => false,
+            // It keeps its place until it has stayed healthy.
             Rollout::Settled
-            | Rollout::Paused
             | Rollout::Degraded {
                 unavailable_since: None,
-            } => false,
+            } => sim.forward > sim.back && !sim.stayed,
             Rollout::Rolling { .. } | Rollout::Unhealthy { .. } | Rollout::Degraded { .. } => true,
         }
     }
@@ -120,9 +154,9 @@ impl World {
                 Rollout::Rolling { .. } => patient,
                 Rollout::Degraded { .. } | Rollout::Unhealthy { .. } | Rollout::Paused => false,
             };
-            let waits = sim.kind.movable() && sim.forward == 0 && !held && free && !sim.denied;
+            let waits = sim.kind.movable() && sim.forward == 0 && !held && free && !sim.denied && !sim.forgotten;
             // One that was healthy on the target holds its wave, but does not let the soak of the others begin anew.
-            let arriving = sim.forward > sim.back && !sim.settled_once;
+            let arriving = sim.forward > sim.back && !sim.stayed;
             self.wave_of(key) == at && (waits || (self.in_flight(key, sim) && (arriving || !arriving_only)))
         })
     }
@@ -133,15 +167,19 @@ impl World {
             let name = &self.v.waves[at].name;
             let recorded = self.status.waves.iter().find(|wave| wave.name == *name);
             if !self.passed[at] && recorded.is_some_and(|wave| wave.soaked_at.is_some()) {
-                // A suspended run goes on with nothing, and a wave whose workloads are all held may pass meanwhile. Soaks, like
-                // limits, are promised by the lease: not over a second leader that writes what it saw long ago.
-                if self.gate == Gate::Open && !self.second_leader {
-                    self.check_wave_is_over(at);
+                // Soaks, like limits, are promised by the lease: not over a second leader that writes what it saw long ago.
+                if !self.second_leader {
+                    let may = !matches!(self.gate, Gate::Suspended | Gate::Shut { .. });
+                    assert!(may, "wave {at} passed in a run that is suspended");
+                    // In one whose order is gone or that has a newer one, nothing follows a wave.
+                    if self.gate == Gate::Open {
+                        self.check_wave_is_over(at);
+                    }
                 }
                 self.passed[at] = true;
             }
             if self.active(at, true) {
-                self.active_at[at] = Some(self.now);
+                self.active_at[at] = Some(self.mono);
             }
         }
     }
@@ -155,7 +193,7 @@ impl World {
     fn check_wave_is_over(&self, at: usize) {
         assert!(!self.active(at, false), "wave {at} was overtaken");
         if let Some(last) = self.active_at[at] {
-            let since = self.now.duration_since(last);
+            let since = SignedDuration::try_from(self.mono.saturating_sub(last)).unwrap();
             assert!(since >= self.v.waves[at].soak, "wave {at} soaked {since} only");
         }
     }

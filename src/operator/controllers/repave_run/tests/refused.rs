@@ -120,6 +120,7 @@ fn two_runs_of_one_plan_share_its_limit() {
     let mut next = world.clone();
     next.v.mark = "platform/all-v4".to_owned();
     next.status = crate::api::RepaveRunStatus::default();
+    next.memory = crate::controllers::repave_run::memory::RunMemory::default();
     next.second_leader = true;
     let key = next.key(0);
     let image = format!("registry.test/base/debian@{}", next.releases[1].digest);
@@ -156,7 +157,7 @@ fn a_workload_that_another_plan_moved_is_left_to_it_while_its_run_is_at_work() {
     assert_eq!(names(&world.step()), ["app-1"]);
     let reason = &world.status.attention[0].reason;
     assert!(
-        reason.starts_with("RepavePlan platform/other moved it, and its run is at work"),
+        reason.starts_with("RepavePlan other moved it, and its run is at work"),
         "{reason}"
     );
     world.active_runs.clear();

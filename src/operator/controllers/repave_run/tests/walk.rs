@@ -23,6 +23,10 @@ enum Event {
     Wait(i64),
     Hold(usize, Option<i64>),
     Revert(usize),
+    Replace(usize),
+    Undo(usize),
+    /// The clock is set.
+    Jump(i64),
     Team(usize, TeamChange),
     Deny(usize, bool),
     Suspend,
@@ -54,6 +58,9 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (1_i64..15).prop_map(Event::Wait),
         1 => ((0_usize..12), proptest::option::of(1_i64..40)).prop_map(|(at, until)| Event::Hold(at, until)),
         1 => (0_usize..12).prop_map(Event::Revert),
+        1 => (0_usize..12).prop_map(Event::Replace),
+        2 => (0_usize..12).prop_map(Event::Undo),
+        1 => prop_oneof![Just(3600), Just(-3600)].prop_map(Event::Jump),
         3 => ((0_usize..12), team_change()).prop_map(|(at, change)| Event::Team(at, change)),
         1 => ((0_usize..12), any::<bool>()).prop_map(|(at, denied)| Event::Deny(at, denied)),
         1 => Just(Event::Suspend),
@@ -84,6 +91,7 @@ fn workload() -> impl Strategy<Value = (Kind, Behaviour, bool)> {
         1 => Just(Behaviour::NeverReady),
         1 => Just(Behaviour::CrashesLater),
         1 => Just(Behaviour::UnreadyLater),
+        1 => Just(Behaviour::Restarts),
     ];
     (kind, behaviour, prop::bool::weighted(0.3))
 }
@@ -92,7 +100,9 @@ fn spec() -> impl Strategy<Value = Value> {
     let limit = prop_oneof![Just(json!(1)), Just(json!(2)), Just(json!(3)), Just(json!("30%"))];
     let budget = prop_oneof![Just(json!(0)), Just(json!(1)), Just(json!(3)), Just(json!("50%"))];
     let action = prop_oneof![3 => Just("RollbackWorkload"), 1 => Just("Pause")];
-    (limit, budget, action, 0_u32..25, any::<bool>()).prop_map(|(limit, budget, action, soak, half)| {
+    let stay = prop_oneof![2 => Just(0), 2 => 1_u32..12];
+    let all = (limit, budget, action, 0_u32..25, any::<bool>(), stay);
+    all.prop_map(|(limit, budget, action, soak, half, stay)| {
         let mut waves = vec![
             json!({"name": "canary", "selector": {"matchLabels": {"tier": "canary"}}, "maxConcurrent": 1, "soak": format!("{soak}s")}),
         ];
@@ -100,7 +110,8 @@ fn spec() -> impl Strategy<Value = Value> {
             waves.push(json!({"name": "half", "percent": 50, "maxConcurrent": limit, "soak": "5s"}));
         }
         waves.push(json!({"name": "rest", "maxConcurrent": limit, "soak": "0s"}));
-        json!({"waves": waves, "onFailure": {"budget": budget, "action": action}})
+        json!({"waves": waves, "onFailure": {"budget": budget, "action": action},
+            "health": {"rolloutDeadline": "30s", "minReadySeconds": stay}})
     })
 }
 
@@ -125,6 +136,9 @@ fn play(world: &mut World, events: &[Event]) {
                 world.hold(&world.key(*at), until);
             }
             Event::Revert(at) => world.revert(&world.key(*at)),
+            Event::Replace(at) => world.replace(&world.key(*at)),
+            Event::Undo(at) => world.undo(&world.key(*at)),
+            Event::Jump(seconds) => world.jump(*seconds),
             Event::Deny(at, denied) => {
                 let key = world.key(*at);
                 let sim = world.workloads.get_mut(&key).unwrap();
@@ -152,7 +166,8 @@ pub fn check_the_end(world: &mut World) {
             assert_eq!((sim.forward, sim.back), (0, 0), "{key}");
         } else if finished && sim.behaviour == Behaviour::Healthy && !left_alone {
             assert_eq!(image_of(&sim.object), target, "{key} was forgotten");
-        } else if sim.back > 0 && sim.back == sim.forward {
+        } else if sim.back > 0 && sim.back == sim.forward && !sim.later {
+            // Nobody has undone our rollback.
             assert_ne!(image_of(&sim.object), target, "{key}");
             assert!(
                 sim.object["metadata"]["annotations"]["repave.dev/hold"].is_string(),

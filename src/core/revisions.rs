@@ -1,0 +1,177 @@
+//! What the ReplicaSets of a Deployment still know of it when its own annotations are gone: whether it was moved to a release
+//! and then set back by somebody.
+//!
+//! `kubectl rollout undo` gives a Deployment the annotations of the ReplicaSet that it goes back to, and `kubectl replace`
+//! those of a file; our record goes with them. The deployment controller copied that record to the ReplicaSet of our move, and
+//! there it stays. Kubernetes keeps as many ReplicaSets as `revisionHistoryLimit` says. Must not decide what is done.
+
+use super::{
+    digest::Digest, image_ref::ImageRef, marks::Marks, moved::LastWrite, moved::Moved, workload::REVISION_ANNOTATION,
+};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use std::collections::BTreeMap;
+
+/// One template that a Deployment had, or has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Revision {
+    number: i64,
+    digests: Vec<Digest>,
+    /// The last write of ours that its ReplicaSet knows of.
+    record: Option<Moved>,
+}
+
+impl Revision {
+    fn read(set: &ReplicaSet, workload: &str) -> Option<Self> {
+        let mut owners = set.metadata.owner_references.iter().flatten();
+        // Labels can be put on anything.
+        owners.find(|owner| owner.controller == Some(true) && owner.uid == workload)?;
+        let none = BTreeMap::new();
+        let annotations = set.metadata.annotations.as_ref().unwrap_or(&none);
+        let spec = set.spec.as_ref()?.template.as_ref()?.spec.as_ref()?;
+        let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+        let images = containers.filter_map(|container| container.image.as_deref()?.parse::<ImageRef>().ok());
+        Some(Self {
+            number: annotations.get(REVISION_ANNOTATION)?.parse().ok()?,
+            digests: images.filter_map(|image| image.digest).collect(),
+            record: Marks::parse(annotations)
+                .last_write
+                .as_ref()
+                .and_then(LastWrite::record)
+                .cloned(),
+        })
+    }
+
+    /// Whether a write of ours made this revision. A ReplicaSet that is used again gets a new number, and keeps old records.
+    fn is_ours(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| match record.revision {
+            Some(before) => before.checked_add(1) == Some(self.number),
+            // A version before wrote no revision; only a rollback is certain to have led away from a target.
+            None => record.rolled_back,
+        })
+    }
+}
+
+/// Whether the workload with this UID, which is not on this release now, was moved to it by us and led away from it by
+/// somebody else.
+pub fn was_set_back(sets: &[ReplicaSet], workload: &str, digest: &Digest, sequence: u64) -> bool {
+    let mut revisions: Vec<Revision> = sets.iter().filter_map(|set| Revision::read(set, workload)).collect();
+    revisions.sort_by_key(|revision| revision.number);
+    let on_target = |revision: &Revision| {
+        let moved = revision.record.as_ref();
+        revision.digests.contains(digest)
+            && moved.is_some_and(|moved| !moved.rolled_back && moved.is_of(digest, sequence))
+    };
+    let Some(last) = revisions.iter().rposition(on_target) else {
+        return false;
+    };
+    // Without a next one the deployment controller has not seen yet what led away from it; a rollback of ours would be on
+    // record in the workload itself.
+    revisions.get(last + 1).is_none_or(|next| !next.is_ours())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn moved(digest: &str, sequence: u64, rolled_back: bool, revision: Option<i64>) -> Value {
+        let mut record = json!({"at": "2026-01-01T00:00:00Z", "plan": "p/all", "digest": Digest::of(digest.as_bytes()),
+            "sequence": sequence, "rolledBack": rolled_back, "generation": 1, "template": "0000000000000000"});
+        if let Some(revision) = revision {
+            record["revision"] = json!(revision);
+        }
+        json!(record.to_string())
+    }
+
+    fn set(number: i64, image: &str, record: &Value) -> Value {
+        let mut annotations = json!({REVISION_ANNOTATION: number.to_string()});
+        if !record.is_null() {
+            annotations["repave.dev/moved"] = record.clone();
+        }
+        json!({"metadata": {"name": format!("web-{number}"), "annotations": annotations,
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "web", "controller": true}]},
+            "spec": {"selector": {}, "template": {"spec": {"containers": [
+                {"name": "app", "image": format!("r.test/base@{}", Digest::of(image.as_bytes()))}]}}}})
+    }
+
+    fn v3_was_set_back(sets: &[Value]) -> bool {
+        let sets: Vec<ReplicaSet> = sets
+            .iter()
+            .map(|set| serde_json::from_value(set.clone()).unwrap())
+            .collect();
+        was_set_back(&sets, "web", &Digest::of(b"v3"), 3)
+    }
+
+    #[test]
+    fn one_that_was_set_back_is_known_by_the_replica_sets_alone() {
+        let none = json!(null);
+        let v3 = moved("v3", 3, false, Some(2));
+        let old_v3 = set(3, "v3", &v3);
+        for (name, sets, expected) in [
+            ("never moved", vec![set(1, "v1", &none), set(2, "v1", &none)], false),
+            ("undone", vec![set(4, "v1", &none), old_v3.clone()], true),
+            (
+                "set back by hand, where the record stays and is copied",
+                vec![set(1, "v1", &none), old_v3.clone(), set(4, "v1", &v3)],
+                true,
+            ),
+            (
+                "undone, and changed since",
+                vec![set(6, "v1", &none), set(4, "v1", &none), old_v3.clone()],
+                true,
+            ),
+            (
+                "undone to what an earlier run of ours had made",
+                vec![set(4, "v2", &moved("v2", 2, false, Some(1))), old_v3.clone()],
+                true,
+            ),
+            (
+                "not seen by its controller",
+                vec![set(1, "v1", &none), old_v3.clone()],
+                true,
+            ),
+            (
+                "rolled back by us, and its hold taken off",
+                vec![set(4, "v1", &moved("v3", 3, true, Some(3))), old_v3.clone()],
+                false,
+            ),
+            (
+                "rolled back by a version before",
+                vec![set(4, "v1", &moved("v3", 3, true, None)), old_v3.clone()],
+                false,
+            ),
+            (
+                "rolled back by us, moved again, and undone",
+                vec![
+                    set(6, "v1", &moved("v3", 3, true, Some(3))),
+                    set(5, "v3", &moved("v3", 3, false, Some(4))),
+                ],
+                true,
+            ),
+            (
+                "moved on by us to a later release",
+                vec![old_v3.clone(), set(4, "v4", &moved("v4", 4, false, Some(3)))],
+                false,
+            ),
+            (
+                "the same digest of an earlier release",
+                vec![set(2, "v3", &moved("v3", 1, false, Some(1))), set(3, "v2", &none)],
+                false,
+            ),
+            (
+                "brought there by its team",
+                vec![set(2, "v3", &none), set(3, "v1", &none)],
+                false,
+            ),
+        ] {
+            assert_eq!(v3_was_set_back(&sets), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_replica_set_of_another_workload_says_nothing() {
+        let mut foreign = set(3, "v3", &moved("v3", 3, false, Some(2)));
+        foreign["metadata"]["ownerReferences"][0]["uid"] = json!("other");
+        assert!(!v3_was_set_back(&[set(4, "v1", &json!(null)), foreign]));
+    }
+}

@@ -1,0 +1,137 @@
+//! What one look at a run leads to: the states of all targets, how far the waves are, and what is done next. Pure but for the
+//! memory of the run, which takes the look in. Holds no rule of its own.
+
+use super::{
+    apply::Applied,
+    clock,
+    memory::RunMemory,
+    observe::Observed,
+    plan::{self, Action},
+    progress::{self, Progress},
+    target::{self, Known, State, Target},
+    validate::Validated,
+};
+use crate::{
+    api::RepaveRunStatus,
+    domain::workload::{Workload, WorkloadKey},
+};
+use jiff::Timestamp;
+use std::{collections::BTreeSet, time::Duration};
+
+/// What is known from before this look.
+#[derive(Debug, Clone, Copy)]
+pub struct Before<'a> {
+    /// The status as it was read.
+    pub old: &'a RepaveRunStatus,
+    /// Runs of other plans that are at work.
+    pub active_runs: &'a BTreeSet<String>,
+}
+
+/// What one look leads to.
+#[derive(Debug)]
+pub struct Decided<'a> {
+    /// Every target in its state.
+    pub targets: Vec<Target<'a>>,
+    /// The waves.
+    pub progress: Progress,
+    /// What is done next.
+    pub actions: Vec<Action>,
+    /// The time that is written down.
+    pub stamp: Timestamp,
+}
+
+/// Takes a look, at this time of day and this monotonic time.
+pub fn decide<'a>(
+    v: &Validated,
+    observed: &'a Observed,
+    remembered: &mut RunMemory,
+    before: Before<'_>,
+    (now, mono): (Timestamp, Duration),
+) -> Decided<'a> {
+    let old = before.old;
+    let workloads = || observed.estate.workloads.iter();
+    let own = workloads().map(|seen| -> &Workload { &seen.workload });
+    let stamp = clock::stamp(v, old, own, now);
+    remembered.steady.know(old.steady_until.as_ref().map(|time| time.0));
+    remembered.set_back.look(v, &old.set_back, workloads());
+    let looks = target::looks(v, observed, &remembered.steady);
+    let elapsed = remembered.sightings.look(looks, mono);
+    let watched = remembered.soaks.look(&old.waves, mono);
+    let known = Known {
+        waves: &old.waves,
+        elapsed: &elapsed,
+        refusals: &remembered.refusals,
+        steady: &remembered.steady,
+        set_back: &remembered.set_back,
+        mono,
+        active_runs: before.active_runs,
+    };
+    let targets = target::targets(v, observed, known, now);
+    let waves = progress::Before {
+        recorded: &old.waves,
+        watched: &watched,
+        may_pass: observed.gate.lets_pass(),
+    };
+    let progress = progress::progress(v, &targets, waves, stamp);
+    let actions = plan::plan(v, observed, &targets, &progress, stamp);
+    Decided {
+        targets,
+        progress,
+        actions,
+        stamp,
+    }
+}
+
+/// The states after what was just written, so that the status is true at once.
+pub fn overlay(targets: &mut [Target<'_>], actions: &[Action], applied: &[(WorkloadKey, Applied)]) {
+    for (action, (_, result)) in actions.iter().zip(applied) {
+        let Some(target) = targets.iter_mut().find(|t| t.seen.workload.key == *action.workload()) else {
+            continue;
+        };
+        if *result == Applied::Written {
+            target.in_flight = true;
+            target.arriving = matches!(action, Action::Move { .. });
+            target.state = match action {
+                Action::Move { .. } => State::Rolling,
+                Action::RollBack { reason, .. } => State::Held {
+                    rolled_back: true,
+                    reason: reason.clone(),
+                },
+            };
+        }
+    }
+}
+
+/// Remembers what came of it.
+pub fn note(
+    remembered: &mut RunMemory,
+    v: &Validated,
+    decided: &Decided<'_>,
+    applied: &[(WorkloadKey, Applied)],
+    mono: Duration,
+) {
+    let targets = &decided.targets;
+    remembered.steady.note(targets.iter().map(Target::course), &v.mark);
+    let waves = v.waves.iter().zip(&decided.progress.waves);
+    let settled = waves.map(|(rule, wave)| (rule.name.as_str(), wave.settled_at));
+    remembered.soaks.note(settled, mono);
+    for (action, (key, result)) in decided.actions.iter().zip(applied) {
+        if matches!(action, Action::Move { .. }) && *result == Applied::Written {
+            let moved = targets.iter().find(|target| target.seen.workload.key == *key);
+            moved.inspect(|target| remembered.set_back.arrived(&target.seen.workload));
+        }
+    }
+    let there: BTreeSet<&str> = targets.iter().map(|t| t.seen.workload.uid.as_str()).collect();
+    remembered.refusals.keep(&|uid| there.contains(uid));
+    for (key, result) in applied {
+        let Some(target) = targets.iter().find(|t| t.seen.workload.key == *key) else {
+            continue;
+        };
+        let uid = &target.seen.workload.uid;
+        match result {
+            Applied::Written => remembered.refusals.written(uid),
+            Applied::Refused(words) => remembered.refusals.refused(uid, words, mono),
+            Applied::LostRace | Applied::Unknown => {}
+        }
+    }
+}

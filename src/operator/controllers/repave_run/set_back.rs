@@ -1,0 +1,89 @@
+//! Workloads that somebody set back after this run had moved them: they are never moved again by it, whatever becomes of
+//! their annotations.
+//!
+//! Three things tell, and each can be lost: our record on the workload (`kubectl rollout undo` takes it away), what this
+//! process has seen (a restart), and the ReplicaSets of the workload (`revisionHistoryLimit`). Once told, the status keeps it,
+//! for as many as it has room for. Must not decide anything.
+
+use super::{seen::Seen, validate::Validated};
+use crate::domain::{digest::Digest, moved::LastWrite, moved::Moved, workload::Workload};
+use std::collections::{BTreeSet, HashSet};
+
+/// How many the status keeps. The others are found out again.
+const MOST_KEPT: usize = 64;
+
+/// What is known of one run's workloads.
+#[derive(Debug, Clone, Default)]
+pub struct SetBack {
+    /// UIDs of those that were seen on the target after our move.
+    arrived: HashSet<String>,
+    /// Those that were set back, as in the status.
+    known: BTreeSet<String>,
+}
+
+/// A UID in the status: short, because there may be many.
+fn id(uid: &str) -> String {
+    Digest::of(uid.as_bytes()).short().to_owned()
+}
+
+fn record(workload: &Workload) -> Option<&Moved> {
+    workload.marks.last_write.as_ref().and_then(LastWrite::record)
+}
+
+/// Whether a container has the target's digest written.
+pub fn is_on_target(v: &Validated, workload: &Workload) -> bool {
+    let target = v.digest.as_str();
+    workload
+        .containers
+        .iter()
+        .any(|container| container.image.ends_with(target))
+}
+
+impl SetBack {
+    /// Whether this workload was set back.
+    pub fn has(&self, workload: &Workload) -> bool {
+        !self.known.is_empty() && self.known.contains(&id(&workload.uid))
+    }
+
+    /// This one was moved just now.
+    pub fn arrived(&mut self, workload: &Workload) {
+        self.arrived.insert(workload.uid.clone());
+    }
+
+    /// Takes a look at all of them, with what the status says.
+    pub fn look<'a>(&mut self, v: &Validated, kept: &[String], seen: impl Iterator<Item = &'a Seen>) {
+        self.known.extend(kept.iter().cloned());
+        let mut there = HashSet::new();
+        for seen in seen {
+            let workload: &Workload = &seen.workload;
+            let of_this = record(workload).filter(|moved| moved.is_of(&v.digest, v.sequence));
+            if is_on_target(v, workload) {
+                let ours = workload.marks.run.as_deref() == Some(&v.mark);
+                let moved = ours && of_this.is_some_and(|moved| !moved.rolled_back);
+                if moved || self.arrived.contains(&workload.uid) {
+                    there.insert(workload.uid.clone());
+                }
+                continue;
+            }
+            let by_us = of_this.is_some_and(|moved| moved.rolled_back);
+            let left = self.arrived.contains(&workload.uid) && !by_us;
+            if left || seen.set_back == Some(true) {
+                self.known.insert(id(&workload.uid));
+            }
+        }
+        self.arrived = there;
+    }
+
+    /// What the status keeps: what it has of workloads that are still there, and what has come to it since.
+    pub fn kept<'a>(&self, old: &[String], seen: impl Iterator<Item = &'a Seen>) -> Vec<String> {
+        if self.known.is_empty() {
+            return Vec::new();
+        }
+        let there: BTreeSet<String> = seen.map(|seen| id(&seen.workload.uid)).collect();
+        let mut kept: Vec<String> = old.iter().filter(|id| there.contains(*id)).cloned().collect();
+        let new = self.known.iter().filter(|id| there.contains(*id) && !old.contains(id));
+        kept.extend(new.cloned());
+        kept.truncate(MOST_KEPT);
+        kept
+    }
+}

@@ -1,0 +1,76 @@
+//! Asks the ReplicaSets of the workloads that are about to be moved whether somebody had set them back: `kubectl rollout undo`
+//! takes our own record away. One list a workload, by its own labels, and only of what is moved next. Reads only.
+
+use super::{estate::Estate, plan::Action, seen::Seen, validate::Validated};
+use crate::{
+    controllers::context::Context,
+    domain::{
+        revisions,
+        wave::parse_selector,
+        workload::{Workload, WorkloadKey},
+    },
+};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use kube::{Api, api::ListParams};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// ReplicaSets of one workload that are read: the default of Kubernetes keeps ten.
+const MAX_SETS: u32 = 200;
+/// Lists at the same time.
+const AT_ONCE: usize = 8;
+
+/// The workloads that these actions would move.
+pub fn to_ask(actions: &[Action]) -> BTreeSet<WorkloadKey> {
+    let moves = actions.iter().filter(|action| matches!(action, Action::Move { .. }));
+    moves.map(|action| action.workload().clone()).collect()
+}
+
+/// Fills in what the ReplicaSets of these workloads say.
+pub async fn ask(
+    ctx: &Context,
+    v: &Validated,
+    estate: &mut Estate,
+    keys: &BTreeSet<WorkloadKey>,
+) -> Result<(), kube::Error> {
+    let asked = estate.workloads.iter().filter(|seen| keys.contains(&seen.workload.key));
+    let reads: Vec<_> = asked
+        .map(|seen| {
+            let workload: &Workload = &seen.workload;
+            async move { Ok::<_, kube::Error>((workload.key.clone(), was_set_back(ctx, v, workload).await?)) }.boxed()
+        })
+        .collect();
+    let answers: BTreeMap<WorkloadKey, bool> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
+    for seen in &mut estate.workloads {
+        if let Some(answer) = answers.get(&seen.workload.key) {
+            seen.set_back = Some(*answer);
+        }
+    }
+    Ok(())
+}
+
+async fn was_set_back(ctx: &Context, v: &Validated, workload: &Workload) -> Result<bool, kube::Error> {
+    let selector = parse_selector(&workload.pod_selector);
+    // One that cannot be read, or selects all, finds nothing that could be told from others'.
+    let Some(selector) = selector.ok().filter(|selector| !selector.selects_all()) else {
+        return Ok(false);
+    };
+    let api: Api<ReplicaSet> = Api::namespaced(ctx.client.clone(), &workload.key.namespace);
+    let params = ListParams::default().labels_from(&selector).limit(MAX_SETS);
+    let sets = api.list(&params).await?.items;
+    Ok(revisions::was_set_back(&sets, &workload.uid, &v.digest, v.sequence))
+}
+
+/// The workloads that may be moved: those that were asked and were not set back.
+pub fn free(seen: &[Seen]) -> BTreeSet<&WorkloadKey> {
+    let free = seen.iter().filter(|seen| seen.set_back == Some(false));
+    free.map(|seen| &seen.workload.key).collect()
+}
+
+/// Whether an action may be carried out.
+pub fn may_go(action: &Action, free: &BTreeSet<&WorkloadKey>) -> bool {
+    match action {
+        Action::Move { workload, .. } => free.contains(workload),
+        Action::RollBack { .. } => true,
+    }
+}
