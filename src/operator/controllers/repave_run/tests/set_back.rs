@@ -33,7 +33,7 @@ fn is_left_alone(world: &mut World) {
         assert_eq!(world.step(), []);
         world.wait(5);
     }
-    let row = &world.status.notable[0];
+    let row = &world.status.attention[0];
     assert!(row.reason.starts_with("its image was set back"), "{row:?}");
 }
 

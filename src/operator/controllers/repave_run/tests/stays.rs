@@ -45,7 +45,7 @@ fn a_container_that_ends_between_restarts_without_a_probe_is_never_done_and_roll
     world.wait(3);
     let actions = world.step();
     assert!(matches!(actions.as_slice(), [Action::RollBack { .. }]), "{actions:?}");
-    let reason = &world.status.notable[0].reason;
+    let reason = &world.status.attention[0].reason;
     assert!(
         reason.starts_with("container app exits with 1 and is started again: it did not stay healthy within 30s"),
         "{reason}"

@@ -63,7 +63,7 @@ impl Two {
     }
 
     fn rows(&self) -> Vec<String> {
-        let rows = self.world.status.notable.iter();
+        let rows = self.world.status.attention.iter();
         rows.map(|row| row.reason.clone()).collect()
     }
 }
@@ -109,7 +109,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(super::walk::cases())]
+    #![proptest_config(crate::testing::cases(64))]
 
     /// That no workload is moved twice without a rollback in between is asserted at each patch.
     #[test]
