@@ -87,7 +87,7 @@ pub struct RepaveRunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub waves: Vec<WaveStatus>,
-    /// What was moved until then has stayed healthy or come to another end: a restart does not watch it for that again.
+    /// What was moved until then has stayed healthy or is not on the target any more: a restart does not watch it for that again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steady_until: Option<Time>,
     /// Workloads that somebody set back after this run had moved them, each by a hash of its UID; at most 64. They are not moved

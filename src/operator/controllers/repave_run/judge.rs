@@ -107,7 +107,11 @@ impl Judge<'_> {
             Rollout::Rolling { .. } | Rollout::Unhealthy { .. } | Rollout::Paused => {
                 seen.workload.whose() == Some(Whose::Ours)
             }
-            Rollout::Settled | Rollout::Degraded { .. } => false,
+            // One that is left as it is and does not stay healthy has failed for as long as this process sees it.
+            Rollout::Settled | Rollout::Degraded { .. } => {
+                let relapsed = self.known.elapsed.of(&seen.workload.uid).relapsed;
+                self.v.action == FailureAction::Pause && relapsed && !self.has_stayed(seen)
+            }
         };
         self.ours(seen) && !never_healthy && soaked.zip(moved).is_some_and(|(soaked, moved)| moved <= soaked.0)
     }

@@ -15,9 +15,9 @@ use std::collections::HashMap;
 pub enum Course {
     /// It has stayed healthy.
     Done,
-    /// It came to another end.
+    /// It came to another end, and is not on the target.
     Ended,
-    /// It may still come to the target, or go on there.
+    /// It may still come to the target, or go on there, or failed there.
     Open,
 }
 

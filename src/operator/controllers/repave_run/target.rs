@@ -140,8 +140,10 @@ impl Target<'_> {
     pub fn course(&self) -> (&Workload, Course) {
         let course = match &self.state {
             State::Done => Course::Done,
-            State::Failed { .. } | State::Held { rolled_back: true, .. } => Course::Ended,
-            State::Pending { .. }
+            State::Held { rolled_back: true, .. } => Course::Ended,
+            // One that was left on the target must not be taken for one that has stayed healthy there.
+            State::Failed { .. }
+            | State::Pending { .. }
             | State::Rolling
             | State::Failing { .. }
             | State::Held { rolled_back: false, .. }

@@ -54,6 +54,19 @@ fn a_container_that_ends_between_restarts_without_a_probe_is_never_done_and_roll
 }
 
 #[test]
+fn one_that_is_left_as_it_is_is_failed_and_not_done_when_its_wave_goes_on() {
+    let mut spec = spec(1, 4, "1s");
+    spec["onFailure"] = json!({"budget": 1, "action": "Pause"});
+    let mut world = World::new(&spec, &[RESTARTS, GOOD]);
+    assert!(world.walk_to_the_end());
+    assert_eq!((world.status.counts.done, world.status.counts.failed), (1, 1));
+    assert_eq!(
+        world.status.steady_until, None,
+        "what was moved before the other one has not ended well"
+    );
+}
+
+#[test]
 fn its_own_min_ready_seconds_count_and_the_larger_one_decides() {
     for (own, seconds) in [(0, 10), (4, 6), (60, 0)] {
         let mut world = World::new(&spec(1, 10, "0s"), &[GOOD]);
