@@ -114,7 +114,7 @@ pub enum Verification {
     /// No signature is there yet: upstreams push it after the image.
     SignaturePending(String),
     /// No way is declared.
-    VerificationNotConfigured,
+    NotConfigured,
 }
 
 /// How a Job stands.

@@ -248,7 +248,7 @@ fn a_broken_rule_of_the_build_configuration_builds_nothing() {
 fn verification_is_never_true_without_a_proof() {
     for (verification, result, reason) in [
         (
-            Verification::VerificationNotConfigured,
+            Verification::NotConfigured,
             CandidateResult::Waiting,
             "VerificationNotConfigured",
         ),

@@ -50,9 +50,7 @@ impl Inputs<'_> {
                 Decision::wait(WaitingOn::Signature(why), pause)
             }
             // Nothing that could appear would change it: only another BaseImage, and that is another candidate.
-            Verification::VerificationNotConfigured => {
-                Decision::wait(WaitingOn::VerificationConfigured, Next::AwaitChange)
-            }
+            Verification::NotConfigured => Decision::wait(WaitingOn::VerificationConfigured, Next::AwaitChange),
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) async fn verification(
         }
     }
     if proofs.is_empty() {
-        Ok(Verification::VerificationNotConfigured)
+        Ok(Verification::NotConfigured)
     } else {
         Ok(Verification::Succeeded(proofs.join("; ")))
     }
