@@ -3,13 +3,14 @@
 
 use super::{today, validate::Validated};
 use crate::{
-    api::{BaseImage, ImageCandidate, RepavePlan},
+    api::{BaseImage, ImageCandidate, RepavePlan, phase::Phase},
     controllers::{
         base_image, conditions,
         error::{Classified, one_line},
     },
     domain::{digest::Digest, lineage::Release},
 };
+use kube::ResourceExt as _;
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,14 +50,17 @@ impl Gate {
     }
 }
 
-/// Decides. `recorded` is the target as the history of releases knows it: it proves a target whose candidate was pruned.
+/// Decides. `candidates` are those of the namespace; `recorded` is the target as the history of releases knows it: it proves
+/// a target whose candidate was pruned.
 pub fn gate(
     v: &Validated,
     plan: Option<&RepavePlan>,
     base_image: Option<&BaseImage>,
-    candidate: Option<&ImageCandidate>,
+    candidates: &[ImageCandidate],
     recorded: Option<&Release>,
 ) -> Gate {
+    let named = |name: &str| candidates.iter().find(|one| one.name_any() == name);
+    let candidate = named(&v.candidate);
     let shut = |reason, message: String| Gate::Shut { reason, message };
     let ended = |reason, message: String| Gate::Ended { reason, message };
     let Some(base_image) = base_image else {
@@ -98,6 +102,21 @@ pub fn gate(
     }
     if let Err((reason, message)) = proof(v, candidate, recorded) {
         return shut(reason, message);
+    }
+    let asked = base_image.status.as_ref().and_then(|status| status.candidate.as_ref());
+    if let Some(refused) = asked
+        .and_then(|asked| named(&asked.name))
+        .filter(|today| refuses(v, today, candidate))
+    {
+        return shut(
+            "RefusedToday",
+            format!(
+                "the same image with today's policy is {}, and it was rejected: nothing more is moved to {}; \
+                 mend the policy, waive the finding, or revoke the release",
+                refused.name_any(),
+                v.digest.short()
+            ),
+        );
     }
     if plan.spec.suspend { Gate::Suspended } else { Gate::Open }
 }
@@ -144,6 +163,21 @@ fn proof(
             ),
         )),
     }
+}
+
+/// Whether `today`, the candidate that the base image asks for now, says that the target's image does not pass any more: it
+/// is the same image, judged by other policies, and it was rejected. A finding that a newer vulnerability database brings
+/// does not: the older images that the workloads run on have it too.
+fn refuses(v: &Validated, today: &ImageCandidate, target: Option<&ImageCandidate>) -> bool {
+    let Some(status) = today.status.as_ref() else {
+        return false;
+    };
+    let same_inputs =
+        |target: &ImageCandidate| (&target.spec.source_digest, &target.spec.build) == (&today.spec.source_digest, &today.spec.build);
+    today.spec.base_image == v.base_image
+        && today.name_any() != v.candidate
+        && Phase::of(status) == Phase::Rejected
+        && (status.built_digest.as_ref() == Some(&v.digest) || target.is_some_and(same_inputs))
 }
 
 /// The release that a candidate is the proof of: only a promoted one is one.

@@ -116,10 +116,9 @@ pub async fn observe(
         .get_opt(&v.base_image)
         .await?;
     let candidates = candidates(ctx, &v.namespace).await?;
-    let candidate = candidates.iter().find(|c| c.name_any() == v.candidate);
     let histories = history::store::list(ctx, &v.namespace).await?;
     let recorded = history::convert::recorded(&histories, &v.base_image, &v.repository, &v.digest);
-    let mut gate = gate::gate(v, plan.as_ref(), base_image.as_ref(), candidate, recorded.as_ref());
+    let mut gate = gate::gate(v, plan.as_ref(), base_image.as_ref(), &candidates, recorded.as_ref());
     let known = history::convert::releases(&histories, &candidates);
     let (releases, target) = releases(v, known, ctx.now());
     let today = match plan.as_ref().map(today::today).transpose() {

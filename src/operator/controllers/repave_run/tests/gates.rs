@@ -64,7 +64,7 @@ fn plan(suspend: bool) -> RepavePlan {
 fn only_a_whole_and_matching_proof_opens_the_gate() {
     let v = validated();
     let base = base_image(&released(&v.digest));
-    let open = |candidate: Option<&ImageCandidate>| gate(&v, Some(&plan(false)), Some(&base), candidate, None);
+    let open = |candidate: Option<&ImageCandidate>| gate(&v, Some(&plan(false)), Some(&base), candidate.map_or(&[], std::slice::from_ref), None);
     assert_eq!(open(Some(&candidate(&[]))), Gate::Open);
     for (name, change) in [
         ("not promoted", ("/status/conditions/0/status", json!("False"))),
@@ -107,7 +107,7 @@ fn the_history_proves_a_target_whose_candidate_was_pruned_and_never_a_revoked_on
     let asked = |change: &dyn Fn(&mut Release)| {
         let mut recorded = release(&candidate(&[])).unwrap();
         change(&mut recorded);
-        match gate(&v, Some(&plan(false)), Some(&base), None, Some(&recorded)) {
+        match gate(&v, Some(&plan(false)), Some(&base), &[], Some(&recorded)) {
             Gate::Open => "Open",
             Gate::Shut { reason, .. } => reason,
             other => panic!("{other:?}"),
@@ -128,7 +128,7 @@ fn the_history_proves_a_target_whose_candidate_was_pruned_and_never_a_revoked_on
         &v,
         Some(&plan(false)),
         Some(&base),
-        Some(&candidate(&[])),
+        &[candidate(&[])],
         Some(&revoked),
     );
     assert!(matches!(shut, Gate::Shut { reason: "Revoked", .. }), "{shut:?}");
@@ -144,7 +144,7 @@ fn a_missing_order_a_newer_release_and_a_suspension_are_told_apart() {
     same_digest_again["sequence"] = json!(4);
     let again = base_image(&same_digest_again);
     let nothing = base_image(&json!(null));
-    let reason = |plan: Option<&RepavePlan>, base: Option<&BaseImage>| match gate(&v, plan, base, Some(&proof), None) {
+    let reason = |plan: Option<&RepavePlan>, base: Option<&BaseImage>| match gate(&v, plan, base, std::slice::from_ref(&proof), None) {
         Gate::Open => "Open".to_owned(),
         Gate::Suspended => "Suspended".to_owned(),
         Gate::Superseded { by } => by.short().to_owned(),
@@ -163,4 +163,41 @@ fn a_missing_order_a_newer_release_and_a_suspension_are_told_apart() {
     assert_eq!(reason(Some(&go), Some(&nothing)), "NotReleased");
     assert_eq!(reason(Some(&go), Some(&again)), v.digest.short());
     assert_eq!(reason(Some(&stop), Some(&newer)), Digest::of(b"v4").short());
+}
+
+#[test]
+fn what_todays_policy_rejects_is_not_moved_to_any_more() {
+    let v = validated();
+    let reason = |changes: &[(&str, Value)], named: &str| {
+        let mut today = candidate(&[("/metadata/name", json!("debian-v3-strict")), ("/spec/sequence", json!(4))]);
+        let mut object = serde_json::to_value(&today).unwrap();
+        object["status"] = json!({"result": "Rejected"});
+        for (path, value) in changes {
+            *object.pointer_mut(path).unwrap() = value.clone();
+        }
+        today = serde_json::from_value(object).unwrap();
+        let mut base = base_image(&released(&v.digest));
+        let asked = json!({"name": named, "sequence": 4, "step": "Rejected"});
+        base.status.as_mut().unwrap().candidate = serde_json::from_value(asked).unwrap();
+        match gate(&v, Some(&plan(false)), Some(&base), &[candidate(&[]), today], None) {
+            Gate::Open => "Open",
+            Gate::Shut { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    let strict = "debian-v3-strict";
+    assert_eq!(reason(&[], strict), "RefusedToday");
+    // It is still being judged, could not be judged, or was given up: nothing is known against the release.
+    for result in ["Running", "Waiting", "Error", "Superseded"] {
+        assert_eq!(reason(&[("/status/result", json!(result))], strict), "Open", "{result}");
+    }
+    // Another image, another base image, or one that is not asked for any more.
+    assert_eq!(reason(&[("/spec/sourceDigest", json!(Digest::of(b"v4")))], strict), "Open");
+    assert_eq!(reason(&[("/spec/baseImage", json!("alpine"))], strict), "Open");
+    assert_eq!(reason(&[], "debian-v3"), "Open");
+    let as_built = [
+        ("/spec/sourceDigest", json!(Digest::of(b"v4"))),
+        ("/status", json!({"result": "Rejected", "builtDigest": v.digest})),
+    ];
+    assert_eq!(reason(&as_built, strict), "RefusedToday");
 }
