@@ -63,6 +63,7 @@ fn main() -> ExitCode {
 
 /// Starts in the order that `runtime` describes, leads, works, drains.
 async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
+    runtime::panics::end_the_process();
     runtime::telemetry::init(args.log_format, args.log_level)?;
     let (metrics, readiness) = (
         runtime::metrics::Metrics::new(),

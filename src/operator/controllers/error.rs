@@ -1,5 +1,6 @@
 //! What a failed step means for the next reconcile. Must not decide what the message says: each step's error does.
 
+use crate::runtime::panics::Panicked;
 use kube::core::Status;
 use std::time::Duration;
 
@@ -23,6 +24,16 @@ pub trait Classified: std::error::Error {
     fn reason(&self) -> &'static str;
     /// What to do about it.
     fn class(&self) -> Class;
+}
+
+impl Classified for Panicked {
+    fn reason(&self) -> &'static str {
+        "InternalError"
+    }
+
+    fn class(&self) -> Class {
+        Class::Transient
+    }
 }
 
 /// The error and its whole chain of causes in one line, cut to 1024 characters: fit for a condition or an event.

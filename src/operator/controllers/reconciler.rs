@@ -16,7 +16,10 @@ use super::{
     shares::Shares,
     wakes::{Guarded, Wakes},
 };
-use crate::{domain::duration::Span, runtime::metrics::ReconcileResult};
+use crate::{
+    domain::duration::Span,
+    runtime::{metrics::ReconcileResult, panics::contained},
+};
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use jiff::Timestamp;
 use kube::{
@@ -211,7 +214,7 @@ fn turn_in_a_task<S: Steps>(
     async move {
         match task.await {
             Ok(result) => result,
-            // A panic ends the process, as everywhere: nobody knows what it left behind.
+            // Not in the steps of one object: it ends the process.
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => Ok(Action::await_change()),
         }
@@ -253,8 +256,13 @@ async fn worked_on<S: Steps>(steps: &S, seen: &S::Resource) -> Result<(Action, R
     let Some(object) = read.map_err(|_| DriverError::TimedOut)?? else {
         return Ok((Action::await_change(), ReconcileResult::Done));
     };
-    let result = tokio::time::timeout(S::LIMIT, steps.steps(&object)).await;
-    let (outcome, label) = match result.unwrap_or_else(|_| Err(timed_out(S::LIMIT))) {
+    let result = tokio::time::timeout(S::LIMIT, contained(steps.steps(&object))).await;
+    let result = match result {
+        Ok(Ok(result)) => result,
+        Ok(Err(panicked)) => Err(panicked.into()),
+        Err(_) => Err(timed_out(S::LIMIT)),
+    };
+    let (outcome, label) = match result {
         Ok(outcome) => {
             let label = match outcome.next {
                 Next::AwaitChange => ReconcileResult::Done,

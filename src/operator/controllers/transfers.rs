@@ -10,6 +10,7 @@ use super::{
     error::{Class, Classified},
     shares::{Share, Shares},
 };
+use crate::runtime::panics::{Panicked, contained};
 use futures::{Stream, channel::mpsc};
 use std::{
     collections::HashMap,
@@ -85,23 +86,35 @@ impl Pending {
     }
 }
 
-/// It did not end in time.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{what} was not done within 30 minutes and was given up: look at the registries and at the size of the image; it is tried again"
-)]
-pub struct TooSlow {
-    /// What.
-    pub what: &'static str,
+/// It came to no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GivenUp {
+    /// It did not end in time.
+    #[error(
+        "{what} was not done within 30 minutes and was given up: look at the registries and at the size of the image; it is tried again"
+    )]
+    TooSlow {
+        /// What.
+        what: &'static str,
+    },
+    /// It panicked.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
 }
 
-impl Classified for TooSlow {
+impl Classified for GivenUp {
     fn reason(&self) -> &'static str {
-        "TransferTooSlow"
+        match self {
+            Self::TooSlow { .. } => "TransferTooSlow",
+            Self::Panicked(panicked) => panicked.reason(),
+        }
     }
 
     fn class(&self) -> Class {
-        Class::Transient
+        match self {
+            Self::TooSlow { .. } => Class::Transient,
+            Self::Panicked(panicked) => panicked.class(),
+        }
     }
 }
 
@@ -117,8 +130,7 @@ pub struct Transfers<T> {
 #[derive(Debug)]
 struct Inner<T> {
     running: HashMap<Key, AbortOnDropHandle<()>>,
-    /// `None`: its deadline came.
-    ended: BoundedMap<Key, Option<T>>,
+    ended: BoundedMap<Key, Result<T, GivenUp>>,
     wake: Option<mpsc::UnboundedSender<(String, String)>>,
     closed: bool,
 }
@@ -169,14 +181,13 @@ impl<T: Send + 'static> Transfers<T> {
     }
 
     /// How this transfer stands; it is begun unless it was.
-    pub fn look<F>(&self, key: &Key, parties: &Parties, begin: impl FnOnce() -> F) -> Result<Progress<T>, TooSlow>
+    pub fn look<F>(&self, key: &Key, parties: &Parties, begin: impl FnOnce() -> F) -> Result<Progress<T>, GivenUp>
     where
         F: Future<Output = T> + Send + 'static,
     {
         let mut inner = lock(&self.inner);
         match inner.ended.remove(key) {
-            Some(Some(result)) => return Ok(Progress::Done(result)),
-            Some(None) => return Err(TooSlow { what: key.what }),
+            Some(result) => return result.map(Progress::Done),
             None if inner.running.contains_key(key) || inner.closed => return Ok(Progress::Pending(Pending::Running)),
             None => {}
         }
@@ -187,7 +198,11 @@ impl<T: Send + 'static> Transfers<T> {
         let (transfer, whose, place) = (begin(), key.clone(), Arc::downgrade(&self.inner));
         let object = (parties.namespace.clone(), parties.name.clone());
         let task = tokio::spawn(async move {
-            let result = tokio::time::timeout(DEADLINE, transfer).await.ok();
+            let result = tokio::time::timeout(DEADLINE, contained(transfer)).await;
+            let result = match result {
+                Ok(result) => result.map_err(GivenUp::from),
+                Err(_) => Err(GivenUp::TooSlow { what: whose.what }),
+            };
             drop(shares);
             end(&place, whose, result, object);
         });
@@ -227,7 +242,7 @@ fn lock<T>(inner: &Mutex<Inner<T>>) -> MutexGuard<'_, Inner<T>> {
     inner.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn end<T>(place: &Weak<Mutex<Inner<T>>>, key: Key, result: Option<T>, object: (String, String)) {
+fn end<T>(place: &Weak<Mutex<Inner<T>>>, key: Key, result: Result<T, GivenUp>, object: (String, String)) {
     let Some(inner) = place.upgrade() else {
         return;
     };
@@ -330,7 +345,7 @@ mod tests {
         }
         tokio::time::sleep(DEADLINE + Duration::from_secs(1)).await;
         let what = "the copy to staging";
-        assert_eq!(transfers.look(&key("u0"), &at, pending), Err(TooSlow { what }));
+        assert_eq!(transfers.look(&key("u0"), &at, pending), Err(GivenUp::TooSlow { what }));
         assert_eq!(transfers.look(&key("next"), &at, pending), Ok(running()));
     }
 

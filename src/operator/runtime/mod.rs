@@ -12,6 +12,7 @@
 //! | [`lease`] | the leader lease: at most one replica acts |
 //! | [`shutdown`] | first signal drains, second one aborts |
 //! | [`supervise`] | ties the last two together: lead, work, drain, release |
+//! | [`panics`] | a panic in the work on one object stops nothing else |
 //! | [`clock`] | time as a parameter |
 //!
 //! A start in order: `ControllerArgs::parse`, `telemetry::init`, `Metrics::new`, `Readiness`, `Shutdown::install`,
@@ -26,6 +27,7 @@ pub mod crds;
 pub mod http;
 pub mod lease;
 pub mod metrics;
+pub mod panics;
 pub mod readiness;
 pub mod shutdown;
 pub mod supervise;

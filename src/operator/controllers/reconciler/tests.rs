@@ -56,6 +56,7 @@ impl Reconciler for Turns {
         if waiver.name_any().starts_with("hangs") {
             std::future::pending::<()>().await;
         }
+        assert!(!waiver.name_any().starts_with("poison"), "on purpose");
         Ok(())
     }
 
@@ -170,6 +171,22 @@ async fn a_namespace_whose_turns_hang_does_not_stop_the_others_and_its_own_end_a
     assert!(
         metrics.contains("repave_reconcile_total{kind=\"Waiver\",result=\"done\"} 1"),
         "{metrics}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_on_which_our_own_code_panics_is_told_so_and_stops_nobody_else() {
+    let server = Server::default();
+    server.put(&waiver("bad", "poison"));
+    let running = start(&server);
+    running.after(60).await;
+    server.put(&waiver("good", "fine"));
+    running.after(60).await;
+    assert_eq!(running.reason("bad/poison").as_deref(), Some("InternalError"));
+    assert_eq!(running.reason("good/fine").as_deref(), Some("Done"));
+    assert!(
+        (2..30).contains(&running.turns.of("poison").len()),
+        "it is tried again, more and more rarely"
     );
 }
 

@@ -172,8 +172,9 @@ fn refuses(v: &Validated, today: &ImageCandidate, target: Option<&ImageCandidate
     let Some(status) = today.status.as_ref() else {
         return false;
     };
-    let same_inputs =
-        |target: &ImageCandidate| (&target.spec.source_digest, &target.spec.build) == (&today.spec.source_digest, &today.spec.build);
+    let same_inputs = |target: &ImageCandidate| {
+        (&target.spec.source_digest, &target.spec.build) == (&today.spec.source_digest, &today.spec.build)
+    };
     today.spec.base_image == v.base_image
         && today.name_any() != v.candidate
         && Phase::of(status) == Phase::Rejected

@@ -5,7 +5,7 @@ use crate::{
         base_image::wanted,
         error::{Class, Classified, WAIT},
         history, inputs, slots,
-        transfers::TooSlow,
+        transfers::GivenUp,
         writes::WriteError,
     },
     domain::{image_ref::InvalidImageRef, recall::Recalled},
@@ -77,9 +77,9 @@ pub enum Error {
     /// What runs is not known, so nothing is started.
     #[error(transparent)]
     Slots(#[from] slots::Error),
-    /// A copy or promotion did not end in time.
+    /// A copy or promotion came to no result.
     #[error(transparent)]
-    TooSlow(#[from] TooSlow),
+    GivenUp(#[from] GivenUp),
     /// What was taken back before is not known.
     #[error(transparent)]
     History(#[from] history::Error),
@@ -105,7 +105,7 @@ impl Classified for Error {
             Self::Serialize(_) => "InternalError",
             Self::Api(_) | Self::Slots(_) => "ApiError",
             Self::Write(error) => error.reason(),
-            Self::TooSlow(error) => error.reason(),
+            Self::GivenUp(error) => error.reason(),
             Self::History(error) => error.reason(),
             Self::Recalled(_) => "Revoked",
         }
@@ -122,7 +122,7 @@ impl Classified for Error {
             }
             Self::Wanted(error) => error.class(),
             Self::Write(error) => error.class(),
-            Self::TooSlow(error) => error.class(),
+            Self::GivenUp(error) => error.class(),
             Self::History(error) => error.class(),
         }
     }

@@ -5,7 +5,7 @@
 
 use super::{
     Subject,
-    pod::{RUNNER, check_command, pull, unprivileged, volumes},
+    pod::{check_command, install, pull, unprivileged, volumes},
 };
 use crate::api::checks::{ContainerCheck, ResultFormat};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ pub(super) fn pod(subject: &Subject<'_>, container: &ContainerCheck) -> Value {
         list.push(json!({"name": "result", "emptyDir": {"sizeLimit": "64Mi"}}));
     }
     json!({
-        "initContainers": [pull(subject.wish, subject.settings, subject.image, "/work/image"), install(subject)],
+        "initContainers": [pull(subject.wish, subject.settings, subject.image, "/work/image"), install(subject.settings, &["--without-goss"])],
         "containers": [{
             "name": "check",
             "image": container.image,
@@ -52,15 +52,4 @@ fn command(subject: &Subject<'_>, container: &ContainerCheck) -> Vec<String> {
     // The kubelet expands `$(NAME)` and makes `$` of `$$`; the command is to arrive as it was written.
     command.extend(container.command.iter().map(|word| word.replace('$', "$$")));
     command
-}
-
-/// Of the tools image, which sees no credentials.
-fn install(subject: &Subject<'_>) -> Value {
-    json!({
-        "name": "install",
-        "image": subject.settings.tools_image.to_string(),
-        "command": [RUNNER, "runner", "install", "/repave-tools", "--without-goss"],
-        "securityContext": unprivileged(),
-        "volumeMounts": [{"name": "tools", "mountPath": "/repave-tools"}],
-    })
 }

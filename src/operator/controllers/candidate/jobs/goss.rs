@@ -2,7 +2,7 @@
 
 use super::{
     Subject,
-    pod::{RUNNER, check_command, unprivileged, volumes},
+    pod::{RUNNER, check_command, install, volumes},
 };
 use crate::api::checks::{GOSS_VARIABLES, GOSSFILE, GossCheck, GossMode};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ fn in_image(subject: &Subject<'_>) -> Value {
     let mut command = check_command("/repave-tools/repave", subject.check, subject.image);
     command.extend(inputs(subject, "/repave-tools", "/inputs"));
     json!({
-        "initContainers": [install(subject)],
+        "initContainers": [install(subject.settings, &[])],
         "containers": [{
             "name": "check",
             "image": subject.wish.staging.at(subject.image).to_string(),
@@ -54,7 +54,7 @@ fn in_chroot(subject: &Subject<'_>) -> Value {
     command.extend(["--root", ROOT].map(String::from));
     command.extend(inputs(subject, &tools, &given));
     let candidate = json!({"name": "candidate", "mountPath": ROOT, "readOnly": true});
-    let mut install = install(subject);
+    let mut install = install(subject.settings, &[]);
     let more = [
         "--expect-folder",
         FOLDER,
@@ -102,16 +102,6 @@ fn inputs(subject: &Subject<'_>, tools: &str, given: &str) -> Vec<String> {
         args.extend(["--vars".to_owned(), format!("{given}/{GOSS_VARIABLES}")]);
     }
     args
-}
-
-fn install(subject: &Subject<'_>) -> Value {
-    json!({
-        "name": "install",
-        "image": subject.settings.tools_image.to_string(),
-        "command": [RUNNER, "runner", "install", "/repave-tools"],
-        "securityContext": unprivileged(),
-        "volumeMounts": [{"name": "tools", "mountPath": "/repave-tools"}],
-    })
 }
 
 /// Root of a user namespace: reads what root owns, and may do nothing else but what is added.

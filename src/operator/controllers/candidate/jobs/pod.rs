@@ -48,6 +48,24 @@ pub(super) fn runner(settings: &Settings, name: &str, command: &[String], work: 
     })
 }
 
+/// Puts the runner, and what else the words say, where a container of another image finds it. The tools image sees no
+/// credentials. A namespace with a quota admits no pod with a container that says nothing of its resources.
+pub(super) fn install(settings: &Settings, words: &[&str]) -> Value {
+    let command: Vec<&str> = [RUNNER, "runner", "install", "/repave-tools"]
+        .iter()
+        .chain(words)
+        .copied()
+        .collect();
+    json!({
+        "name": "install",
+        "image": settings.tools_image.to_string(),
+        "command": command,
+        "securityContext": unprivileged(),
+        "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+        "volumeMounts": [{"name": "tools", "mountPath": "/repave-tools"}],
+    })
+}
+
 /// The same container with the registry's peculiarities and, if there is one, the credentials.
 pub(super) fn with_registry(mut container: Value, settings: &Settings, secret: Option<&str>) -> Value {
     let mut extra: Vec<String> = Vec::new();

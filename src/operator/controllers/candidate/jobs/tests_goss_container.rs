@@ -202,3 +202,29 @@ fn an_exit_code_names_no_tests_so_no_minimum_applies() {
     assert_eq!(container("ExitCode").1["minTests"], 1);
     assert_eq!(container("Sarif").1["minTests"], 7);
 }
+
+#[test]
+fn every_container_says_what_it_needs_so_that_a_quota_admits_its_pod() {
+    let pods = [
+        goss("InImage").0,
+        goss("Chroot").0,
+        container("ExitCode").0,
+        planned(&json!({"name": "c", "native": {}}), &json!({})).0,
+        planned(&json!({"name": "c", "openscap": {"profile": "standard"}}), &json!({})).0,
+        planned(&json!({"name": "c", "vulnerabilities": {}}), &json!({})).0,
+    ];
+    for pod in pods {
+        for container in pod.init_containers.iter().flatten().chain(&pod.containers) {
+            let resources = container.resources.clone().unwrap_or_default();
+            let requests = resources.requests.unwrap_or_default();
+            assert!(
+                requests.contains_key("cpu")
+                    && requests.contains_key("memory")
+                    && resources.limits.unwrap_or_default().contains_key("memory"),
+                "{}: {}",
+                container.name,
+                words(container)
+            );
+        }
+    }
+}

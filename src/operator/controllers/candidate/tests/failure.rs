@@ -5,7 +5,7 @@ use crate::controllers::{
     candidate::{Candidates, observe},
     driver::Outcome,
     reconciler::{Failure, Steps as _},
-    transfers::TooSlow,
+    transfers::GivenUp,
 };
 
 /// One error of each step and class.
@@ -23,7 +23,7 @@ fn errors() -> Vec<Failure> {
         observe::Error::Database(crate::controllers::databases::Error::Missing(settings().tools_image)).into(),
         apply::Error::Api(refused(503)).into(),
         apply::Error::Lost("the report of check cves".into()).into(),
-        apply::Error::TooSlow(TooSlow { what: "the promotion" }).into(),
+        apply::Error::GivenUp(GivenUp::TooSlow { what: "the promotion" }).into(),
     ]
 }
 

@@ -64,7 +64,15 @@ fn plan(suspend: bool) -> RepavePlan {
 fn only_a_whole_and_matching_proof_opens_the_gate() {
     let v = validated();
     let base = base_image(&released(&v.digest));
-    let open = |candidate: Option<&ImageCandidate>| gate(&v, Some(&plan(false)), Some(&base), candidate.map_or(&[], std::slice::from_ref), None);
+    let open = |candidate: Option<&ImageCandidate>| {
+        gate(
+            &v,
+            Some(&plan(false)),
+            Some(&base),
+            candidate.map_or(&[], std::slice::from_ref),
+            None,
+        )
+    };
     assert_eq!(open(Some(&candidate(&[]))), Gate::Open);
     for (name, change) in [
         ("not promoted", ("/status/conditions/0/status", json!("False"))),
@@ -124,13 +132,7 @@ fn the_history_proves_a_target_whose_candidate_was_pruned_and_never_a_revoked_on
     // The candidate alone is no proof against a revocation.
     let mut revoked = release(&candidate(&[])).unwrap();
     revoked.revoked = true;
-    let shut = gate(
-        &v,
-        Some(&plan(false)),
-        Some(&base),
-        &[candidate(&[])],
-        Some(&revoked),
-    );
+    let shut = gate(&v, Some(&plan(false)), Some(&base), &[candidate(&[])], Some(&revoked));
     assert!(matches!(shut, Gate::Shut { reason: "Revoked", .. }), "{shut:?}");
 }
 
@@ -144,7 +146,13 @@ fn a_missing_order_a_newer_release_and_a_suspension_are_told_apart() {
     same_digest_again["sequence"] = json!(4);
     let again = base_image(&same_digest_again);
     let nothing = base_image(&json!(null));
-    let reason = |plan: Option<&RepavePlan>, base: Option<&BaseImage>| match gate(&v, plan, base, std::slice::from_ref(&proof), None) {
+    let reason = |plan: Option<&RepavePlan>, base: Option<&BaseImage>| match gate(
+        &v,
+        plan,
+        base,
+        std::slice::from_ref(&proof),
+        None,
+    ) {
         Gate::Open => "Open".to_owned(),
         Gate::Suspended => "Suspended".to_owned(),
         Gate::Superseded { by } => by.short().to_owned(),
@@ -169,7 +177,10 @@ fn a_missing_order_a_newer_release_and_a_suspension_are_told_apart() {
 fn what_todays_policy_rejects_is_not_moved_to_any_more() {
     let v = validated();
     let reason = |changes: &[(&str, Value)], named: &str| {
-        let mut today = candidate(&[("/metadata/name", json!("debian-v3-strict")), ("/spec/sequence", json!(4))]);
+        let mut today = candidate(&[
+            ("/metadata/name", json!("debian-v3-strict")),
+            ("/spec/sequence", json!(4)),
+        ]);
         let mut object = serde_json::to_value(&today).unwrap();
         object["status"] = json!({"result": "Rejected"});
         for (path, value) in changes {
@@ -192,7 +203,10 @@ fn what_todays_policy_rejects_is_not_moved_to_any_more() {
         assert_eq!(reason(&[("/status/result", json!(result))], strict), "Open", "{result}");
     }
     // Another image, another base image, or one that is not asked for any more.
-    assert_eq!(reason(&[("/spec/sourceDigest", json!(Digest::of(b"v4")))], strict), "Open");
+    assert_eq!(
+        reason(&[("/spec/sourceDigest", json!(Digest::of(b"v4")))], strict),
+        "Open"
+    );
     assert_eq!(reason(&[("/spec/baseImage", json!("alpine"))], strict), "Open");
     assert_eq!(reason(&[], "debian-v3"), "Open");
     let as_built = [
