@@ -13,9 +13,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use std::{fmt::Write, io, net::SocketAddr};
+use std::{fmt::Write, future::IntoFuture as _, io, net::SocketAddr, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// How long requests that had begun are still answered at the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// The endpoints could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +44,8 @@ pub async fn bind(bind: SocketAddr) -> Result<TcpListener, ServeError> {
         .map_err(|error| ServeError { bind, error })
 }
 
-/// Serves until `shutdown` is cancelled and the requests that had begun are answered.
+/// Serves until `shutdown` is cancelled and the requests that had begun are answered, or [`LAST_ANSWERS`] is over: nobody who
+/// holds a connection open keeps a replica that lost its lease from making room.
 ///
 /// Cancel it last: kubelet asks also while the process drains.
 pub async fn serve(
@@ -50,9 +54,18 @@ pub async fn serve(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    axum::serve(listener, router(readiness, metrics))
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+    let late = {
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.cancelled().await;
+            tokio::time::sleep(LAST_ANSWERS).await;
+        }
+    };
+    let served = axum::serve(listener, router(readiness, metrics)).with_graceful_shutdown(shutdown.cancelled_owned());
+    tokio::select! {
+        served = served.into_future() => served,
+        () = late => Ok(()),
+    }
 }
 
 fn router(readiness: Readiness, metrics: Metrics) -> Router {
@@ -162,5 +175,21 @@ mod tests {
         assert!(error.contains("--http-bind"), "{error}");
         server.shutdown.cancel();
         server.task.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_request_that_never_ends_does_not_hold_up_the_end() {
+        let server = server().await;
+        let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: ").await.unwrap();
+        assert!(
+            get(&server, "/livez").await.starts_with("HTTP/1.1 200"),
+            "it is being read"
+        );
+        // From here on the clock goes as fast as it can.
+        tokio::time::pause();
+        server.shutdown.cancel();
+        server.task.await.unwrap().unwrap();
+        drop(stream);
     }
 }
