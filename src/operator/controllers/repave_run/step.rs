@@ -87,9 +87,10 @@ async fn reconcile(
         Ok(observed) => observed,
         Err(error) => return failed(old, generation, &error, ctx),
     };
-    if let Err(error) = undone::ask(ctx, &v, &mut observed.estate, &questions.moves).await {
-        return failed(old, generation, &observe::ObserveError::Api(error), ctx);
-    }
+    let not_asked = match undone::ask(ctx, &v, &mut observed.estate, &questions.moves).await {
+        Ok(not_asked) => not_asked,
+        Err(error) => return failed(old, generation, &observe::ObserveError::List(error), ctx),
+    };
     let v = today::narrow(
         &v,
         orders.today.as_ref(),
@@ -103,7 +104,8 @@ async fn reconcile(
     decided
         .actions
         .retain(|action| live.contains(action.workload()) && undone::may_go(action, &free));
-    let results = apply::apply(ctx, &v, plan_uid(run), &decided.actions).await;
+    let mut results = apply::apply(ctx, &v, plan_uid(run), &decided.actions).await;
+    results.applied.extend(not_asked);
     overlay(&mut decided.targets, &decided.actions, &results.applied);
     note(remembered, &v, &decided, &results.applied, mono);
     let lost_race = results.applied.iter().any(|(_, applied)| *applied == Applied::LostRace);

@@ -1,22 +1,32 @@
 //! Asks the ReplicaSets of the workloads that are about to be moved whether somebody had set them back: `kubectl rollout undo`
 //! takes our own record away. One list a workload, by its own labels, and only of what is moved next. Reads only.
 
-use super::{estate::Estate, plan::Action, seen::Seen, validate::Validated};
+use super::{
+    apply::{Answer, Applied, answer},
+    estate::Estate,
+    plan::Action,
+    seen::Seen,
+    validate::Validated,
+};
 use crate::{
-    controllers::context::Context,
+    controllers::{
+        context::Context,
+        error::one_line,
+        paging::{self, ListError},
+    },
     domain::{
         revisions,
         wave::parse_selector,
         workload::{Workload, WorkloadKey},
     },
 };
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::{Api, api::ListParams};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// ReplicaSets of one workload that are read: the default of Kubernetes keeps ten.
-const MAX_SETS: u32 = 200;
+const MAX_SETS: usize = 1_000;
 /// Lists at the same time.
 const AT_ONCE: usize = 8;
 
@@ -26,38 +36,64 @@ pub fn to_ask(actions: &[Action]) -> BTreeSet<WorkloadKey> {
     moves.map(|action| action.workload().clone()).collect()
 }
 
-/// Fills in what the ReplicaSets of these workloads say.
+/// Fills in what the ReplicaSets of these workloads say, and gives back those that could not be asked: they are not moved,
+/// and hold up no other. An error if the API server does not answer at all.
 pub async fn ask(
     ctx: &Context,
     v: &Validated,
     estate: &mut Estate,
     keys: &BTreeSet<WorkloadKey>,
-) -> Result<(), kube::Error> {
+) -> Result<Vec<(WorkloadKey, Applied)>, ListError> {
     let asked = estate.workloads.iter().filter(|seen| keys.contains(&seen.workload.key));
     let reads: Vec<_> = asked
         .map(|seen| {
             let workload: &Workload = &seen.workload;
-            async move { Ok::<_, kube::Error>((workload.key.clone(), was_set_back(ctx, v, workload).await?)) }.boxed()
+            async move { (workload.key.clone(), was_set_back(ctx, v, workload).await) }.boxed()
         })
         .collect();
-    let answers: BTreeMap<WorkloadKey, bool> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
+    let read: Vec<_> = stream::iter(reads).buffer_unordered(AT_ONCE).collect().await;
+    let (mut answers, mut not_asked) = (BTreeMap::new(), Vec::new());
+    for (key, result) in read {
+        match result {
+            Ok(set_back) => {
+                answers.insert(key, set_back);
+            }
+            Err(error) => {
+                let words = refusal(&error).ok_or(error)?;
+                not_asked.push((key, Applied::Refused(words)));
+            }
+        }
+    }
     for seen in &mut estate.workloads {
         if let Some(answer) = answers.get(&seen.workload.key) {
             seen.set_back = Some(*answer);
         }
     }
-    Ok(())
+    Ok(not_asked)
 }
 
-async fn was_set_back(ctx: &Context, v: &Validated, workload: &Workload) -> Result<bool, kube::Error> {
+/// What an error says about this one workload; none if it is the API server's own.
+fn refusal(error: &ListError) -> Option<String> {
+    let words = || format!("whether it was set back by hand could not be read from its ReplicaSets: {}", one_line(error));
+    match error {
+        ListError::Api(inner) => match answer(inner) {
+            Answer::Refused(_) | Answer::FailedTest(_) | Answer::LostRace => Some(words()),
+            Answer::Unavailable(_) => None,
+        },
+        ListError::TooMany { .. } => Some(words()),
+        ListError::Stuck => None,
+    }
+}
+
+async fn was_set_back(ctx: &Context, v: &Validated, workload: &Workload) -> Result<bool, ListError> {
     let selector = parse_selector(&workload.pod_selector);
     // One that cannot be read, or selects all, finds nothing that could be told from others'.
     let Some(selector) = selector.ok().filter(|selector| !selector.selects_all()) else {
         return Ok(false);
     };
     let api: Api<ReplicaSet> = Api::namespaced(ctx.client.clone(), &workload.key.namespace);
-    let params = ListParams::default().labels_from(&selector).limit(MAX_SETS);
-    let sets = api.list(&params).await?.items;
+    let params = ListParams::default().labels_from(&selector);
+    let sets = paging::list(&api, params, MAX_SETS, Some).await?;
     Ok(revisions::was_set_back(&sets, &workload.uid, &v.digest, v.sequence))
 }
 

@@ -3,6 +3,7 @@
 use super::{
     super::{
         Images,
+        apply::Applied,
         estate::{Ask, Estate, Query, look, refresh},
         undone,
         validate::{self, Scope},
@@ -14,7 +15,7 @@ use crate::{
         access::{Account, Barred},
         context::Context,
         inventory::{CountedKind, Inventory, Unread},
-        testing::Api,
+        testing::{Api, Fault},
     },
     domain::{
         lineage::ReleaseIndex,
@@ -325,7 +326,7 @@ async fn only_the_replica_sets_of_what_is_about_to_be_moved_are_asked_and_an_und
         .map(|at| WorkloadKey::deployment("platform", format!("app-{at:02}")))
         .into();
     let before = api.count("LIST", "replicasets");
-    undone::ask(&ctx, &v, &mut estate, &keys).await.unwrap();
+    assert_eq!(undone::ask(&ctx, &v, &mut estate, &keys).await.unwrap(), []);
     assert_eq!(api.count("LIST", "replicasets") - before, 2);
     let answers: Vec<Option<bool>> = estate.workloads.iter().map(|seen| seen.set_back).take(3).collect();
     assert_eq!(answers, [Some(true), Some(false), None]);
@@ -334,4 +335,26 @@ async fn only_the_replica_sets_of_what_is_about_to_be_moved_are_asked_and_an_und
         .map(|key| key.name.as_str())
         .collect();
     assert_eq!(free, ["app-01"], "what was not asked may not be moved");
+}
+
+#[tokio::test]
+async fn one_whose_replica_sets_may_not_be_read_is_not_moved_and_holds_up_no_other() {
+    let (api, ctx) = cluster(&[]).await;
+    let (plan, images) = (Plan::of(account(None)), Images::default());
+    let v = validate::validate(&run(&json!({}))).unwrap();
+    let mut estate = look(&ctx, &images, plan.ask()).await.unwrap();
+    let keys: BTreeSet<WorkloadKey> = [0, 1]
+        .map(|at| WorkloadKey::deployment("platform", format!("app-{at:02}")))
+        .into();
+    let mut faults = vec![Fault::Refused(403, "Forbidden")];
+    api.faults(move |seen| (seen.resource == "replicasets").then(|| faults.pop()).flatten());
+    let not_asked = undone::ask(&ctx, &v, &mut estate, &keys).await.unwrap();
+    let [(key, Applied::Refused(words))] = not_asked.as_slice() else {
+        panic!("{not_asked:?}");
+    };
+    assert!(words.contains("ReplicaSets"), "{words}");
+    let free = undone::free(&estate.workloads);
+    assert!(free.len() == 1 && !free.contains(key), "{free:?}");
+    api.faults(|seen| (seen.resource == "replicasets").then_some(Fault::Refused(503, "ServiceUnavailable")));
+    assert!(undone::ask(&ctx, &v, &mut estate, &keys).await.is_err());
 }
