@@ -49,7 +49,7 @@ fn later() -> Vec<Case> {
     vec![
         case("crash-after-12-seconds", GROUP, OLD, rolled_back()).script(r#"if [ -n "$BREAK" ]; then sleep 12; exit 3; fi"#),
         case("unready-in-the-soak", GROUP, OLD, rolled_back())
-            .script(r#"[ -z "$BREAK" ] || (sleep 12; touch /tmp/late) &"#)
+            .script(r#"[ -z "$BREAK" ] || (sleep 12; touch /tmp/late) & :"#)
             .set(PROBE, json!({"exec": {"command": ["/bin/sh", "-c", "! test -e /tmp/late"]}, "periodSeconds": 2, "failureThreshold": 1}))
             .limit("what turns unready in the soak is left as it is"),
         case("crash-again-and-again-without-probe", GROUP, OLD, rolled_back())
