@@ -262,6 +262,24 @@ impl History {
         }
     }
 
+    /// What another record says is out, is out here too, if it is known and was not taken back; with no smaller number than
+    /// it says, so that nothing that runs looks newer than it is.
+    pub fn keep_out(&mut self, digest: &Digest, sequence: u64) {
+        if self.revocation(digest).is_some() {
+            return;
+        }
+        let Some(at) = self.entries.iter().position(|one| one.promotion.digest == *digest) else {
+            self.counters.last = self.counters.last.max(sequence);
+            return;
+        };
+        self.supersede_released();
+        let entry = &mut self.entries[at];
+        entry.state = State::Released;
+        entry.promotion.sequence = entry.promotion.sequence.max(sequence);
+        self.counters.last = self.counters.last.max(entry.promotion.sequence);
+        self.sort();
+    }
+
     /// The next state: first what was promoted is entered, then the orders are followed, then an earlier release at the
     /// production repository comes out again if the current one was taken back.
     pub fn advance(

@@ -177,7 +177,9 @@ async fn on_the_way(
         (Phase::Pull, _) => Stage::Pull,
         (Phase::Verify, _) => Stage::Verify(verification::verification(candidate, wish, ctx).await?),
         (Phase::Check, Some(image)) => checks(candidate, wish, status, image.clone(), ctx).await?,
-        (Phase::Promote, Some(_)) => Stage::Promote,
+        (Phase::Promote, Some(image)) => reevaluation::before_promotion(candidate, wish, status, image, ctx)
+            .await?
+            .map_or(Stage::Promote, |again| Stage::Reevaluate(Box::new(again))),
         // What lost its built image is built again: the same inputs give the same Job, whose digest is read.
         (Phase::Build | Phase::Check | Phase::Promote, _) => Stage::Build(build(wish, ctx).await?),
         (Phase::Released | Phase::Rejected | Phase::Error | Phase::Superseded, _) => Stage::Finished,

@@ -78,6 +78,12 @@ pub fn decide(known: Known<'_>, now: Timestamp) -> Decided {
     };
     if known.stored.is_none() {
         history.take_back(status.revoked.iter().map(|one| (&one.digest, revocation(one))));
+        if let Some(shown) = &status.released {
+            history.keep_out(&shown.digest, shown.sequence);
+        }
+        if let (Rebuild::Failed { .. }, true) = (known.rebuild, shows_releases(&status)) {
+            return as_shown(history, status);
+        }
     }
     let (orders, unreadable) = orders(known.base);
     let advanced = history.advance(&promotions, &orders, known.production, now);
@@ -104,6 +110,24 @@ pub fn decide(known: Known<'_>, now: Timestamp) -> Decided {
         problem: unreadable.or(refused),
         revoked,
         history: advanced.history,
+    }
+}
+
+fn shows_releases(status: &BaseImageStatus) -> bool {
+    status.released.is_some() || !status.revoked.is_empty()
+}
+
+/// The history is lost, and the production repository cannot be looked through: the status knows more than what would be
+/// written, above all what was taken back. It stays as it is, and nothing is written over it.
+fn as_shown(history: History, status: BaseImageStatus) -> Decided {
+    Decided {
+        write: None,
+        released: status.released,
+        revoked: status.revoked,
+        history,
+        newest_revoked: None,
+        notices: Vec::new(),
+        problem: None,
     }
 }
 
@@ -145,7 +169,7 @@ fn released(history: &History, status: &BaseImageStatus, production: &Repository
 impl Decided {
     /// Whether this digest was taken back.
     pub fn is_revoked(&self, digest: &Digest) -> bool {
-        self.history.revocation(digest).is_some()
+        self.history.revocation(digest).is_some() || self.revoked.iter().any(|one| one.digest == *digest)
     }
 
     /// Says it in the conditions.

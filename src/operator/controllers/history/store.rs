@@ -6,7 +6,7 @@ use crate::{
     api::{GROUP, ReleaseHistory, refs::LABEL_BASE_IMAGE, release_history::ReleaseHistorySpec},
     controllers::{
         context::Context,
-        error::{Class, Classified, one_line},
+        error::{Class, Classified, WAIT, one_line},
         paging::{self, ListError},
         writes::{self, Unsent, WriteError},
     },
@@ -75,6 +75,11 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// It is not there, though its base image writes it before it makes a candidate.
+    #[error(
+        "ReleaseHistory {0} is gone, so what was taken back is not known: nothing goes on before its BaseImage has written it anew"
+    )]
+    Missing(String),
     /// Somebody else wrote it in between.
     #[error("ReleaseHistory {0} was written by somebody else in between: it is read again")]
     Conflict(String),
@@ -91,6 +96,7 @@ impl Classified for Error {
             Self::Api(_) | Self::List(_) => "ApiError",
             Self::Write(error) => error.reason(),
             Self::Unreadable { .. } => "HistoryUnreadable",
+            Self::Missing(_) => "HistoryMissing",
             Self::Conflict(_) => "HistoryConflict",
             Self::TooMany(_) => "TooManyHistories",
         }
@@ -101,6 +107,7 @@ impl Classified for Error {
             Self::Api(_) | Self::List(_) => Class::Transient,
             Self::Write(error) => error.class(),
             Self::Unreadable { .. } => Class::Waiting(UNREADABLE),
+            Self::Missing(_) => Class::Waiting(WAIT),
             Self::Conflict(_) => Class::Waiting(Duration::from_secs(1)),
             Self::TooMany(_) => Class::Stalled,
         }

@@ -74,7 +74,12 @@ pub async fn ask(
 
 /// What an error says about this one workload; none if it is the API server's own.
 fn refusal(error: &ListError) -> Option<String> {
-    let words = || format!("whether it was set back by hand could not be read from its ReplicaSets: {}", one_line(error));
+    let words = || {
+        format!(
+            "whether it was set back by hand could not be read from its ReplicaSets: {}",
+            one_line(error)
+        )
+    };
     match error {
         ListError::Api(inner) => match answer(inner) {
             Answer::Refused(_) | Answer::FailedTest(_) | Answer::LostRace => Some(words()),

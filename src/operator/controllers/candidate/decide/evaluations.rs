@@ -2,9 +2,10 @@
 
 use super::{
     CHECK_MESSAGE, Course, Decision, Evaluation, FINDING_LINE, Inputs, Rescanned, WaitingOn, distrusted, next_of_check,
+    out,
 };
 use crate::{
-    api::phase::Phase,
+    api::{image_candidate::Step, phase::Phase},
     controllers::candidate::{
         exceptions, gate, jobs,
         judging::Judging,
@@ -48,6 +49,12 @@ impl Inputs<'_> {
                 | Phase::Superseded => Err(not_usable(&evaluation, &self.wish.checks)),
             }
         });
+        if let (Err(why), Phase::Promote) = (&result, Phase::of(&self.candidate.status.clone().unwrap_or_default())) {
+            let message = format!(
+                "its gates opened under other waivers or more than a day ago, and the stored reports cannot be judged again: {why}. Nothing was promoted. Delete this ImageCandidate: its BaseImage makes it again, and its checks run"
+            );
+            return out(Phase::Error, Step::Promoted, "ReportsNotUsable", message);
+        }
         Decision::go_on(Course::Reevaluated {
             in_force: again.judging.in_force.clone(),
             result,

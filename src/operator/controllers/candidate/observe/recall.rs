@@ -19,7 +19,8 @@ pub async fn recalled(
     ctx: &Context,
 ) -> Result<Option<Recalled>, history::Error> {
     let stored = history::store::read(ctx, &wish.namespace, &wish.base_image).await?;
-    Ok(stored.and_then(|stored| recall::recalled(&stored.history, &build(candidate, built))))
+    let stored = stored.ok_or_else(|| history::Error::Missing(wish.base_image.clone()))?;
+    Ok(recall::recalled(&stored.history, &build(candidate, built)))
 }
 
 /// The build of a candidate, as far as it is known.

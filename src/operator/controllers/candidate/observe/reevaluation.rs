@@ -1,13 +1,17 @@
-//! Reads the stored reports of a refused candidate when the waivers are others than those it was judged with. Reads only;
-//! nothing runs again.
+//! Reads the stored reports of a refused candidate when the waivers are others than those it was judged with, and of one
+//! that is about to be promoted when its gates opened under other waivers, or a day ago. Reads only; nothing runs again.
 //!
 //! An error is never looked at this way: a waiver takes findings out of a count, and an error has none.
 
 use super::{Error, Wanted, Wish};
 use crate::{
-    api::{ImageCandidate, ImageCandidateStatus, phase::Phase},
+    api::{ImageCandidate, ImageCandidateStatus, image_candidate::Step, phase::Phase},
     controllers::{
-        candidate::{exceptions, judging, judging::Judging, validate::PlannedCheck},
+        candidate::{
+            exceptions,
+            judging::{self, Judging, Waivers},
+            validate::PlannedCheck,
+        },
         context::Context,
         inputs,
     },
@@ -15,6 +19,11 @@ use crate::{
     evidence,
     registry::Auth,
 };
+use jiff::{SignedDuration, Timestamp};
+
+/// How long open gates hold until the promotion. Scans are judged by the age of their database too, so that what stood still
+/// for weeks is not promoted on what was known then.
+const HOLDS: SignedDuration = SignedDuration::from_hours(24);
 
 /// A report with the digest of its artifact in staging.
 pub type Stored = (Box<Report>, Digest);
@@ -58,13 +67,55 @@ pub async fn observe(
     if status.waivers_hash.as_deref() == Some(in_force.as_str()) || super::ask(candidate, ctx).await? != Wanted::Yes {
         return Ok(None);
     }
+    read(candidate, wish, status, image, &waivers, ctx).await.map(Some)
+}
+
+/// Reads it for a candidate whose gates are open: it may have waited long (suspended, a registry that was away), and what
+/// opened them need not hold any more.
+pub async fn before_promotion(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    status: &ImageCandidateStatus,
+    image: &Digest,
+    ctx: &Context,
+) -> Result<Option<Reevaluate>, Error> {
+    let waivers = judging::waivers(ctx, &wish.namespace).await?;
+    let in_force = exceptions::in_force(&waivers.read, candidate, image, ctx.now());
+    if !is_due(status, &in_force, ctx.now()) {
+        return Ok(None);
+    }
+    read(candidate, wish, status, image, &waivers, ctx).await.map(Some)
+}
+
+/// Whether open gates are judged again before the promotion: the waivers are others now, or [`HOLDS`] is over.
+pub fn is_due(status: &ImageCandidateStatus, in_force: &str, now: Timestamp) -> bool {
+    let gates = status
+        .timeline
+        .iter()
+        .filter(|entry| matches!(entry.step, Step::Validated | Step::Scanned));
+    let judged = gates
+        .filter_map(|entry| entry.finished.as_ref())
+        .map(|time| time.0)
+        .max();
+    let old = judged.is_some_and(|at| now.duration_since(at) > HOLDS);
+    !status.checks.is_empty() && (old || status.waivers_hash.as_deref() != Some(in_force))
+}
+
+async fn read(
+    candidate: &ImageCandidate,
+    wish: &Wish,
+    status: &ImageCandidateStatus,
+    image: &Digest,
+    waivers: &Waivers,
+    ctx: &Context,
+) -> Result<Reevaluate, Error> {
     let auth = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.promote.push_secret_ref.as_ref()).await?;
     let checks: Vec<&PlannedCheck> = wish.checks.iter().collect();
-    Ok(Some(Reevaluate {
+    Ok(Reevaluate {
         image: image.clone(),
         reports: reports(wish, status, image, ctx, &auth).await?,
-        judging: judging::with(ctx, candidate, wish, image, &checks, &waivers).await,
-    }))
+        judging: judging::with(ctx, candidate, wish, image, &checks, waivers).await,
+    })
 }
 
 async fn reports(

@@ -1,4 +1,5 @@
-//! The status of a refused candidate after its stored reports were judged with other waivers. Pure.
+//! The status of a candidate after its stored reports were judged again: a refused one with other waivers, or one that waited
+//! long for its promotion. Pure.
 //!
 //! Whatever could not be judged any more (a report that is gone, a vulnerability database that is too old by now) changed no
 //! verdict: the refusal stands, and a condition says what to do.
@@ -12,11 +13,21 @@ impl Draft<'_> {
     pub(super) fn reevaluated(&mut self, in_force: &str, result: &Result<(Box<Evaluation>, Box<Verdict>), String>) {
         match result {
             Ok((evaluation, verdict)) => {
+                let same = self.status.waivers_hash.as_deref() == Some(in_force);
                 self.reopen();
                 self.judged(evaluation, verdict);
-                let message = "the waivers of this namespace changed: the stored reports were judged with them, and nothing ran again";
-                self.conditions
-                    .set(JUDGED_AGAIN, Truth::True, "WaiversChanged", message);
+                let (reason, message) = if same {
+                    (
+                        "GatesOpenedLongAgo",
+                        "its gates opened more than a day before the promotion: the stored reports were judged again, and nothing ran again",
+                    )
+                } else {
+                    (
+                        "WaiversChanged",
+                        "the waivers of this namespace changed: the stored reports were judged with them, and nothing ran again",
+                    )
+                };
+                self.conditions.set(JUDGED_AGAIN, Truth::True, reason, message);
             }
             Err(why) => {
                 let message = format!(

@@ -135,6 +135,10 @@ impl World {
         let Some(image) = image.filter(|_| !known && self.ask(candidate) == Wanted::Yes) else {
             return Stage::Finished;
         };
+        Self::stored(inputs, wish, image, judging)
+    }
+
+    fn stored(inputs: Inputs, wish: &validate::Wish, image: &Digest, judging: Judging) -> Stage {
         let reports = wish.checks.iter();
         let reports = reports.map(|check| (Self::findings(check, inputs), Digest::of(check.name.as_bytes())));
         Stage::Reevaluate(Box::new(Reevaluate {
@@ -185,7 +189,14 @@ impl World {
                     judging: Box::new(self.judging()),
                 }
             }
-            (Phase::Promote, Some(_)) => Stage::Promote,
+            (Phase::Promote, Some(image)) => {
+                let judging = self.judging();
+                if observe::reevaluation::is_due(status, &judging.in_force, at(self.now)) {
+                    Self::stored(inputs, wish, image, judging)
+                } else {
+                    Stage::Promote
+                }
+            }
             (Phase::Build | Phase::Check | Phase::Promote, _) => {
                 Stage::Build(self.job(candidate, &jobs::build_name(&wish.name), built(inputs.upstream)))
             }

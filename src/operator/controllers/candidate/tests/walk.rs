@@ -206,3 +206,36 @@ fn the_plain_way_ends_with_a_release_and_a_second_digest_follows_it() {
     check_the_end(&mut world);
     assert_eq!((world.promoted.len(), world.base.unwrap().released.unwrap().0), (2, 2));
 }
+
+/// Its scan passed by a waiver. Before it is promoted the BaseImage is suspended, the waiver is taken away, and two months pass.
+#[test]
+fn what_was_waived_is_not_promoted_after_the_waiver_was_taken_away() {
+    let mut world = World::new(9);
+    world.waive(true);
+    world.edit(|base| base.inputs.upstream = 3);
+    let mut name = String::new();
+    for _ in 0..60 {
+        round(&mut world);
+        name = world.named().unwrap().0.name_any();
+        if world.phase(&name) == Some(Phase::Promote) {
+            break;
+        }
+    }
+    assert_eq!(world.phase(&name), Some(Phase::Promote));
+    world.edit(|base| base.suspend = true);
+    world.waive(false);
+    world.now += 60 * 24 * 3600;
+    world.next_day();
+    for _ in 0..5 {
+        round(&mut world);
+    }
+    assert_eq!(world.phase(&name), Some(Phase::Promote));
+    world.edit(|base| base.suspend = false);
+    for _ in 0..20 {
+        round(&mut world);
+    }
+    assert!(
+        world.promoted.is_empty(),
+        "promoted by a waiver that is gone, on a scan that is 60 days old"
+    );
+}

@@ -240,3 +240,55 @@ fn a_base_image_that_is_made_again_knows_its_releases_and_starts_without_those_o
     };
     assert_eq!(decide(known, now()).released, None);
 }
+
+/// The object is deleted, the candidates are pruned but perhaps that of what is released, and the registry throttles at the
+/// first look.
+#[test]
+fn a_history_that_is_lost_while_the_registry_is_away_forgets_neither_the_release_nor_what_was_revoked() {
+    let candidates = [candidate(1, 1), candidate(2, 2), candidate(3, 3)];
+    let order = revoke(3, false);
+    let before = decided(&base(&json!(null), Some(&order)), None, &done(vec![]), &candidates);
+    // What is signed has the number of its candidate: going back signs nothing.
+    let as_found = |entry: &Entry| {
+        let made = |one: &&ImageCandidate| one.name_any() == entry.promotion.candidate;
+        let mut promotion = entry.promotion.clone();
+        promotion.sequence = candidates.iter().find(made).unwrap().spec.sequence;
+        Entry {
+            state: State::Superseded,
+            promotion,
+        }
+    };
+    let entries: Vec<Entry> = before.history.entries().iter().map(as_found).collect();
+    let failed = Rebuild::Failed {
+        reason: "RegistryUnreachable",
+        message: "no answer".to_owned(),
+    };
+    for kept in [&[][..], &candidates[1..2]] {
+        let status = json!({"released": before.released, "revoked": before.revoked});
+        let first = decided(&base(&status, None), None, &failed, kept);
+        assert_eq!(first.write, None, "what would be written knows less than the status");
+        assert_eq!((&first.released, &first.revoked), (&before.released, &before.revoked));
+        assert!(first.is_revoked(&digest(3)));
+        let status = json!({"released": first.released, "revoked": first.revoked});
+        let later = decided(&base(&status, None), None, &done(entries.clone()), kept);
+        assert!(later.write.is_some() && later.is_revoked(&digest(3)), "{later:?}");
+        assert_eq!(later.released.unwrap().digest, digest(2));
+    }
+}
+
+/// Gone back and forth, then lost: the number of what is released must not fall, or older workloads look newer.
+#[test]
+fn a_history_that_is_lost_gives_the_release_no_smaller_number_than_the_status_says() {
+    let candidates = [candidate(1, 1), candidate(2, 2)];
+    let released = json!({"digest": digest(1), "repository": "r.test/base/debian", "tag": "12-1", "sourceDigest": digest(101),
+        "candidate": "debian-12-1", "sequence": 7, "promotedAt": "2026-01-05T00:00:00Z"});
+    let after = decided(
+        &base(&json!({"released": released}), None),
+        None,
+        &done(vec![]),
+        &candidates,
+    );
+    let out = after.released.unwrap();
+    assert_eq!(out.digest, digest(1));
+    assert!(out.sequence >= 7, "it was 7 and is {}", out.sequence);
+}
