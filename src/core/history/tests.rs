@@ -1,5 +1,5 @@
 use super::*;
-use crate::recall::Named;
+use crate::orders::Named;
 use proptest::prelude::*;
 
 fn production() -> Repository {

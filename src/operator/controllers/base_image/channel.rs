@@ -3,7 +3,7 @@
 //! The status says first what is released, then the tag follows: a crash in between is made good by the next look. Nobody else
 //! writes the tag, so that two promotions can never race for it. Must not tag a digest that is not the release.
 
-use super::{polls::Pace, validate::Wish};
+use super::polls::Pace;
 use crate::{
     api::{
         BaseImage,
@@ -13,6 +13,7 @@ use crate::{
         context::Context,
         error::{Class, Classified, WAIT},
         inputs,
+        wish::Wish,
     },
     domain::{digest::Digest, image_ref::Repository},
     registry,

@@ -4,21 +4,14 @@ mod apply;
 mod channel;
 mod decision;
 mod findings;
-mod known;
 mod noticed;
 mod observe;
-mod owner;
 mod polls;
 mod status;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-mod validate;
-pub mod wanted;
-
-pub use known::BaseImages;
-pub use status::not_owned;
 
 use super::{
     context::Context,
@@ -27,13 +20,16 @@ use super::{
     history::{self, Recorded},
     reconciler::{self, Failure, Steps},
     wakes::{Wakes, those},
+    wish::{
+        self, Wish,
+        owner::{self, Claim, Taken},
+        spec::Unhashable,
+    },
 };
 use crate::api::{BaseImage, BaseImageStatus, ImageCandidate, ValidationPolicy};
-use decision::Unhashable;
 use kube::{Api, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
-use validate::Wish;
 
 /// What this controller needs besides the context.
 struct State {
@@ -56,7 +52,7 @@ const LISTING: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
-    Validate(#[from] validate::Error),
+    Validate(#[from] wish::Error),
     #[error(transparent)]
     History(#[from] history::Error),
     #[error(transparent)]
@@ -163,16 +159,16 @@ impl Steps for State {
 /// What is known before anything outside is asked.
 enum Start {
     /// Its repository is another's.
-    NotOwner(owner::Taken),
+    NotOwner(Taken),
     /// What its history says.
     Recorded(Box<Wish>, Vec<ImageCandidate>, Box<Recorded>),
 }
 
 /// First the history: what is released does not depend on upstream or on a policy, and can be taken back without them.
 async fn recorded(base: &BaseImage, state: &State) -> Result<Start, Error> {
-    let wish = validate::validate(base)?; // pure
+    let wish = wish::validate(base)?; // pure
     let rivals = state.ctx.base_images.rivals(base).ok_or(Error::NotListed)?;
-    if let Some(taken) = owner::taken(&owner::Claim::new(base, &wish), &rivals) {
+    if let Some(taken) = owner::taken(&Claim::new(base, &wish), &rivals) {
         return Ok(Start::NotOwner(taken));
     }
     let candidates = observe::candidates(base, &wish, state).await?; // IO, read only
@@ -223,7 +219,7 @@ async fn steps(
     Ok(Outcome { status, next, notices })
 }
 
-fn not_the_owner(base: &BaseImage, taken: &owner::Taken, state: &State) -> Outcome<BaseImageStatus> {
+fn not_the_owner(base: &BaseImage, taken: &Taken, state: &State) -> Outcome<BaseImageStatus> {
     let (status, notices) = status::taken(base, taken, state.ctx.now());
     Outcome {
         status,

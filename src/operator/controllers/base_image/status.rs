@@ -6,8 +6,6 @@ use super::{
     decision::{self, Decision, Followed, Wanted},
     findings,
     observe::Observed,
-    owner::Taken,
-    validate::Wish,
 };
 use crate::{
     api::{
@@ -20,16 +18,16 @@ use crate::{
         driver::Notice,
         error::{Classified, one_line},
         history::Recorded,
+        wish::{
+            Wish,
+            owner::{REPOSITORY_OWNED, REPOSITORY_TAKEN, Taken, not_owned},
+        },
     },
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
-/// Condition: whether the repository that it promotes to is its own. Read by the gate of a run and by a plan.
-pub const REPOSITORY_OWNED: &str = "RepositoryOwned";
-/// Reason of [`REPOSITORY_OWNED`] when it is another's.
-pub const REPOSITORY_TAKEN: &str = "RepositoryTaken";
 /// Condition, only there while it is true: upstream's tag points to a digest from before the release.
 const UPSTREAM_ROLLED_BACK: &str = "UpstreamRolledBack";
 /// Condition: whether the channel tag points to the release.
@@ -49,14 +47,6 @@ pub struct Round<'a> {
     pub applied: &'a Applied,
     /// What came of the channel tag.
     pub channel: &'a Channel,
-}
-
-/// Why releases of this BaseImage must not be used, if so: its repository is another's.
-pub fn not_owned(base: &BaseImage) -> Option<&str> {
-    let conditions = base.status.as_ref().map(|status| status.conditions.as_slice())?;
-    conditions::find(conditions, REPOSITORY_OWNED)
-        .filter(|found| found.status == Truth::False.as_str())
-        .map(|found| found.message.as_str())
 }
 
 /// The status after steps that succeeded.

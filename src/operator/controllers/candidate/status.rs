@@ -8,7 +8,6 @@ use super::{
     gate::{GateState, Refusal, Verdict},
     judging::MAX_WAIVERS,
     validate::Wish,
-    wanted::Wanted,
 };
 use crate::{
     api::{
@@ -22,6 +21,7 @@ use crate::{
         error::Class,
         reconciler::Failure,
         transfers::Pending,
+        wish::wanted::Wanted,
     },
 };
 use jiff::Timestamp;

@@ -12,8 +12,9 @@ use crate::{
         inputs,
     },
     domain::{
-        history::{Entry, Promotion, State},
+        history::{Entry, State},
         image_ref::Repository,
+        promotion::Promotion,
     },
     evidence::{
         releases::{self, Found, Proven},

@@ -10,13 +10,15 @@ use super::{
     gate::Gate,
     observe::Observed,
     others,
-    refusals::Standing,
-    sightings::Times,
-    target::{Known, Skip, State},
+    refusals::{Refusals, Standing},
+    set_back::SetBack,
+    sightings::{Elapsed, Times},
+    state::{Skip, State},
+    steady::Steady,
     validate::Validated,
 };
 use crate::{
-    api::repave_plan::FailureAction,
+    api::{repave_plan::FailureAction, repave_run::WaveStatus},
     domain::{
         cause::cause,
         duration::Span,
@@ -27,7 +29,29 @@ use crate::{
     },
 };
 use jiff::{SignedDuration, Timestamp};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+/// What is known from before this look.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// What the status says about the waves.
+    pub waves: &'a [WaveStatus],
+    /// How long workloads have been as they are.
+    pub elapsed: &'a Elapsed,
+    /// What the API server refused.
+    pub refusals: &'a Refusals,
+    /// What has stayed healthy.
+    pub steady: &'a Steady,
+    /// What was set back.
+    pub set_back: &'a SetBack,
+    /// The monotonic time of this look.
+    pub mono: Duration,
+    /// Runs of other plans that are at work, `namespace/name`.
+    pub active_runs: &'a BTreeSet<String>,
+}
 
 /// What everything is judged by.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::{
-    controllers::inputs,
+    controllers::{inputs, wish},
     domain::{digest::Digest, image_ref::Repository},
     registry,
 };
@@ -159,7 +159,7 @@ fn a_failure_names_the_step_that_failed_and_keeps_what_was_known() {
         })))
     };
     let world = released();
-    let missing = super::super::Error::Observe(observe::Error::PolicyMissing("hardened".to_owned()));
+    let missing = super::super::Error::Observe(wish::inputs::Error::PolicyMissing("hardened".to_owned()).into());
     let taken = super::super::Error::Apply(apply::Error::Taken {
         kind: "ImageCandidate",
         namespace: "platform".to_owned(),

@@ -2,10 +2,10 @@
 
 use crate::{
     controllers::{
-        base_image::wanted,
         error::{Class, Classified, WAIT},
         history, inputs, slots,
         transfers::TooSlow,
+        wish::ask,
         writes::WriteError,
     },
     domain::{image_ref::InvalidImageRef, recall::Recalled},
@@ -34,7 +34,7 @@ pub enum Error {
     NotWantedNow,
     /// What the BaseImage wants now could not be found out.
     #[error(transparent)]
-    Wanted(#[from] wanted::Error),
+    Wanted(#[from] ask::Error),
     /// The image is not in staging any more.
     #[error("{0} is not in the staging repository any more: delete this candidate to build it again")]
     Lost(String),

@@ -3,13 +3,14 @@
 //!
 //! An error is never looked at this way: a waiver takes findings out of a count, and an error has none.
 
-use super::{Error, Wanted, Wish};
+use super::{Error, Wish};
 use crate::{
     api::{ImageCandidate, ImageCandidateStatus, phase::Phase},
     controllers::{
         candidate::{exceptions, judging, judging::Judging, validate::PlannedCheck},
         context::Context,
         inputs,
+        wish::{ask, wanted::Wanted},
     },
     domain::{digest::Digest, report::Report, verdict::Verdict},
     evidence,
@@ -55,7 +56,7 @@ pub async fn observe(
     };
     let waivers = judging::waivers(ctx, &wish.namespace).await?;
     let in_force = exceptions::in_force(&waivers.read, candidate, image, ctx.now());
-    if status.waivers_hash.as_deref() == Some(in_force.as_str()) || super::ask(candidate, ctx).await? != Wanted::Yes {
+    if status.waivers_hash.as_deref() == Some(in_force.as_str()) || ask::wanted(candidate, ctx).await? != Wanted::Yes {
         return Ok(None);
     }
     let auth = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.promote.push_secret_ref.as_ref()).await?;
