@@ -10,6 +10,7 @@ use crate::{
         base_image::{ChannelTag, Release},
     },
     controllers::{
+        bounded::BoundedMap,
         context::Context,
         error::{Class, Classified, WAIT},
         inputs,
@@ -21,7 +22,6 @@ use crate::{
 };
 use kube::ResourceExt as _;
 use std::{
-    collections::HashMap,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -150,14 +150,14 @@ impl Classified for Error {
 #[derive(Debug)]
 pub struct Looks {
     started: Instant,
-    last: Mutex<HashMap<String, (Instant, Order)>>,
+    last: Mutex<BoundedMap<String, (Instant, Order)>>,
 }
 
 impl Default for Looks {
     fn default() -> Self {
         Self {
             started: Instant::now(),
-            last: Mutex::default(),
+            last: Mutex::new(BoundedMap::new(MAX)),
         }
     }
 }
@@ -183,12 +183,6 @@ impl Looks {
     /// It was asserted.
     pub fn done(&self, uid: &str, order: &Order, now: Instant) {
         let mut looks = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if looks.len() >= MAX && !looks.contains_key(uid) {
-            let oldest = looks.iter().min_by_key(|(_, (at, _))| *at).map(|(uid, _)| uid.clone());
-            if let Some(oldest) = oldest {
-                looks.remove(&oldest);
-            }
-        }
         looks.insert(uid.to_owned(), (now, order.clone()));
     }
 }
