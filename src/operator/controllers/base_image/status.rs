@@ -1,6 +1,7 @@
 //! What a BaseImage's status says. Pure.
 
 use super::{
+    Failed,
     apply::Applied,
     channel::{Found, Outcome as Channel},
     decision::{self, Decision, Followed, Wanted},
@@ -15,9 +16,10 @@ use crate::{
     },
     controllers::{
         conditions::{self, Conditions, Truth},
-        driver::Notice,
+        driver::{Notice, Outcome},
         error::{Classified, one_line},
         history::Recorded,
+        reconciler::Failure,
         wish::{
             Wish,
             owner::{REPOSITORY_OWNED, REPOSITORY_TAKEN, Taken, not_owned},
@@ -309,17 +311,17 @@ pub fn taken(base: &BaseImage, taken: &Taken, now: Timestamp) -> (BaseImageStatu
 /// resolved; anything else is told by `Ready` and its reason.
 pub fn failed(
     base: &BaseImage,
-    error: &super::Error,
+    failed: &Failed,
     recorded: Option<&Recorded>,
     now: Timestamp,
-) -> (BaseImageStatus, Vec<Notice>) {
+) -> Outcome<BaseImageStatus> {
+    let Failure { reason, class, message } = &failed.failure;
     let mut status = base.status.clone().unwrap_or_default();
     let mut conditions = Conditions::from(&status.conditions, base.metadata.generation.unwrap_or(0), now);
-    let message = one_line(error);
-    if error.is_of_upstream() {
-        conditions.set("UpstreamResolved", Truth::False, error.reason(), message.clone());
+    if failed.of_upstream {
+        conditions.set("UpstreamResolved", Truth::False, reason, message.clone());
     }
-    conditions.failed(error, message.clone());
+    conditions.failed_as(*class, reason, message.clone());
     status.observed_generation = base.metadata.generation;
     if let Some(recorded) = recorded {
         recorded.enter(&mut status, &mut conditions);
@@ -329,13 +331,16 @@ pub fn failed(
         .status
         .as_ref()
         .is_none_or(|old| old.conditions != status.conditions);
-    let failure = changed.then(|| Notice {
+    let notice = changed.then(|| Notice {
         warning: true,
-        reason: error.reason(),
-        message,
+        reason,
+        message: message.clone(),
     });
-    let notices = recorded.into_iter().flat_map(Recorded::notices).chain(failure);
-    (status, notices.collect())
+    Outcome {
+        status,
+        next: (*class).into(),
+        notices: recorded.into_iter().flat_map(Recorded::notices).chain(notice).collect(),
+    }
 }
 
 #[cfg(test)]
