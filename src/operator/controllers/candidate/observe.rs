@@ -16,6 +16,7 @@ pub use error::Error;
 use jobs::{job, self_test_job};
 use self_tests::{SelfTest, Trusted};
 
+pub use reusable_reports::MAX_SIBLINGS;
 use reusable_reports::ReusableReports;
 
 use super::{

@@ -6,7 +6,12 @@
 use super::{Error, push_auth};
 use crate::{
     api::{ImageCandidate, ImageCandidateStatus, phase::Phase, refs::LABEL_BASE_IMAGE},
-    controllers::{candidate::validate::Wish, context::Context, error::one_line},
+    controllers::{
+        candidate::{observe::MAX_SIBLINGS, validate::Wish},
+        context::Context,
+        error::one_line,
+        paging,
+    },
     domain::digest::Digest,
     evidence::{self, ReportArtifact},
     registry::{ArtifactLayer, Auth, Deleted},
@@ -101,19 +106,15 @@ async fn prune(
 /// Every report that a candidate of the same BaseImage names.
 async fn named(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<BTreeSet<Digest>, Error> {
     let label = format!("{LABEL_BASE_IMAGE}={}", candidate.spec.base_image);
-    let mut params = ListParams::default().labels(&label).limit(PAGE);
+    let params = ListParams::default().labels(&label).limit(PAGE);
     let api = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &wish.namespace);
-    let mut named = of(candidate.status.as_ref());
-    loop {
-        let page = api.list(&params).await?;
-        for sibling in page.items.iter().filter(|one| one.uid() != candidate.uid()) {
-            named.extend(of(sibling.status.as_ref()));
-        }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(named),
-        }
-    }
+    let siblings = |one: ImageCandidate| (one.uid() != candidate.uid()).then(|| of(one.status.as_ref()));
+    let named = paging::list(&api, params, MAX_SIBLINGS, siblings).await?;
+    Ok(named
+        .into_iter()
+        .flatten()
+        .chain(of(candidate.status.as_ref()))
+        .collect())
 }
 
 fn of(status: Option<&ImageCandidateStatus>) -> BTreeSet<Digest> {

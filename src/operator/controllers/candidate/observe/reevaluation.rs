@@ -55,7 +55,7 @@ pub async fn observe(
         return Ok(None);
     };
     let waivers = judging::waivers(ctx, &wish.namespace).await?;
-    let in_force = exceptions::in_force(&waivers.read, candidate, image, ctx.now());
+    let in_force = exceptions::in_force(&waivers, candidate, image, ctx.now());
     if status.waivers_hash.as_deref() == Some(in_force.as_str()) || ask::wanted(candidate, ctx).await? != Wanted::Yes {
         return Ok(None);
     }

@@ -75,7 +75,6 @@ impl World {
         Judging {
             waivers: if self.waived { vec![waiver] } else { Vec::new() },
             in_force: format!("{}", self.waived),
-            left_out: false,
             previous: Previous::None,
         }
     }
