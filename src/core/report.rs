@@ -6,8 +6,11 @@
 
 use super::digest::Digest;
 pub use super::tool::ToolName;
-use serde::{Deserialize, Serialize};
-use std::fmt;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, SeqAccess, Visitor},
+};
+use std::{fmt, marker::PhantomData};
 
 /// Version of the format; a report with another one is not read.
 pub const SCHEMA: &str = "repave.dev/report/v1";
@@ -147,7 +150,11 @@ pub struct Finding {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,
     /// Other ids of the same thing (GHSA, DSA, CVE).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "at_most::<_, _, MAX_ALIASES>"
+    )]
     #[schemars(length(max = MAX_ALIASES))]
     pub aliases: Vec<String>,
     /// Whether it is known to be exploited (CISA KEV), as far as the database knows.
@@ -197,6 +204,7 @@ pub struct Report {
     /// How many did not apply or were excluded.
     pub not_applicable: u64,
     /// What is wrong, worst first.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_FINDINGS>")]
     #[schemars(length(max = MAX_FINDINGS))]
     pub findings: Vec<Finding>,
     /// There were more findings than the report may carry.
@@ -211,7 +219,11 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
     /// What travels and is kept with the report.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "at_most::<_, _, MAX_ATTACHMENTS>"
+    )]
     #[schemars(length(max = MAX_ATTACHMENTS))]
     pub attachments: Vec<Attachment>,
 }
@@ -310,18 +322,6 @@ impl Report {
         if self.tool.name != tool {
             return refuse(format!("expected tool {tool:?}, found {:?}", self.tool.name));
         }
-        if self.findings.len() > MAX_FINDINGS {
-            return refuse(format!(
-                "{} findings, at most {MAX_FINDINGS} are read",
-                self.findings.len()
-            ));
-        }
-        if self.attachments.len() > MAX_ATTACHMENTS {
-            return refuse(format!(
-                "{} attachments, at most {MAX_ATTACHMENTS} are kept",
-                self.attachments.len()
-            ));
-        }
         if let Some(odd) = self.attachments.iter().find(|a| !a.is_sane()) {
             return refuse(format!("an attachment is called {:?}", bounded(&odd.name)));
         }
@@ -340,6 +340,37 @@ impl Attachment {
         };
         plain(&self.name, b".-_") && plain(&self.media_type, b".-+/")
     }
+}
+
+/// A list of at most `MOST`. The first entry beyond it is an error, before the rest is in memory: an empty text takes three
+/// bytes as JSON and many times that as a value.
+pub(crate) fn at_most<'de, D, T, const MOST: usize>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Bounded<T, const MOST: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Bounded<T, MOST> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MOST}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(entry) = entries.next_element()? {
+                if list.len() == MOST {
+                    return Err(A::Error::invalid_length(MOST + 1, &self));
+                }
+                list.push(entry);
+            }
+            Ok(list)
+        }
+    }
+
+    from.deserialize_seq(Bounded::<T, MOST>(PhantomData))
 }
 
 /// The text without control characters (a terminal escape in a file name must not reach a terminal), cut to

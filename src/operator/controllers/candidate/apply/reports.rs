@@ -26,13 +26,13 @@ const SUPERSEDED_KEPT: usize = 10;
 /// Objects in one page of a list.
 const PAGE: u32 = 100;
 
-/// Keeps a report with the built image in staging.
+/// Keeps a report with the built image in staging. It is large: taken, and let go before it is sent.
 pub(super) async fn store(
     candidate: &ImageCandidate,
     wish: &Wish,
     ctx: &Context,
     image: &Digest,
-    delivery: &Delivery,
+    delivery: Delivery,
 ) -> Result<Digest, Error> {
     let auth = push_auth(candidate, wish, ctx).await?;
     let staged = wish.staging.at(image);
@@ -53,16 +53,17 @@ pub(super) async fn store(
     let report = ReportArtifact {
         kind: delivery.report.check.clone(),
         json: Bytes::from(serde_json::to_vec(&delivery.report)?),
-        attached: delivery.attached.iter().map(layer).collect(),
+        attached: delivery.attached.into_iter().map(layer).collect(),
     };
+    drop(delivery.report);
     ctx.leader.require()?;
     Ok(evidence::attach_report(&ctx.registry, &wish.staging, &subject, &report, &auth).await?)
 }
 
-fn layer(attached: &Attached) -> ArtifactLayer {
+fn layer(attached: Attached) -> ArtifactLayer {
     ArtifactLayer {
         media_type: format!("{}+gzip", attached.media_type),
-        bytes: Bytes::copy_from_slice(&attached.gzip),
+        bytes: Bytes::from(attached.gzip),
         annotations: BTreeMap::from([(evidence::TITLE.to_owned(), format!("{}.gz", attached.name))]),
     }
 }
@@ -163,7 +164,7 @@ mod tests {
         };
         let mut all = Vec::new();
         for number in 0..15 {
-            all.push(store(&candidate, &wish, &ctx, &image, &delivery(number)).await.unwrap());
+            all.push(store(&candidate, &wish, &ctx, &image, delivery(number)).await.unwrap());
         }
         let names = |report: &Digest| {
             json!({"result": "Passed", "builtDigest": image, "checks": [{"name": "cves", "verdict": "Passed", "message": "",
@@ -176,7 +177,7 @@ mod tests {
         sibling.status = Some(serde_json::from_value(names(&all[1])).unwrap());
         server.put(&sibling);
         candidate.status = Some(serde_json::from_value(names(&all[0])).unwrap());
-        let newest = store(&candidate, &wish, &ctx, &image, &delivery(99)).await.unwrap();
+        let newest = store(&candidate, &wish, &ctx, &image, delivery(99)).await.unwrap();
         let auth = Auth::anonymous();
         let left = evidence::reports_of(&client, &staging, &image, "cves", &auth).await;
         let kept: Vec<Digest> = [0, 1]
