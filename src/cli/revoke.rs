@@ -11,8 +11,9 @@ use kube::{
 };
 use repave_api::{BaseImage, ReleaseHistory, refs::ANNOTATION_REVOKE};
 use repave_core::{
-    history::{Entry, History, State},
+    history::History,
     orders::{self, Named, Order},
+    promotion::{Entry, State},
 };
 use serde_json::json;
 

@@ -9,7 +9,7 @@ use super::{
     digest::Digest,
     image_ref::Repository,
     orders::Order,
-    promotion::{Promotion, Revocation},
+    promotion::{Entry, Promotion, Revocation, State},
 };
 use jiff::Timestamp;
 
@@ -17,36 +17,6 @@ use jiff::Timestamp;
 pub const MAX_ENTRIES: usize = 300;
 /// Revoked digests of one base image: a further order is refused, and what was revoked stays so.
 pub const MAX_REVOKED: usize = 100;
-
-/// How a release stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// It is out: the channel tag names it.
-    Released,
-    /// Another one came after it; going back to it is allowed.
-    Superseded,
-    /// It was taken back: never released, never rolled out, never gone back to, until it is lifted.
-    Revoked(Revocation),
-}
-
-/// One digest and how it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// What was promoted.
-    pub promotion: Promotion,
-    /// How it stands.
-    pub state: State,
-}
-
-impl Entry {
-    /// The revocation, if it is revoked.
-    pub fn revocation(&self) -> Option<&Revocation> {
-        match &self.state {
-            State::Revoked(revocation) => Some(revocation),
-            State::Released | State::Superseded => None,
-        }
-    }
-}
 
 /// All releases of one base image: one entry per repository and digest, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

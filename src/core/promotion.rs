@@ -1,4 +1,4 @@
-//! A build that was promoted, and that it was taken back: facts only, nothing is decided here.
+//! A build that was promoted, and how it stands: facts only, nothing is decided here.
 
 use super::{digest::Digest, image_ref::Repository};
 use jiff::Timestamp;
@@ -35,4 +35,34 @@ pub struct Revocation {
     pub by: Option<String>,
     /// Why.
     pub reason: String,
+}
+
+/// How a release stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It is out: the channel tag names it.
+    Released,
+    /// Another one came after it; going back to it is allowed.
+    Superseded,
+    /// It was taken back: never released, never rolled out, never gone back to, until it is lifted.
+    Revoked(Revocation),
+}
+
+/// One digest and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What was promoted.
+    pub promotion: Promotion,
+    /// How it stands.
+    pub state: State,
+}
+
+impl Entry {
+    /// The revocation, if it is revoked.
+    pub fn revocation(&self) -> Option<&Revocation> {
+        match &self.state {
+            State::Revoked(revocation) => Some(revocation),
+            State::Released | State::Superseded => None,
+        }
+    }
 }

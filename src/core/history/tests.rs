@@ -1,3 +1,5 @@
+//! What follows from promotions, revocations and lifts, in whatever order they come.
+
 use super::*;
 use crate::orders::Named;
 use proptest::prelude::*;

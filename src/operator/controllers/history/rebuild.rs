@@ -12,9 +12,8 @@ use crate::{
         inputs,
     },
     domain::{
-        history::{Entry, State},
         image_ref::Repository,
-        promotion::Promotion,
+        promotion::{Entry, Promotion, State},
     },
     evidence::{
         releases::{self, Found, Proven},
