@@ -1,14 +1,16 @@
 //! `ImageCandidate`: one bounded attempt to prove one upstream digest under one set of inputs. Written by the operator.
 
+pub mod phase;
+
 use super::{
     base_image::{Promotion, Verification},
-    phase::Phase,
     refs::LocalRef,
     validation_policy::ValidationPolicySpec,
 };
 use crate::domain::{digest::Digest, image_ref::Repository, report::Severity};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
+use phase::Phase;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

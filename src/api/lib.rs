@@ -6,7 +6,6 @@
 pub mod base_image;
 pub mod checks;
 pub mod image_candidate;
-pub mod phase;
 pub mod refs;
 pub mod release_history;
 pub mod repave_plan;
@@ -15,7 +14,7 @@ pub mod validation_policy;
 pub mod waiver;
 
 pub use base_image::{BaseImage, BaseImageSpec, BaseImageStatus};
-pub use image_candidate::{ImageCandidate, ImageCandidateSpec, ImageCandidateStatus};
+pub use image_candidate::{ImageCandidate, ImageCandidateSpec, ImageCandidateStatus, phase};
 pub use release_history::{ReleaseHistory, ReleaseHistorySpec};
 pub use repave_plan::{RepavePlan, RepavePlanSpec, RepavePlanStatus};
 pub use repave_run::{RepaveRun, RepaveRunSpec, RepaveRunStatus};

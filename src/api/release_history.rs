@@ -7,8 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use repave_core::{
     digest::Digest,
-    history::{Counters, Entry, History, Promotion, Revocation, State},
+    history::{Counters, History},
     image_ref::Repository,
+    promotion::{Entry, Promotion, Revocation, State},
 };
 use serde::{Deserialize, Serialize};
 

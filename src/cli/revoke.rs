@@ -11,8 +11,9 @@ use kube::{
 };
 use repave_api::{BaseImage, ReleaseHistory, refs::ANNOTATION_REVOKE};
 use repave_core::{
-    history::{Entry, History, State},
-    recall::{self, Named, Order},
+    history::History,
+    orders::{self, Named, Order},
+    promotion::{Entry, State},
 };
 use serde_json::json;
 
@@ -108,7 +109,7 @@ fn ordered(base: &BaseImage, history: &History, args: &Args, by: Option<String>)
         (false, State::Released | State::Superseded) | (true, State::Revoked(_)) => {}
     }
     let there = base.annotations().get(ANNOTATION_REVOKE).map_or("[]", String::as_str);
-    let there = recall::orders(there).with_context(|| {
+    let there = orders::orders(there).with_context(|| {
         format!("the annotation {ANNOTATION_REVOKE} of BaseImage {name} cannot be read: repair it first (kubectl edit baseimage {name})")
     })?;
     let order = Order {
@@ -117,9 +118,9 @@ fn ordered(base: &BaseImage, history: &History, args: &Args, by: Option<String>)
         by,
         lift: args.lift,
     };
-    let annotation = recall::with_order(&there, &order)?;
+    let annotation = orders::with_order(&there, &order)?;
     // What we write must be what the operator can read.
-    recall::orders(&annotation).context("the order cannot be written")?;
+    orders::orders(&annotation).context("the order cannot be written")?;
     let next = match (args.lift, &entry.state) {
         (true, _) => "It may be released and gone back to again.".to_owned(),
         (false, State::Released) => {
@@ -158,7 +159,7 @@ fn find<'a>(base: &BaseImage, history: &'a History, release: &str) -> anyhow::Re
         return out.with_context(|| format!("nothing is released by BaseImage {name}, so {release} names nothing"));
     }
     let named =
-        recall::named(release).with_context(|| format!("expected a digest (sha256:…) or a tag, found {release:?}"))?;
+        orders::named(release).with_context(|| format!("expected a digest (sha256:…) or a tag, found {release:?}"))?;
     let found = history.entries().iter().find(|entry| match &named {
         Named::Digest(digest) => entry.promotion.digest == *digest,
         Named::Tag(tag) => entry.promotion.tag == *tag,
@@ -181,7 +182,7 @@ fn find<'a>(base: &BaseImage, history: &'a History, release: &str) -> anyhow::Re
 mod tests {
     use super::*;
     use jiff::Timestamp;
-    use repave_core::{digest::Digest, history::Promotion};
+    use repave_core::{digest::Digest, promotion::Promotion};
 
     fn base(annotation: Option<&str>) -> BaseImage {
         let mut base: BaseImage = serde_json::from_value(json!({

@@ -6,8 +6,11 @@
 
 use super::digest::Digest;
 pub use super::tool::ToolName;
-use serde::{Deserialize, Serialize};
-use std::fmt;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, SeqAccess, Visitor},
+};
+use std::{fmt, marker::PhantomData};
 
 /// Version of the format; a report with another one is not read.
 pub const SCHEMA: &str = "repave.dev/report/v1";
@@ -147,7 +150,11 @@ pub struct Finding {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,
     /// Other ids of the same thing (GHSA, DSA, CVE).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "at_most::<_, _, MAX_ALIASES>"
+    )]
     #[schemars(length(max = MAX_ALIASES))]
     pub aliases: Vec<String>,
     /// Whether it is known to be exploited (CISA KEV), as far as the database knows.
@@ -197,6 +204,7 @@ pub struct Report {
     /// How many did not apply or were excluded.
     pub not_applicable: u64,
     /// What is wrong, worst first.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_FINDINGS>")]
     #[schemars(length(max = MAX_FINDINGS))]
     pub findings: Vec<Finding>,
     /// There were more findings than the report may carry.
@@ -211,7 +219,11 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
     /// What travels and is kept with the report.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "at_most::<_, _, MAX_ATTACHMENTS>"
+    )]
     #[schemars(length(max = MAX_ATTACHMENTS))]
     pub attachments: Vec<Attachment>,
 }
@@ -310,18 +322,6 @@ impl Report {
         if self.tool.name != tool {
             return refuse(format!("expected tool {tool:?}, found {:?}", self.tool.name));
         }
-        if self.findings.len() > MAX_FINDINGS {
-            return refuse(format!(
-                "{} findings, at most {MAX_FINDINGS} are read",
-                self.findings.len()
-            ));
-        }
-        if self.attachments.len() > MAX_ATTACHMENTS {
-            return refuse(format!(
-                "{} attachments, at most {MAX_ATTACHMENTS} are kept",
-                self.attachments.len()
-            ));
-        }
         if let Some(odd) = self.attachments.iter().find(|a| !a.is_sane()) {
             return refuse(format!("an attachment is called {:?}", bounded(&odd.name)));
         }
@@ -342,6 +342,37 @@ impl Attachment {
     }
 }
 
+/// A list of at most `MOST`. The first entry beyond it is an error, before the rest is in memory: an empty text takes three
+/// bytes as JSON and many times that as a value.
+pub(crate) fn at_most<'de, D, T, const MOST: usize>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Bounded<T, const MOST: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Bounded<T, MOST> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MOST}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(entry) = entries.next_element()? {
+                if list.len() == MOST {
+                    return Err(A::Error::invalid_length(MOST + 1, &self));
+                }
+                list.push(entry);
+            }
+            Ok(list)
+        }
+    }
+
+    from.deserialize_seq(Bounded::<T, MOST>(PhantomData))
+}
+
 /// The text without control characters (a terminal escape in a file name must not reach a terminal), cut to
 /// [`MAX_TEXT`] bytes on a character boundary.
 pub fn bounded(text: &str) -> String {
@@ -357,115 +388,4 @@ pub fn bounded(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_received_report_reaches_no_terminal_raw_in_any_of_its_texts() {
-        let escape = format!("\u{1b}[2J{}", "x".repeat(2 * MAX_TEXT));
-        let tool = Tool {
-            name: ToolName::Native,
-            version: escape.clone(),
-            content: Some(escape.clone()),
-            database_built: None,
-            database: Some(escape.clone()),
-        };
-        let image = Digest::of(b"image");
-        let mut report = Report::error("hard", &image, tool, "");
-        report.outcome = Outcome::Unsupported { message: escape };
-        let report = report.validate("hard", &image, ToolName::Native).unwrap();
-        let Outcome::Unsupported { message } = report.outcome else {
-            panic!("{:?}", report.outcome)
-        };
-        let texts = [
-            message,
-            report.tool.version,
-            report.tool.content.unwrap(),
-            report.tool.database.unwrap(),
-        ];
-        for text in texts {
-            assert!(text.starts_with("\u{fffd}[2J") && text.len() <= MAX_TEXT, "{text}");
-        }
-    }
-
-    fn tool() -> Tool {
-        Tool::new(ToolName::Native, "1")
-    }
-
-    fn finding(id: &str, severity: Severity) -> Finding {
-        Finding {
-            id: id.into(),
-            severity,
-            title: "x".into(),
-            ..Finding::default()
-        }
-    }
-
-    #[test]
-    fn a_report_about_another_image_check_or_tool_is_refused() {
-        let (mine, other) = (Digest::of(b"mine"), Digest::of(b"other"));
-        let report = Report::error("a", &mine, tool(), "x");
-        assert!(report.clone().validate("a", &mine, ToolName::Native).is_ok());
-        assert!(
-            report
-                .clone()
-                .validate("a", &other, ToolName::Native)
-                .unwrap_err()
-                .why
-                .contains("expected image")
-        );
-        assert!(
-            report
-                .clone()
-                .validate("b", &mine, ToolName::Native)
-                .unwrap_err()
-                .why
-                .contains("names check")
-        );
-        assert!(
-            report
-                .validate("a", &mine, ToolName::Grype)
-                .unwrap_err()
-                .why
-                .contains("expected tool")
-        );
-    }
-
-    #[test]
-    fn findings_come_worst_first_and_terminal_escapes_are_removed() {
-        let mut report = Report::error("a", &Digest::of(b""), tool(), "x");
-        report.findings = vec![finding("b", Severity::Low), finding("a\u{1b}[31m", Severity::Critical)];
-        let report = report.bounded();
-        assert_eq!(report.findings[0].severity, Severity::Critical);
-        assert_eq!(report.findings[0].id, "a\u{fffd}[31m");
-    }
-
-    #[test]
-    fn an_attachment_whose_name_could_be_a_path_is_refused() {
-        let image = Digest::of(b"i");
-        for (name, fine) in [
-            ("report.html", true),
-            ("../etc/passwd", false),
-            (".hidden", false),
-            ("", false),
-        ] {
-            let mut report = Report::error("a", &image, tool(), "x");
-            report.attachments = vec![Attachment {
-                name: name.into(),
-                media_type: "text/html".into(),
-                digest: Digest::of(b""),
-                size: 0,
-            }];
-            assert_eq!(report.validate("a", &image, ToolName::Native).is_ok(), fine, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_cut_report_says_so() {
-        let mut report = Report::error("a", &Digest::of(b""), tool(), "x");
-        report.findings = (0..=MAX_FINDINGS)
-            .map(|n| finding(&n.to_string(), Severity::Low))
-            .collect();
-        assert!(report.bounded().truncated);
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
+//! What follows from promotions, revocations and lifts, in whatever order they come.
+
 use super::*;
-use crate::recall::Named;
+use crate::orders::Named;
 use proptest::prelude::*;
 
 fn production() -> Repository {

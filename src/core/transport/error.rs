@@ -20,7 +20,9 @@ pub enum FrameError {
         why: String,
     },
     /// Larger than what is read.
-    #[error("{what} has more than {limit} bytes: lower the number of findings that the check may report")]
+    #[error(
+        "expected at most {limit} bytes of {what}, found more: let the check report fewer findings, or shorter ones"
+    )]
     TooLarge {
         /// Which part.
         what: &'static str,

@@ -14,7 +14,7 @@ pub use attached::{Attached, Delivery};
 
 use crate::{
     digest::Digest,
-    report::{MAX_ATTACHMENTS, Report},
+    report::{MAX_ATTACHMENTS, Report, at_most},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
@@ -26,9 +26,9 @@ pub const MAX_FRAME: usize = 6 * 1024 * 1024;
 /// Most of a pod log that is worth reading: a frame, its line ends, and some foreign text around it.
 pub const MAX_LOG: usize = 8 * 1024 * 1024;
 
-/// Most that a frame may grow to when it is unpacked. The operator reads several candidates at once within its memory limit,
-/// and a report that is lawful in every field fits: 10 000 findings of a kilobyte, and 6 MiB of attachments.
-pub const MAX_UNPACKED: u64 = 16 * 1024 * 1024;
+/// Most that a frame may grow to when it is unpacked: 6 MiB of attachments as they travel, and 4 MiB of report, which are the
+/// most findings that there may be with 400 bytes each. The operator has 256 MiB, and as many workers may each hold one.
+pub const MAX_UNPACKED: u64 = 10 * 1024 * 1024;
 
 /// Characters per line: container runtimes split log lines at 16 KiB.
 const LINE: usize = 76 * 100;
@@ -43,7 +43,11 @@ const END: &str = "-----END REPAVE REPORT-----";
 #[serde(deny_unknown_fields)]
 struct Parcel {
     report: Report,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "at_most::<_, _, MAX_ATTACHMENTS>"
+    )]
     attached: Vec<String>,
 }
 
@@ -141,7 +145,8 @@ pub fn decode(log: &[u8], sha256: &Digest) -> Result<Delivery, FrameError> {
     if header.sha256 != *sha256 {
         return Err(forged(header.sha256.as_str()));
     }
-    let packed = STANDARD.decode(&base64).map_err(|e| torn(format!("not base64: {e}")))?;
+    // Each form is gone before the next one grows.
+    let packed = STANDARD.decode(base64).map_err(|e| torn(format!("not base64: {e}")))?;
     let found = Digest::of(&packed);
     if found != *sha256 {
         return Err(forged(found.as_str()));
@@ -235,7 +240,7 @@ fn unpack(packed: &[u8]) -> Result<Delivery, FrameError> {
     if !limited.into_inner().into_inner().into_inner().is_empty() {
         return Err(torn("bytes after the end of its gzip stream"));
     }
-    attached::deliver(parcel.report, &parcel.attached)
+    attached::deliver(parcel.report, parcel.attached)
 }
 
 #[cfg(test)]

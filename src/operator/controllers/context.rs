@@ -3,8 +3,8 @@
 pub use super::settings::Settings;
 
 use super::{
-    access::Answers, backoff::Backoff, base_image::BaseImages, caches::Caches, databases::Databases,
-    inventory::Inventory, slots::Slots, trust::Trust,
+    access::Answers, backoff::Backoff, caches::Caches, databases::Databases, inventory::Inventory, slots::Slots,
+    trust::Trust, wish::known::BaseImages,
 };
 use crate::{
     domain::queue,

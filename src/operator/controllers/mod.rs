@@ -38,6 +38,7 @@ pub mod trust;
 pub mod waiver;
 pub mod wakes;
 pub mod watch_health;
+pub mod wish;
 pub mod writes;
 
 use caches::Caches;

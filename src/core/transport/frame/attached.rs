@@ -69,7 +69,7 @@ impl Attached {
 }
 
 /// The report with its attachments, if they are exactly those that it names.
-pub(super) fn deliver(report: Report, base64: &[String]) -> Result<Delivery, FrameError> {
+pub(super) fn deliver(report: Report, base64: Vec<String>) -> Result<Delivery, FrameError> {
     if report.attachments.len() != base64.len() {
         let (named, found) = (report.attachments.len(), base64.len());
         return Err(torn(format!("expected {named} attachments, found {found}")));

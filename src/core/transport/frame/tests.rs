@@ -160,6 +160,38 @@ fn a_gzip_bomb_stops_at_the_bound() {
 }
 
 #[test]
+fn ten_thousand_findings_of_the_same_six_kilobytes_are_an_error_that_says_what_to_do() {
+    let mut hostile = report(10_000);
+    for finding in &mut hostile.findings {
+        finding.title = "x".repeat(6_000);
+    }
+    let parcel = Parcel {
+        report: hostile,
+        attached: Vec::new(),
+    };
+    let frame = frame_of(&gzip(&serde_json::to_vec(&parcel).unwrap()));
+    assert!(frame.text.len() < 1_000_000, "it must be small when packed");
+    let error = decode(frame.text.as_bytes(), &frame.sha256).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "expected at most 10485760 bytes of the unpacked report, found more: let the check report fewer findings, or shorter ones"
+    );
+}
+
+#[test]
+fn more_entries_than_a_list_may_have_are_refused_before_they_are_in_memory() {
+    let mut many = report(1);
+    many.findings[0].aliases = vec![String::new(); 3_000_000];
+    let parcel = Parcel {
+        report: many,
+        attached: Vec::new(),
+    };
+    let frame = frame_of(&gzip(&serde_json::to_vec(&parcel).unwrap()));
+    let error = decode(frame.text.as_bytes(), &frame.sha256).unwrap_err();
+    assert!(error.to_string().contains("expected a list of at most 16"), "{error}");
+}
+
+#[test]
 fn a_json_bomb_and_foreign_json_are_unreadable() {
     for json in ["[".repeat(100_000), "{}".into(), "null".into(), String::new()] {
         let frame = frame_of(&gzip(json.as_bytes()));

@@ -1,11 +1,12 @@
 //! Carries out the decision about a BaseImage: makes candidates. The channel tag is written in `channel.rs`, the status by the
 //! driver; nothing else of this controller writes.
 
-use super::{decision::Action, observe};
+use super::decision::Action;
 use crate::{
     api::{BaseImage, ImageCandidate, refs::LABEL_BASE_IMAGE},
     controllers::{
         context::Context,
+        wish,
         writes::{self, Created},
     },
     runtime::metrics::Kind,
@@ -44,5 +45,5 @@ async fn create(ctx: &Context, base: &BaseImage, candidate: &ImageCandidate) -> 
 
 fn is_the_same(there: &ImageCandidate, candidate: &ImageCandidate, base: &BaseImage) -> bool {
     let label = |of: &ImageCandidate| of.labels().get(LABEL_BASE_IMAGE).cloned();
-    observe::is_of(there, base) && there.spec == candidate.spec && label(there) == label(candidate)
+    wish::is_of(there, base) && there.spec == candidate.spec && label(there) == label(candidate)
 }

@@ -3,16 +3,18 @@
 //! The status says first what is released, then the tag follows: a crash in between is made good by the next look. Nobody else
 //! writes the tag, so that two promotions can never race for it. Must not tag a digest that is not the release.
 
-use super::{polls::Pace, validate::Wish};
+use super::polls::Pace;
 use crate::{
     api::{
         BaseImage,
         base_image::{ChannelTag, Release},
     },
     controllers::{
+        bounded::BoundedMap,
         context::Context,
         error::{Class, Classified, WAIT},
         inputs,
+        wish::Wish,
     },
     domain::{digest::Digest, image_ref::Repository},
     registry,
@@ -20,7 +22,6 @@ use crate::{
 };
 use kube::ResourceExt as _;
 use std::{
-    collections::HashMap,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -149,14 +150,14 @@ impl Classified for Error {
 #[derive(Debug)]
 pub struct Looks {
     started: Instant,
-    last: Mutex<HashMap<String, (Instant, Order)>>,
+    last: Mutex<BoundedMap<String, (Instant, Order)>>,
 }
 
 impl Default for Looks {
     fn default() -> Self {
         Self {
             started: Instant::now(),
-            last: Mutex::default(),
+            last: Mutex::new(BoundedMap::new(MAX)),
         }
     }
 }
@@ -182,12 +183,6 @@ impl Looks {
     /// It was asserted.
     pub fn done(&self, uid: &str, order: &Order, now: Instant) {
         let mut looks = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if looks.len() >= MAX && !looks.contains_key(uid) {
-            let oldest = looks.iter().min_by_key(|(_, (at, _))| *at).map(|(uid, _)| uid.clone());
-            if let Some(oldest) = oldest {
-                looks.remove(&oldest);
-            }
-        }
         looks.insert(uid.to_owned(), (now, order.clone()));
     }
 }

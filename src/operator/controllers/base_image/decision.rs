@@ -4,11 +4,7 @@
 //! before, in `controllers/history`. Must not touch a registry: where the channel tag points is decided in `channel.rs`, from
 //! the release that the status already names.
 
-use super::{
-    findings,
-    observe::{Inputs, Observed},
-    validate::Wish,
-};
+use super::{findings, observe::Observed};
 use crate::{
     api::{
         BaseImage, ImageCandidate, ImageCandidateSpec,
@@ -16,7 +12,10 @@ use crate::{
         image_candidate::CandidateResult,
         refs::{ANNOTATION_URGENT, LABEL_BASE_IMAGE},
     },
-    controllers::error::{Class, Classified},
+    controllers::wish::{
+        Wish,
+        spec::{Unhashable, wanted_spec},
+    },
     domain::digest::Digest,
 };
 use kube::{Resource, ResourceExt};
@@ -70,21 +69,6 @@ pub struct Decision {
     pub wanted: Wanted,
     /// What is made.
     pub actions: Vec<Action>,
-}
-
-/// The inputs of a candidate cannot be written down, so nothing can be compared with them.
-#[derive(Debug, thiserror::Error)]
-#[error("the inputs of a candidate cannot be hashed: {0}. This is a fault of Repave: please report it")]
-pub struct Unhashable(#[from] serde_json::Error);
-
-impl Classified for Unhashable {
-    fn reason(&self) -> &'static str {
-        "InputsNotHashed"
-    }
-
-    fn class(&self) -> Class {
-        Class::Stalled
-    }
 }
 
 /// Decides.
@@ -187,33 +171,6 @@ fn is_superseded(candidate: &ImageCandidate) -> bool {
         )
         | None => false,
     }
-}
-
-/// What a candidate for this digest would have to be made of, without its place in the order.
-pub fn wanted_spec(
-    base: &BaseImage,
-    wish: &Wish,
-    inputs: &Inputs,
-    source_digest: &Digest,
-) -> Result<ImageCandidateSpec, Unhashable> {
-    let mut spec = ImageCandidateSpec {
-        base_image: base.name_any(),
-        sequence: 0,
-        source: wish.source.clone(),
-        source_tag: wish.tag.clone(),
-        source_digest: source_digest.clone(),
-        inputs_hash: Digest::of(b""),
-        staging: wish.staging.clone(),
-        pull_secret_ref: base.spec.source.pull_secret_ref.clone(),
-        verify: base.spec.verify.clone(),
-        build: inputs.build.clone(),
-        policies: inputs.policies.clone(),
-        promote: base.spec.promote.clone(),
-    };
-    // Over everything that decides the outcome, in the order of the type. `inputs_hash` itself is still the constant of an
-    // empty text here, and `sequence` is 0 and left out.
-    spec.inputs_hash = Digest::of(&serde_json::to_vec(&spec)?);
-    Ok(spec)
 }
 
 fn new_candidate(base: &BaseImage, wish: &Wish, observed: &Observed, mut spec: ImageCandidateSpec) -> ImageCandidate {

@@ -4,36 +4,32 @@ mod apply;
 mod channel;
 mod decision;
 mod findings;
-mod known;
 mod noticed;
 mod observe;
-mod owner;
 mod polls;
 mod status;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-mod validate;
-pub mod wanted;
-
-pub use known::BaseImages;
-pub use status::not_owned;
 
 use super::{
     context::Context,
     driver::{Next, Outcome},
-    error::{Class, Classified},
+    error::Class,
     history::{self, Recorded},
     reconciler::{self, Failure, Steps},
     wakes::{Wakes, those},
+    wish::{
+        self, Wish,
+        owner::{self, Claim, Taken},
+    },
 };
 use crate::api::{BaseImage, BaseImageStatus, ImageCandidate, ValidationPolicy};
-use decision::Unhashable;
+use jiff::Timestamp;
 use kube::{Api, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
-use validate::Wish;
 
 /// What this controller needs besides the context.
 struct State {
@@ -52,53 +48,28 @@ const STILL_TAKEN: Duration = Duration::from_secs(60);
 /// How soon a list that is still being read is asked again.
 const LISTING: Duration = Duration::from_secs(1);
 
-/// Why a step ended early.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Validate(#[from] validate::Error),
-    #[error(transparent)]
-    History(#[from] history::Error),
-    #[error(transparent)]
-    Observe(#[from] observe::Error),
-    #[error(transparent)]
-    Unhashable(#[from] Unhashable),
-    #[error(transparent)]
-    Apply(#[from] apply::Error),
-    #[error("the list of all BaseImages is still being read: nothing is decided before it is complete")]
-    NotListed,
-}
-
-impl Error {
+/// A step that failed when the history was recorded already.
+#[derive(Debug)]
+struct Failed {
+    failure: Failure,
     /// Whether it is upstream that could not be looked up.
-    fn is_of_upstream(&self) -> bool {
-        match self {
-            Self::Observe(error) => error.is_of_upstream(),
-            Self::Validate(_) | Self::History(_) | Self::Unhashable(_) | Self::Apply(_) | Self::NotListed => false,
+    of_upstream: bool,
+}
+
+impl<E: Into<Failure>> From<E> for Failed {
+    fn from(failure: E) -> Self {
+        Self {
+            failure: failure.into(),
+            of_upstream: false,
         }
     }
 }
 
-impl Classified for Error {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Validate(error) => error.reason(),
-            Self::History(error) => error.reason(),
-            Self::Observe(error) => error.reason(),
-            Self::Unhashable(error) => error.reason(),
-            Self::Apply(error) => error.reason(),
-            Self::NotListed => "Starting",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Validate(error) => error.class(),
-            Self::History(error) => error.class(),
-            Self::Observe(error) => error.class(),
-            Self::Unhashable(error) => error.class(),
-            Self::Apply(error) => error.class(),
-            Self::NotListed => Class::Waiting(LISTING),
+impl Failed {
+    fn to_observe(error: observe::Error) -> Self {
+        Self {
+            of_upstream: error.is_of_upstream(),
+            failure: error.into(),
         }
     }
 }
@@ -148,31 +119,32 @@ impl Steps for State {
     }
 
     async fn steps(&self, base: &BaseImage) -> Result<Outcome<BaseImageStatus>, Failure> {
-        Ok(match Box::pin(recorded(base, self)).await {
-            Err(error) => failure(base, &error, None, &self.ctx),
-            Ok(Start::NotOwner(taken)) => not_the_owner(base, &taken, self),
-            Ok(Start::Recorded(wish, candidates, recorded)) => {
-                Box::pin(steps(base, self, &wish, candidates, &recorded))
-                    .await
-                    .unwrap_or_else(|error| failure(base, &error, Some(&recorded), &self.ctx))
-            }
+        Ok(match Box::pin(recorded(base, self)).await? {
+            Start::NotOwner(taken) => not_the_owner(base, &taken, self),
+            Start::Recorded(wish, candidates, recorded) => Box::pin(steps(base, self, &wish, candidates, &recorded))
+                .await
+                .unwrap_or_else(|failed| status::failed(base, &failed, Some(&recorded), self.ctx.now())),
         })
+    }
+
+    fn on_failure(base: &BaseImage, failure: &Failure, now: Timestamp) -> Outcome<BaseImageStatus> {
+        status::failed(base, &failure.clone().into(), None, now)
     }
 }
 
 /// What is known before anything outside is asked.
 enum Start {
     /// Its repository is another's.
-    NotOwner(owner::Taken),
+    NotOwner(Taken),
     /// What its history says.
     Recorded(Box<Wish>, Vec<ImageCandidate>, Box<Recorded>),
 }
 
 /// First the history: what is released does not depend on upstream or on a policy, and can be taken back without them.
-async fn recorded(base: &BaseImage, state: &State) -> Result<Start, Error> {
-    let wish = validate::validate(base)?; // pure
-    let rivals = state.ctx.base_images.rivals(base).ok_or(Error::NotListed)?;
-    if let Some(taken) = owner::taken(&owner::Claim::new(base, &wish), &rivals) {
+async fn recorded(base: &BaseImage, state: &State) -> Result<Start, Failure> {
+    let wish = wish::validate(base)?; // pure
+    let rivals = state.ctx.base_images.rivals(base).ok_or_else(not_listed)?;
+    if let Some(taken) = owner::taken(&Claim::new(base, &wish), &rivals) {
         return Ok(Start::NotOwner(taken));
     }
     let candidates = observe::candidates(base, &wish, state).await?; // IO, read only
@@ -188,8 +160,9 @@ async fn steps(
     wish: &Wish,
     candidates: Vec<ImageCandidate>,
     recorded: &Recorded,
-) -> Result<Outcome<BaseImageStatus>, Error> {
-    let mut observed = observe::observe(base, wish, state, candidates, recorded).await?; // IO, read only
+) -> Result<Outcome<BaseImageStatus>, Failed> {
+    let observed = observe::observe(base, wish, state, candidates, recorded).await; // IO, read only
+    let mut observed = observed.map_err(Failed::to_observe)?;
     let mut decision = decision::decide(base, wish, &observed)?; // pure
     if !decision.actions.is_empty() {
         // What comes from a cache may miss a candidate; before one is made, so that its number is given once, nothing may.
@@ -223,7 +196,7 @@ async fn steps(
     Ok(Outcome { status, next, notices })
 }
 
-fn not_the_owner(base: &BaseImage, taken: &owner::Taken, state: &State) -> Outcome<BaseImageStatus> {
+fn not_the_owner(base: &BaseImage, taken: &Taken, state: &State) -> Outcome<BaseImageStatus> {
     let (status, notices) = status::taken(base, taken, state.ctx.now());
     Outcome {
         status,
@@ -255,11 +228,10 @@ fn with_jitter(interval: Duration, base: &BaseImage) -> Duration {
     interval + interval.mul_f64(f64::from(seed(base)) / 10_000.0)
 }
 
-fn failure(base: &BaseImage, error: &Error, recorded: Option<&Recorded>, ctx: &Context) -> Outcome<BaseImageStatus> {
-    let (status, notices) = status::failed(base, error, recorded, ctx.now());
-    Outcome {
-        status,
-        next: error.class().into(),
-        notices,
+fn not_listed() -> Failure {
+    Failure {
+        reason: "Starting",
+        class: Class::Waiting(LISTING),
+        message: "the list of all BaseImages is still being read: nothing is decided before it is complete".to_owned(),
     }
 }

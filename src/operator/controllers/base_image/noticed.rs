@@ -3,23 +3,30 @@
 //!
 //! Must not be needed for anything to be right: what is forgotten here is read consistently.
 
-use crate::api::{BaseImage, ImageCandidate};
+use crate::{
+    api::{BaseImage, ImageCandidate},
+    controllers::bounded::BoundedMap,
+};
 use kube::{
     Resource as _, ResourceExt as _,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::reflector::ObjectRef,
 };
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 
 /// Base images that are remembered.
 const MAX: usize = 20_000;
 
-/// The newest resource version of any candidate, by namespace and base image.
-#[derive(Debug, Default)]
-pub struct Noticed(Mutex<HashMap<(String, String), u64>>);
+/// The newest resource version of any candidate, by namespace and base image. What was noticed longest ago goes first: reading it
+/// consistently costs the least.
+#[derive(Debug)]
+pub struct Noticed(Mutex<BoundedMap<(String, String), u64>>);
+
+impl Default for Noticed {
+    fn default() -> Self {
+        Self(Mutex::new(BoundedMap::new(MAX)))
+    }
+}
 
 impl Noticed {
     /// Notes a change of a candidate, and gives the BaseImage that it belongs to.
@@ -39,18 +46,8 @@ impl Noticed {
 
     fn remember(&self, key: (String, String), version: u64) {
         let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if newest.len() >= MAX && !newest.contains_key(&key) {
-            // The one that changed longest ago; reading it consistently costs the least.
-            let oldest = newest
-                .iter()
-                .min_by_key(|(_, version)| **version)
-                .map(|(key, _)| key.clone());
-            if let Some(oldest) = oldest {
-                newest.remove(&oldest);
-            }
-        }
-        let known = newest.entry(key).or_default();
-        *known = version.max(*known);
+        let version = newest.get(&key).map_or(version, |known| version.max(*known));
+        newest.insert(key, version);
     }
 
     /// At least how new a read has to be.

@@ -7,27 +7,17 @@
 use super::{
     State, findings,
     polls::{Answer, Look, Pace, Question},
-    validate::Wish,
 };
 use crate::{
-    api::{
-        BaseImage, ImageCandidate, ValidationPolicy, ValidationPolicySpec,
-        base_image::Release,
-        image_candidate::{BuildInputs, PolicySnapshot},
-        refs::{KeyRef, LABEL_BASE_IMAGE},
-        validation_policy::Check,
-    },
+    api::{BaseImage, ImageCandidate, base_image::Release, refs::LABEL_BASE_IMAGE},
     controllers::{
         context::Context,
         error::{Class, Classified, WAIT, one_line},
         history::Recorded,
         inputs,
+        wish::{self, Wish, is_of, spec::Inputs},
     },
-    domain::{
-        digest::Digest,
-        rules::{Expression, InvalidExpression},
-        vex::{self, VexError},
-    },
+    domain::digest::Digest,
     registry,
 };
 use kube::{
@@ -36,7 +26,6 @@ use kube::{
     core::DeserializeGuard,
 };
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -58,53 +47,13 @@ pub struct Observed {
     pub released: Option<Release>,
 }
 
-/// What decides about a build besides upstream's digest and the BaseImage itself.
-#[derive(Debug, Default)]
-pub struct Inputs {
-    /// The policies, whole.
-    pub policies: Vec<PolicySnapshot>,
-    /// The customisation with its ConfigMaps read.
-    pub build: BuildInputs,
-}
-
-impl Inputs {
-    /// Whether ConfigMaps may have a part in it.
-    pub fn has_files(&self) -> bool {
-        !self.build.ca_certificates.is_empty() || self.policies.iter().any(|policy| !policy.files.is_empty())
-    }
-}
-
 /// Something could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A policy is missing.
-    #[error("ValidationPolicy {0:?} is not in this namespace: create it, or change spec.policyRefs")]
-    PolicyMissing(String),
-    /// A rule of a policy cannot be read.
-    #[error("ValidationPolicy {policy:?}, rule {rule:?}: {why}. Nothing is built before it is corrected")]
-    InvalidRule {
-        /// The policy.
-        policy: String,
-        /// The rule.
-        rule: String,
-        /// What is wrong.
-        why: InvalidExpression,
-    },
-    /// A VEX document that a check names cannot be read.
-    #[error(
-        "ValidationPolicy {policy:?}, check {check:?}, OpenVEX document in ConfigMap {config_map:?}: {why}. Nothing is built before it is corrected"
-    )]
-    InvalidVex {
-        /// The policy.
-        policy: String,
-        /// The check.
-        check: String,
-        /// Where it is.
-        config_map: String,
-        /// What is wrong.
-        why: Box<VexError>,
-    },
-    /// A ConfigMap, Secret, or a key of one.
+    /// What the BaseImage refers to.
+    #[error(transparent)]
+    Inputs(#[from] wish::inputs::Error),
+    /// A Secret.
     #[error(transparent)]
     Input(#[from] inputs::Error),
     /// The tag does not exist.
@@ -124,9 +73,7 @@ pub enum Error {
 impl Classified for Error {
     fn reason(&self) -> &'static str {
         match self {
-            Self::PolicyMissing(_) => "PolicyMissing",
-            Self::InvalidRule { .. } => "InvalidRule",
-            Self::InvalidVex { .. } => "InvalidVex",
+            Self::Inputs(error) => error.reason(),
             Self::Input(error) => error.reason(),
             Self::TagMissing { .. } => "TagMissing",
             Self::Registry(error) => error.reason(),
@@ -136,9 +83,8 @@ impl Classified for Error {
 
     fn class(&self) -> Class {
         match self {
-            Self::PolicyMissing(_) | Self::InvalidRule { .. } | Self::InvalidVex { .. } | Self::TagMissing { .. } => {
-                Class::Waiting(WAIT)
-            }
+            Self::Inputs(error) => error.class(),
+            Self::TagMissing { .. } => Class::Waiting(WAIT),
             Self::Input(error) => error.class(),
             Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
             Self::Api(_) => Class::Transient,
@@ -151,11 +97,7 @@ impl Error {
     pub fn is_of_upstream(&self) -> bool {
         match self {
             Self::TagMissing { .. } | Self::Registry(_) => true,
-            Self::PolicyMissing(_)
-            | Self::InvalidRule { .. }
-            | Self::InvalidVex { .. }
-            | Self::Input(_)
-            | Self::Api(_) => false,
+            Self::Inputs(_) | Self::Input(_) | Self::Api(_) => false,
         }
     }
 }
@@ -168,7 +110,7 @@ pub async fn observe(
     candidates: Vec<ImageCandidate>,
     recorded: &Recorded,
 ) -> Result<Observed, Error> {
-    let inputs = inputs(base, wish, &state.ctx).await?;
+    let inputs = wish::inputs::read(base, wish, &state.ctx).await?;
     let interval = findings::interval(base, &candidates, wish.interval);
     let (upstream, good_for) = upstream(base, wish, interval, state).await?;
     Ok(Observed {
@@ -178,14 +120,6 @@ pub async fn observe(
         candidates,
         last_sequence: recorded.decided.history.counters().last,
         released: recorded.decided.released.clone(),
-    })
-}
-
-/// Reads the policies and ConfigMaps, live.
-pub async fn inputs(base: &BaseImage, wish: &Wish, ctx: &Context) -> Result<Inputs, Error> {
-    Ok(Inputs {
-        policies: policies(base, wish, ctx).await?,
-        build: build_inputs(base, wish, ctx).await?,
     })
 }
 
@@ -235,80 +169,6 @@ fn remembered<'a>(base: &'a BaseImage, wish: &Wish) -> Option<&'a Digest> {
         .map(|upstream| &upstream.digest)
 }
 
-async fn policies(base: &BaseImage, wish: &Wish, ctx: &Context) -> Result<Vec<PolicySnapshot>, Error> {
-    let api = Api::<ValidationPolicy>::namespaced(ctx.client.clone(), &wish.namespace);
-    let mut snapshots = Vec::new();
-    for reference in &base.spec.policy_refs {
-        let missing = || Error::PolicyMissing(reference.name.clone());
-        let spec = api.get_opt(&reference.name).await?.ok_or_else(missing)?.spec;
-        check_rules(&reference.name, &spec)?;
-        let policy = reference.name.clone();
-        let mut files = BTreeMap::new();
-        for check in &spec.checks {
-            let mut own = check.inline_files();
-            for (name, reference, default) in check.file_references() {
-                let text = inputs::config_map_key(ctx, &wish.namespace, reference, default).await?;
-                check_vex(&policy, check, reference, &text)?;
-                own.insert(name, text);
-            }
-            if !own.is_empty() {
-                files.insert(check.name.clone(), own);
-            }
-        }
-        snapshots.push(PolicySnapshot {
-            name: reference.name.clone(),
-            spec,
-            files,
-        });
-    }
-    Ok(snapshots)
-}
-
-/// Every rule must be readable before anything is built.
-fn check_rules(policy: &str, spec: &ValidationPolicySpec) -> Result<(), Error> {
-    for rule in &spec.rules {
-        Expression::parse(&rule.expression).map_err(|why| Error::InvalidRule {
-            policy: policy.to_owned(),
-            rule: rule.name.clone(),
-            why,
-        })?;
-    }
-    Ok(())
-}
-
-/// Every VEX document must be readable too: its check would only come to an error.
-fn check_vex(policy: &str, check: &Check, reference: &KeyRef, text: &str) -> Result<(), Error> {
-    if !check.kind.spec().vex().contains(reference) {
-        return Ok(());
-    }
-    vex::parse(text.as_bytes()).map(drop).map_err(|why| Error::InvalidVex {
-        policy: policy.to_owned(),
-        check: check.name.clone(),
-        config_map: reference.name.clone(),
-        why: Box::new(why),
-    })
-}
-
-async fn build_inputs(base: &BaseImage, wish: &Wish, ctx: &Context) -> Result<BuildInputs, Error> {
-    let Some(customize) = &base.spec.customize else {
-        return Ok(BuildInputs::default());
-    };
-    let mut ca_certificates = Vec::new();
-    for certificate in &customize.ca_certificates {
-        let reference: &KeyRef = &certificate.config_map_ref;
-        ca_certificates.push(inputs::config_map_key(ctx, &wish.namespace, reference, "ca.crt").await?);
-    }
-    Ok(BuildInputs {
-        ca_certificates,
-        remove_users: customize
-            .users
-            .as_ref()
-            .map(|users| users.remove.clone())
-            .unwrap_or_default(),
-        containerfile: customize.containerfile.clone().unwrap_or_default(),
-    })
-}
-
 /// The candidates, at least as new as the change that was noticed last. Without one to go by they are read consistently.
 pub async fn candidates(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<ImageCandidate>, Error> {
     let version = state.noticed.version(&wish.namespace, &base.name_any());
@@ -340,10 +200,4 @@ async fn list(base: &BaseImage, wish: &Wish, ctx: &Context, params: ListParams) 
         }
     }
     Ok(found)
-}
-
-/// Whether the candidate was made for this very object.
-pub fn is_of(candidate: &ImageCandidate, base: &BaseImage) -> bool {
-    let mut owners = candidate.metadata.owner_references.iter().flatten();
-    owners.any(|owner| owner.controller == Some(true) && Some(&owner.uid) == base.metadata.uid.as_ref())
 }

@@ -5,12 +5,11 @@
 
 use crate::{
     api::refs::LocalRef,
-    controllers::error::WAIT,
+    controllers::{bounded::BoundedMap, error::WAIT},
     domain::{digest::Digest, image_ref::ImageRef},
     registry,
 };
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -70,14 +69,14 @@ struct Slot {
 #[derive(Debug)]
 pub struct Polls {
     started: Instant,
-    slots: Mutex<HashMap<Question, Slot>>,
+    slots: Mutex<BoundedMap<Question, Slot>>,
 }
 
 impl Default for Polls {
     fn default() -> Self {
         Self {
             started: Instant::now(),
-            slots: Mutex::default(),
+            slots: Mutex::new(BoundedMap::new(MAX)),
         }
     }
 }
@@ -103,11 +102,9 @@ impl Polls {
     /// [`Polls::given_up`] where it could not ask; who does neither keeps others from asking for three minutes.
     pub fn look(&self, question: &Question, pace: Pace, remembered: Option<&Digest>, now: Instant) -> Look {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.len() >= MAX && !slots.contains_key(question) {
-            forget_oldest(&mut slots);
-        }
-        let slot = slots.entry(question.clone()).or_default();
-        if let Some(known) = &slot.known {
+        let slot = slots.get(question);
+        let known = slot.and_then(|slot| slot.known.as_ref());
+        if let Some(known) = known {
             let good_for = match &known.answer {
                 Ok(_) => pace.interval,
                 Err(error) => error.retry_after().unwrap_or(WAIT),
@@ -117,24 +114,23 @@ impl Polls {
                 return Look::Use(known.answer.clone(), good_for.saturating_sub(age));
             }
         }
-        let last = slot
-            .known
-            .as_ref()
-            .and_then(|known| known.answer.clone().ok().flatten());
+        let last = known.and_then(|known| known.answer.clone().ok().flatten());
         let remembered = last.or_else(|| remembered.cloned());
         if let Some(digest) = remembered {
             let since_start = now.saturating_duration_since(self.started);
-            if slot
-                .asking
-                .is_some_and(|since| now.saturating_duration_since(since) < LOST)
-            {
+            let asking = slot.and_then(|slot| slot.asking);
+            if asking.is_some_and(|since| now.saturating_duration_since(since) < LOST) {
                 return Look::Use(Ok(Some(digest)), MOMENT);
             }
-            if slot.known.is_none() && since_start < pace.first_look() {
+            if known.is_none() && since_start < pace.first_look() {
                 return Look::Use(Ok(Some(digest)), pace.first_look().saturating_sub(since_start));
             }
         }
-        slot.asking = Some(now);
+        let slot = Slot {
+            known: known.cloned(),
+            asking: Some(now),
+        };
+        slots.insert(question.clone(), slot);
         Look::Ask
     }
 
@@ -153,19 +149,9 @@ impl Polls {
     /// The registry was not asked after all.
     pub fn given_up(&self, question: &Question) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = slots.get_mut(question) {
-            slot.asking = None;
+        if let Some(slot) = slots.remove(question) {
+            slots.insert(question.clone(), Slot { asking: None, ..slot });
         }
-    }
-}
-
-fn forget_oldest(slots: &mut HashMap<Question, Slot>) {
-    let oldest = slots
-        .iter()
-        .min_by_key(|(_, slot)| slot.known.as_ref().map(|known| known.at))
-        .map(|(question, _)| question.clone());
-    if let Some(question) = oldest {
-        slots.remove(&question);
     }
 }
 

@@ -1,13 +1,12 @@
 //! What a BaseImage's status says. Pure.
 
 use super::{
+    Failed,
     apply::Applied,
     channel::{Found, Outcome as Channel},
     decision::{self, Decision, Followed, Wanted},
     findings,
     observe::Observed,
-    owner::Taken,
-    validate::Wish,
 };
 use crate::{
     api::{
@@ -17,19 +16,20 @@ use crate::{
     },
     controllers::{
         conditions::{self, Conditions, Truth},
-        driver::Notice,
+        driver::{Notice, Outcome},
         error::{Classified, one_line},
         history::Recorded,
+        reconciler::Failure,
+        wish::{
+            Wish,
+            owner::{REPOSITORY_OWNED, REPOSITORY_TAKEN, Taken, not_owned},
+        },
     },
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
-/// Condition: whether the repository that it promotes to is its own. Read by the gate of a run and by a plan.
-pub const REPOSITORY_OWNED: &str = "RepositoryOwned";
-/// Reason of [`REPOSITORY_OWNED`] when it is another's.
-pub const REPOSITORY_TAKEN: &str = "RepositoryTaken";
 /// Condition, only there while it is true: upstream's tag points to a digest from before the release.
 const UPSTREAM_ROLLED_BACK: &str = "UpstreamRolledBack";
 /// Condition: whether the channel tag points to the release.
@@ -49,14 +49,6 @@ pub struct Round<'a> {
     pub applied: &'a Applied,
     /// What came of the channel tag.
     pub channel: &'a Channel,
-}
-
-/// Why releases of this BaseImage must not be used, if so: its repository is another's.
-pub fn not_owned(base: &BaseImage) -> Option<&str> {
-    let conditions = base.status.as_ref().map(|status| status.conditions.as_slice())?;
-    conditions::find(conditions, REPOSITORY_OWNED)
-        .filter(|found| found.status == Truth::False.as_str())
-        .map(|found| found.message.as_str())
 }
 
 /// The status after steps that succeeded.
@@ -319,17 +311,17 @@ pub fn taken(base: &BaseImage, taken: &Taken, now: Timestamp) -> (BaseImageStatu
 /// resolved; anything else is told by `Ready` and its reason.
 pub fn failed(
     base: &BaseImage,
-    error: &super::Error,
+    failed: &Failed,
     recorded: Option<&Recorded>,
     now: Timestamp,
-) -> (BaseImageStatus, Vec<Notice>) {
+) -> Outcome<BaseImageStatus> {
+    let Failure { reason, class, message } = &failed.failure;
     let mut status = base.status.clone().unwrap_or_default();
     let mut conditions = Conditions::from(&status.conditions, base.metadata.generation.unwrap_or(0), now);
-    let message = one_line(error);
-    if error.is_of_upstream() {
-        conditions.set("UpstreamResolved", Truth::False, error.reason(), message.clone());
+    if failed.of_upstream {
+        conditions.set("UpstreamResolved", Truth::False, reason, message.clone());
     }
-    conditions.failed(error, message.clone());
+    conditions.failed_as(*class, reason, message.clone());
     status.observed_generation = base.metadata.generation;
     if let Some(recorded) = recorded {
         recorded.enter(&mut status, &mut conditions);
@@ -339,13 +331,16 @@ pub fn failed(
         .status
         .as_ref()
         .is_none_or(|old| old.conditions != status.conditions);
-    let failure = changed.then(|| Notice {
+    let notice = changed.then(|| Notice {
         warning: true,
-        reason: error.reason(),
-        message,
+        reason,
+        message: message.clone(),
     });
-    let notices = recorded.into_iter().flat_map(Recorded::notices).chain(failure);
-    (status, notices.collect())
+    Outcome {
+        status,
+        next: (*class).into(),
+        notices: recorded.into_iter().flat_map(Recorded::notices).chain(notice).collect(),
+    }
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 use super::{
     decision::{self, Action, Decision, Wanted},
-    observe::{Inputs, Observed},
-    validate::{Wish, validate},
+    observe::Observed,
 };
 use crate::{
     api::{BaseImage, ImageCandidate},
-    controllers::history::{self, Recorded, Stored, decide::Known, rebuild::Rebuild},
+    controllers::{
+        history::{self, Recorded, Stored, decide::Known, rebuild::Rebuild},
+        wish::{Wish, spec::Inputs, validate},
+    },
     domain::digest::Digest,
 };
 use kube::ResourceExt as _;

@@ -1,15 +1,12 @@
 //! The controller against an API server in memory and a real registry.
 
-use super::{
-    polls::Question,
-    wanted::{Wanted, wanted},
-    *,
-};
+use super::{polls::Question, *};
 use crate::{
     controllers::{
         driver,
         testing::{Api as Server, Fault},
         wakes::Guarded,
+        wish::{ask::still_wanted, wanted::Wanted},
     },
     domain::digest::Digest,
     registry::{
@@ -158,14 +155,14 @@ async fn the_second_base_image_of_a_repository_makes_nothing_until_the_first_giv
         process.condition("tenant/debian", "Stalled"),
         is("True", "RepositoryTaken")
     );
-    assert!(not_owned(&process.base("tenant/debian")).is_some());
+    assert!(owner::not_owned(&process.base("tenant/debian")).is_some());
     assert!(
         process
             .candidates()
             .iter()
             .all(|one| one.namespace().as_deref() == Some("platform"))
     );
-    let message = not_owned(&process.base("tenant/debian")).unwrap().to_owned();
+    let message = owner::not_owned(&process.base("tenant/debian")).unwrap().to_owned();
     assert!(!message.contains("platform"), "{message}");
     let gone = DeserializeGuard(Ok(process.base("platform/debian")));
     process.writer.apply_watcher_event(&watcher::Event::Delete(gone));
@@ -202,10 +199,8 @@ async fn a_candidate_of_a_base_image_that_had_the_name_before_is_neither_used_no
     process.reconcile("platform/debian").await;
     assert_eq!(process.condition("platform/debian", "Ready"), is("False", "NameTaken"));
     let candidate = &process.candidates()[0];
-    assert_eq!(
-        wanted(&process.state.ctx, candidate).await.unwrap(),
-        Wanted::BaseImageGone
-    );
+    let found = still_wanted(candidate, &process.state.ctx).await.unwrap();
+    assert!(matches!(found, Wanted::BaseImageGone { .. }), "{found:?}");
 }
 
 #[tokio::test]
@@ -213,19 +208,19 @@ async fn what_is_wanted_is_told_from_live_reads() {
     let mut process = platform();
     process.reconcile("platform/debian").await;
     let candidate = process.candidates().remove(0);
-    assert_eq!(wanted(&process.state.ctx, &candidate).await.unwrap(), Wanted::Yes);
+    let before = process.server.count("GET", "baseimages");
+    assert_eq!(still_wanted(&candidate, &process.state.ctx).await.unwrap(), Wanted::Yes);
+    assert_eq!(process.server.count("GET", "baseimages") - before, 1);
     process
         .server
         .edit("validationpolicies", "platform/hardened", |object| {
             object["spec"]["checks"][0]["allow"] = json!({"high": 1});
         });
-    let found = wanted(&process.state.ctx, &candidate).await.unwrap();
+    let found = still_wanted(&candidate, &process.state.ctx).await.unwrap();
     assert!(matches!(found, Wanted::No { .. }), "{found:?}");
     process.server.remove("baseimages", "platform/debian");
-    assert_eq!(
-        wanted(&process.state.ctx, &candidate).await.unwrap(),
-        Wanted::BaseImageGone
-    );
+    let found = still_wanted(&candidate, &process.state.ctx).await.unwrap();
+    assert!(matches!(found, Wanted::BaseImageGone { .. }), "{found:?}");
 }
 
 #[tokio::test]
@@ -271,7 +266,7 @@ async fn the_status_announces_the_release_and_then_the_tag_follows_and_is_put_ri
     let order = channel::order(
         Some(&announced),
         Some(&announced),
-        &validate::validate(&process.base("platform/debian")).unwrap(),
+        &wish::validate(&process.base("platform/debian")).unwrap(),
     );
     let later = channel::Looks::default();
     let pace = polls::Pace {

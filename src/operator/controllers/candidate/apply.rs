@@ -93,8 +93,9 @@ pub async fn apply(
         match action {
             Action::CopyToStaging => applied.moved(transfer::copy(candidate, wish, ctx, transfers)?),
             Action::StoreReport { image, delivery } => {
-                let stored = reports::store(candidate, wish, ctx, &image, &delivery).await?;
-                applied.reports.push((delivery.report.check, stored));
+                let check = delivery.report.check.clone();
+                let stored = reports::store(candidate, wish, ctx, &image, *delivery).await?;
+                applied.reports.push((check, stored));
             }
             Action::PublishPage { image } => applied.page = Some(page::publish(candidate, wish, ctx, &image).await),
             Action::Promote(proof) => {

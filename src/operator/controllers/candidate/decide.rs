@@ -11,11 +11,10 @@ use super::{
         self_tests::{SelfTest, Trusted},
     },
     validate::Wish,
-    wanted::Wanted,
 };
 use crate::{
     api::{ImageCandidate, image_candidate::Step, phase::Phase},
-    controllers::{context::Settings, driver::Next},
+    controllers::{context::Settings, driver::Next, wish::wanted::Wanted},
     domain::{digest::Digest, proof::Proof, recall::Recalled, report::Severity, verdict},
     runner::frame::Delivery,
 };

@@ -39,8 +39,6 @@ pub struct Evaluation {
     pub waivers: Vec<String>,
     /// Which waivers were in force.
     pub waivers_hash: Option<String>,
-    /// Whether there were more waivers than are read.
-    pub waivers_left_out: bool,
     /// What changed since the release before.
     pub difference: Option<ReleaseDifference>,
 }
@@ -53,7 +51,6 @@ impl Evaluation {
             checks: status.checks.clone(),
             waivers: status.waivers.clone(),
             waivers_hash: status.waivers_hash.clone(),
-            waivers_left_out: false,
             difference: status.difference.clone(),
         }
     }
@@ -77,7 +74,6 @@ impl Evaluation {
         let mut summary = repave_policy::summary(check, report, &judgement, key, key);
         summary.report = stored.cloned();
         self.waivers_hash(&judging.in_force);
-        self.waivers_left_out |= judging.left_out;
         note(self, report, &judgement, judging);
         self.checks.push(summary);
     }

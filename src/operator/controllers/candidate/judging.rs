@@ -9,15 +9,20 @@ use super::{
 };
 use crate::{
     api::{BaseImage, ImageCandidate, Waiver},
-    controllers::{context::Context, error::one_line, inputs},
+    controllers::{
+        context::Context,
+        error::{Class, Classified, one_line},
+        inputs,
+        paging::{self, ListError},
+    },
     domain::{digest::Digest, report::Report, waiver::Suppression},
     evidence,
 };
 use kube::{Api, api::ListParams, core::DeserializeGuard};
 use std::collections::BTreeMap;
 
-/// Most waivers of a namespace that are read; those beyond have no effect, so that a flood of them opens nothing.
-pub const MAX_WAIVERS: u32 = 500;
+/// Most Waivers of a namespace. Nothing is judged on a part of more: the one that is not read could be the one that counts.
+pub const MAX_WAIVERS: usize = 2_000;
 
 /// What a judgement takes besides the reports.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,8 +31,6 @@ pub struct Judging {
     pub waivers: Vec<Suppression>,
     /// Which of them are in force now ([`exceptions::in_force`]).
     pub in_force: String,
-    /// Whether there are more waivers than are read.
-    pub left_out: bool,
     /// The release before.
     pub previous: Previous,
 }
@@ -65,7 +68,7 @@ pub async fn judging(
     wish: &Wish,
     image: &Digest,
     now: &[&PlannedCheck],
-) -> Result<Judging, kube::Error> {
+) -> Result<Judging, WaiversError> {
     if now.is_empty() {
         return Ok(Judging::default());
     }
@@ -80,7 +83,7 @@ pub async fn with(
     wish: &Wish,
     image: &Digest,
     now: &[&PlannedCheck],
-    waivers: &Waivers,
+    waivers: &[Waiver],
 ) -> Judging {
     let previous = previous(ctx, candidate, wish, now).await.unwrap_or_else(|error| {
         tracing::warn!(
@@ -91,32 +94,54 @@ pub async fn with(
         Previous::NotKnown
     });
     Judging {
-        waivers: exceptions::of_waivers(&waivers.read, candidate, image),
-        in_force: exceptions::in_force(&waivers.read, candidate, image, ctx.now()),
-        left_out: waivers.left_out,
+        waivers: exceptions::of_waivers(waivers, candidate, image),
+        in_force: exceptions::in_force(waivers, candidate, image, ctx.now()),
         previous,
     }
 }
 
-/// The waivers of a namespace.
-pub struct Waivers {
-    /// Those that can be read, in the order of their names, at most [`MAX_WAIVERS`].
-    pub read: Vec<Waiver>,
-    /// Whether there are more: they have no effect, and the candidate says so.
-    pub left_out: bool,
+/// The Waivers of a namespace cannot be read, all of them.
+#[derive(Debug, thiserror::Error)]
+pub enum WaiversError {
+    /// There are too many.
+    #[error(
+        "expected at most {MAX_WAIVERS} Waivers in this namespace, found more: nothing is judged on a part of them. Delete those that have ended (kubectl get waivers)"
+    )]
+    TooMany,
+    /// The Kubernetes API.
+    #[error(transparent)]
+    List(ListError),
 }
 
-/// Reads the waivers of a namespace.
-pub async fn waivers(ctx: &Context, namespace: &str) -> Result<Waivers, kube::Error> {
-    let list = Api::<DeserializeGuard<Waiver>>::namespaced(ctx.client.clone(), namespace)
-        .list(&ListParams::default().limit(MAX_WAIVERS))
-        .await?;
-    let left_out = list.metadata.continue_.is_some_and(|more| !more.is_empty());
-    let read = list.items.into_iter().filter_map(|guarded| guarded.0.ok());
-    Ok(Waivers {
-        read: read.collect(),
-        left_out,
-    })
+impl From<ListError> for WaiversError {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::TooMany { .. } => Self::TooMany,
+            ListError::Api(_) | ListError::Stuck => Self::List(error),
+        }
+    }
+}
+
+impl Classified for WaiversError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::TooMany => "TooManyWaivers",
+            Self::List(_) => "ApiError",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::TooMany => Class::Stalled,
+            Self::List(_) => Class::Transient,
+        }
+    }
+}
+
+/// Reads all Waivers of a namespace that can be read, in the order of their names.
+pub async fn waivers(ctx: &Context, namespace: &str) -> Result<Vec<Waiver>, WaiversError> {
+    let api = Api::<DeserializeGuard<Waiver>>::namespaced(ctx.client.clone(), namespace);
+    Ok(paging::list(&api, ListParams::default(), MAX_WAIVERS, |guarded| guarded.0.ok()).await?)
 }
 
 /// Why the release before is not known.
@@ -172,4 +197,55 @@ async fn previous(
         candidate: released.candidate,
         checks,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::{
+        candidate::{
+            tests::{candidate, planned},
+            validate,
+        },
+        testing::Api as Server,
+    };
+    use serde_json::{Value, json};
+
+    fn waiver(number: usize, base_image: &str) -> Value {
+        json!({
+            "apiVersion": "repave.dev/v1alpha1", "kind": "Waiver",
+            "metadata": {"name": format!("w{number:05}"), "namespace": "platform", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"owner": "team-a", "reason": "not reachable", "expiresAt": "2026-03-01T00:00:00Z",
+                "scope": {"images": {"baseImages": [base_image]}, "findings": [{"id": "CVE-2026-1"}]}},
+        })
+    }
+
+    async fn judged_with(server: &Server) -> Result<Judging, WaiversError> {
+        let candidate = candidate();
+        let wish = validate::validate(&candidate).unwrap();
+        let image = Digest::of(b"built");
+        judging(&server.context(), &candidate, &wish, &image, &[&planned("cves")]).await
+    }
+
+    #[tokio::test]
+    async fn of_many_waivers_the_last_one_counts_and_with_too_many_nothing_is_judged() {
+        let server = Server::default();
+        for number in 0..500 {
+            server.put(&waiver(number, "another"));
+        }
+        server.put(&waiver(500, "debian-12"));
+        let found = judged_with(&server).await.unwrap().waivers;
+        assert_eq!(found.len(), 1, "{found:?}");
+        for number in 501..=MAX_WAIVERS {
+            server.put(&waiver(number, "another"));
+        }
+        let error = judged_with(&server).await.unwrap_err();
+        assert_eq!((error.reason(), error.class()), ("TooManyWaivers", Class::Stalled));
+        assert!(
+            error
+                .to_string()
+                .starts_with("expected at most 2000 Waivers in this namespace, found more"),
+            "{error}"
+        );
+    }
 }

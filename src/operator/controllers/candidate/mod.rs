@@ -17,7 +17,6 @@ mod tests;
 #[cfg(test)]
 pub(crate) use tests::candidate as example;
 mod validate;
-mod wanted;
 
 use apply::Transfers;
 use repave_policy::exceptions;
@@ -29,6 +28,7 @@ use super::{
     gauges,
     reconciler::{self, Failure, Steps},
     wakes::{Guarded, Wakes, those},
+    wish::wanted,
 };
 use crate::{
     api::{

@@ -16,21 +16,24 @@ pub use error::Error;
 use jobs::{job, self_test_job};
 use self_tests::{SelfTest, Trusted};
 
+pub use reusable_reports::MAX_SIBLINGS;
 use reusable_reports::ReusableReports;
 
 use super::{
     judging::{self, Judging},
     validate::{PlannedCheck, Wish},
-    wanted::{self, Wanted},
 };
 use crate::{
-    api::{BaseImage, ImageCandidate, ImageCandidateStatus, phase::Phase},
-    controllers::{context::Context, inputs},
+    api::{ImageCandidate, ImageCandidateStatus, phase::Phase},
+    controllers::{
+        context::Context,
+        inputs,
+        wish::{ask, wanted::Wanted},
+    },
     domain::{digest::Digest, recall::Recalled, report::ToolName},
     registry::{Auth, Platform},
     runner::frame::{self, Delivery, Termination},
 };
-use kube::{Api, ResourceExt};
 
 /// Most attempts at one Job: the first and two more after failures that are not the candidate's fault.
 pub const MAX_ATTEMPTS: u32 = 3;
@@ -157,7 +160,7 @@ pub async fn observe(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> 
             .map_or(Stage::Finished, |again| Stage::Reevaluate(Box::new(again))),
         Phase::Error | Phase::Superseded => Stage::Finished,
         Phase::Pull | Phase::Verify | Phase::Build | Phase::Check | Phase::Promote => {
-            match ask(candidate, ctx).await? {
+            match ask::wanted(candidate, ctx).await? {
                 Wanted::Yes => on_the_way(phase, candidate, wish, &status, ctx).await?,
                 wanted => unwanted(wanted, wish, ctx).await?,
             }
@@ -201,21 +204,6 @@ async fn on_the_way(
     };
     let recalled = recall::recalled(candidate, wish, built, ctx).await?;
     Ok(recalled.map_or(stage, Stage::Recalled))
-}
-
-/// Asks the live BaseImage whether it wants this candidate.
-pub async fn ask(candidate: &ImageCandidate, ctx: &Context) -> Result<Wanted, kube::Error> {
-    let namespace = candidate.namespace().unwrap_or_default();
-    let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &namespace);
-    let base = bases.get_opt(&candidate.spec.base_image).await?;
-    let named = match base.as_ref().and_then(|base| wanted::other(candidate, base)) {
-        Some(name) => {
-            let candidates = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &namespace);
-            candidates.get_opt(name).await?
-        }
-        None => None,
-    };
-    Ok(wanted::wanted(candidate, base.as_ref(), named.as_ref()))
 }
 
 async fn unwanted(wanted: Wanted, wish: &Wish, ctx: &Context) -> Result<Stage, Error> {

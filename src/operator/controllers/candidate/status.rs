@@ -6,9 +6,7 @@ use super::{
     decide::{Course, Decision, WaitingOn},
     evaluation::Evaluation,
     gate::{GateState, Refusal, Verdict},
-    judging::MAX_WAIVERS,
     validate::Wish,
-    wanted::Wanted,
 };
 use crate::{
     api::{
@@ -22,6 +20,7 @@ use crate::{
         error::Class,
         reconciler::Failure,
         transfers::Pending,
+        wish::wanted::Wanted,
     },
 };
 use jiff::Timestamp;
@@ -35,9 +34,6 @@ pub use rescan::RESCAN_PASSED;
 
 /// Condition: a tool did not reject its known-bad fixtures.
 pub const SELF_TEST_FAILED: &str = "SelfTestFailed";
-
-/// Condition: there are more waivers in the namespace than are read.
-const WAIVERS_LEFT_OUT: &str = "WaiversLeftOut";
 
 /// What is said while a Job may not start yet.
 const QUEUED: &str = "All slots for Jobs are taken (controller.maxJobs, maxJobsPerNamespace of the operator): it starts when one is free; the annotation repave.dev/urgent on this candidate lets it go first";
@@ -254,13 +250,6 @@ impl<'a> Draft<'a> {
         self.status.waivers_hash.clone_from(&evaluation.waivers_hash);
         self.status.difference.clone_from(&evaluation.difference);
         self.status.failed_checks.clone_from(&verdict.failed_checks);
-        if evaluation.waivers_left_out {
-            let message = format!(
-                "more than {MAX_WAIVERS} Waivers are in this namespace: those after number {MAX_WAIVERS} by name take no finding out. Delete those that have ended"
-            );
-            self.conditions
-                .set(WAIVERS_LEFT_OUT, Truth::True, "TooManyWaivers", message);
-        }
         self.gate(Step::Validated, &verdict.validated);
         self.gate(Step::Scanned, &verdict.scanned);
         if let Some(refusal) = &verdict.refusal {

@@ -8,9 +8,10 @@ use crate::{
     controllers::repave_run::gate,
     domain::{
         digest::Digest,
-        history::{Entry, History, Promotion, Revocation},
+        history::History,
         image_ref::Repository,
         lineage::Release,
+        promotion::{Entry, Promotion, Revocation},
     },
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

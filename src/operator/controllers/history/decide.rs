@@ -17,9 +17,10 @@ use crate::{
     },
     domain::{
         digest::Digest,
-        history::{Change, History, Promotion, Revocation},
+        history::{Change, History},
         image_ref::Repository,
-        recall::{self, Order},
+        orders::{self, Order},
+        promotion::{Promotion, Revocation},
     },
 };
 use jiff::Timestamp;
@@ -148,7 +149,7 @@ fn orders(base: &BaseImage) -> (Vec<Order>, Option<(&'static str, String)>) {
     let Some(text) = base.annotations().get(ANNOTATION_REVOKE) else {
         return (Vec::new(), None);
     };
-    match recall::orders(text) {
+    match orders::orders(text) {
         Ok(orders) => (orders, None),
         Err(error) => {
             let message = format!(

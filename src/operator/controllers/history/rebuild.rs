@@ -12,8 +12,8 @@ use crate::{
         inputs,
     },
     domain::{
-        history::{Entry, Promotion, State},
         image_ref::Repository,
+        promotion::{Entry, Promotion, State},
     },
     evidence::{
         releases::{self, Found, Proven},

@@ -4,14 +4,14 @@
 use super::{
     Change, Feed, Inventory, Sync,
     objects::{Consumer, Watched},
-    store::{CountedKind, NamespaceEntry},
+    store::{CountedKind, NamespaceEntry, Store},
 };
 use crate::{
     controllers::watch_health::Health,
     domain::workload::{Workload, WorkloadKey},
     runtime::metrics::{Kind, Metrics},
 };
-use futures::{StreamExt, future, pin_mut};
+use futures::{Stream, StreamExt, future, pin_mut};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
@@ -31,10 +31,39 @@ pub async fn run(inventory: Inventory, client: Client, metrics: Metrics) {
         let health = Health::new(Kind::RepaveRun, &format!("the estate: {feed:?}"), &metrics);
         async move {
             match &feed {
-                Feed::Namespaces => namespaces(&inventory, client, &feed, health).await,
-                Feed::Deployments(place) => deployments(&inventory, client, (&feed, place.as_deref()), health).await,
+                Feed::Namespaces => {
+                    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
+                    follow(&inventory, &feed, health, watcher(api, config()), &Namespaces).await;
+                }
+                // Without a guard for what cannot be decoded: that would build every object twice, and the API server has
+                // decoded a Deployment by the same schema before.
+                Feed::Deployments(place) => {
+                    let place = place.as_deref();
+                    let api = place.map_or_else(|| Api::all(client.clone()), |at| Api::namespaced(client.clone(), at));
+                    follow(
+                        &inventory,
+                        &feed,
+                        health,
+                        watcher(api, config()),
+                        &Deployments { place },
+                    )
+                    .await;
+                }
                 Feed::Counted(kind, place) => {
-                    counted(&inventory, client, (&feed, *kind, place.as_deref()), health).await;
+                    let (kind, place) = (*kind, place.as_deref());
+                    let (resource, config) = counted_kind(kind);
+                    let api = match place {
+                        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+                        None => Api::all_with(client, &resource),
+                    };
+                    follow(
+                        &inventory,
+                        &feed,
+                        health,
+                        watcher(api, config),
+                        &Counted { kind, place },
+                    )
+                    .await;
                 }
             }
         }
@@ -62,74 +91,51 @@ fn heard<T>(inventory: &Inventory, feed: &Feed, health: &mut Health, event: Resu
     health.event(event)
 }
 
-async fn namespaces(inventory: &Inventory, client: Client, feed: &Feed, mut health: Health) {
-    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
-    let events = watcher(api, config()).default_backoff();
+/// What becomes of the objects of one feed.
+trait Kept {
+    type Object;
+    type Key: Ord;
+    /// One is there; its key, if it is one that is kept.
+    fn seen(&self, store: &mut Store, object: Self::Object) -> (Option<Self::Key>, Option<Change>);
+    /// One was deleted.
+    fn gone(&self, store: &mut Store, object: Self::Object) -> Option<Change>;
+    /// A list is complete: what it has not shown is not there any more.
+    fn keep(&self, store: &mut Store, shown: &BTreeSet<Self::Key>) -> Vec<Change>;
+}
+
+/// The one loop over a watch.
+async fn follow<K: Kept>(
+    inventory: &Inventory,
+    feed: &Feed,
+    mut health: Health,
+    events: impl Stream<Item = watcher::Result<Event<K::Object>>>,
+    kept: &K,
+) {
+    let events = events.default_backoff();
     pin_mut!(events);
     let mut shown = BTreeSet::new();
     while let Some(event) = events.next().await {
         let Some(event) = heard(inventory, feed, &mut health, event) else {
             continue;
         };
+        // The lock is let go before anybody is told.
         match event {
             Event::Init => shown.clear(),
-            Event::InitApply(namespace) => {
-                shown.insert(namespace.name_any());
-                seen_namespace(inventory, namespace);
+            Event::InitApply(object) => {
+                let (key, change) = kept.seen(&mut inventory.write(), object);
+                shown.extend(key);
+                inventory.tell(change);
             }
-            Event::Apply(namespace) => seen_namespace(inventory, namespace),
-            Event::Delete(namespace) => inventory.write().namespace_gone(&namespace.name_any()),
-            Event::InitDone => {
-                inventory.write().keep_namespaces(&std::mem::take(&mut shown));
-                inventory.set(feed, Sync::Complete);
+            Event::Apply(object) => {
+                let (_, change) = kept.seen(&mut inventory.write(), object);
+                inventory.tell(change);
             }
-        }
-    }
-}
-
-fn seen_namespace(inventory: &Inventory, namespace: PartialObjectMeta<Namespace>) {
-    let meta = namespace.metadata;
-    let Some(name) = meta.name else { return };
-    let entry = NamespaceEntry {
-        labels: meta.labels.unwrap_or_default(),
-        terminating: meta.deletion_timestamp.is_some(),
-    };
-    let change = inventory.write().namespace(name, entry);
-    inventory.tell(change);
-}
-
-async fn deployments(inventory: &Inventory, client: Client, (feed, place): (&Feed, Option<&str>), mut health: Health) {
-    // Without a guard for what cannot be decoded: that would build every object twice, and the API server has decoded a
-    // Deployment by the same schema before.
-    let api: Api<Watched> = match place {
-        Some(namespace) => Api::namespaced(client, namespace),
-        None => Api::all(client),
-    };
-    let events = watcher(api, config()).default_backoff();
-    pin_mut!(events);
-    let mut shown = BTreeSet::new();
-    while let Some(event) = events.next().await {
-        let Some(event) = heard(inventory, feed, &mut health, event) else {
-            continue;
-        };
-        match event {
-            Event::Init => shown.clear(),
-            Event::InitApply(watched) => {
-                if let Some(key) = seen_deployment(inventory, &watched) {
-                    shown.insert(key);
-                }
-            }
-            Event::Apply(watched) => {
-                seen_deployment(inventory, &watched);
-            }
-            Event::Delete(watched) => {
-                if let Some(key) = key_of(&watched) {
-                    let change = inventory.write().workload_gone(&key, watched.uid().as_deref());
-                    inventory.tell(change);
-                }
+            Event::Delete(object) => {
+                let change = kept.gone(&mut inventory.write(), object);
+                inventory.tell(change);
             }
             Event::InitDone => {
-                let gone = inventory.write().keep_workloads(place, &std::mem::take(&mut shown));
+                let gone = kept.keep(&mut inventory.write(), &std::mem::take(&mut shown));
                 for change in gone {
                     inventory.tell(Some(change));
                 }
@@ -139,21 +145,91 @@ async fn deployments(inventory: &Inventory, client: Client, (feed, place): (&Fee
     }
 }
 
+struct Namespaces;
+
+impl Kept for Namespaces {
+    type Object = PartialObjectMeta<Namespace>;
+    type Key = String;
+
+    fn seen(&self, store: &mut Store, namespace: Self::Object) -> (Option<String>, Option<Change>) {
+        let meta = namespace.metadata;
+        let Some(name) = meta.name else { return (None, None) };
+        let entry = NamespaceEntry {
+            labels: meta.labels.unwrap_or_default(),
+            terminating: meta.deletion_timestamp.is_some(),
+        };
+        (Some(name.clone()), store.namespace(name, entry))
+    }
+
+    fn gone(&self, store: &mut Store, namespace: Self::Object) -> Option<Change> {
+        store.namespace_gone(&namespace.name_any());
+        None
+    }
+
+    fn keep(&self, store: &mut Store, shown: &BTreeSet<String>) -> Vec<Change> {
+        store.keep_namespaces(shown);
+        Vec::new()
+    }
+}
+
+struct Deployments<'a> {
+    place: Option<&'a str>,
+}
+
+impl Kept for Deployments<'_> {
+    type Object = Watched;
+    type Key = WorkloadKey;
+
+    /// One that is being deleted, or lacks what every stored one has, is none: nothing is ever moved that we do not understand.
+    fn seen(&self, store: &mut Store, watched: Watched) -> (Option<WorkloadKey>, Option<Change>) {
+        let Some(key) = key_of(&watched) else {
+            return (None, None);
+        };
+        let change = match Workload::from_deployment(&watched.0) {
+            Some(workload) => store.workload(workload),
+            None => store.workload_gone(&key, None),
+        };
+        (Some(key), change)
+    }
+
+    fn gone(&self, store: &mut Store, watched: Watched) -> Option<Change> {
+        store.workload_gone(&key_of(&watched)?, watched.uid().as_deref())
+    }
+
+    fn keep(&self, store: &mut Store, shown: &BTreeSet<WorkloadKey>) -> Vec<Change> {
+        store.keep_workloads(self.place, shown)
+    }
+}
+
 fn key_of(watched: &Watched) -> Option<WorkloadKey> {
     let (namespace, name) = (watched.namespace()?, watched.name_any());
     Some(WorkloadKey::deployment(namespace, name))
 }
 
-/// Takes one in. One that is being deleted, or lacks what every stored one has, is none: nothing is ever moved that we do
-/// not understand.
-fn seen_deployment(inventory: &Inventory, watched: &Watched) -> Option<WorkloadKey> {
-    let key = key_of(watched)?;
-    let change: Option<Change> = match Workload::from_deployment(&watched.0) {
-        Some(workload) => inventory.write().workload(workload),
-        None => inventory.write().workload_gone(&key, None),
-    };
-    inventory.tell(change);
-    Some(key)
+struct Counted<'a> {
+    kind: CountedKind,
+    place: Option<&'a str>,
+}
+
+impl Kept for Counted<'_> {
+    type Object = Consumer;
+    type Key = (String, String);
+
+    fn seen(&self, store: &mut Store, consumer: Consumer) -> (Option<Self::Key>, Option<Change>) {
+        let (namespace, name) = (consumer.metadata.namespace.clone(), consumer.metadata.name.clone());
+        let key = (namespace.unwrap_or_default(), name.unwrap_or_default());
+        (Some(key), store.consumer(self.kind, consumer))
+    }
+
+    fn gone(&self, store: &mut Store, consumer: Consumer) -> Option<Change> {
+        let namespace = consumer.metadata.namespace.unwrap_or_default();
+        store.consumer_gone(self.kind, &namespace, &consumer.metadata.name?)
+    }
+
+    fn keep(&self, store: &mut Store, shown: &BTreeSet<Self::Key>) -> Vec<Change> {
+        store.keep_consumers(self.kind, self.place, shown);
+        Vec::new()
+    }
 }
 
 /// What is watched of a counted kind: the server leaves out the pods and ReplicaSets that a known controller made.
@@ -173,50 +249,5 @@ fn counted_kind(kind: CountedKind) -> (ApiResource, watcher::Config) {
                 "!pod-template-hash,!controller-revision-hash,!job-name,!batch.kubernetes.io/job-name,!batch.kubernetes.io/controller-uid",
             ),
         ),
-    }
-}
-
-async fn counted(
-    inventory: &Inventory,
-    client: Client,
-    (feed, kind, place): (&Feed, CountedKind, Option<&str>),
-    mut health: Health,
-) {
-    let (resource, config) = counted_kind(kind);
-    let api: Api<Consumer> = match place {
-        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
-        None => Api::all_with(client, &resource),
-    };
-    let events = watcher(api, config).default_backoff();
-    pin_mut!(events);
-    let mut shown = BTreeSet::new();
-    while let Some(event) = events.next().await {
-        let Some(event) = heard(inventory, feed, &mut health, event) else {
-            continue;
-        };
-        match event {
-            Event::Init => shown.clear(),
-            Event::InitApply(consumer) => {
-                let (namespace, name) = (consumer.metadata.namespace.clone(), consumer.metadata.name.clone());
-                shown.insert((namespace.unwrap_or_default(), name.unwrap_or_default()));
-                let change = inventory.write().consumer(kind, consumer);
-                inventory.tell(change);
-            }
-            Event::Apply(consumer) => {
-                let change = inventory.write().consumer(kind, consumer);
-                inventory.tell(change);
-            }
-            Event::Delete(consumer) => {
-                let (namespace, name) = (consumer.metadata.namespace.unwrap_or_default(), consumer.metadata.name);
-                let gone = name.and_then(|name| inventory.write().consumer_gone(kind, &namespace, &name));
-                inventory.tell(gone);
-            }
-            Event::InitDone => {
-                inventory
-                    .write()
-                    .keep_consumers(kind, place, &std::mem::take(&mut shown));
-                inventory.set(feed, Sync::Complete);
-            }
-        }
     }
 }

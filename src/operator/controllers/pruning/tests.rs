@@ -4,11 +4,7 @@ use super::*;
 use crate::{
     api::{ImageCandidate, ReleaseHistory, release_history::ReleaseHistorySpec},
     controllers::testing::Api as Server,
-    domain::{
-        digest::Digest,
-        history::{History, Promotion},
-        image_ref::Repository,
-    },
+    domain::{digest::Digest, history::History, image_ref::Repository, promotion::Promotion},
     registry::{
         Artifact, Auth, Client,
         testing::{TestRegistry, push_image},

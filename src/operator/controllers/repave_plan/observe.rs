@@ -8,7 +8,6 @@ use super::{
 use crate::{
     api::{BaseImage, RepavePlan, RepaveRun, refs::LABEL_PLAN},
     controllers::{
-        base_image,
         context::Context,
         history, paging,
         repave_run::{
@@ -16,6 +15,7 @@ use crate::{
             memory::Memory,
             observe::{ObserveError, candidates},
         },
+        wish::owner::not_owned,
     },
     domain::lineage::Release,
 };
@@ -116,7 +116,7 @@ pub fn released(base: Option<&BaseImage>, releases: &[Release]) -> Released {
     let Some(base) = base else {
         return Released::Missing;
     };
-    if let Some(why) = base_image::not_owned(base) {
+    if let Some(why) = not_owned(base) {
         return Released::NotOwned { why: why.to_owned() };
     }
     let Some(released) = base.status.as_ref().and_then(|status| status.released.as_ref()) else {

@@ -35,6 +35,18 @@ fn release(tag: &str) -> Release {
     }
 }
 
+/// A base image that names this as its second release.
+fn base(candidate: &str, digest: &Digest) -> BaseImage {
+    serde_json::from_value(json!({
+        "apiVersion": "repave.dev/v1alpha1", "kind": "BaseImage", "metadata": {"name": "debian"},
+        "spec": {"source": {"image": "r.test/debian", "track": {"tag": "12"}}, "policyRefs": [{"name": "p"}],
+            "promote": {"repository": "registry.test/base/debian", "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}},
+        "status": {"released": {"digest": digest, "tag": "v2", "sourceDigest": digest, "candidate": candidate,
+            "sequence": 2, "promotedAt": "2026-01-01T00:00:00Z"}},
+    }))
+    .unwrap()
+}
+
 fn a_plan(spec: &Value) -> RepavePlan {
     let mut object = json!({
         "apiVersion": "repave.dev/v1alpha1", "kind": "RepavePlan",
@@ -154,14 +166,7 @@ fn a_release_that_a_later_candidate_proves_again_keeps_its_place() {
         sequence: 7,
         ..v2.clone()
     };
-    let base: BaseImage = serde_json::from_value(json!({
-        "apiVersion": "repave.dev/v1alpha1", "kind": "BaseImage", "metadata": {"name": "debian"},
-        "spec": {"source": {"image": "r.test/debian", "track": {"tag": "12"}}, "policyRefs": [{"name": "p"}],
-            "promote": {"repository": "registry.test/base/debian", "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}},
-        "status": {"released": {"digest": v2.digest, "tag": "v2", "sourceDigest": v2.digest, "candidate": "debian-again",
-            "sequence": 2, "promotedAt": "2026-01-01T00:00:00Z"}},
-    }))
-    .unwrap();
+    let base = base("debian-again", &v2.digest);
     let Released::Proven(found) = released(Some(&base), &[v2, again]) else {
         panic!("not proven")
     };
@@ -188,16 +193,6 @@ fn no_run_is_made_without_proof_without_need_or_while_suspended() {
 
 #[test]
 fn a_release_is_proven_by_its_own_candidate_with_its_own_digest_only() {
-    let base = |candidate: &str, digest: &Digest| -> BaseImage {
-        serde_json::from_value(json!({
-            "apiVersion": "repave.dev/v1alpha1", "kind": "BaseImage", "metadata": {"name": "debian"},
-            "spec": {"source": {"image": "r.test/debian", "track": {"tag": "12"}}, "policyRefs": [{"name": "p"}],
-                "promote": {"repository": "registry.test/base/debian", "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}},
-            "status": {"released": {"digest": digest, "tag": "v2", "sourceDigest": digest, "candidate": candidate,
-                "sequence": 2, "promotedAt": "2026-01-01T00:00:00Z"}},
-        }))
-        .unwrap()
-    };
     let v2 = release("v2");
     let foreign = Release {
         base_image: "alpine".to_owned(),

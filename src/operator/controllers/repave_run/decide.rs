@@ -4,11 +4,13 @@
 use super::{
     apply::Applied,
     clock,
+    judge::Known,
     memory::RunMemory,
     observe::Observed,
     plan::{self, Action},
     progress::{self, Progress},
-    target::{self, Known, State, Target},
+    state::State,
+    target::{self, Target},
     validate::Validated,
 };
 use crate::{

@@ -5,8 +5,9 @@ use super::{today, validate::Validated};
 use crate::{
     api::{BaseImage, ImageCandidate, RepavePlan, phase::Phase},
     controllers::{
-        base_image, conditions,
+        conditions,
         error::{Classified, one_line},
+        wish::owner::not_owned,
     },
     domain::{digest::Digest, lineage::Release},
 };
@@ -72,7 +73,7 @@ pub fn gate(
             ),
         );
     };
-    if let Some(why) = base_image::not_owned(base_image) {
+    if let Some(why) = not_owned(base_image) {
         return shut("RepositoryTaken", why.to_owned());
     }
     let Some(plan) = plan else {

@@ -4,30 +4,50 @@
 //! What somebody else rolls out later, and what breaks after the soak, is told and counts nowhere: a run that blames itself
 //! for other people's changes would take healthy workloads back.
 
+mod after;
+
 use super::{
     consumption::Consumption,
     estate::Seen,
     gate::Gate,
     observe::Observed,
     others,
-    refusals::Standing,
-    sightings::Times,
-    target::{Known, Skip, State},
+    refusals::{Refusals, Standing},
+    set_back::SetBack,
+    sightings::Elapsed,
+    state::{Skip, State},
+    steady::Steady,
     validate::Validated,
 };
 use crate::{
-    api::repave_plan::FailureAction,
+    api::{repave_plan::FailureAction, repave_run::WaveStatus},
     domain::{
-        cause::cause,
-        duration::Span,
-        image_ref::ImageRef,
         marks::{HELD_BY_REPAVE, Hold, HoldMark},
         moved::{LastWrite, Whose},
         workload::{Rollout, Workload},
     },
 };
 use jiff::{SignedDuration, Timestamp};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
+
+/// What is known from before this look.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// What the status says about the waves.
+    pub waves: &'a [WaveStatus],
+    /// How long workloads have been as they are.
+    pub elapsed: &'a Elapsed,
+    /// What the API server refused.
+    pub refusals: &'a Refusals,
+    /// What has stayed healthy.
+    pub steady: &'a Steady,
+    /// What was set back.
+    pub set_back: &'a SetBack,
+    /// The monotonic time of this look.
+    pub mono: Duration,
+    /// Runs of other plans that are at work, `namespace/name`.
+    pub active_runs: &'a BTreeSet<String>,
+}
 
 /// What everything is judged by.
 #[derive(Debug)]
@@ -236,122 +256,6 @@ impl Judge<'_> {
     fn within_deadline(&self, time: Duration) -> bool {
         SignedDuration::try_from(time).is_ok_and(|time| time < self.v.rollout_deadline)
     }
-
-    /// This run moved it, it is not settled, and its wave has not soaked since.
-    fn after_the_move(&self, seen: &Seen) -> State {
-        match seen.workload.whose() {
-            None => State::Skipped(Skip::NoRecord),
-            Some(Whose::Others) => moved_by_others(&seen.workload),
-            Some(Whose::Ours) => self.our_rollout(seen),
-        }
-    }
-
-    /// Kubernetes' own verdict comes first, then what the pods say, then our deadline.
-    fn our_rollout(&self, seen: &Seen) -> State {
-        let crash = seen.evidence.crash.clone();
-        let times = self.known.elapsed.of(&seen.workload.uid);
-        match &seen.workload.rollout {
-            Rollout::Settled => self.staying(seen, times),
-            Rollout::Paused => State::Skipped(Skip::Paused),
-            Rollout::Unhealthy { reason } => self.failing(seen, no_progress(seen, reason)),
-            Rollout::Rolling { .. } => match crash {
-                Some(crash) => self.failing(seen, crash),
-                None if self.within_deadline(times.rolling) => State::Rolling,
-                None => self.failing(seen, self.too_late(seen)),
-            },
-            Rollout::Degraded { unavailable_since } => match (crash, unavailable_since) {
-                (Some(crash), _) => self.failing(seen, crash),
-                // The Deployment tolerates what is missing.
-                (None, None) => self.staying(seen, times),
-                (None, Some(_)) if self.within_deadline(times.unready) => State::Rolling,
-                (None, Some(_)) => {
-                    let reason = format!(
-                        "was healthy on the new image, and then had too few replicas for {}",
-                        self.deadline()
-                    );
-                    self.failing(seen, reason)
-                }
-            },
-        }
-    }
-
-    /// It is complete: done once it has stayed so. One that does not, because a container is started again and again, has no more time for that
-    /// than for all of its roll-out.
-    fn staying(&self, seen: &Seen, times: Times) -> State {
-        if self.has_stayed(seen) {
-            return State::Done;
-        }
-        if !times.relapsed || self.within_deadline(times.rolling) {
-            return State::Rolling;
-        }
-        let late = format!("it did not stay healthy within {}", self.deadline());
-        let ended = seen.evidence.ended.as_ref();
-        let reason = ended.map(|ended| format!("{ended} and is started again: {late}"));
-        self.failing(seen, reason.unwrap_or(late))
-    }
-
-    fn deadline(&self) -> Span {
-        Span::seconds(self.v.rollout_deadline.as_secs().unsigned_abs())
-    }
-
-    fn too_late(&self, seen: &Seen) -> String {
-        let deadline = self.deadline();
-        match cause(&seen.workload, &seen.evidence) {
-            Some(cause) => format!("not healthy within {deadline}: {cause}"),
-            None => format!("not healthy within {deadline}"),
-        }
-    }
-
-    fn failing(&self, seen: &Seen, reason: String) -> State {
-        match self.v.action {
-            FailureAction::Pause => State::Failed { reason },
-            FailureAction::RollbackWorkload => match self.previous(seen) {
-                Some(previous) => match self.standing(&seen.workload) {
-                    Standing::GivenUp(words) => State::Failed {
-                        reason: format!("{reason}; not rolled back, because the API server refused it: {words}"),
-                    },
-                    standing @ (Standing::Free | Standing::Pausing) => State::Failing {
-                        due: standing == Standing::Free,
-                        reason,
-                        previous,
-                    },
-                },
-                None => State::Failed {
-                    reason: format!(
-                        "{reason}; not rolled back, because what it ran before is not a known release or was revoked"
-                    ),
-                },
-            },
-        }
-    }
-
-    /// What it ran before, for every container on the target, if all of that are releases of this base image that were not
-    /// revoked. The annotation could have been written by anyone.
-    fn previous(&self, seen: &Seen) -> Option<BTreeMap<String, ImageRef>> {
-        let mut previous = BTreeMap::new();
-        for (container, image) in seen.workload.containers.iter().zip(&seen.images) {
-            if image.digest.as_ref() != Some(&self.v.digest) {
-                continue;
-            }
-            let Some(before) = seen.workload.marks.previous.get(&container.name) else {
-                // It was on the target before this run came.
-                continue;
-            };
-            let release = before
-                .digest
-                .as_ref()
-                .and_then(|digest| self.observed.releases.by_digest(digest))?;
-            let genuine = release.base_image == self.v.base_image
-                && release.digest != self.v.digest
-                && before.repository == self.v.repository
-                && !release.revoked;
-            if !genuine {
-                return None;
-            }
-            previous.insert(container.name.clone(), self.v.repository.at(&release.digest));
-        }
-        (!previous.is_empty()).then_some(previous)
-    }
 }
 
 /// Whether a roll-out of ours (of an earlier run, or a rollback) left it unhealthy: a newer release may repair it.
@@ -367,15 +271,6 @@ fn needs_repair(workload: &Workload) -> bool {
         | Rollout::Degraded {
             unavailable_since: None,
         } => false,
-    }
-}
-
-/// Kubernetes says that it made no progress; who knows more says why.
-fn no_progress(seen: &Seen, reason: &str) -> String {
-    match (&seen.evidence.crash, cause(&seen.workload, &seen.evidence)) {
-        (Some(crash), _) => crash.clone(),
-        (None, Some(cause)) => format!("{reason}: {cause}"),
-        (None, None) => reason.to_owned(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | validate (pure) | `validate` |
 //! | observe (reads only) | `observe`, with `estate` (workloads), `images` (layers), `gate` (may it start anything?), `others` (runs of other plans) |
-//! | plan (pure) | `decide` (all of it, once): `consumption` `target` and `judge` (one state per target), `sightings` (how long it has been so), `progress` (waves), `plan` (actions), `patch` (the one write) |
+//! | plan (pure) | `decide` (all of it, once): `consumption` `target`, `judge` and `state` (one state per target), `sightings` (how long it has been so), `progress` (waves), `plan` (actions), `patch` (the one write) |
 //! | apply (writes) | `apply`; `refusals` (what the API server refused) |
 //! | summarize (pure) | `status`, `rows` |
 //! | all of them, once | `step`, with `memory` (what a restart may lose) |
@@ -35,6 +35,7 @@ pub mod seen;
 pub mod set_back;
 pub mod sightings;
 pub mod soaks;
+pub mod state;
 pub mod status;
 pub mod steady;
 pub mod step;

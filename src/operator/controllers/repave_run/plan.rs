@@ -8,7 +8,8 @@ use super::{
     observe::Observed,
     patch::{self, Op},
     progress::Progress,
-    target::{State, Target, in_flight_elsewhere},
+    state::State,
+    target::{Target, in_flight_elsewhere},
     validate::Validated,
 };
 use crate::{

@@ -4,7 +4,8 @@
 //! when the operator dies between a patch and the status.
 
 use super::{
-    target::{Skip, State, Target},
+    state::{Skip, State},
+    target::Target,
     validate::Validated,
 };
 use crate::{

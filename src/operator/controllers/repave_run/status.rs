@@ -10,8 +10,9 @@ use super::{
     progress::{self, Progress},
     rows,
     set_back::SetBack,
+    state::State,
     steady,
-    target::{State, Target},
+    target::Target,
     validate::Validated,
 };
 use crate::{

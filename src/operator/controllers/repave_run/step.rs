@@ -8,8 +8,9 @@ use super::{
     images::Images,
     memory::{Memory, RunMemory},
     observe, others, plan,
+    state::State,
     status::{self, Summary},
-    target::{State, Target},
+    target::Target,
     today, undone, validate,
 };
 use crate::{

@@ -7,110 +7,22 @@
 use super::{
     consumption::consumption,
     estate::Seen,
-    judge::{Judge, Judged},
+    judge::{Judge, Judged, Known},
     observe::Observed,
-    refusals::Refusals,
-    set_back::{SetBack, is_on_target},
-    sightings::{Elapsed, Look},
+    set_back::is_on_target,
+    sightings::Look,
+    state::{Skip, State},
     steady::{Course, Steady},
     validate::Validated,
 };
-use crate::{
-    api::repave_run::WaveStatus,
-    controllers::access::Barred,
-    domain::{
-        image_ref::{ImageRef, Repository},
-        lineage::Release,
-        moved::{LastWrite, Whose},
-        ownership::Owner,
-        wave,
-        workload::{Rollout, Workload},
-    },
+use crate::domain::{
+    lineage::Release,
+    moved::{LastWrite, Whose},
+    wave,
+    workload::{Rollout, Workload},
 };
 use jiff::{SignedDuration, Timestamp};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
-
-/// The state of a target; exactly one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// Not begun. Only a `ready` one may be started: the others are busy with a roll-out of somebody else.
-    Pending {
-        /// Whether it is settled.
-        ready: bool,
-    },
-    /// On its way to the target.
-    Rolling,
-    /// It does not become healthy, and it will get its old images back.
-    Failing {
-        /// Whether it may get them now: a patch that was refused is tried again after a pause.
-        due: bool,
-        /// Why.
-        reason: String,
-        /// What it gets back, per container.
-        previous: BTreeMap<String, ImageRef>,
-    },
-    /// Healthy on the target.
-    Done,
-    /// It did not become or stay healthy in our roll-out, and was left as it is.
-    Failed {
-        /// Why.
-        reason: String,
-    },
-    /// Not to be touched.
-    Held {
-        /// Whether this run put the hold, after a rollback.
-        rolled_back: bool,
-        /// Why.
-        reason: String,
-    },
-    /// Reported only.
-    Skipped(Skip),
-}
-
-/// Why a target is only reported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Skip {
-    /// It is built on an older release.
-    Derived(Release),
-    /// A tool writes its spec.
-    Owned(Owner),
-    /// It pulls the release from somewhere else.
-    OtherRepository(Repository),
-    /// No wave takes it.
-    NoWave,
-    /// A person paused it.
-    Paused,
-    /// It is not healthy, and not because of this run.
-    Unhealthy(String),
-    /// Somebody set its image back after it was moved.
-    Reverted,
-    /// It is on the target, in a roll-out that this run did not cause.
-    RolledByOthers,
-    /// It is on the target, and the record of our move is gone, so nobody can tell whose roll-out this is.
-    NoRecord,
-    /// It was busy with a roll-out of its own for longer than one may take.
-    Busy,
-    /// The API server refused to change it, more than once.
-    Refused {
-        /// In these words.
-        words: String,
-        /// Whether it counts against the failure budget.
-        counts: bool,
-    },
-    /// Another plan moved it, and the run of that plan is at work. Its name only where it is no secret.
-    OtherPlan(Option<String>),
-    /// It runs a newer release.
-    Newer(Release),
-    /// A newer release has its own run.
-    Superseded,
-    /// What ordered the run is gone.
-    RunEnded,
-    /// The plan may not, or does not want to, move it.
-    Barred(Barred),
-}
+use std::collections::BTreeSet;
 
 /// One target.
 #[derive(Debug, Clone, PartialEq)]
@@ -201,25 +113,6 @@ impl Target<'_> {
             },
         }
     }
-}
-
-/// What is known from before this look.
-#[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
-    /// What the status says about the waves.
-    pub waves: &'a [WaveStatus],
-    /// How long workloads have been as they are.
-    pub elapsed: &'a Elapsed,
-    /// What the API server refused.
-    pub refusals: &'a Refusals,
-    /// What has stayed healthy.
-    pub steady: &'a Steady,
-    /// What was set back.
-    pub set_back: &'a SetBack,
-    /// The monotonic time of this look.
-    pub mono: Duration,
-    /// Runs of other plans that are at work, `namespace/name`.
-    pub active_runs: &'a BTreeSet<String>,
 }
 
 /// How many workloads that are no targets of this run are in flight for other runs of its plan: they share one limit.

@@ -5,17 +5,20 @@ use crate::{
     controllers::{
         context::Context,
         error::{Class, Classified},
+        paging::{self, ListError},
     },
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
+use std::cmp::Reverse;
 
-/// Most candidates of a namespace that are read.
-const MAX_CANDIDATES: u32 = 1000;
+/// Most candidates of a namespace: of more it is not said who needed the waiver.
+const MAX_CANDIDATES: usize = 20_000;
 
 /// The candidates could not be listed.
 #[derive(Debug, thiserror::Error)]
-#[error("Kubernetes API: {0}")]
-pub struct Error(#[from] kube::Error);
+#[error("ImageCandidates of this namespace: {0}")]
+pub struct Error(#[from] ListError);
 
 impl Classified for Error {
     fn reason(&self) -> &'static str {
@@ -27,20 +30,29 @@ impl Classified for Error {
     }
 }
 
+/// A candidate, as far as it is told: when it was made, and its name.
+pub type User = (Option<Time>, String);
+
 /// The names of the candidates that needed it, newest first.
 pub async fn observe(ctx: &Context, waiver: &Waiver) -> Result<Vec<String>, Error> {
-    let namespace = waiver.namespace().unwrap_or_default();
-    let all = Api::<DeserializeGuard<ImageCandidate>>::namespaced(ctx.client.clone(), &namespace)
-        .list(&ListParams::default().limit(MAX_CANDIDATES))
-        .await?;
-    let readable: Vec<_> = all.items.into_iter().filter_map(|guarded| guarded.0.ok()).collect();
-    Ok(users(&waiver.name_any(), &readable))
+    let (name, namespace) = (waiver.name_any(), waiver.namespace().unwrap_or_default());
+    let api = Api::<DeserializeGuard<ImageCandidate>>::namespaced(ctx.client.clone(), &namespace);
+    let users = paging::list(&api, ListParams::default(), MAX_CANDIDATES, |guarded| {
+        guarded.0.ok().and_then(|candidate| user(&name, &candidate))
+    });
+    Ok(newest_first(users.await?))
 }
 
-/// Those of the candidates that needed the waiver, newest first. Pure.
-pub fn users(waiver: &str, candidates: &[ImageCandidate]) -> Vec<String> {
-    let uses = |c: &&ImageCandidate| c.status.iter().any(|s| s.waivers.iter().any(|name| name == waiver));
-    let mut users: Vec<_> = candidates.iter().filter(uses).collect();
-    users.sort_by_key(|c| std::cmp::Reverse((c.creation_timestamp(), c.name_any())));
-    users.into_iter().map(ResourceExt::name_any).collect()
+/// The candidate, if it needed the waiver. Pure.
+pub fn user(waiver: &str, candidate: &ImageCandidate) -> Option<User> {
+    let mut needed = candidate.status.iter().flat_map(|status| &status.waivers);
+    needed
+        .any(|name| name == waiver)
+        .then(|| (candidate.creation_timestamp(), candidate.name_any()))
+}
+
+/// Their names. Pure.
+pub fn newest_first(mut users: Vec<User>) -> Vec<String> {
+    users.sort_by_key(|user| Reverse(user.clone()));
+    users.into_iter().map(|(_, name)| name).collect()
 }

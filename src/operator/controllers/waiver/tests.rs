@@ -1,6 +1,10 @@
 //! How a waiver stands over its life, and whom it is about.
 
-use super::{observe::users, status::summarize, validate::suppressions};
+use super::{
+    observe::{newest_first, user},
+    status::summarize,
+    validate::suppressions,
+};
 use crate::{
     api::{ImageCandidate, Waiver},
     controllers::{
@@ -112,7 +116,8 @@ fn its_users_are_the_candidates_that_name_it_newest_first() {
         candidate("b", "2026-01-02T00:00:00Z", &["v"]),
         candidate("c", "2026-01-03T00:00:00Z", &["v", "w"]),
     ];
-    assert_eq!(users("w", &all), ["c", "a"]);
+    let users = all.iter().filter_map(|candidate| user("w", candidate)).collect();
+    assert_eq!(newest_first(users), ["c", "a"]);
     let unused = summarize(&waiver(&json!({})), &[], at("2026-01-02T00:00:00Z"));
     assert!(is_true(&unused.status.conditions, "Unused") && is_true(&unused.status.conditions, "Ready"));
 }

@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::{
-    controllers::inputs,
+    controllers::{inputs, wish},
     domain::{digest::Digest, image_ref::Repository},
     registry,
 };
@@ -151,7 +151,7 @@ fn one_that_is_not_the_owner_is_stalled_and_its_release_is_not_usable() {
 #[test]
 fn a_failure_names_the_step_that_failed_and_keeps_what_was_known() {
     let throttled = |seconds| {
-        super::super::Error::Observe(observe::Error::Registry(Arc::new(registry::Error::Throttled {
+        Failed::to_observe(observe::Error::Registry(Arc::new(registry::Error::Throttled {
             host: "up.example.com".to_owned(),
             verb: "HEAD",
             code: 429,
@@ -159,13 +159,15 @@ fn a_failure_names_the_step_that_failed_and_keeps_what_was_known() {
         })))
     };
     let world = released();
-    let missing = super::super::Error::Observe(observe::Error::PolicyMissing("hardened".to_owned()));
-    let taken = super::super::Error::Apply(apply::Error::Taken {
+    let missing = wish::inputs::Error::PolicyMissing("hardened".to_owned());
+    let missing = Failed::to_observe(missing.into());
+    let taken = Failed::from(apply::Error::Taken {
         kind: "ImageCandidate",
         namespace: "platform".to_owned(),
         name: "debian-12-a".to_owned(),
     });
-    for (error, resolved, ready) in [
+    let starting = Failed::from(super::super::not_listed());
+    for (failed, resolved, ready) in [
         (
             throttled(600),
             is("False", "RegistryThrottled"),
@@ -173,19 +175,19 @@ fn a_failure_names_the_step_that_failed_and_keeps_what_was_known() {
         ),
         (missing, is("True", "Resolved"), is("False", "PolicyMissing")),
         (taken, is("True", "Resolved"), is("False", "NameTaken")),
-        (
-            super::super::Error::NotListed,
-            is("True", "Resolved"),
-            is("False", "Starting"),
-        ),
+        (starting, is("True", "Resolved"), is("False", "Starting")),
     ] {
-        let (status, notices) = failed(&world.base, &error, None, NOW);
-        assert_eq!(condition(&status, "UpstreamResolved"), resolved, "{error}");
-        assert_eq!(condition(&status, "Ready"), ready, "{error}");
-        assert_eq!(status.released, world.base.status.as_ref().unwrap().released, "{error}");
-        assert_eq!(notices.len(), 1);
+        let Outcome { status, notices, next } = super::failed(&world.base, &failed, None, NOW);
+        assert_eq!(condition(&status, "UpstreamResolved"), resolved, "{failed:?}");
+        assert_eq!(condition(&status, "Ready"), ready, "{failed:?}");
+        assert_eq!(
+            status.released,
+            world.base.status.as_ref().unwrap().released,
+            "{failed:?}"
+        );
+        assert_eq!((notices.len(), next), (1, failed.failure.class.into()), "{failed:?}");
     }
-    let (first, _) = failed(&world.base, &throttled(600), None, NOW);
-    let (second, _) = failed(&world.base, &throttled(599), None, NOW);
-    assert_eq!(first, second, "no number in it changes from look to look");
+    let first = failed(&world.base, &throttled(600), None, NOW);
+    let second = failed(&world.base, &throttled(599), None, NOW);
+    assert_eq!(first.status, second.status, "no number in it changes from look to look");
 }

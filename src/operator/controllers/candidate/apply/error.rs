@@ -2,10 +2,13 @@
 
 use crate::{
     controllers::{
-        base_image::wanted,
+        candidate::judging::WaiversError,
         error::{Class, Classified, WAIT},
-        history, inputs, slots,
+        history, inputs,
+        paging::ListError,
+        slots,
         transfers::GivenUp,
+        wish::ask,
         writes::WriteError,
     },
     domain::{image_ref::InvalidImageRef, recall::Recalled},
@@ -34,7 +37,7 @@ pub enum Error {
     NotWantedNow,
     /// What the BaseImage wants now could not be found out.
     #[error(transparent)]
-    Wanted(#[from] wanted::Error),
+    Wanted(#[from] ask::Error),
     /// The image is not in staging any more.
     #[error("{0} is not in the staging repository any more: delete this candidate to build it again")]
     Lost(String),
@@ -68,6 +71,12 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// The Waivers.
+    #[error(transparent)]
+    Waivers(#[from] WaiversError),
+    /// A list.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// The Kubernetes API.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
@@ -103,7 +112,8 @@ impl Classified for Error {
             Self::TooLarge { .. } => "InputsTooLarge",
             Self::Page(_) => "PageNotWritten",
             Self::Serialize(_) => "InternalError",
-            Self::Api(_) | Self::Slots(_) => "ApiError",
+            Self::Waivers(error) => error.reason(),
+            Self::List(_) | Self::Api(_) | Self::Slots(_) => "ApiError",
             Self::Write(error) => error.reason(),
             Self::GivenUp(error) => error.reason(),
             Self::History(error) => error.reason(),
@@ -117,9 +127,13 @@ impl Classified for Error {
             Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
             Self::Key { .. } | Self::NotWantedNow | Self::Recalled(_) => Class::Waiting(WAIT),
             Self::Lost(_) | Self::Tag(_) | Self::Page(_) | Self::TooLarge { .. } => Class::Stalled,
-            Self::Evidence(_) | Self::Serialize(_) | Self::NotLeader(_) | Self::Api(_) | Self::Slots(_) => {
-                Class::Transient
-            }
+            Self::Evidence(_)
+            | Self::Serialize(_)
+            | Self::NotLeader(_)
+            | Self::List(_)
+            | Self::Api(_)
+            | Self::Slots(_) => Class::Transient,
+            Self::Waivers(error) => error.class(),
             Self::Wanted(error) => error.class(),
             Self::Write(error) => error.class(),
             Self::GivenUp(error) => error.class(),

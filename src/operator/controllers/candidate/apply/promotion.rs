@@ -6,10 +6,10 @@ use super::{Error, openvex, page, push_auth};
 use crate::{
     api::{ImageCandidate, image_candidate::Promoted},
     controllers::{
-        base_image,
-        candidate::{observe, validate::Wish, wanted::Wanted},
+        candidate::{observe, validate::Wish},
         context::Context,
         inputs,
+        wish::{ask, wanted::Wanted},
     },
     domain::{digest::Digest, lineage, proof::Proof},
     evidence::{
@@ -86,18 +86,8 @@ pub(super) async fn promote(
 /// Asked again right before a write that people rely on: what was wanted when the step began may not be any more, and what
 /// was good may have been taken back.
 async fn still_wanted(candidate: &ImageCandidate, wish: &Wish, image: &Digest, ctx: &Context) -> Result<(), Error> {
-    match observe::ask(candidate, ctx).await? {
-        // It is the one that the BaseImage names; now whether its inputs are today's, and its repository its own.
-        Wanted::Yes => match base_image::wanted::wanted(ctx, candidate).await? {
-            base_image::wanted::Wanted::Yes => {}
-            base_image::wanted::Wanted::NotYetKnown { .. }
-            | base_image::wanted::Wanted::No { .. }
-            | base_image::wanted::Wanted::BaseImageGone
-            | base_image::wanted::Wanted::NotOwner(_) => return Err(Error::NotWantedNow),
-        },
-        Wanted::NotYetKnown { .. } | Wanted::Suspended | Wanted::No { .. } | Wanted::BaseImageGone { .. } => {
-            return Err(Error::NotWantedNow);
-        }
+    if ask::still_wanted(candidate, ctx).await? != Wanted::Yes {
+        return Err(Error::NotWantedNow);
     }
     if let Some(recalled) = observe::recall::recalled(candidate, wish, Some(image), ctx).await? {
         return Err(Error::Recalled(recalled));

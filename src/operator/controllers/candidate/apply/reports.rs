@@ -6,7 +6,12 @@
 use super::{Error, push_auth};
 use crate::{
     api::{ImageCandidate, ImageCandidateStatus, phase::Phase, refs::LABEL_BASE_IMAGE},
-    controllers::{candidate::validate::Wish, context::Context, error::one_line},
+    controllers::{
+        candidate::{observe::MAX_SIBLINGS, validate::Wish},
+        context::Context,
+        error::one_line,
+        paging,
+    },
     domain::digest::Digest,
     evidence::{self, ReportArtifact},
     registry::{ArtifactLayer, Auth, Deleted},
@@ -21,13 +26,13 @@ const SUPERSEDED_KEPT: usize = 10;
 /// Objects in one page of a list.
 const PAGE: u32 = 100;
 
-/// Keeps a report with the built image in staging.
+/// Keeps a report with the built image in staging. It is large: taken, and let go before it is sent.
 pub(super) async fn store(
     candidate: &ImageCandidate,
     wish: &Wish,
     ctx: &Context,
     image: &Digest,
-    delivery: &Delivery,
+    delivery: Delivery,
 ) -> Result<Digest, Error> {
     let auth = push_auth(candidate, wish, ctx).await?;
     let staged = wish.staging.at(image);
@@ -48,16 +53,17 @@ pub(super) async fn store(
     let report = ReportArtifact {
         kind: delivery.report.check.clone(),
         json: Bytes::from(serde_json::to_vec(&delivery.report)?),
-        attached: delivery.attached.iter().map(layer).collect(),
+        attached: delivery.attached.into_iter().map(layer).collect(),
     };
+    drop(delivery.report);
     ctx.leader.require()?;
     Ok(evidence::attach_report(&ctx.registry, &wish.staging, &subject, &report, &auth).await?)
 }
 
-fn layer(attached: &Attached) -> ArtifactLayer {
+fn layer(attached: Attached) -> ArtifactLayer {
     ArtifactLayer {
         media_type: format!("{}+gzip", attached.media_type),
-        bytes: Bytes::copy_from_slice(&attached.gzip),
+        bytes: Bytes::from(attached.gzip),
         annotations: BTreeMap::from([(evidence::TITLE.to_owned(), format!("{}.gz", attached.name))]),
     }
 }
@@ -101,19 +107,15 @@ async fn prune(
 /// Every report that a candidate of the same BaseImage names.
 async fn named(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<BTreeSet<Digest>, Error> {
     let label = format!("{LABEL_BASE_IMAGE}={}", candidate.spec.base_image);
-    let mut params = ListParams::default().labels(&label).limit(PAGE);
+    let params = ListParams::default().labels(&label).limit(PAGE);
     let api = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &wish.namespace);
-    let mut named = of(candidate.status.as_ref());
-    loop {
-        let page = api.list(&params).await?;
-        for sibling in page.items.iter().filter(|one| one.uid() != candidate.uid()) {
-            named.extend(of(sibling.status.as_ref()));
-        }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(named),
-        }
-    }
+    let siblings = |one: ImageCandidate| (one.uid() != candidate.uid()).then(|| of(one.status.as_ref()));
+    let named = paging::list(&api, params, MAX_SIBLINGS, siblings).await?;
+    Ok(named
+        .into_iter()
+        .flatten()
+        .chain(of(candidate.status.as_ref()))
+        .collect())
 }
 
 fn of(status: Option<&ImageCandidateStatus>) -> BTreeSet<Digest> {
@@ -162,7 +164,7 @@ mod tests {
         };
         let mut all = Vec::new();
         for number in 0..15 {
-            all.push(store(&candidate, &wish, &ctx, &image, &delivery(number)).await.unwrap());
+            all.push(store(&candidate, &wish, &ctx, &image, delivery(number)).await.unwrap());
         }
         let names = |report: &Digest| {
             json!({"result": "Passed", "builtDigest": image, "checks": [{"name": "cves", "verdict": "Passed", "message": "",
@@ -175,7 +177,7 @@ mod tests {
         sibling.status = Some(serde_json::from_value(names(&all[1])).unwrap());
         server.put(&sibling);
         candidate.status = Some(serde_json::from_value(names(&all[0])).unwrap());
-        let newest = store(&candidate, &wish, &ctx, &image, &delivery(99)).await.unwrap();
+        let newest = store(&candidate, &wish, &ctx, &image, delivery(99)).await.unwrap();
         let auth = Auth::anonymous();
         let left = evidence::reports_of(&client, &staging, &image, "cves", &auth).await;
         let kept: Vec<Digest> = [0, 1]

@@ -19,7 +19,7 @@ impl Inputs<'_> {
     /// The stored reports of a refusal, judged with the waivers of now. It opens what findings alone kept shut: an error is
     /// never made of a refusal, nor a pass of one.
     pub(super) fn reevaluate(self, again: &Reevaluate) -> Decision {
-        let result = again.reports.clone().and_then(|reports| {
+        let result = again.reports.as_ref().map_err(Clone::clone).and_then(|reports| {
             let status = self.candidate.status.clone().unwrap_or_default();
             let mut evaluation = Evaluation {
                 image: Some(again.image.clone()),

@@ -3,9 +3,11 @@
 
 use crate::{
     controllers::{
+        candidate::judging::WaiversError,
         databases,
         error::{Class, Classified, WAIT},
         history, inputs,
+        paging::ListError,
     },
     evidence::cosign,
     registry,
@@ -29,6 +31,12 @@ pub enum Error {
     /// What was taken back is not known.
     #[error(transparent)]
     History(#[from] history::Error),
+    /// The Waivers.
+    #[error(transparent)]
+    Waivers(#[from] WaiversError),
+    /// A list.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// The Kubernetes API.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
@@ -43,7 +51,8 @@ impl Classified for Error {
             Self::History(error) => error.reason(),
             Self::Database(databases::Error::Missing(_)) => "DatabaseMissing",
             Self::Database(databases::Error::Late(_)) => "RegistryUnreachable",
-            Self::Api(_) => "ApiError",
+            Self::Waivers(error) => error.reason(),
+            Self::List(_) | Self::Api(_) => "ApiError",
         }
     }
 
@@ -57,7 +66,8 @@ impl Classified for Error {
                 error.retry_after().map_or(Class::Transient, Class::Waiting)
             }
             Self::Database(databases::Error::Missing(_)) => Class::Waiting(WAIT),
-            Self::Database(databases::Error::Late(_)) | Self::Api(_) => Class::Transient,
+            Self::Waivers(error) => error.class(),
+            Self::Database(databases::Error::Late(_)) | Self::List(_) | Self::Api(_) => Class::Transient,
         }
     }
 }

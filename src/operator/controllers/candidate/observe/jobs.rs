@@ -12,7 +12,7 @@ use crate::{
             validate::Wish,
         },
         context::Context,
-        slots,
+        paging, slots,
     },
     runner::frame::{self, Termination},
 };
@@ -26,23 +26,18 @@ use kube::{
 };
 
 /// Most Jobs of one candidate that are looked at: its checks, its build and their attempts are far fewer.
-const MAX_JOBS: u32 = 500;
+const MAX_JOBS: usize = 500;
 
 /// The candidate's own Jobs, without self-tests: those are read by other candidates too.
 pub(super) async fn own(wish: &Wish, ctx: &Context) -> Result<Vec<JobRef>, Error> {
-    let params = ListParams::default()
-        .labels(&format!("{LABEL_CANDIDATE}={},!{LABEL_SELF_TEST}", wish.name))
-        .limit(MAX_JOBS);
-    let jobs = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace)
-        .list(&params)
-        .await?;
-    let mine = jobs.into_iter().filter(|job| is_owned(job, wish));
-    Ok(mine
-        .filter_map(|job| {
-            let (name, uid) = (job.metadata.name?, job.metadata.uid?);
-            Some(JobRef { name, uid })
-        })
-        .collect())
+    let params = ListParams::default().labels(&format!("{LABEL_CANDIDATE}={},!{LABEL_SELF_TEST}", wish.name));
+    let api = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace);
+    let mine = |job: Job| {
+        let ours = is_owned(&job, wish);
+        let (name, uid) = (job.metadata.name?, job.metadata.uid?);
+        ours.then_some(JobRef { name, uid })
+    };
+    Ok(paging::list(&api, params, MAX_JOBS, mine).await?)
 }
 
 /// Follows the attempts at one Job of this candidate to the newest and reads what its main container delivered.
@@ -151,16 +146,14 @@ struct Pods {
 }
 
 impl Pods {
-    /// Sorts them: the Job's own is controlled by its UID.
-    fn of(job: &Job, pods: Vec<Pod>) -> Self {
+    /// The Job's own is controlled by its UID.
+    fn add(&mut self, job: &Job, pod: Pod) {
         let uid = job.metadata.uid.as_deref();
-        let (own, foreign): (Vec<Pod>, Vec<Pod>) = pods.into_iter().partition(|pod| {
-            let owner = controller(pod.metadata.owner_references.as_ref());
-            uid.is_some() && owner.map(|owner| owner.uid.as_str()) == uid
-        });
-        Self {
-            own: own.into_iter().next(),
-            foreign: foreign.len(),
+        let owner = controller(pod.metadata.owner_references.as_ref());
+        if uid.is_none() || owner.map(|owner| owner.uid.as_str()) != uid {
+            self.foreign += 1;
+        } else if self.own.is_none() {
+            self.own = Some(pod);
         }
     }
 
@@ -180,18 +173,20 @@ impl Pods {
     }
 }
 
-/// Most pods that are looked at; a Job of ours has one.
-const MAX_PODS: u32 = 50;
+/// Most pods with the label of a Job; a Job of ours has one. With more it is not known which is its own.
+const MAX_PODS: usize = 500;
 
 async fn pods_of(ctx: &Context, namespace: &str, job: &Job) -> Result<Pods, Error> {
     let name = job.metadata.name.as_deref().unwrap_or_default();
-    let params = ListParams::default()
-        .labels(&format!("batch.kubernetes.io/job-name={name}"))
-        .limit(MAX_PODS);
-    let pods = Api::<Pod>::namespaced(ctx.client.clone(), namespace)
-        .list(&params)
-        .await?;
-    Ok(Pods::of(job, pods.items))
+    let params = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={name}"));
+    let api = Api::<Pod>::namespaced(ctx.client.clone(), namespace);
+    let mut pods = Pods::default();
+    paging::list(&api, params, MAX_PODS, |pod| {
+        pods.add(job, pod);
+        None::<()>
+    })
+    .await?;
+    Ok(pods)
 }
 
 async fn delivered<T>(
@@ -283,11 +278,18 @@ mod tests {
     fn a_pod_with_the_label_of_the_job_and_another_owner_is_counted_and_not_believed() {
         let job = job_of(&owner("ImageCandidate", "u", true));
         let forged = pod_of("a-forged", &owner("Job", "another", true));
-        let alone = Pods::of(&job, vec![forged.clone()]);
+        let of = |pods: &[Pod]| {
+            let mut sorted = Pods::default();
+            for pod in pods {
+                sorted.add(&job, pod.clone());
+            }
+            sorted
+        };
+        let alone = of(std::slice::from_ref(&forged));
         assert_eq!((alone.own.is_none(), alone.foreign), (true, 1));
         assert!(alone.waiting().contains("are not its own"), "{}", alone.waiting());
         let own = pod_of("own", &owner("Job", "job", true));
-        let both = Pods::of(&job, vec![forged, own.clone()]);
+        let both = of(&[forged, own.clone()]);
         assert_eq!((both.own, both.foreign), (Some(own), 1));
     }
 }

@@ -3,17 +3,18 @@
 //!
 //! An error is never looked at this way: a waiver takes findings out of a count, and an error has none.
 
-use super::{Error, Wanted, Wish};
+use super::{Error, Wish};
 use crate::{
-    api::{ImageCandidate, ImageCandidateStatus, image_candidate::Step, phase::Phase},
+    api::{ImageCandidate, ImageCandidateStatus, Waiver, image_candidate::Step, phase::Phase},
     controllers::{
         candidate::{
             exceptions,
-            judging::{self, Judging, Waivers},
+            judging::{self, Judging},
             validate::PlannedCheck,
         },
         context::Context,
         inputs,
+        wish::{ask, wanted::Wanted},
     },
     domain::{digest::Digest, report::Report, verdict::Verdict},
     evidence,
@@ -63,8 +64,8 @@ pub async fn observe(
         return Ok(None);
     };
     let waivers = judging::waivers(ctx, &wish.namespace).await?;
-    let in_force = exceptions::in_force(&waivers.read, candidate, image, ctx.now());
-    if status.waivers_hash.as_deref() == Some(in_force.as_str()) || super::ask(candidate, ctx).await? != Wanted::Yes {
+    let in_force = exceptions::in_force(&waivers, candidate, image, ctx.now());
+    if status.waivers_hash.as_deref() == Some(in_force.as_str()) || ask::wanted(candidate, ctx).await? != Wanted::Yes {
         return Ok(None);
     }
     read(candidate, wish, status, image, &waivers, ctx).await.map(Some)
@@ -80,7 +81,7 @@ pub async fn before_promotion(
     ctx: &Context,
 ) -> Result<Option<Reevaluate>, Error> {
     let waivers = judging::waivers(ctx, &wish.namespace).await?;
-    let in_force = exceptions::in_force(&waivers.read, candidate, image, ctx.now());
+    let in_force = exceptions::in_force(&waivers, candidate, image, ctx.now());
     if !is_due(status, &in_force, ctx.now()) {
         return Ok(None);
     }
@@ -106,7 +107,7 @@ async fn read(
     wish: &Wish,
     status: &ImageCandidateStatus,
     image: &Digest,
-    waivers: &Waivers,
+    waivers: &[Waiver],
     ctx: &Context,
 ) -> Result<Reevaluate, Error> {
     let auth = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.promote.push_secret_ref.as_ref()).await?;

@@ -9,14 +9,21 @@
 
 use super::{Error, PlannedCheck, Wish};
 use crate::{
-    api::{ImageCandidate, ImageCandidateStatus, image_candidate::Step, refs::LABEL_BASE_IMAGE},
-    controllers::{context::Context, inputs},
+    api::{
+        ImageCandidate, ImageCandidateStatus,
+        image_candidate::{CheckSummary, Step},
+        refs::LABEL_BASE_IMAGE,
+    },
+    controllers::{context::Context, inputs, paging},
     domain::{digest::Digest, report::Outcome},
     evidence::{self, ReportArtifact},
     runner::frame::{Attached, Delivery},
 };
 use jiff::{civil::Date, tz::TimeZone};
 use kube::{Api, ResourceExt, api::ListParams};
+
+/// Most candidates of one BaseImage; the history keeps far fewer.
+pub const MAX_SIBLINGS: usize = 5_000;
 
 /// The day (UTC) that a check's result is of, where that changes with time alone: the one on which the candidate was built,
 /// because that never changes afterwards and a check must not run every day for nothing.
@@ -44,20 +51,20 @@ impl ReusableReports {
     /// The reports of all other candidates of this BaseImage that were built to the same image.
     pub async fn of(candidate: &ImageCandidate, wish: &Wish, image: &Digest, ctx: &Context) -> Result<Self, Error> {
         let params = ListParams::default().labels(&format!("{LABEL_BASE_IMAGE}={}", candidate.spec.base_image));
-        let siblings = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &wish.namespace)
-            .list(&params)
-            .await?;
-        let entries = siblings
-            .iter()
-            .filter(|sibling| sibling.uid() != candidate.uid() && sibling.spec.staging == wish.staging)
-            .filter_map(|sibling| sibling.status.as_ref())
-            .filter(|status| status.built_digest.as_ref() == Some(image))
-            .flat_map(|status| &status.checks)
-            .filter_map(|check| {
-                let (key, report) = (check.key.clone()?, check.report.clone()?);
+        let api = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &wish.namespace);
+        let entries = |sibling: ImageCandidate| {
+            let other = sibling.uid() != candidate.uid() && sibling.spec.staging == wish.staging;
+            let status = sibling
+                .status
+                .filter(|status| other && status.built_digest.as_ref() == Some(image))?;
+            let entry = |check: CheckSummary| {
+                let (key, report) = (check.key?, check.report?);
                 Some(Entry { key, report })
-            });
-        Ok(Self(entries.collect()))
+            };
+            Some(status.checks.into_iter().filter_map(entry).collect::<Vec<_>>())
+        };
+        let found = paging::list(&api, params, MAX_SIBLINGS, entries).await?;
+        Ok(Self(found.into_iter().flatten().collect()))
     }
 
     /// The report of this check, if it is known and was completed.

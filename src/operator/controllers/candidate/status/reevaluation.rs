@@ -4,7 +4,7 @@
 //! Whatever could not be judged any more (a report that is gone, a vulnerability database that is too old by now) changed no
 //! verdict: the refusal stands, and a condition says what to do.
 
-use super::{Conditions, Draft, Evaluation, Notice, Step, Truth, Verdict, WAIVERS_LEFT_OUT};
+use super::{Conditions, Draft, Evaluation, Notice, Step, Truth, Verdict};
 
 /// Condition: waivers changed after the refusal, and whether the stored reports could be judged with them.
 const JUDGED_AGAIN: &str = "Reevaluated";
@@ -49,7 +49,6 @@ impl Draft<'_> {
     fn reopen(&mut self) {
         let generation = self.status.observed_generation.unwrap_or(0);
         self.conditions = Conditions::from(&self.status.conditions, generation, self.now);
-        self.conditions.clear(WAIVERS_LEFT_OUT);
         self.status.page = None;
         for entry in &mut self.status.timeline {
             if matches!(entry.step, Step::Validated | Step::Scanned) {

@@ -72,7 +72,6 @@ fn what_a_waiver_covers_opens_the_gate_until_it_is_over() {
     let with = |expires| Judging {
         waivers: vec![waiver(expires)],
         in_force: "w".into(),
-        left_out: false,
         previous: Previous::None,
     };
     let candidate = under("Enforce", &json!([]));
@@ -193,7 +192,6 @@ fn the_difference_to_the_release_before_is_said_and_never_keeps_anything_out() {
     let with = |checks: Vec<(String, Before)>| Judging {
         waivers: vec![waiver(2_000_000)],
         in_force: "w".into(),
-        left_out: false,
         previous: Previous::Known {
             candidate: "debian-12-old".into(),
             checks: checks.into_iter().collect(),
@@ -245,7 +243,6 @@ fn the_largest_status_with_all_of_this_stays_under_eight_kibibytes() {
     let judging = Judging {
         waivers: Vec::new(),
         in_force: "w".into(),
-        left_out: false,
         previous: Previous::Known {
             candidate: "c".repeat(53),
             checks: [(

@@ -26,7 +26,6 @@ fn judging(names: &[&str], in_force: &str) -> Judging {
     Judging {
         waivers: waivers.collect(),
         in_force: in_force.to_owned(),
-        left_out: false,
         previous: Previous::None,
     }
 }

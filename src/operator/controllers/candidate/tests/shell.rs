@@ -11,8 +11,9 @@ use crate::{
         transfers::{Key, Parties, Pending, Progress},
     },
     domain::{
-        history::{History, Promotion, Revocation},
+        history::History,
         image_ref::Repository,
+        promotion::{Promotion, Revocation},
     },
     registry::{
         Auth,

@@ -6,10 +6,12 @@ use super::{
 };
 use crate::{
     api::phase::Phase,
-    controllers::candidate::{
-        judging::{Judging, Previous},
-        observe::{self, JobRef, reevaluation::Reevaluate},
-        wanted::{self, Wanted},
+    controllers::{
+        candidate::{
+            judging::{Judging, Previous},
+            observe::{self, JobRef, reevaluation::Reevaluate},
+        },
+        wish::wanted::{self, Wanted},
     },
     domain::waiver::{Kind, Pattern, Suppression},
 };
@@ -19,9 +21,9 @@ use kube::ResourceExt as _;
 impl World {
     pub fn ask(&self, candidate: &ImageCandidate) -> Wanted {
         let base = self.object();
-        let named = base.as_ref().and_then(|base| wanted::other(candidate, base));
-        let named = named.and_then(|name| self.candidates.get(name)).map(|(one, _)| one);
-        wanted::wanted(candidate, base.as_ref(), named)
+        let current = base.as_ref().and_then(|base| wanted::other(candidate, base));
+        let current = current.and_then(|name| self.candidates.get(name)).map(|(one, _)| one);
+        wanted::named(candidate, base.as_ref(), current)
     }
 
     /// How the newest attempt at a Job stands, as `observe::jobs` reads it.
@@ -73,7 +75,6 @@ impl World {
         Judging {
             waivers: if self.waived { vec![waiver] } else { Vec::new() },
             in_force: format!("{}", self.waived),
-            left_out: false,
             previous: Previous::None,
         }
     }

@@ -3,9 +3,9 @@
 use super::*;
 use crate::{
     api::BaseImage,
-    controllers::candidate::{
-        observe::JobRef,
-        wanted::{Wanted, wanted},
+    controllers::{
+        candidate::observe::JobRef,
+        wish::wanted::{Wanted, named},
     },
 };
 use serde_json::Value;
@@ -49,14 +49,14 @@ fn owned() -> ImageCandidate {
 fn only_a_base_image_that_has_seen_its_own_spec_and_names_this_candidate_wants_it() {
     let other = [("/status/candidate/name", json!("debian-12-other"))];
     let (older, newer) = (made("debian-12-other", 1000), made("debian-12-other", 3000));
-    let word = |base: Option<&BaseImage>, named: Option<&ImageCandidate>| match wanted(&owned(), base, named) {
+    let word = |base: Option<&BaseImage>, current: Option<&ImageCandidate>| match named(&owned(), base, current) {
         Wanted::Yes => "yes".to_owned(),
         Wanted::NotYetKnown { .. } => "wait".to_owned(),
         Wanted::Suspended => "suspended".to_owned(),
         Wanted::No { instead } => instead,
         Wanted::BaseImageGone { .. } => "gone".to_owned(),
     };
-    let says = |changes: &[(&str, Value)], named: Option<&ImageCandidate>| word(Some(&base(changes)), named);
+    let says = |changes: &[(&str, Value)], current: Option<&ImageCandidate>| word(Some(&base(changes)), current);
     assert_eq!(says(&[], None), "yes");
     assert_eq!(word(None, None), "gone");
     assert_eq!(
@@ -80,7 +80,7 @@ fn only_a_base_image_that_has_seen_its_own_spec_and_names_this_candidate_wants_i
     assert!(says(&other, Some(&newer)).starts_with("debian-12-other (tag 12"));
     let nobodys = candidate();
     assert!(matches!(
-        wanted(&nobodys, Some(&base(&[])), None),
+        named(&nobodys, Some(&base(&[])), None),
         Wanted::BaseImageGone { .. }
     ));
 }

@@ -9,11 +9,12 @@ use super::*;
 use crate::{
     api::{BaseImage, phase::Phase},
     controllers::{
-        candidate::{decide::Course, observe, wanted::Wanted},
+        candidate::{decide::Course, observe},
         reconciler::Failure,
+        wish::wanted::Wanted,
     },
     domain::{
-        history::Revocation,
+        promotion::Revocation,
         proof::Proof,
         recall::{Recalled, Same},
     },

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     controllers::conditions,
-    domain::history::{Entry, State},
+    domain::promotion::{Entry, State},
 };
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        target::{Skip, State},
+        state::{Skip, State},
         today::{narrow, today},
         validate::{InvalidSpec, scope},
     },

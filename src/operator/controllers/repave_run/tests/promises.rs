@@ -1,10 +1,7 @@
 //! What a run promises, asserted at each of its patches and statuses by what a person would see, not by the code's own words.
 
 use super::{
-    super::{
-        plan::Action,
-        target::{State, Target},
-    },
+    super::{plan::Action, state::State, target::Target},
     objects::{image_of, observed, parse, without_ours},
     world::{Behaviour, Kind, Sim, World},
 };

@@ -1,7 +1,7 @@
 //! Refusals, limits that runs and rollbacks share, holds of other digests, and what a run ends as.
 
 use super::{
-    super::{apply::wants, plan::Action, target::State},
+    super::{apply::wants, plan::Action, state::State},
     objects::image_of,
     world::{Behaviour, Fault, Kind, World, run},
 };

@@ -4,7 +4,7 @@ use super::{
     super::{
         gate::Gate,
         plan::Action,
-        target::{Skip, State},
+        state::{Skip, State},
     },
     objects::image_of,
     sim::TeamChange,

@@ -23,6 +23,20 @@ fn moved() -> (World, WorkloadKey) {
     (world, key)
 }
 
+/// One that crashed on the target and got its old image back.
+fn rolled_back() -> (World, WorkloadKey) {
+    let mut world = World::new(
+        &json!({"onFailure": {"budget": 5}}),
+        &[(Kind::Direct, Behaviour::Crashes, false), GOOD],
+    );
+    let key = world.key(0);
+    world.step();
+    world.tick_all();
+    assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
+    world.tick_all();
+    (world, key)
+}
+
 fn restart(world: &mut World) {
     world.memory = RunMemory::default();
 }
@@ -101,15 +115,7 @@ fn a_file_that_replaces_the_whole_object_is_respected() {
 
 #[test]
 fn an_undo_of_our_rollback_is_a_rollout_of_somebody_else() {
-    let mut world = World::new(
-        &json!({"onFailure": {"budget": 5}}),
-        &[(Kind::Direct, Behaviour::Crashes, false), GOOD],
-    );
-    let key = world.key(0);
-    world.step();
-    world.tick_all();
-    assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
-    world.tick_all();
+    let (mut world, key) = rolled_back();
     world.undo(&key);
     assert_eq!(image_of(&world.workloads[&key].object), world.target());
     for _ in 0..20 {
@@ -122,15 +128,7 @@ fn an_undo_of_our_rollback_is_a_rollout_of_somebody_else() {
 
 #[test]
 fn what_was_rolled_back_by_us_is_tried_again_once_its_hold_is_taken_off_also_after_a_restart() {
-    let mut world = World::new(
-        &json!({"onFailure": {"budget": 5}}),
-        &[(Kind::Direct, Behaviour::Crashes, false), GOOD],
-    );
-    let key = world.key(0);
-    world.step();
-    world.tick_all();
-    world.step();
-    world.tick_all();
+    let (mut world, key) = rolled_back();
     world.step();
     restart(&mut world);
     let annotations = &mut world.workloads.get_mut(&key).unwrap().object["metadata"]["annotations"];

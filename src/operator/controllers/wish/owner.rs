@@ -3,10 +3,27 @@
 //! Two BaseImages that promote to one repository would take each other's channel tag and workloads, so a tenant could release
 //! into another team's estate. Must not tell one tenant who the other one is: only the repository is named.
 
-use super::validate::{self, Wish};
-use crate::{api::BaseImage, domain::image_ref::Repository};
+use super::{Wish, validate};
+use crate::{
+    api::BaseImage,
+    controllers::conditions::{self, Truth},
+    domain::image_ref::Repository,
+};
 use kube::ResourceExt as _;
 use std::{borrow::Borrow, cmp::Ordering};
+
+/// Condition: whether the repository that it promotes to is its own. Read by the gate of a run and by a plan.
+pub const REPOSITORY_OWNED: &str = "RepositoryOwned";
+/// Reason of [`REPOSITORY_OWNED`] when it is another's.
+pub const REPOSITORY_TAKEN: &str = "RepositoryTaken";
+
+/// Why releases of this BaseImage must not be used, if so: its repository is another's.
+pub fn not_owned(base: &BaseImage) -> Option<&str> {
+    let conditions = base.status.as_ref().map(|status| status.conditions.as_slice())?;
+    conditions::find(conditions, REPOSITORY_OWNED)
+        .filter(|found| found.status == Truth::False.as_str())
+        .map(|found| found.message.as_str())
+}
 
 /// A repository that a BaseImage names and that belongs to another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +57,7 @@ pub struct Claim {
 impl Claim {
     /// The claim of this BaseImage; one that cannot be parsed claims nothing.
     pub fn of(base: &BaseImage) -> Option<Self> {
-        validate::validate(base).ok().map(|wish| Self::new(base, &wish))
+        validate(base).ok().map(|wish| Self::new(base, &wish))
     }
 
     /// The claim of a BaseImage that is parsed already.

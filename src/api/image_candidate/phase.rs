@@ -3,7 +3,7 @@
 //! Conditions are for people and other programs and are never read back. A status of a version that stored no phase is
 //! mapped once, so that nothing that was promoted or refused enters the pipeline again.
 
-use super::image_candidate::{CandidateResult, ImageCandidateStatus, Step};
+use super::{CandidateResult, ImageCandidateStatus, Step};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,18 @@
-//! Parses a BaseImage's texts once. Pure: must not look at anything but the object.
+//! What a BaseImage asks for, for every controller that has to know it: its texts parsed here, whose its repositories are
+//! (`owner`, `known`), what a candidate for it has to be made of (`spec`, `inputs`), and whether a candidate is that (`wanted`,
+//! `ask`). Stands below the controllers of BaseImages and of candidates, and must not know either.
+
+pub mod ask;
+pub mod inputs;
+pub mod known;
+pub mod owner;
+pub mod spec;
+#[cfg(test)]
+mod tests;
+pub mod wanted;
 
 use crate::{
-    api::BaseImage,
+    api::{BaseImage, ImageCandidate},
     controllers::error::{Class, Classified},
     domain::image_ref::{InvalidImageRef, Repository},
 };
@@ -52,7 +63,7 @@ impl Classified for Error {
     }
 }
 
-/// Parses the spec.
+/// Parses the spec. Pure: looks at nothing but the object.
 pub fn validate(base: &BaseImage) -> Result<Wish, Error> {
     let repository = |field, text: &str| text.parse().map_err(|source| Error::Repository { field, source });
     let spec = &base.spec;
@@ -67,4 +78,10 @@ pub fn validate(base: &BaseImage) -> Result<Wish, Error> {
         channel_tag: spec.promote.channel_tag.clone(),
         interval: spec.source.interval.get(),
     })
+}
+
+/// Whether the candidate was made for this very object.
+pub fn is_of(candidate: &ImageCandidate, base: &BaseImage) -> bool {
+    let mut owners = candidate.metadata.owner_references.iter().flatten();
+    owners.any(|owner| owner.controller == Some(true) && Some(&owner.uid) == base.metadata.uid.as_ref())
 }

@@ -1,0 +1,68 @@
+//! A build that was promoted, and how it stands: facts only, nothing is decided here.
+
+use super::{digest::Digest, image_ref::Repository};
+use jiff::Timestamp;
+
+/// A build that was promoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promotion {
+    /// Its place in the order of releases; 0 if an older version of the operator promoted it.
+    pub sequence: u64,
+    /// The digest at the production repository.
+    pub digest: Digest,
+    /// The upstream digest that it was built from.
+    pub source_digest: Digest,
+    /// Chain ID of all its layers.
+    pub chain_id: Digest,
+    /// How many layers it has.
+    pub layers: u32,
+    /// The production repository.
+    pub repository: Repository,
+    /// Its immutable tag.
+    pub tag: String,
+    /// The candidate that proved it.
+    pub candidate: String,
+    /// When it was promoted; for people.
+    pub promoted_at: Timestamp,
+}
+
+/// Who took a release back, when and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    /// When the operator recorded it.
+    pub at: Timestamp,
+    /// Who ordered it, as the order says; nobody checks it.
+    pub by: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// How a release stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It is out: the channel tag names it.
+    Released,
+    /// Another one came after it; going back to it is allowed.
+    Superseded,
+    /// It was taken back: never released, never rolled out, never gone back to, until it is lifted.
+    Revoked(Revocation),
+}
+
+/// One digest and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What was promoted.
+    pub promotion: Promotion,
+    /// How it stands.
+    pub state: State,
+}
+
+impl Entry {
+    /// The revocation, if it is revoked.
+    pub fn revocation(&self) -> Option<&Revocation> {
+        match &self.state {
+            State::Revoked(revocation) => Some(revocation),
+            State::Released | State::Superseded => None,
+        }
+    }
+}

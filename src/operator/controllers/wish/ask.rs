@@ -1,0 +1,95 @@
+//! Asks the live BaseImage whether it wants a candidate. Reads only; what the answer is, is decided in `wanted.rs`.
+//!
+//! Everything is read live, because a cache may be old and a promotion cannot be taken back. Must not guess: what is not known
+//! yet is waited for.
+
+use super::{
+    inputs,
+    owner::{self, Claim},
+    spec::Unhashable,
+    wanted::{self, Wanted},
+};
+use crate::{
+    api::{BaseImage, ImageCandidate},
+    controllers::{
+        context::Context,
+        error::{Class, Classified},
+    },
+};
+use kube::{Api, ResourceExt as _};
+
+/// It could not be told.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What the BaseImage refers to cannot be read.
+    #[error(transparent)]
+    Inputs(#[from] inputs::Error),
+    /// The BaseImage cannot be parsed.
+    #[error("BaseImage: {0}")]
+    Invalid(#[from] super::Error),
+    /// The inputs cannot be compared.
+    #[error(transparent)]
+    Unhashable(#[from] Unhashable),
+    /// The Kubernetes API.
+    #[error("Kubernetes API: {0}")]
+    Api(#[from] kube::Error),
+}
+
+impl Classified for Error {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Inputs(error) => error.reason(),
+            Self::Invalid(error) => error.reason(),
+            Self::Unhashable(error) => error.reason(),
+            Self::Api(_) => "ApiError",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Inputs(error) => error.class(),
+            Self::Invalid(error) => error.class(),
+            Self::Unhashable(error) => error.class(),
+            Self::Api(_) => Class::Transient,
+        }
+    }
+}
+
+/// Whether it names this candidate: asked before every step. Costs one GET, and one more where it names another one.
+pub async fn wanted(candidate: &ImageCandidate, ctx: &Context) -> Result<Wanted, kube::Error> {
+    Ok(named(candidate, ctx).await?.1)
+}
+
+/// Whether it names this candidate, and that is what it asks for today, in a repository of its own: asked right before people
+/// come to rely on it. Costs one GET more for each policy and each ConfigMap.
+pub async fn still_wanted(candidate: &ImageCandidate, ctx: &Context) -> Result<Wanted, Error> {
+    let (base, said) = named(candidate, ctx).await?;
+    let Some(base) = base.filter(|_| said == Wanted::Yes) else {
+        return Ok(said);
+    };
+    let unknown = |why: String| Ok(Wanted::NotYetKnown { why });
+    let Some(rivals) = ctx.base_images.rivals(&base) else {
+        return unknown("the list of all BaseImages is still being read".to_owned());
+    };
+    let wish = super::validate(&base)?;
+    if let Some(taken) = owner::taken(&Claim::new(&base, &wish), &rivals) {
+        return unknown(taken.message());
+    }
+    let inputs = inputs::read(&base, &wish, ctx).await?;
+    Ok(wanted::made_of(candidate, &base, &wish, &inputs)?)
+}
+
+async fn named(candidate: &ImageCandidate, ctx: &Context) -> Result<(Option<BaseImage>, Wanted), kube::Error> {
+    let namespace = candidate.namespace().unwrap_or_default();
+    let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &namespace);
+    let base = bases.get_opt(&candidate.spec.base_image).await?;
+    let other = match base.as_ref().and_then(|base| wanted::other(candidate, base)) {
+        Some(name) => {
+            let candidates = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &namespace);
+            candidates.get_opt(name).await?
+        }
+        None => None,
+    };
+    let said = wanted::named(candidate, base.as_ref(), other.as_ref());
+    Ok((base, said))
+}
