@@ -15,12 +15,12 @@ use crate::{
         refs::{LABEL_BASE_IMAGE, LABEL_SELF_TEST},
     },
     domain::queue::{self, Claim, Limits},
+    readable::Guarded,
 };
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::ListParams,
-    core::DeserializeGuard,
     runtime::reflector::{ObjectRef, Store},
 };
 use std::{
@@ -65,7 +65,7 @@ pub struct Slots {
     line: Mutex<Line>,
     /// One list at a time.
     listing: tokio::sync::Mutex<()>,
-    candidates: OnceLock<Store<DeserializeGuard<ImageCandidate>>>,
+    candidates: OnceLock<Store<Guarded<ImageCandidate>>>,
 }
 
 #[derive(Debug, Default)]
@@ -111,7 +111,7 @@ impl Slots {
     }
 
     /// From now on a Job counts only if its candidate is in this cache. Before, each one that names a candidate does.
-    pub fn count_those_of(&self, candidates: Store<DeserializeGuard<ImageCandidate>>) {
+    pub fn count_those_of(&self, candidates: Store<Guarded<ImageCandidate>>) {
         if self.candidates.set(candidates).is_err() {
             tracing::warn!("the cache of candidates is known already; the second one is ignored");
         }
@@ -172,8 +172,12 @@ impl Slots {
         let params = ListParams::default()
             .labels(LABEL_BASE_IMAGE)
             .fields("status.successful=0");
-        let jobs = Api::<Job>::all(client.clone());
-        let counted = |job: Job| self.counts(&job).then(|| job.metadata.namespace.unwrap_or_default());
+        let jobs = Api::<Guarded<Job>>::all(client.clone());
+        // One that cannot be read is nobody's.
+        let counted = |job: Guarded<Job>| {
+            let job = job.0.ok().filter(|job| self.counts(job))?;
+            Some(job.metadata.namespace.unwrap_or_default())
+        };
         let First { kept, more } = paging::first(&jobs, params, MAX_JOBS, counted).await?;
         if more {
             return Ok(BTreeMap::from([(String::new(), self.limits.total)]));

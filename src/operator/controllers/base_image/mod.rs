@@ -29,8 +29,9 @@ use super::{
     wakes::{Wakes, those},
 };
 use crate::api::{BaseImage, BaseImageStatus, ImageCandidate, ValidationPolicy};
+use crate::readable::Meta;
 use decision::Unhashable;
-use kube::{Api, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
+use kube::{Api, ResourceExt as _, runtime::watcher};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use validate::Wish;
@@ -113,12 +114,12 @@ pub async fn run(ctx: Context, stop: CancellationToken) {
     let wakes = wakes
         // Metadata only: one candidate that cannot be decoded must not end the watch of all.
         .watches(
-            Api::<PartialObjectMeta<ImageCandidate>>::all(ctx.watches.clone()),
+            Api::<Meta<ImageCandidate>>::all(ctx.watches.clone()),
             watcher::Config::default(),
             move |candidate| changed.note(candidate),
         )
         .watches(
-            Api::<PartialObjectMeta<ValidationPolicy>>::all(ctx.watches.clone()),
+            Api::<Meta<ValidationPolicy>>::all(ctx.watches.clone()),
             watcher::Config::default(),
             move |policy| {
                 let name = policy.name_any();

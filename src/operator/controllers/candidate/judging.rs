@@ -12,8 +12,9 @@ use crate::{
     controllers::{context::Context, error::one_line, inputs},
     domain::{digest::Digest, report::Report, waiver::Suppression},
     evidence,
+    readable::Guarded,
 };
-use kube::{Api, api::ListParams, core::DeserializeGuard};
+use kube::{Api, api::ListParams};
 use std::collections::BTreeMap;
 
 /// Most waivers of a namespace that are read; those beyond have no effect, so that a flood of them opens nothing.
@@ -108,7 +109,7 @@ pub struct Waivers {
 
 /// Reads the waivers of a namespace.
 pub async fn waivers(ctx: &Context, namespace: &str) -> Result<Waivers, kube::Error> {
-    let list = Api::<DeserializeGuard<Waiver>>::namespaced(ctx.client.clone(), namespace)
+    let list = Api::<Guarded<Waiver>>::namespaced(ctx.client.clone(), namespace)
         .list(&ListParams::default().limit(MAX_WAIVERS))
         .await?;
     let left_out = list.metadata.continue_.is_some_and(|more| !more.is_empty());

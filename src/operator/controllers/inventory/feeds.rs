@@ -9,13 +9,14 @@ use super::{
 use crate::{
     controllers::watch_health::Health,
     domain::workload::{Workload, WorkloadKey},
+    readable::Meta,
     runtime::metrics::{Kind, Metrics},
 };
 use futures::{StreamExt, future, pin_mut};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
-    core::{ApiResource, GroupVersionKind, PartialObjectMeta},
+    core::{ApiResource, GroupVersionKind},
     runtime::{WatchStreamExt, watcher, watcher::Event},
 };
 use std::collections::BTreeSet;
@@ -63,7 +64,7 @@ fn heard<T>(inventory: &Inventory, feed: &Feed, health: &mut Health, event: Resu
 }
 
 async fn namespaces(inventory: &Inventory, client: Client, feed: &Feed, mut health: Health) {
-    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
+    let api: Api<Meta<Namespace>> = Api::all(client);
     let events = watcher(api, config()).default_backoff();
     pin_mut!(events);
     let mut shown = BTreeSet::new();
@@ -87,7 +88,7 @@ async fn namespaces(inventory: &Inventory, client: Client, feed: &Feed, mut heal
     }
 }
 
-fn seen_namespace(inventory: &Inventory, namespace: PartialObjectMeta<Namespace>) {
+fn seen_namespace(inventory: &Inventory, namespace: Meta<Namespace>) {
     let meta = namespace.metadata;
     let Some(name) = meta.name else { return };
     let entry = NamespaceEntry {
@@ -99,8 +100,6 @@ fn seen_namespace(inventory: &Inventory, namespace: PartialObjectMeta<Namespace>
 }
 
 async fn deployments(inventory: &Inventory, client: Client, (feed, place): (&Feed, Option<&str>), mut health: Health) {
-    // Without a guard for what cannot be decoded: that would build every object twice, and the API server has decoded a
-    // Deployment by the same schema before.
     let api: Api<Watched> = match place {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),

@@ -6,8 +6,9 @@ use crate::{
         context::Context,
         error::{Class, Classified},
     },
+    readable::Guarded,
 };
-use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
+use kube::{Api, ResourceExt, api::ListParams};
 
 /// Most candidates of a namespace that are read.
 const MAX_CANDIDATES: u32 = 1000;
@@ -30,7 +31,7 @@ impl Classified for Error {
 /// The names of the candidates that needed it, newest first.
 pub async fn observe(ctx: &Context, waiver: &Waiver) -> Result<Vec<String>, Error> {
     let namespace = waiver.namespace().unwrap_or_default();
-    let all = Api::<DeserializeGuard<ImageCandidate>>::namespaced(ctx.client.clone(), &namespace)
+    let all = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &namespace)
         .list(&ListParams::default().limit(MAX_CANDIDATES))
         .await?;
     let readable: Vec<_> = all.items.into_iter().filter_map(|guarded| guarded.0.ok()).collect();

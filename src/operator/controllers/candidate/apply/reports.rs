@@ -9,6 +9,7 @@ use crate::{
     controllers::{candidate::validate::Wish, context::Context, error::one_line},
     domain::digest::Digest,
     evidence::{self, ReportArtifact},
+    readable::Guarded,
     registry::{ArtifactLayer, Auth, Deleted},
     runner::frame::{Attached, Delivery},
 };
@@ -75,7 +76,13 @@ async fn prune(
     if kept.len() <= SUPERSEDED_KEPT {
         return Ok(());
     }
-    let named = named(candidate, wish, ctx).await?;
+    let Some(named) = named(candidate, wish, ctx).await? else {
+        tracing::warn!(
+            candidate = wish.name,
+            "a candidate cannot be read, which may name reports: none is deleted"
+        );
+        return Ok(());
+    };
     let superseded: Vec<Digest> = kept.into_iter().filter(|one| !named.contains(one)).collect();
     let surplus = superseded.len().saturating_sub(SUPERSEDED_KEPT);
     if surplus == 0 {
@@ -98,20 +105,21 @@ async fn prune(
     Ok(())
 }
 
-/// Every report that a candidate of the same BaseImage names.
-async fn named(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<BTreeSet<Digest>, Error> {
+/// Every report that a candidate of the same BaseImage names; none if one of them cannot be read.
+async fn named(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Option<BTreeSet<Digest>>, Error> {
     let label = format!("{LABEL_BASE_IMAGE}={}", candidate.spec.base_image);
     let mut params = ListParams::default().labels(&label).limit(PAGE);
-    let api = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &wish.namespace);
+    let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &wish.namespace);
     let mut named = of(candidate.status.as_ref());
     loop {
         let page = api.list(&params).await?;
         for sibling in page.items.iter().filter(|one| one.uid() != candidate.uid()) {
+            let Ok(sibling) = &sibling.0 else { return Ok(None) };
             named.extend(of(sibling.status.as_ref()));
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
-            None => return Ok(named),
+            None => return Ok(Some(named)),
         }
     }
 }

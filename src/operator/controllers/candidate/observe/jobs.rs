@@ -14,6 +14,7 @@ use crate::{
         context::Context,
         slots,
     },
+    readable::Guarded,
     runner::frame::{self, Termination},
 };
 use k8s_openapi::{
@@ -33,10 +34,12 @@ pub(super) async fn own(wish: &Wish, ctx: &Context) -> Result<Vec<JobRef>, Error
     let params = ListParams::default()
         .labels(&format!("{LABEL_CANDIDATE}={},!{LABEL_SELF_TEST}", wish.name))
         .limit(MAX_JOBS);
-    let jobs = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace)
+    let jobs = Api::<Guarded<Job>>::namespaced(ctx.client.clone(), &wish.namespace)
         .list(&params)
         .await?;
-    let mine = jobs.into_iter().filter(|job| is_owned(job, wish));
+    // One that cannot be read is none of ours.
+    let readable = jobs.into_iter().filter_map(|job| job.0.ok());
+    let mine = readable.filter(|job| is_owned(job, wish));
     Ok(mine
         .filter_map(|job| {
             let (name, uid) = (job.metadata.name?, job.metadata.uid?);
@@ -64,7 +67,10 @@ pub(super) async fn self_test_job<T>(
     name: &str,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
-    let stranger = |job: &Job| (!is_self_test(job, test.tool, &ctx.settings)).then(|| foreign(job));
+    let stranger = |job: &Job| {
+        (!is_self_test(job, test.tool, &ctx.settings))
+            .then(|| foreign(job.metadata.name.as_deref().unwrap_or_default()))
+    };
     follow(ctx, &ctx.settings.namespace, name, "check", stranger, read).await
 }
 
@@ -76,7 +82,7 @@ async fn follow<T>(
     stranger: impl Fn(&Job) -> Option<JobState<T>>,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
-    let jobs = Api::<Job>::namespaced(ctx.client.clone(), namespace);
+    let jobs = Api::<Guarded<Job>>::namespaced(ctx.client.clone(), namespace);
     let mut newest = None;
     for attempt in 1..=MAX_ATTEMPTS {
         match jobs.get_opt(&attempt_name(name, attempt)).await? {
@@ -86,6 +92,9 @@ async fn follow<T>(
     }
     let Some((attempt, job)) = newest else {
         return Ok(JobState::Absent(1));
+    };
+    let Ok(job) = job.0 else {
+        return Ok(foreign(&attempt_name(name, attempt)));
     };
     if let Some(state) = stranger(&job) {
         return Ok(state);
@@ -117,12 +126,11 @@ fn not_ours<T>(job: &Job) -> JobState<T> {
             owner.name
         ));
     }
-    foreign(job)
+    foreign(name)
 }
 
 /// A Job that has the name of one of ours and is none.
-fn foreign<T>(job: &Job) -> JobState<T> {
-    let name = job.metadata.name.as_deref().unwrap_or_default();
+fn foreign<T>(name: &str) -> JobState<T> {
     JobState::Foreign(format!(
         "Job {name} was not made by Repave, and nothing it reports counts: delete it, and this goes on by itself"
     ))
@@ -188,10 +196,11 @@ async fn pods_of(ctx: &Context, namespace: &str, job: &Job) -> Result<Pods, Erro
     let params = ListParams::default()
         .labels(&format!("batch.kubernetes.io/job-name={name}"))
         .limit(MAX_PODS);
-    let pods = Api::<Pod>::namespaced(ctx.client.clone(), namespace)
+    let pods = Api::<Guarded<Pod>>::namespaced(ctx.client.clone(), namespace)
         .list(&params)
         .await?;
-    Ok(Pods::of(job, pods.items))
+    let pods = pods.into_iter().filter_map(|pod| pod.0.ok());
+    Ok(Pods::of(job, pods.collect()))
 }
 
 async fn delivered<T>(

@@ -13,6 +13,7 @@ use crate::{
     controllers::{context::Context, inputs},
     domain::{digest::Digest, report::Outcome},
     evidence::{self, ReportArtifact},
+    readable::Guarded,
     runner::frame::{Attached, Delivery},
 };
 use jiff::{civil::Date, tz::TimeZone};
@@ -44,11 +45,12 @@ impl ReusableReports {
     /// The reports of all other candidates of this BaseImage that were built to the same image.
     pub async fn of(candidate: &ImageCandidate, wish: &Wish, image: &Digest, ctx: &Context) -> Result<Self, Error> {
         let params = ListParams::default().labels(&format!("{LABEL_BASE_IMAGE}={}", candidate.spec.base_image));
-        let siblings = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &wish.namespace)
+        let siblings = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &wish.namespace)
             .list(&params)
             .await?;
         let entries = siblings
             .iter()
+            .filter_map(|sibling| sibling.0.as_ref().ok())
             .filter(|sibling| sibling.uid() != candidate.uid() && sibling.spec.staging == wish.staging)
             .filter_map(|sibling| sibling.status.as_ref())
             .filter(|status| status.built_digest.as_ref() == Some(image))
