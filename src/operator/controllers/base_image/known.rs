@@ -4,6 +4,7 @@
 
 use super::owner::Claim;
 use crate::api::BaseImage;
+use crate::domain::image_ref::Repository;
 use crate::readable::Guarded;
 use futures::FutureExt as _;
 use kube::{ResourceExt as _, runtime::reflector::Store};
@@ -33,15 +34,23 @@ impl BaseImages {
             })
         });
         let readable = others.iter().filter_map(|guarded| guarded.0.as_ref().ok());
-        Some(readable.filter_map(Claim::of).collect())
+        Some(readable.map(Claim::of).collect())
     }
 }
 
-/// The last parts of the paths that a BaseImage names: equal repositories have equal ones, however they are written.
-fn last_parts(base: &BaseImage) -> [&str; 2] {
+/// The last parts of the paths that a BaseImage names or has released to: equal repositories have equal ones, however they
+/// are written.
+fn last_parts(base: &BaseImage) -> Vec<&str> {
     let production = base.spec.promote.repository.as_str();
     let staging = base.spec.promote.staging_repository.as_deref().unwrap_or(production);
-    [production, staging].map(last_part)
+    let status = base.status.as_ref();
+    let released = status.and_then(|status| status.released.as_ref()?.repository.as_ref());
+    let revoked = status.into_iter().flat_map(|status| &status.revoked);
+    let past = revoked.filter_map(|release| release.repository.as_ref());
+    let past = released.into_iter().chain(past).map(Repository::path);
+    let mut parts: Vec<&str> = [production, staging].into_iter().chain(past).map(last_part).collect();
+    parts.dedup();
+    parts
 }
 
 /// `light` of `registry.example.com/base/light-staging`: the default staging repository has the end of its production one.

@@ -173,7 +173,7 @@ enum Start {
 async fn recorded(base: &BaseImage, state: &State) -> Result<Start, Error> {
     let wish = validate::validate(base)?; // pure
     let rivals = state.ctx.base_images.rivals(base).ok_or(Error::NotListed)?;
-    if let Some(taken) = owner::taken(&owner::Claim::new(base, &wish), &rivals) {
+    if let Some(taken) = owner::taken(&owner::Claim::of(base), &rivals) {
         return Ok(Start::NotOwner(taken));
     }
     let candidates = observe::candidates(base, &wish, state).await?; // IO, read only

@@ -9,6 +9,7 @@ use super::{
     owner::{self, Taken},
     validate,
 };
+use crate::controllers::named::Named as _;
 use crate::{
     api::{BaseImage, ImageCandidate},
     controllers::{
@@ -80,7 +81,7 @@ impl Classified for Error {
 pub async fn wanted(ctx: &Context, candidate: &ImageCandidate) -> Result<Wanted, Error> {
     let namespace = candidate.namespace().unwrap_or_default();
     let live = Api::<BaseImage>::namespaced(ctx.client.clone(), &namespace)
-        .get_opt(&candidate.spec.base_image)
+        .named(&candidate.spec.base_image)
         .await?;
     let Some(base) = live.filter(|base| is_made_for(candidate, base)) else {
         return Ok(Wanted::BaseImageGone);
@@ -90,7 +91,7 @@ pub async fn wanted(ctx: &Context, candidate: &ImageCandidate) -> Result<Wanted,
             why: "the list of all BaseImages is still being read",
         });
     };
-    if let Some(taken) = owner::Claim::of(&base).and_then(|claim| owner::taken(&claim, &rivals)) {
+    if let Some(taken) = owner::taken(&owner::Claim::of(&base), &rivals) {
         return Ok(Wanted::NotOwner(taken));
     }
     let wish = validate::validate(&base)?;
