@@ -362,6 +362,10 @@ pub struct RevokedRelease {
     /// The production digest.
     #[schemars(with = "String")]
     pub digest: Digest,
+    /// The production repository; not known of what an older version took back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub repository: Option<Repository>,
     /// Its immutable tag.
     pub tag: String,
     /// When the operator recorded it.

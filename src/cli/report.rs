@@ -11,6 +11,7 @@ use super::{credentials, open};
 use anyhow::{Context as _, ensure};
 use kube::{Api, ResourceExt as _, api::ListParams};
 use repave_api::{ImageCandidate, Waiver};
+use repave_cluster::readable::{self, Guarded};
 use repave_core::{digest::Digest, image_ref::Repository};
 use repave_oci::registry::{Client, ClientOptions};
 use repave_report::sarif;
@@ -116,9 +117,9 @@ async fn subject_of(candidate: ImageCandidate) -> anyhow::Result<Subject> {
     let namespace = candidate.namespace().unwrap_or_default();
     let mut subject = Subject::of(candidate)?;
     let client = repave_cluster::Clients::connect().await?.requests;
-    let waivers = Api::<Waiver>::namespaced(client, &namespace);
+    let waivers = Api::<Guarded<Waiver>>::namespaced(client, &namespace);
     match waivers.list(&ListParams::default().limit(MAX_WAIVERS)).await {
-        Ok(waivers) => subject.waivers = waivers.items,
+        Ok(waivers) => subject.waivers = readable::told(waivers),
         Err(error) => {
             eprintln!("the waivers of {namespace} cannot be read, so waived findings are shown as open: {error}");
         }
@@ -141,10 +142,10 @@ async fn by_name(name: &str, args: &Args) -> anyhow::Result<ImageCandidate> {
 async fn by_digest(digest: &Digest, args: &Args) -> anyhow::Result<ImageCandidate> {
     let client = repave_cluster::Clients::connect().await?.requests;
     let api = match &args.namespace {
-        Some(namespace) => Api::<ImageCandidate>::namespaced(client, namespace),
-        None => Api::<ImageCandidate>::all(client),
+        Some(namespace) => Api::<Guarded<ImageCandidate>>::namespaced(client, namespace),
+        None => Api::<Guarded<ImageCandidate>>::all(client),
     };
-    let mut found = api.list(&ListParams::default()).await?.items;
+    let mut found = readable::told(api.list(&ListParams::default()).await?);
     found.retain(|candidate| has(candidate, digest));
     let names: Vec<_> = found
         .iter()

@@ -5,6 +5,7 @@
 use super::{Output, render};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use repave_api::{BaseImage, RepaveRun, repave_run::Counts};
+use repave_cluster::readable::{self, Guarded};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -30,14 +31,13 @@ struct Row {
 
 /// Reads and prints.
 pub async fn run(client: &Client, args: &Args) -> anyhow::Result<()> {
-    let bases = Api::<BaseImage>::all(client.clone())
+    let bases = Api::<Guarded<BaseImage>>::all(client.clone())
         .list(&ListParams::default())
-        .await?
-        .items;
-    let runs = Api::<RepaveRun>::all(client.clone())
+        .await?;
+    let runs = Api::<Guarded<RepaveRun>>::all(client.clone())
         .list(&ListParams::default())
-        .await?
-        .items;
+        .await?;
+    let (bases, runs) = (readable::told(bases), readable::told(runs));
     let rows: Vec<Row> = bases.iter().map(|base| row(base, &runs)).collect();
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&rows)?),

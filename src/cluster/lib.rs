@@ -1,8 +1,10 @@
-//! Kubernetes clients that fail in time.
+//! Kubernetes clients that fail in time, and objects that are read one by one ([`readable`]).
 //!
 //! Two defaults of the client library are switched off or on here on purpose: it would repeat a POST up to 15 times
 //! over minutes, and it would wait for ever for an answer. The controllers' own requeue is the only retry.
 //! Must not be bypassed: a client made elsewhere has the defaults again.
+
+pub mod readable;
 
 use kube::{Client, Config};
 use std::time::Duration;

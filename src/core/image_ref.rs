@@ -133,7 +133,8 @@ impl FromStr for Repository {
             ));
         }
         Ok(Self {
-            host: host.to_owned(),
+            // Names of hosts are the same in capitals, and one registry must be one.
+            host: host.to_ascii_lowercase(),
             path,
         })
     }

@@ -15,6 +15,7 @@ pub(crate) mod testing;
 
 // The names by which the files of this crate say where something comes from.
 use repave_api as api;
+use repave_cluster::readable;
 use repave_core as domain;
 use repave_oci::{evidence, registry};
 use repave_report as report;

@@ -15,8 +15,9 @@ use super::{
 use anyhow::Context as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client, ResourceExt as _, api::ListParams, core::DeserializeGuard};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use repave_api::{BaseImage, ImageCandidate, Waiver, base_image::Release, image_candidate::PolicySnapshot};
+use repave_cluster::readable::{self, Guarded};
 use repave_core::{digest::Digest, report::Report};
 use repave_oci::{
     evidence,
@@ -80,10 +81,10 @@ pub async fn run(client: &Client, args: &Args) -> anyhow::Result<()> {
         .unwrap_or_else(|| client.default_namespace().to_owned());
     complete(&mut policies, client, &namespace).await?;
     let waivers = merged(policies.waivers, in_force(client, &namespace).await?, &namespace);
-    let bases = Api::<BaseImage>::namespaced(client.clone(), &namespace)
+    let bases = Api::<Guarded<BaseImage>>::namespaced(client.clone(), &namespace)
         .list(&ListParams::default())
-        .await?
-        .items;
+        .await?;
+    let bases = readable::told(bases);
     let estate = workloads::read(client).await?;
     let mut images = Vec::new();
     for base in bases {
@@ -151,7 +152,7 @@ async fn complete(policies: &mut policy_file::Policies, client: &Client, namespa
 /// The waivers of the namespace: as many as the operator reads.
 async fn in_force(client: &Client, namespace: &str) -> anyhow::Result<Vec<Waiver>> {
     let limit = u32::try_from(MAX_WAIVERS).unwrap_or(u32::MAX);
-    let list = Api::<DeserializeGuard<Waiver>>::namespaced(client.clone(), namespace)
+    let list = Api::<Guarded<Waiver>>::namespaced(client.clone(), namespace)
         .list(&ListParams::default().limit(limit))
         .await
         .with_context(|| format!("cannot list the waivers of namespace {namespace}"))?;

@@ -4,6 +4,7 @@
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Namespace};
 use kube::{Api, Client, api::ListParams};
+use repave_cluster::readable::{self, Guarded, Meta};
 use repave_core::{digest::Digest, image_ref::ImageRef, workload::Workload};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +50,10 @@ pub async fn read(client: &Client) -> Result<Estate, kube::Error> {
         Err(error) if is_forbidden(&error) => {}
         other => return other.map(|()| estate),
     }
-    let namespaces = match Api::<Namespace>::all(client.clone()).list(&ListParams::default()).await {
+    let namespaces = match Api::<Meta<Namespace>>::all(client.clone())
+        .list(&ListParams::default())
+        .await
+    {
         Ok(list) => list
             .items
             .into_iter()
@@ -68,12 +72,15 @@ pub async fn read(client: &Client) -> Result<Estate, kube::Error> {
     Ok(estate)
 }
 
-async fn pages(api: &Api<Deployment>, estate: &mut Estate) -> Result<(), kube::Error> {
+async fn pages(api: &Api<Guarded<Deployment>>, estate: &mut Estate) -> Result<(), kube::Error> {
     let mut params = ListParams::default().limit(PAGE);
     for _ in 0..PAGES {
         let page = api.list(&params).await?;
-        page.items.iter().for_each(|deployment| estate.add(deployment));
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+        let next = page.metadata.continue_.clone();
+        readable::told(page)
+            .iter()
+            .for_each(|deployment| estate.add(deployment));
+        match next.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
             None => return Ok(()),
         }

@@ -9,15 +9,18 @@ use super::{
     vsa::{self, SummaryRead, VSA_PREDICATE},
 };
 use crate::registry::{Auth, Client, Content, Descriptor, Error, referrers::EMPTY_MEDIA_TYPE};
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use repave_core::{digest::Digest, image_ref::Repository};
 use std::collections::BTreeSet;
 
 /// Images that are looked at, newest first by the day in their tags.
 pub const MAX_IMAGES: usize = 300;
-/// Bundles of one image that are read.
-const MAX_BUNDLES: usize = 20;
+/// Bundles of one image that are read, those that are listed as summaries first.
+const MAX_BUNDLES: usize = 100;
 const MAX_BUNDLE: u64 = 1 << 20;
+/// Where the list of referrers says what a bundle is about.
+const PREDICATE: &str = "dev.sigstore.bundle.predicateType";
 /// Images that are looked at at the same time.
 const AT_ONCE: usize = 4;
 
@@ -37,7 +40,7 @@ pub struct Found {
     pub releases: Vec<Proven>,
     /// Tags that look like releases and prove none: of another base image, unsigned, or of an older version.
     pub unproven: usize,
-    /// Whether there were more tags than are looked at.
+    /// Whether there were more tags, or more attachments of an image, than could be looked at.
     pub cut: bool,
 }
 
@@ -49,7 +52,7 @@ pub async fn find(
     key: &PublicKey,
     auth: &Auth,
 ) -> Result<Found, Error> {
-    let (tags, cut) = release_tags(client.list_tags(repository, auth).await?);
+    let (tags, mut cut) = release_tags(client.list_tags(repository, auth).await?);
     let looked = stream::iter(tags)
         .map(|tag| async move {
             let image = repository.tagged(&tag).map_err(|e| Error::IncompleteReference {
@@ -57,16 +60,18 @@ pub async fn find(
                 missing: "valid tag",
             })?;
             let Some(head) = client.head(&image, auth).await? else {
-                return Ok(None);
+                return Ok(Looked::default());
             };
-            let proven = proven(client, repository, base_image, &head.digest, key, auth).await?;
-            Ok::<_, Error>(proven.filter(|proven| proven.summary.release.tag == tag))
+            let mut looked = proven(client, repository, base_image, &head.digest, key, auth).await?;
+            looked.proven = looked.proven.filter(|proven| proven.summary.release.tag == tag);
+            Ok::<_, Error>(looked)
         })
         .buffer_unordered(AT_ONCE);
-    let looked: Vec<Option<Proven>> = looked.try_collect().await?;
+    let looked: Vec<Looked> = looked.try_collect().await?;
     let (mut releases, mut seen, mut unproven) = (Vec::new(), BTreeSet::new(), 0);
     for one in looked {
-        match one {
+        cut |= one.cut;
+        match one.proven {
             Some(proven) if seen.insert(proven.digest.clone()) => releases.push(proven),
             Some(_) => {}
             None => unproven += 1,
@@ -94,6 +99,15 @@ fn release_tags(tags: Vec<String>) -> (Vec<String>, bool) {
     (found.into_iter().take(MAX_IMAGES).map(|(_, tag)| tag).collect(), cut)
 }
 
+/// What one image proves.
+#[derive(Debug, Default)]
+struct Looked {
+    proven: Option<Proven>,
+    /// Whether more is attached to it than was read.
+    cut: bool,
+}
+
+/// What somebody attached that cannot be read proves nothing and hides nothing: the next one is read.
 async fn proven(
     client: &Client,
     repository: &Repository,
@@ -101,19 +115,33 @@ async fn proven(
     digest: &Digest,
     key: &PublicKey,
     auth: &Auth,
-) -> Result<Option<Proven>, Error> {
-    let referrers = client.referrers(repository, digest, None, auth).await?;
-    let mut best: Option<SummaryRead> = None;
-    for entry in referrers.iter().filter(|entry| may_be_summary(entry)).take(MAX_BUNDLES) {
-        let manifest = client.get_manifest(&repository.at(&entry.digest), auth).await?;
-        let Content::Image(image) = manifest.content(repository.host())? else {
-            continue;
-        };
-        let [layer] = image.layers.as_slice() else { continue };
-        if !is_bundle(&layer.media_type) {
-            continue;
+) -> Result<Looked, Error> {
+    let mut looked = Looked::default();
+    let referrers = match client.referrers(repository, digest, None, auth).await {
+        Ok(referrers) => referrers,
+        Err(Error::TooLarge { .. }) => {
+            looked.cut = true;
+            return Ok(looked);
         }
-        let bundle = client.get_blob(repository, &layer.digest, MAX_BUNDLE, auth).await?;
+        Err(error) => return Err(error),
+    };
+    let (mut told, mut untold): (Vec<_>, Vec<_>) = referrers
+        .iter()
+        .filter(|entry| may_be_summary(entry))
+        .partition(|entry| entry.annotations.contains_key(PREDICATE));
+    told.append(&mut untold);
+    let mut best: Option<SummaryRead> = None;
+    looked.cut = told.len() > MAX_BUNDLES;
+    for entry in told.iter().take(MAX_BUNDLES) {
+        let bundle = match bundle(client, repository, &entry.digest, auth).await {
+            Ok(Some(bundle)) => bundle,
+            Ok(None) => continue,
+            Err(error) if error.is_of_content() => {
+                looked.cut = true;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let read = open_bundle(key, &bundle).and_then(|statement| vsa::read(&statement, repository, digest));
         if let Some(read) = read.filter(|read| read.release.base_image == base_image)
             && best
@@ -123,10 +151,31 @@ async fn proven(
             best = Some(read);
         }
     }
-    Ok(best.map(|summary| Proven {
+    looked.proven = best.map(|summary| Proven {
         digest: digest.clone(),
         summary,
-    }))
+    });
+    Ok(looked)
+}
+
+/// The bundle in an artifact, if it is one with a bundle.
+async fn bundle(
+    client: &Client,
+    repository: &Repository,
+    artifact: &Digest,
+    auth: &Auth,
+) -> Result<Option<Bytes>, Error> {
+    let manifest = client.get_manifest(&repository.at(artifact), auth).await?;
+    let Content::Image(image) = manifest.content(repository.host())? else {
+        return Ok(None);
+    };
+    match image.layers.as_slice() {
+        [layer] if is_bundle(&layer.media_type) => {
+            let bundle = client.get_blob(repository, &layer.digest, MAX_BUNDLE, auth).await?;
+            Ok(Some(bundle))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Whether an artifact may hold a summary: by its type and, where the registry lists annotations, by its predicate.
@@ -135,7 +184,7 @@ fn may_be_summary(entry: &Descriptor) -> bool {
         None | Some(EMPTY_MEDIA_TYPE) => true,
         Some(other) => other == BUNDLE_V03 || is_bundle(other),
     };
-    let predicate = entry.annotations.get("dev.sigstore.bundle.predicateType");
+    let predicate = entry.annotations.get(PREDICATE);
     bundle && predicate.is_none_or(|predicate| predicate == VSA_PREDICATE)
 }
 

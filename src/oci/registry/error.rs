@@ -243,6 +243,32 @@ fn retry_words(after: Option<Duration>) -> &'static str {
 }
 
 impl Error {
+    /// Whether this is about the one thing that was asked for, as its writer made it, and not about the registry or the way
+    /// to it: it says nothing about its neighbours.
+    pub fn is_of_content(&self) -> bool {
+        match self {
+            Self::ManifestNotFound { .. }
+            | Self::BlobNotFound { .. }
+            | Self::TooLarge { .. }
+            | Self::Malformed { .. } => true,
+            Self::Setup { .. }
+            | Self::DigestMismatch { .. }
+            | Self::SizeMismatch { .. }
+            | Self::Unreachable { .. }
+            | Self::Unauthorized { .. }
+            | Self::Throttled { .. }
+            | Self::Unavailable { .. }
+            | Self::Refused { .. }
+            | Self::UnsafeTarget { .. }
+            | Self::HostNotAllowed { .. }
+            | Self::NoSuchPlatform { .. }
+            | Self::IncompleteReference { .. }
+            | Self::Contended { .. }
+            | Self::Layout { .. }
+            | Self::Disk { .. } => false,
+        }
+    }
+
     /// One stable word: condition reason, event reason and metric label.
     pub fn reason(&self) -> &'static str {
         match self {

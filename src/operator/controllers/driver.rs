@@ -9,6 +9,7 @@ use super::{
     error::{Class, one_line},
     writes,
 };
+use crate::readable::Guarded;
 use crate::runtime::{
     lease::NotLeader,
     metrics::{ApiVerb, Kind},
@@ -17,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
-    core::{DeserializeGuard, NamespaceResourceScope, Status},
+    core::{NamespaceResourceScope, Status},
     runtime::{
         controller::Action,
         events::{Event, EventType},
@@ -208,7 +209,7 @@ async fn publish<K: Owned>(ctx: &Context, object: &K, notice: Notice) {
 
 /// The object, if it can be read. One that cannot is logged and waits for its next change: it must not stop the watch of
 /// all others (kube-runtime ends a list at the first object that it cannot decode).
-pub fn readable<K: Owned>(guarded: &DeserializeGuard<K>) -> Option<&K> {
+pub fn readable<K: Owned>(guarded: &Guarded<K>) -> Option<&K> {
     match &guarded.0 {
         Ok(object) => Some(object),
         Err(invalid) => {
@@ -220,7 +221,7 @@ pub fn readable<K: Owned>(guarded: &DeserializeGuard<K>) -> Option<&K> {
 }
 
 /// As [`on_error`], for an object that may be unreadable.
-pub fn on_guarded_error<K: Owned>(guarded: &DeserializeGuard<K>, error: &DriverError, ctx: &Context) -> Action {
+pub fn on_guarded_error<K: Owned>(guarded: &Guarded<K>, error: &DriverError, ctx: &Context) -> Action {
     readable(guarded).map_or_else(Action::await_change, |object| on_error(object, error, ctx))
 }
 

@@ -23,6 +23,14 @@ pub enum ListError {
         /// The bound.
         max: usize,
     },
+    /// One of them cannot be read, and its caller can do without none.
+    #[error("expected objects that can be read, found {name:?} that cannot: {why}; correct or delete it")]
+    Unreadable {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The API server gave the same place to continue at twice; the list would never end.
     #[error("the list does not advance: the API server gave the same continue token twice")]
     Stuck,

@@ -6,7 +6,8 @@
 //!
 //! A Job counts if its controller is an ImageCandidate that exists, by UID, or if it is a self-test in our own namespace;
 //! one that is suspended runs nothing. So a Job of somebody else takes nobody's place, and a namespace full of forged ones
-//! takes its own share at most.
+//! takes its own share at most. However many Jobs carry our label, they stop nobody in another namespace: beyond a bound only
+//! the namespaces that have candidates are read, each with a bound of its own.
 
 use super::paging::{self, First, ListError};
 use crate::{
@@ -15,12 +16,13 @@ use crate::{
         refs::{LABEL_BASE_IMAGE, LABEL_SELF_TEST},
     },
     domain::queue::{self, Claim, Limits},
+    readable::Guarded,
 };
-use k8s_openapi::api::batch::v1::Job;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::ListParams,
-    core::DeserializeGuard,
     runtime::reflector::{ObjectRef, Store},
 };
 use std::{
@@ -42,8 +44,15 @@ const MAX_CLAIMS: usize = 50_000;
 const FRESH: Duration = Duration::from_secs(2);
 /// How long a list may take.
 const LIST_LIMIT: Duration = Duration::from_secs(20);
-/// More unfinished Jobs than that means that nothing may start.
+/// Jobs with our label that are read in one list of the whole cluster. With more, somebody fills it: then each namespace that has
+/// candidates is read for itself.
 const MAX_JOBS: usize = 10_000;
+/// Jobs with our label that are read of one namespace then; one with more is full, and nobody else.
+const MAX_IN_ONE: usize = 1_000;
+/// How long a cluster that had too many is taken to have them: the list that finds it out is long.
+const CROWDED: Duration = Duration::from_secs(300);
+/// Lists of single namespaces at the same time.
+const AT_ONCE: usize = 8;
 
 /// What runs could not be told.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +74,9 @@ pub struct Slots {
     line: Mutex<Line>,
     /// One list at a time.
     listing: tokio::sync::Mutex<()>,
-    candidates: OnceLock<Store<DeserializeGuard<ImageCandidate>>>,
+    /// Until when the whole cluster is not listed at once.
+    crowded_until: Mutex<Option<Instant>>,
+    candidates: OnceLock<Store<Guarded<ImageCandidate>>>,
 }
 
 #[derive(Debug, Default)]
@@ -106,12 +117,13 @@ impl Slots {
             own_namespace: own_namespace.to_owned(),
             line: Mutex::default(),
             listing: tokio::sync::Mutex::default(),
+            crowded_until: Mutex::default(),
             candidates: OnceLock::new(),
         }
     }
 
     /// From now on a Job counts only if its candidate is in this cache. Before, each one that names a candidate does.
-    pub fn count_those_of(&self, candidates: Store<DeserializeGuard<ImageCandidate>>) {
+    pub fn count_those_of(&self, candidates: Store<Guarded<ImageCandidate>>) {
         if self.candidates.set(candidates).is_err() {
             tracing::warn!("the cache of candidates is known already; the second one is ignored");
         }
@@ -166,23 +178,70 @@ impl Slots {
         Ok(())
     }
 
-    /// Unfinished Jobs that count, per namespace. When there are more than can be read, the whole limit is taken.
+    /// Unfinished Jobs that count, per namespace.
     async fn list(&self, client: &Client) -> Result<BTreeMap<String, usize>, ListError> {
+        if !self.is_crowded() {
+            let First { kept, more } = self.first(Api::all(client.clone()), MAX_JOBS).await?;
+            if !more {
+                let mut running = BTreeMap::new();
+                for namespace in kept {
+                    *running.entry(namespace).or_insert(0) += 1;
+                }
+                return Ok(running);
+            }
+            tracing::warn!(
+                most = MAX_JOBS,
+                "more Jobs carry our label than ours can be: each namespace is read for itself"
+            );
+            *self.crowded() = Some(Instant::now() + CROWDED);
+        }
+        let lists = self.places().into_iter().map(|namespace| {
+            let api = Api::namespaced(client.clone(), &namespace);
+            async move {
+                let First { kept, more } = self.first(api, MAX_IN_ONE).await?;
+                // What is not read may be ours.
+                let count = if more { self.limits.most_in_one() } else { kept.len() };
+                Ok((namespace, count))
+            }
+            .boxed()
+        });
+        let lists: Vec<_> = lists.collect();
+        stream::iter(lists).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    fn crowded(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.crowded_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.crowded().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// The namespaces that can have Jobs which count: those of candidates, of who waits, of what ran, and our own.
+    fn places(&self) -> BTreeSet<String> {
+        let mut places = BTreeSet::from([self.own_namespace.clone()]);
+        if let Some(candidates) = self.candidates.get() {
+            let all = candidates.state();
+            places.extend(all.iter().filter_map(|candidate| candidate.namespace()));
+        }
+        let line = self.lock();
+        places.extend(line.waiting.keys().map(|(namespace, _)| namespace.clone()));
+        places.extend(line.running.listed.keys().chain(line.running.since.keys()).cloned());
+        places
+    }
+
+    /// The namespaces of the Jobs that count among the first ones there.
+    async fn first(&self, jobs: Api<Guarded<Job>>, most: usize) -> Result<First<String>, ListError> {
         // Succeeded ones stay for a day and are many: the server leaves them out.
         let params = ListParams::default()
             .labels(LABEL_BASE_IMAGE)
             .fields("status.successful=0");
-        let jobs = Api::<Job>::all(client.clone());
-        let counted = |job: Job| self.counts(&job).then(|| job.metadata.namespace.unwrap_or_default());
-        let First { kept, more } = paging::first(&jobs, params, MAX_JOBS, counted).await?;
-        if more {
-            return Ok(BTreeMap::from([(String::new(), self.limits.total)]));
-        }
-        let mut running = BTreeMap::new();
-        for namespace in kept {
-            *running.entry(namespace).or_insert(0) += 1;
-        }
-        Ok(running)
+        // One that cannot be read is nobody's.
+        let counted = |job: Guarded<Job>| {
+            let job = job.0.ok().filter(|job| self.counts(job))?;
+            Some(job.metadata.namespace.unwrap_or_default())
+        };
+        paging::first(&jobs, params, most, counted).await
     }
 
     fn counts(&self, job: &Job) -> bool {
@@ -194,8 +253,11 @@ impl Slots {
             return true;
         }
         let mut owners = job.owner_references().iter();
-        let kind = ImageCandidate::kind(&());
-        let Some(owner) = owners.find(|owner| owner.controller == Some(true) && owner.kind == kind) else {
+        let (kind, version) = (ImageCandidate::kind(&()), ImageCandidate::api_version(&()));
+        let ours = |owner: &&OwnerReference| {
+            owner.controller == Some(true) && owner.kind == kind && owner.api_version == version
+        };
+        let Some(owner) = owners.find(ours) else {
             return false;
         };
         let Some(candidates) = self.candidates.get() else {
@@ -262,11 +324,8 @@ impl Running {
         for (namespace, count) in &self.since {
             *counts.entry(namespace.clone()).or_insert(0) += count;
         }
-        for (namespace, count) in &mut counts {
-            // The empty name is no namespace: it stands for more Jobs than could be read.
-            if !namespace.is_empty() {
-                *count = (*count).min(limits.most_in_one());
-            }
+        for count in counts.values_mut() {
+            *count = (*count).min(limits.most_in_one());
         }
         counts
     }

@@ -14,7 +14,6 @@ use futures::{
 use kube::{
     Api, Resource,
     api::ObjectMeta,
-    core::DeserializeGuard,
     runtime::{
         WatchStreamExt,
         reflector::{self, ObjectRef, Store},
@@ -29,7 +28,7 @@ use std::{
 };
 
 /// An object as it is cached: one that cannot be decoded must not stop the watch of all others.
-pub type Guarded<K> = DeserializeGuard<K>;
+pub use crate::readable::Guarded;
 
 /// The cache of a controller's own objects and everything that wakes it.
 pub struct Wakes<K: Owned + Send + Sync + 'static> {

@@ -139,3 +139,47 @@ fn a_summary_is_read_back_only_about_its_own_image_and_repository() {
     failed["predicate"]["verificationResult"] = "FAILED".into();
     assert_eq!(vsa::read(&bytes(&failed), &repository, &image), None);
 }
+
+/// Whoever may push there, or another tool, attaches something that is no summary of ours.
+#[tokio::test]
+async fn one_attachment_that_is_too_large_hides_no_release() {
+    let registry = TestRegistry::docker().await;
+    let (client, repository) = (registry.client(), registry.repository("prod/debian"));
+    let genuine = released(&registry, 1, "platform/debian-12", Some(&key())).await;
+    let image = client.head(&repository.at(&genuine), &FREE()).await.unwrap().unwrap();
+    let large = Artifact::single(
+        BUNDLE_V03,
+        BUNDLE_V03,
+        Bytes::from(vec![b' '; (1 << 20) + 1]),
+        [].into(),
+    );
+    client.attach(&repository, &image, &large, &FREE()).await.unwrap();
+    let found = releases::find(&client, &repository, "platform/debian-12", &key().public(), &FREE()).await;
+    assert_eq!(
+        found
+            .map(|found| found.releases.len())
+            .map_err(|error| error.to_string()),
+        Ok(1)
+    );
+}
+
+/// They are attached to the digest before it is promoted: a registry takes a referrer of what is not there yet.
+#[tokio::test]
+async fn junk_before_the_summary_hides_no_release_and_more_than_is_read_is_told() {
+    let registry = TestRegistry::docker().await;
+    let (client, repository) = (registry.client(), registry.repository("prod/debian"));
+    let image = push_image(&client, &repository, "loose", &[b"platform/debian-121"]).await;
+    for number in 0..20_u8 {
+        let junk = Artifact::single(BUNDLE_V03, BUNDLE_V03, Bytes::from(vec![number]), [].into());
+        client.attach(&repository, &image, &junk, &FREE()).await.unwrap();
+    }
+    let genuine = released(&registry, 1, "platform/debian-12", Some(&key())).await;
+    assert_eq!(genuine, image.digest);
+    let found = find(&registry).await;
+    assert_eq!((found.releases.len(), found.cut), (1, false));
+    for number in 20..100_u8 {
+        let junk = Artifact::single(BUNDLE_V03, BUNDLE_V03, Bytes::from(vec![number]), [].into());
+        client.attach(&repository, &image, &junk, &FREE()).await.unwrap();
+    }
+    assert!(find(&registry).await.cut);
+}

@@ -26,8 +26,9 @@ use super::{
     },
 };
 use crate::api::{BaseImage, BaseImageStatus, ImageCandidate, ValidationPolicy};
+use crate::readable::Meta;
 use jiff::Timestamp;
-use kube::{Api, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
+use kube::{Api, ResourceExt as _, runtime::watcher};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -84,12 +85,12 @@ pub async fn run(ctx: Context, stop: CancellationToken) {
     let wakes = wakes
         // Metadata only: one candidate that cannot be decoded must not end the watch of all.
         .watches(
-            Api::<PartialObjectMeta<ImageCandidate>>::all(ctx.watches.clone()),
+            Api::<Meta<ImageCandidate>>::all(ctx.watches.clone()),
             watcher::Config::default(),
             move |candidate| changed.note(candidate),
         )
         .watches(
-            Api::<PartialObjectMeta<ValidationPolicy>>::all(ctx.watches.clone()),
+            Api::<Meta<ValidationPolicy>>::all(ctx.watches.clone()),
             watcher::Config::default(),
             move |policy| {
                 let name = policy.name_any();
@@ -144,7 +145,7 @@ enum Start {
 async fn recorded(base: &BaseImage, state: &State) -> Result<Start, Failure> {
     let wish = wish::validate(base)?; // pure
     let rivals = state.ctx.base_images.rivals(base).ok_or_else(not_listed)?;
-    if let Some(taken) = owner::taken(&Claim::new(base, &wish), &rivals) {
+    if let Some(taken) = owner::taken(&Claim::of(base), &rivals) {
         return Ok(Start::NotOwner(taken));
     }
     let candidates = observe::candidates(base, &wish, state).await?; // IO, read only

@@ -6,12 +6,9 @@
 use crate::{
     api::{BaseImage, ImageCandidate},
     controllers::bounded::BoundedMap,
+    readable::{Guarded, Meta},
 };
-use kube::{
-    Resource as _, ResourceExt as _,
-    core::{DeserializeGuard, PartialObjectMeta},
-    runtime::reflector::ObjectRef,
-};
+use kube::{Resource as _, ResourceExt as _, runtime::reflector::ObjectRef};
 use std::sync::{Mutex, PoisonError};
 
 /// Base images that are remembered.
@@ -30,10 +27,7 @@ impl Default for Noticed {
 
 impl Noticed {
     /// Notes a change of a candidate, and gives the BaseImage that it belongs to.
-    pub fn note(
-        &self,
-        candidate: &PartialObjectMeta<ImageCandidate>,
-    ) -> Option<ObjectRef<DeserializeGuard<BaseImage>>> {
+    pub fn note(&self, candidate: &Meta<ImageCandidate>) -> Option<ObjectRef<Guarded<BaseImage>>> {
         let mut owners = candidate.metadata.owner_references.iter().flatten();
         let owner = owners.find(|owner| owner.controller == Some(true) && owner.kind == BaseImage::kind(&()))?;
         let namespace = candidate.namespace()?;
@@ -64,7 +58,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn candidate(version: &str, owner_kind: &str) -> PartialObjectMeta<ImageCandidate> {
+    fn candidate(version: &str, owner_kind: &str) -> Meta<ImageCandidate> {
         serde_json::from_value(json!({
             "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate",
             "metadata": {"name": "debian-a", "namespace": "platform", "resourceVersion": version, "ownerReferences": [

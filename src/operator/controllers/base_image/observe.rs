@@ -18,12 +18,12 @@ use crate::{
         wish::{self, Wish, is_of, spec::Inputs},
     },
     domain::digest::Digest,
+    readable::Guarded,
     registry,
 };
 use kube::{
     Api, ResourceExt,
     api::{ListParams, VersionMatch},
-    core::DeserializeGuard,
 };
 use std::{
     sync::Arc,
@@ -188,7 +188,7 @@ pub async fn candidates_now(base: &BaseImage, wish: &Wish, ctx: &Context) -> Res
 async fn list(base: &BaseImage, wish: &Wish, ctx: &Context, params: ListParams) -> Result<Vec<ImageCandidate>, Error> {
     let params = params.labels(&format!("{LABEL_BASE_IMAGE}={}", base.name_any()));
     // No page size: a read at a version is served from the cache only without one. `history` bounds what is there.
-    let api = Api::<DeserializeGuard<ImageCandidate>>::namespaced(ctx.client.clone(), &wish.namespace);
+    let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &wish.namespace);
     let mut found = Vec::new();
     for guarded in api.list(&params).await?.items {
         match guarded.0 {

@@ -14,10 +14,7 @@ use crate::{
         testing::{TestRegistry, push_image},
     },
 };
-use kube::{
-    core::DeserializeGuard,
-    runtime::reflector::{self, store::Writer},
-};
+use kube::runtime::reflector::{self, store::Writer};
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -65,7 +62,7 @@ impl Process {
 
     async fn reconcile(&mut self, at: &str) {
         let base = self.base(at);
-        let guarded = DeserializeGuard(Ok(base.clone()));
+        let guarded = Guarded(Ok(base.clone()));
         self.writer.apply_watcher_event(&watcher::Event::Apply(guarded));
         let outcome = self.state.steps(&base).await.unwrap();
         driver::finish(&self.state.ctx, &base, outcome).await.unwrap();
@@ -164,7 +161,7 @@ async fn the_second_base_image_of_a_repository_makes_nothing_until_the_first_giv
     );
     let message = owner::not_owned(&process.base("tenant/debian")).unwrap().to_owned();
     assert!(!message.contains("platform"), "{message}");
-    let gone = DeserializeGuard(Ok(process.base("platform/debian")));
+    let gone = Guarded(Ok(process.base("platform/debian")));
     process.writer.apply_watcher_event(&watcher::Event::Delete(gone));
     process.reconcile("tenant/debian").await;
     assert_eq!(

@@ -17,8 +17,9 @@ use crate::{
     },
     domain::{digest::Digest, report::Report, waiver::Suppression},
     evidence,
+    readable::Guarded,
 };
-use kube::{Api, api::ListParams, core::DeserializeGuard};
+use kube::{Api, api::ListParams};
 use std::collections::BTreeMap;
 
 /// Most Waivers of a namespace. Nothing is judged on a part of more: the one that is not read could be the one that counts.
@@ -117,7 +118,7 @@ impl From<ListError> for WaiversError {
     fn from(error: ListError) -> Self {
         match error {
             ListError::TooMany { .. } => Self::TooMany,
-            ListError::Api(_) | ListError::Stuck => Self::List(error),
+            ListError::Api(_) | ListError::Unreadable { .. } | ListError::Stuck => Self::List(error),
         }
     }
 }
@@ -140,7 +141,7 @@ impl Classified for WaiversError {
 
 /// Reads all Waivers of a namespace that can be read, in the order of their names.
 pub async fn waivers(ctx: &Context, namespace: &str) -> Result<Vec<Waiver>, WaiversError> {
-    let api = Api::<DeserializeGuard<Waiver>>::namespaced(ctx.client.clone(), namespace);
+    let api = Api::<Guarded<Waiver>>::namespaced(ctx.client.clone(), namespace);
     Ok(paging::list(&api, ListParams::default(), MAX_WAIVERS, |guarded| guarded.0.ok()).await?)
 }
 

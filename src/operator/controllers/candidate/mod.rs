@@ -18,6 +18,7 @@ mod tests;
 pub(crate) use tests::candidate as example;
 mod validate;
 
+use crate::readable::Meta;
 use apply::Transfers;
 use repave_policy::exceptions;
 
@@ -44,7 +45,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
     Api, ResourceExt,
-    core::PartialObjectMeta,
     runtime::{
         reflector::{ObjectRef, Store},
         watcher,
@@ -67,21 +67,21 @@ pub async fn run(ctx: Context, stop: CancellationToken) {
     let candidates = wakes.store();
     let (followers, candidates_cache) = (wakes.store(), wakes.store());
     let wakes = wakes
-        .owns(Api::<Job>::all(ctx.watches.clone()), ours)
+        .owns(Api::<Meta<Job>>::all(ctx.watches.clone()), ours)
         .watches(
-            Api::<PartialObjectMeta<BaseImage>>::all(ctx.watches.clone()),
+            Api::<Meta<BaseImage>>::all(ctx.watches.clone()),
             watcher::Config::default(),
             move |base| on_their_way(&followers, base),
         )
         .watches(
-            Api::<PartialObjectMeta<Waiver>>::all(ctx.watches.clone()),
+            Api::<Meta<Waiver>>::all(ctx.watches.clone()),
             watcher::Config::default(),
             move |waiver| waiver_may_concern(&candidates, waiver.namespace().as_deref()),
         );
     let of_self_tests = candidates_cache.clone();
     let wakes = wakes
         .watches(
-            Api::<PartialObjectMeta<Job>>::namespaced(ctx.watches.clone(), &ctx.settings.namespace),
+            Api::<Meta<Job>>::namespaced(ctx.watches.clone(), &ctx.settings.namespace),
             watcher::Config::default().labels(LABEL_SELF_TEST),
             move |_| waiting(&of_self_tests),
         )
@@ -102,7 +102,7 @@ pub async fn run(ctx: Context, stop: CancellationToken) {
 /// The candidates of a BaseImage that are not decided: what it wants decides whether they go on.
 fn on_their_way(
     candidates: &Store<Guarded<ImageCandidate>>,
-    base: &PartialObjectMeta<BaseImage>,
+    base: &Meta<BaseImage>,
 ) -> Vec<ObjectRef<Guarded<ImageCandidate>>> {
     those(candidates, base.namespace().as_deref(), |candidate: &ImageCandidate| {
         let undecided = candidate.status.as_ref().is_none_or(|status| !is_decided(status));

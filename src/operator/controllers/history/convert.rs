@@ -59,6 +59,7 @@ pub fn revoked(history: &History) -> Vec<RevokedRelease> {
 pub fn revoked_release((promotion, revocation): (&Promotion, &Revocation)) -> RevokedRelease {
     RevokedRelease {
         digest: promotion.digest.clone(),
+        repository: Some(promotion.repository.clone()),
         tag: promotion.tag.clone(),
         at: Time(revocation.at),
         by: revocation.by.clone(),

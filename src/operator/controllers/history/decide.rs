@@ -218,7 +218,7 @@ const HOW_TO_LIFT: &str = "The next good build is released as usual; kubectl rep
 
 fn found(count: usize, unproven: usize, cut: bool, production: &Repository) -> String {
     let more = if cut {
-        "; there are more tags than are looked at"
+        "; there are more tags, or attachments of an image, than could be looked at"
     } else {
         ""
     };

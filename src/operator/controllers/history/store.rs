@@ -11,12 +11,12 @@ use crate::{
         writes::{self, Unsent, WriteError},
     },
     domain::{history::History, image_ref::Repository},
+    readable::Guarded,
     runtime::metrics::Kind,
 };
 use kube::{
     Api, ResourceExt as _,
     api::{ListParams, Patch},
-    core::DeserializeGuard,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -116,7 +116,7 @@ impl Classified for Error {
 
 /// The history of a base image.
 pub async fn read(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Stored>, Error> {
-    let api: Api<DeserializeGuard<ReleaseHistory>> = Api::namespaced(ctx.client.clone(), namespace);
+    let api: Api<Guarded<ReleaseHistory>> = Api::namespaced(ctx.client.clone(), namespace);
     let Some(found) = api.get_opt(name).await? else {
         return Ok(None);
     };
@@ -136,8 +136,8 @@ pub async fn read(ctx: &Context, namespace: &str, name: &str) -> Result<Option<S
 
 /// All histories of a namespace by the name of their base image; one that cannot be read is left out and logged.
 pub async fn list(ctx: &Context, namespace: &str) -> Result<Vec<(String, History)>, Error> {
-    let api: Api<DeserializeGuard<ReleaseHistory>> = Api::namespaced(ctx.client.clone(), namespace);
-    let keep = |guarded: DeserializeGuard<ReleaseHistory>| match guarded.0 {
+    let api: Api<Guarded<ReleaseHistory>> = Api::namespaced(ctx.client.clone(), namespace);
+    let keep = |guarded: Guarded<ReleaseHistory>| match guarded.0 {
         Ok(one) => Some((one.name_any(), History::from(&one.spec))),
         Err(invalid) => {
             tracing::warn!(name = ?invalid.metadata.name, error = one_line(&invalid), "ReleaseHistory cannot be read");

@@ -9,13 +9,14 @@ use super::{
 use crate::{
     controllers::watch_health::Health,
     domain::workload::{Workload, WorkloadKey},
+    readable::Meta,
     runtime::metrics::{Kind, Metrics},
 };
 use futures::{Stream, StreamExt, future, pin_mut};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
-    core::{ApiResource, GroupVersionKind, PartialObjectMeta},
+    core::{ApiResource, GroupVersionKind},
     runtime::{WatchStreamExt, watcher, watcher::Event},
 };
 use std::collections::BTreeSet;
@@ -32,7 +33,7 @@ pub async fn run(inventory: Inventory, client: Client, metrics: Metrics) {
         async move {
             match &feed {
                 Feed::Namespaces => {
-                    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
+                    let api: Api<Meta<Namespace>> = Api::all(client);
                     follow(&inventory, &feed, health, watcher(api, config()), &Namespaces).await;
                 }
                 // Without a guard for what cannot be decoded: that would build every object twice, and the API server has
@@ -148,7 +149,7 @@ async fn follow<K: Kept>(
 struct Namespaces;
 
 impl Kept for Namespaces {
-    type Object = PartialObjectMeta<Namespace>;
+    type Object = Meta<Namespace>;
     type Key = String;
 
     fn seen(&self, store: &mut Store, namespace: Self::Object) -> (Option<String>, Option<Change>) {

@@ -4,78 +4,57 @@
 //! The result is the ordinary type with the rest left out, so that the one parser of each (`Workload`, `PodEvidence`) reads
 //! it like any other. Must not decide anything.
 
+use crate::readable::{self, RawMeta};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStatus},
         core::v1::{Container, Pod, PodSpec, PodStatus, Probe},
     },
-    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference, Time},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Resource,
     core::{ApiResource, DynamicResourceScope, NamespaceResourceScope},
 };
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
-use std::{borrow::Cow, collections::BTreeMap};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use serde_json::{Value, json};
+use std::borrow::Cow;
 
 /// Written by `kubectl apply`: the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Metadata with the names of field managers, but not their fields.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Meta {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    generation: Option<i64>,
-    creation_timestamp: Option<Time>,
-    deletion_timestamp: Option<Time>,
-    labels: Option<BTreeMap<String, String>>,
-    annotations: Option<BTreeMap<String, String>>,
-    owner_references: Option<Vec<OwnerReference>>,
-    managed_fields: Option<Vec<Manager>>,
+/// Metadata without a second copy of the object.
+fn lean(meta: RawMeta) -> ObjectMeta {
+    let mut meta = ObjectMeta::from(meta);
+    // Kept empty: that the map is there decides how a patch is written.
+    if let Some(text) = meta.annotations.as_mut().and_then(|all| all.get_mut(LAST_APPLIED)) {
+        text.clear();
+    }
+    meta
 }
 
-#[derive(Debug, Deserialize)]
-struct Manager {
-    manager: Option<String>,
-}
-
-impl From<Meta> for ObjectMeta {
-    fn from(meta: Meta) -> Self {
-        let managers = meta.managed_fields.map(|fields| {
-            fields
-                .into_iter()
-                .map(|field| ManagedFieldsEntry {
-                    manager: field.manager,
-                    ..ManagedFieldsEntry::default()
-                })
-                .collect()
-        });
-        let annotations = meta.annotations.map(|mut annotations| {
-            // Kept empty: that the map is there decides how a patch is written.
-            if let Some(text) = annotations.get_mut(LAST_APPLIED) {
-                text.clear();
-            }
-            annotations
-        });
-        Self {
-            name: meta.name,
-            namespace: meta.namespace,
-            uid: meta.uid,
-            resource_version: meta.resource_version,
-            generation: meta.generation,
-            creation_timestamp: meta.creation_timestamp,
-            deletion_timestamp: meta.deletion_timestamp,
-            labels: meta.labels,
-            annotations,
-            owner_references: meta.owner_references,
-            managed_fields: managers,
-            ..Self::default()
+/// A part of an object, or none if it cannot be read: such an object is one without it, which nothing is done to.
+fn part<T: DeserializeOwned>(meta: &ObjectMeta, part: Option<Value>) -> Option<T> {
+    match serde_json::from_value(part?) {
+        Ok(read) => Some(read),
+        Err(error) => {
+            let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
+            tracing::warn!(namespace, name, %error, "object cannot be read: it is taken as one without that part");
+            None
         }
     }
+}
+
+/// Any object: what is not metadata is read when that is known, so that one that cannot be read ends no list.
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(default)]
+    metadata: RawMeta,
+    spec: Option<Value>,
+    status: Option<Value>,
 }
 
 /// A Deployment without the fields of its managers.
@@ -84,18 +63,20 @@ pub struct Watched(pub Deployment);
 
 impl<'de> Deserialize<'de> for Watched {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Raw {
-            #[serde(default)]
-            metadata: Meta,
-            spec: Option<DeploymentSpec>,
-            status: Option<DeploymentStatus>,
-        }
         let raw = Raw::deserialize(deserializer)?;
+        let metadata = lean(raw.metadata);
+        let mut whole = json!({"spec": raw.spec, "status": raw.status});
+        readable::prune(&mut whole);
+        let mut take = |key: &str| whole.get_mut(key).map(Value::take).filter(|part| !part.is_null());
+        let (spec, status) = (take("spec"), take("status"));
+        let said = status.is_some();
+        let status: Option<DeploymentStatus> = part(&metadata, status);
+        // One whose state cannot be read is none that anything is done to: it is as one without a spec.
+        let spec = spec.filter(|_| said == status.is_some());
         Ok(Self(Deployment {
-            metadata: raw.metadata.into(),
-            spec: raw.spec,
-            status: raw.status,
+            spec: part::<DeploymentSpec>(&metadata, spec),
+            status,
+            metadata,
         }))
     }
 }
@@ -106,22 +87,17 @@ pub struct LeanPod(pub Pod);
 
 impl<'de> Deserialize<'de> for LeanPod {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Raw {
-            #[serde(default)]
-            metadata: Meta,
-            spec: Option<RawPodSpec>,
-            status: Option<PodStatus>,
-        }
         let raw = Raw::deserialize(deserializer)?;
+        let metadata = lean(raw.metadata);
+        let spec: Option<RawPodSpec> = part(&metadata, raw.spec);
         Ok(Self(Pod {
-            metadata: raw.metadata.into(),
-            spec: raw.spec.map(|spec| PodSpec {
+            spec: spec.map(|spec| PodSpec {
                 init_containers: spec.init_containers.map(containers),
                 containers: containers(spec.containers),
                 ..PodSpec::default()
             }),
-            status: raw.status,
+            status: part::<PodStatus>(&metadata, raw.status),
+            metadata,
         }))
     }
 }
@@ -173,12 +149,6 @@ pub struct Consumer {
 impl<'de> Deserialize<'de> for Consumer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        struct Raw {
-            #[serde(default)]
-            metadata: Meta,
-            spec: Option<RawSpec>,
-        }
-        #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct RawSpec {
             #[serde(flatten)]
@@ -199,7 +169,9 @@ impl<'de> Deserialize<'de> for Consumer {
             template: Option<RawTemplate>,
         }
         let raw = Raw::deserialize(deserializer)?;
-        let pods = raw.spec.into_iter().flat_map(|spec| {
+        let metadata = ObjectMeta::from(raw.metadata);
+        let spec: Option<RawSpec> = part(&metadata, raw.spec);
+        let pods = spec.into_iter().flat_map(|spec| {
             let job = spec.job_template.and_then(|job| job.spec).and_then(|job| job.template);
             let templates = [spec.template, job].into_iter().flatten().filter_map(|t| t.spec);
             std::iter::once(spec.pod).chain(templates)
@@ -208,16 +180,16 @@ impl<'de> Deserialize<'de> for Consumer {
             .flat_map(|pod| pod.init_containers.into_iter().flatten().chain(pod.containers))
             .filter_map(|container| container.image)
             .collect();
-        let owners = raw.metadata.owner_references.iter().flatten();
+        let owners = metadata.owner_references.iter().flatten();
         Ok(Self {
             owned: owners.into_iter().any(|owner| owner.controller == Some(true)),
             images,
             metadata: ObjectMeta {
-                name: raw.metadata.name,
-                namespace: raw.metadata.namespace,
-                uid: raw.metadata.uid,
-                resource_version: raw.metadata.resource_version,
-                labels: raw.metadata.labels,
+                name: metadata.name,
+                namespace: metadata.namespace,
+                uid: metadata.uid,
+                resource_version: metadata.resource_version,
+                labels: metadata.labels,
                 ..ObjectMeta::default()
             },
         })
@@ -319,7 +291,6 @@ impl Resource for Consumer {
 mod tests {
     use super::*;
     use crate::domain::workload::Workload;
-    use serde_json::{Value, json};
 
     fn deployment() -> Value {
         json!({

@@ -17,11 +17,11 @@ use super::{
     error::one_line,
     gauges,
 };
+use crate::readable;
 use crate::{api::BaseImage, domain::prune};
 use futures::StreamExt as _;
 use kube::{
     Api, ResourceExt as _,
-    core::DeserializeGuard,
     runtime::{
         Controller,
         controller::{Action, Config},
@@ -40,7 +40,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(300);
 /// One look takes no longer; what it did not come to is done at the next one.
 const LIMIT: Duration = Duration::from_secs(120);
 
-type Guarded = DeserializeGuard<BaseImage>;
+type Guarded = readable::Guarded<BaseImage>;
 
 struct State {
     ctx: Context,

@@ -8,12 +8,9 @@ use crate::{
         paging::{self, First, ListError},
         writes::WriteError,
     },
+    readable::Guarded,
 };
-use kube::{
-    Api, Resource, ResourceExt as _,
-    api::ListParams,
-    core::{DeserializeGuard, NamespaceResourceScope},
-};
+use kube::{Api, Resource, ResourceExt as _, api::ListParams, core::NamespaceResourceScope};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
@@ -87,11 +84,11 @@ async fn list<K>(ctx: &Context, namespace: &str, base_image: &str) -> Result<(Ve
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
-    let api: Api<DeserializeGuard<K>> = Api::namespaced(ctx.client.clone(), namespace);
+    let api: Api<Guarded<K>> = Api::namespaced(ctx.client.clone(), namespace);
     let label = format!("{LABEL_BASE_IMAGE}={base_image}");
     let params = ListParams::default().labels(&label).limit(PAGE);
     let mut unreadable = false;
-    let readable = |guarded: DeserializeGuard<K>| {
+    let readable = |guarded: Guarded<K>| {
         unreadable |= guarded.0.is_err();
         guarded.0.ok()
     };

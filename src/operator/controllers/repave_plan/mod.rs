@@ -23,8 +23,9 @@ use super::{
     wakes::{Wakes, those},
 };
 use crate::api::{BaseImage, RepavePlan, RepavePlanStatus, RepaveRun};
+use crate::readable::Meta;
 use jiff::Timestamp;
-use kube::{Api, ResourceExt, core::PartialObjectMeta, runtime::watcher};
+use kube::{Api, ResourceExt, runtime::watcher};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -42,11 +43,11 @@ pub async fn run(ctx: Context, images: Images, memory: Memory, stop: Cancellatio
     let wakes = wakes
         .also(estate)
         .owns(
-            Api::<PartialObjectMeta<RepaveRun>>::all(ctx.watches.clone()),
+            Api::<Meta<RepaveRun>>::all(ctx.watches.clone()),
             watcher::Config::default(),
         )
         .watches(
-            Api::<PartialObjectMeta<BaseImage>>::all(ctx.watches.clone()),
+            Api::<Meta<BaseImage>>::all(ctx.watches.clone()),
             watcher::Config::default(),
             move |base| {
                 those(&plans, base.namespace().as_deref(), |plan: &RepavePlan| {

@@ -18,8 +18,9 @@ use crate::{
         wish::owner::not_owned,
     },
     domain::lineage::Release,
+    readable::Guarded,
 };
-use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
+use kube::{Api, ResourceExt, api::ListParams};
 
 /// Runs of one plan that are read; more than that is an error, because the newest could be missing in a part of them.
 const MAX_RUNS: usize = 5_000;
@@ -143,10 +144,10 @@ pub fn released(base: Option<&BaseImage>, releases: &[Release]) -> Released {
 }
 
 async fn runs(ctx: &Context, namespace: &str, plan: &RepavePlan) -> Result<Vec<RepaveRun>, ObserveError> {
-    let api: Api<DeserializeGuard<RepaveRun>> = Api::namespaced(ctx.client.clone(), namespace);
+    let api: Api<Guarded<RepaveRun>> = Api::namespaced(ctx.client.clone(), namespace);
     let params = ListParams::default().labels(&format!("{LABEL_PLAN}={}", plan.name_any()));
     let uid = plan.uid();
-    let mine = |guarded: DeserializeGuard<RepaveRun>| guarded.0.ok().filter(|run| owned_by(run, uid.as_deref()));
+    let mine = |guarded: Guarded<RepaveRun>| guarded.0.ok().filter(|run| owned_by(run, uid.as_deref()));
     Ok(paging::list(&api, params, MAX_RUNS, mine).await?)
 }
 

@@ -10,13 +10,14 @@ use crate::{
     controllers::{
         context::Context,
         error::one_line,
+        inventory::Watched,
         writes::{self, Unsent},
     },
     domain::workload::{Workload, WorkloadKey},
+    readable::Meta,
     runtime::metrics::Kind,
 };
 use futures::future::join_all;
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, ResourceExt, api::Patch};
 use std::time::Duration;
 
@@ -186,13 +187,13 @@ async fn send(ctx: &Context, action: &Action) -> (Applied, Option<Halt>) {
         Ok(patch) => Patch::<()>::Json(patch),
         Err(error) => return (Applied::Refused(sentence(&one_line(&error))), None),
     };
-    let api: Api<Deployment> = Api::namespaced(ctx.client.clone(), &workload.namespace);
+    let api: Api<Meta<Watched>> = Api::namespaced(ctx.client.clone(), &workload.namespace);
     let at = (workload.namespace.as_str(), workload.name.as_str());
-    match writes::patch::<Deployment, _>(ctx, Kind::Deployment, ESTATE_MANAGER, at, &patch).await {
+    match writes::patch::<Watched, _>(ctx, Kind::Deployment, ESTATE_MANAGER, at, &patch).await {
         Ok(written) => {
             tracing::info!(%workload, "patched");
             // The watch shows it a moment later; the next look must not count without it.
-            match Workload::from_deployment(&written) {
+            match Workload::from_deployment(&written.0) {
                 Some(written) => ctx.inventory.learn(written),
                 None => ctx.inventory.doubt(workload),
             }
@@ -212,7 +213,7 @@ async fn send(ctx: &Context, action: &Action) -> (Applied, Option<Halt>) {
 
 /// What a failed patch means for the one workload, and for the rest.
 async fn refused(
-    api: &Api<Deployment>,
+    api: &Api<Meta<Watched>>,
     workload: &WorkloadKey,
     ops: &[Op],
     error: &kube::Error,
@@ -230,8 +231,8 @@ async fn refused(
 }
 
 /// Whether the workload is another one, or in another version, than the patch was made for.
-async fn changed_since(api: &Api<Deployment>, workload: &WorkloadKey, patch: &[Op]) -> Result<bool, kube::Error> {
-    let live = api.get_metadata_opt(&workload.name).await?;
+async fn changed_since(api: &Api<Meta<Watched>>, workload: &WorkloadKey, patch: &[Op]) -> Result<bool, kube::Error> {
+    let live = api.get_opt(&workload.name).await?;
     let tested = |field: &str| {
         patch.iter().find_map(|op| match op {
             Op::Test { path, value } if path == field => value.as_str(),

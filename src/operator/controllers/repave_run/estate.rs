@@ -22,14 +22,11 @@ use crate::{
         image_ref::ImageRef,
         workload::{Workload, WorkloadKey},
     },
+    readable::Meta,
 };
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api, ResourceExt,
-    api::ListParams,
-    core::{PartialObjectMeta, SelectorExt},
-};
+use kube::{Api, ResourceExt, api::ListParams, core::SelectorExt};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -170,7 +167,7 @@ async fn live_in(
     keys: Vec<WorkloadKey>,
 ) -> Result<Vec<Found>, EstateError> {
     let (scope, namespace) = (ask.query.scope, namespace.as_str());
-    let api: Api<PartialObjectMeta<Namespace>> = Api::all(ctx.client.clone());
+    let api: Api<Meta<Namespace>> = Api::all(ctx.client.clone());
     let living = api.get_opt(namespace).await.map_err(ListError::Api)?;
     let living = living.filter(|namespace| namespace.metadata.deletion_timestamp.is_none());
     let selected = living.is_some_and(|namespace| scope.namespaces.matches(namespace.labels()));

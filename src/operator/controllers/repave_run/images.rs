@@ -24,6 +24,12 @@ use std::{
 
 /// Images, and failures, that are kept; beyond that the one that was of use longest ago is forgotten.
 const MAX_KEPT: usize = 20_000;
+/// Bytes of layers that are kept, of all images: a manifest may name thirty thousand of them.
+const MAX_BYTES: usize = 32 << 20;
+/// Bytes of a layer that is kept.
+const BYTES: usize = 32;
+/// Layers of an image that are kept; one with more was made to be large, and its ancestry is unknown.
+const MAX_LAYERS: usize = 1_000;
 /// Lookups in one reconcile.
 const MAX_LOOKUPS: usize = 64;
 /// Repositories that one digest is looked for in.
@@ -82,7 +88,9 @@ struct Kept<T> {
 #[derive(Debug, Default)]
 struct Memory {
     // 32 bytes a layer: a text of 71 would be most of the memory of a large estate.
-    layers: HashMap<Digest, Kept<Box<[[u8; 32]]>>>,
+    layers: HashMap<Digest, Kept<Box<[[u8; BYTES]]>>>,
+    /// How many bytes they are.
+    bytes: usize,
     failures: HashMap<Place, Kept<Failure>>,
     /// Until when it need not be looked again whether there is room.
     full_until: Option<Timestamp>,
@@ -169,17 +177,47 @@ impl Images {
 
     fn found(&self, place: Place, layers: &[Digest], now: Timestamp) {
         let mut memory = self.memory();
+        if layers.len() > MAX_LAYERS {
+            // It stays a failure: it is as large the next time.
+            return;
+        }
         memory.failures.remove(&place);
-        let hashes: Option<Box<[[u8; 32]]>> = layers.iter().map(hash).collect();
+        let hashes: Option<Box<[[u8; BYTES]]>> = layers.iter().map(hash).collect();
         if let Some(hashes) = hashes {
-            keep(&mut memory.layers, place.0, hashes, now);
+            memory.keep_layers(place.0, hashes, now);
         }
     }
 }
 
 impl Memory {
+    /// Keeps the layers of one more image; what was of use longest ago goes until there is room.
+    fn keep_layers(&mut self, image: Digest, layers: Box<[[u8; BYTES]]>, now: Timestamp) {
+        let more = layers.len() * BYTES;
+        let before = self.layers.remove(&image);
+        self.bytes -= before.map_or(0, |kept| kept.value.len() * BYTES);
+        if self.bytes + more > MAX_BYTES || self.layers.len() >= MAX_KEPT {
+            let mut oldest: Vec<(Timestamp, Digest)> =
+                self.layers.iter().map(|(key, kept)| (kept.used, key.clone())).collect();
+            oldest.sort_unstable();
+            for (_, key) in oldest {
+                if self.bytes + more <= MAX_BYTES && self.layers.len() < MAX_KEPT {
+                    break;
+                }
+                self.bytes -= self.layers.remove(&key).map_or(0, |kept| kept.value.len() * BYTES);
+            }
+        }
+        self.bytes += more;
+        self.layers.insert(
+            image,
+            Kept {
+                value: layers,
+                used: now,
+            },
+        );
+    }
+
     fn has_room(&mut self, now: Timestamp) -> bool {
-        if self.layers.len() < MAX_KEPT {
+        if self.layers.len() < MAX_KEPT && self.bytes + MAX_LAYERS * BYTES <= MAX_BYTES {
             return true;
         }
         if self.full_until.is_some_and(|until| now < until) {
@@ -201,8 +239,8 @@ impl Failure {
     }
 }
 
-fn hash(digest: &Digest) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
+fn hash(digest: &Digest) -> Option<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
     hex::decode_to_slice(digest.hex(), &mut bytes).ok().map(|()| bytes)
 }
 
@@ -299,5 +337,26 @@ mod tests {
         assert!(matches!(ask(MAX_KEPT, at(120)), Layers::Known(_)));
         assert_eq!(ask(0, at(120)), Layers::NotYet, "the oldest went");
         assert!(matches!(ask(1, at(120)), Layers::Known(_)), "all others stay");
+    }
+
+    /// A manifest of 4 MiB may name some 35 000 layers, and the configuration as many diff IDs.
+    #[test]
+    fn what_is_kept_is_bounded_in_bytes_and_not_only_in_images() {
+        let (images, places) = (Images::default(), places(&["tenant/x"]));
+        let layers: Vec<Digest> = (0..35_000).map(digest).collect();
+        images.failed(&place(0, "tenant/x", "evil"), at(0));
+        images.found(place(0, "tenant/x", "evil"), &layers, at(0));
+        let known = images.layers(&digest(0), &places, "evil", at(0));
+        assert_eq!(known, Layers::Unreadable, "it is not looked up at once again");
+        for seed in 0..1_500 {
+            images.found(place(seed, "tenant/x", "evil"), &layers[..MAX_LAYERS], at(0));
+        }
+        let mut memory = images.memory();
+        let bytes: usize = memory.layers.values().map(|kept| kept.value.len() * BYTES).sum();
+        assert_eq!((bytes, bytes <= MAX_BYTES), (memory.bytes, true), "{} MiB", bytes >> 20);
+        assert!(
+            !memory.has_room(at(1)) && memory.has_room(at(120)),
+            "what is in use stays"
+        );
     }
 }

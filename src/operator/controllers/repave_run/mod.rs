@@ -58,8 +58,9 @@ use super::{
     wakes::{Wakes, those},
 };
 use crate::api::{BaseImage, RepavePlan, RepaveRun, RepaveRunStatus};
+use crate::readable::Meta;
 use jiff::Timestamp;
-use kube::{Api, ResourceExt, core::PartialObjectMeta, runtime::watcher};
+use kube::{Api, ResourceExt, runtime::watcher};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -77,7 +78,7 @@ pub async fn run(ctx: Context, images: Images, memory: Memory, stop: Cancellatio
     let wakes = wakes
         .also(estate)
         .watches(
-            Api::<PartialObjectMeta<RepavePlan>>::all(ctx.watches.clone()),
+            Api::<Meta<RepavePlan>>::all(ctx.watches.clone()),
             watcher::Config::default(),
             move |plan| {
                 those(&of_plan, plan.namespace().as_deref(), |run: &RepaveRun| {
@@ -86,7 +87,7 @@ pub async fn run(ctx: Context, images: Images, memory: Memory, stop: Cancellatio
             },
         )
         .watches(
-            Api::<PartialObjectMeta<BaseImage>>::all(ctx.watches.clone()),
+            Api::<Meta<BaseImage>>::all(ctx.watches.clone()),
             watcher::Config::default(),
             move |base| {
                 those(&of_base, base.namespace().as_deref(), |run: &RepaveRun| {

@@ -23,9 +23,10 @@ use crate::{
         lineage::{Release, ReleaseIndex},
         workload::WorkloadKey,
     },
+    readable::Guarded,
 };
 use jiff::Timestamp;
-use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
+use kube::{Api, ResourceExt, api::ListParams};
 use std::collections::BTreeSet;
 
 /// Candidates of one namespace that are read.
@@ -186,7 +187,7 @@ fn ask<'a>(
 
 /// Every candidate of a namespace; one that cannot be read is no release.
 pub async fn candidates(ctx: &Context, namespace: &str) -> Result<Vec<ImageCandidate>, ObserveError> {
-    let api: Api<DeserializeGuard<ImageCandidate>> = Api::namespaced(ctx.client.clone(), namespace);
+    let api: Api<Guarded<ImageCandidate>> = Api::namespaced(ctx.client.clone(), namespace);
     match paging::list(&api, ListParams::default(), MAX_CANDIDATES, |guarded| guarded.0.ok()).await {
         Err(ListError::TooMany { .. }) => Err(ObserveError::TooManyCandidates(namespace.to_owned())),
         other => Ok(other?),

@@ -8,9 +8,10 @@ use crate::{
     api::RepaveRun,
     controllers::context::Context,
     domain::{moved::LastWrite, workload::Workload},
+    readable::Guarded,
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::{Api, core::DeserializeGuard};
+use kube::Api;
 use std::collections::BTreeSet;
 
 /// Other runs that are asked for; more than a few plans over one workload are a mistake, and what is not asked for is taken
@@ -74,7 +75,7 @@ async fn is_active(ctx: &Context, run: &str) -> Result<bool, kube::Error> {
     else {
         return Ok(false);
     };
-    let api: Api<DeserializeGuard<RepaveRun>> = Api::namespaced(ctx.client.clone(), namespace);
+    let api: Api<Guarded<RepaveRun>> = Api::namespaced(ctx.client.clone(), namespace);
     let found = api.get_opt(name).await?;
     // One that cannot be read may be at work.
     Ok(found.is_some_and(|run| {

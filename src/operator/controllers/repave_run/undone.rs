@@ -19,6 +19,7 @@ use crate::{
         wave::parse_selector,
         workload::{Workload, WorkloadKey},
     },
+    readable::Guarded,
 };
 use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -85,7 +86,7 @@ fn refusal(error: &ListError) -> Option<String> {
             Answer::Refused(_) | Answer::FailedTest(_) | Answer::LostRace => Some(words()),
             Answer::Unavailable(_) => None,
         },
-        ListError::TooMany { .. } => Some(words()),
+        ListError::TooMany { .. } | ListError::Unreadable { .. } => Some(words()),
         ListError::Stuck => None,
     }
 }
@@ -96,9 +97,14 @@ async fn was_set_back(ctx: &Context, v: &Validated, workload: &Workload) -> Resu
     let Some(selector) = selector.ok().filter(|selector| !selector.selects_all()) else {
         return Ok(false);
     };
-    let api: Api<ReplicaSet> = Api::namespaced(ctx.client.clone(), &workload.key.namespace);
+    let api: Api<Guarded<ReplicaSet>> = Api::namespaced(ctx.client.clone(), &workload.key.namespace);
     let params = ListParams::default().labels_from(&selector);
-    let sets = paging::list(&api, params, MAX_SETS, Some).await?;
+    let sets = paging::list(&api, params, MAX_SETS, |set| Some(set.0)).await?;
+    let sets = sets.into_iter().collect::<Result<Vec<ReplicaSet>, _>>();
+    let sets = sets.map_err(|invalid| ListError::Unreadable {
+        name: invalid.metadata.name.unwrap_or_default(),
+        why: invalid.error,
+    })?;
     Ok(revisions::was_set_back(&sets, &workload.uid, &v.digest, v.sequence))
 }
 

@@ -76,7 +76,7 @@ fn with_candidate(slots: &Slots) {
         },
     });
     let candidate: ImageCandidate = serde_json::from_value(candidate).unwrap();
-    let event = kube::runtime::watcher::Event::Apply(kube::core::DeserializeGuard(Ok(candidate)));
+    let event = kube::runtime::watcher::Event::Apply(crate::readable::Guarded(Ok(candidate)));
     writer.apply_watcher_event(&event);
     slots.count_those_of(store);
 }
@@ -203,4 +203,41 @@ async fn a_list_is_shared_and_one_that_does_not_answer_starts_nothing() {
     assert!(error.to_string().contains("within 20s"), "{error}");
     server.heal();
     assert!(ctx.slots.admit(&ctx.client, "b", &names(&["late"]), true).await.is_ok());
+}
+
+/// What a tenant may create with no more than the right to create Jobs: suspended, no owner, no pods.
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_suspended_jobs_of_a_stranger_stop_nobody() {
+    let server = Server::default();
+    let ctx = server.context();
+    for number in 0..=MAX_JOBS {
+        server.put(&job("stranger", &format!("x-{number:05}"), |job| {
+            job["metadata"]["ownerReferences"] = json!([]);
+            job["spec"]["suspend"] = json!(true);
+        }));
+    }
+    let one = names(&["one"]);
+    let admit = |namespace| ctx.slots.admit(&ctx.client, namespace, &one, false);
+    assert!(admit("team").await.unwrap().contains("one"));
+    let asked = server.count("LIST", "jobs");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(admit("other").await.unwrap().contains("one"));
+    let asked = server.count("LIST", "jobs") - asked;
+    assert!(asked < 10, "the long list is not read again at once: {asked}");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!admit("stranger").await.unwrap().contains("one"), "it is full itself");
+}
+
+/// The API server takes every time that Go can read; ours ends a day before the year 10000.
+#[tokio::test(start_paused = true)]
+async fn one_job_of_a_stranger_with_a_time_that_nobody_can_read_stops_nobody() {
+    let server = Server::default();
+    let ctx = server.context();
+    server.put(&job("stranger", "poison", |job| {
+        job["metadata"]["ownerReferences"] = json!([]);
+        job["spec"]["suspend"] = json!(true);
+        job["spec"]["template"]["metadata"] = json!({"creationTimestamp": "9999-12-31T23:59:59Z"});
+    }));
+    let admitted = ctx.slots.admit(&ctx.client, "team", &names(&["one"]), false).await;
+    assert!(admitted.is_ok_and(|admitted| admitted.contains("one")));
 }

@@ -19,7 +19,6 @@ use crate::api::{ImageCandidate, Waiver, WaiverStatus};
 use jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
-    core::DeserializeGuard,
     runtime::{reflector::ObjectRef, watcher},
 };
 use std::time::Duration;
@@ -32,7 +31,7 @@ struct Waivers {
 /// Runs until `stop` is cancelled.
 pub async fn run(ctx: Context, stop: CancellationToken) {
     let wakes = Wakes::of(&ctx).watches(
-        Api::<DeserializeGuard<ImageCandidate>>::all(ctx.watches.clone()),
+        Api::<Guarded<ImageCandidate>>::all(ctx.watches.clone()),
         watcher::Config::default(),
         named,
     );
@@ -40,7 +39,7 @@ pub async fn run(ctx: Context, stop: CancellationToken) {
 }
 
 /// The waivers that a candidate names.
-fn named(candidate: &DeserializeGuard<ImageCandidate>) -> Vec<ObjectRef<Guarded<Waiver>>> {
+fn named(candidate: &Guarded<ImageCandidate>) -> Vec<ObjectRef<Guarded<Waiver>>> {
     let Ok(candidate) = &candidate.0 else {
         return Vec::new();
     };

@@ -7,9 +7,10 @@ use crate::{
         error::{Class, Classified},
         paging::{self, ListError},
     },
+    readable::Guarded,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
+use kube::{Api, ResourceExt, api::ListParams};
 use std::cmp::Reverse;
 
 /// Most candidates of a namespace: of more it is not said who needed the waiver.
@@ -36,7 +37,7 @@ pub type User = (Option<Time>, String);
 /// The names of the candidates that needed it, newest first.
 pub async fn observe(ctx: &Context, waiver: &Waiver) -> Result<Vec<String>, Error> {
     let (name, namespace) = (waiver.name_any(), waiver.namespace().unwrap_or_default());
-    let api = Api::<DeserializeGuard<ImageCandidate>>::namespaced(ctx.client.clone(), &namespace);
+    let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &namespace);
     let users = paging::list(&api, ListParams::default(), MAX_CANDIDATES, |guarded| {
         guarded.0.ok().and_then(|candidate| user(&name, &candidate))
     });

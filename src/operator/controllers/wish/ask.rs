@@ -72,7 +72,7 @@ pub async fn still_wanted(candidate: &ImageCandidate, ctx: &Context) -> Result<W
         return unknown("the list of all BaseImages is still being read".to_owned());
     };
     let wish = super::validate(&base)?;
-    if let Some(taken) = owner::taken(&Claim::new(&base, &wish), &rivals) {
+    if let Some(taken) = owner::taken(&Claim::of(&base), &rivals) {
         return unknown(taken.message());
     }
     let inputs = inputs::read(&base, &wish, ctx).await?;

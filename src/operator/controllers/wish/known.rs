@@ -4,17 +4,19 @@
 
 use super::owner::Claim;
 use crate::api::BaseImage;
+use crate::domain::image_ref::Repository;
+use crate::readable::Guarded;
 use futures::FutureExt as _;
-use kube::{ResourceExt as _, core::DeserializeGuard, runtime::reflector::Store};
+use kube::{ResourceExt as _, runtime::reflector::Store};
 use std::sync::OnceLock;
 
 /// Every BaseImage that can be read.
 #[derive(Default)]
-pub struct BaseImages(OnceLock<Store<DeserializeGuard<BaseImage>>>);
+pub struct BaseImages(OnceLock<Store<Guarded<BaseImage>>>);
 
 impl BaseImages {
     /// Gives it the store of the controller. Only the first one counts: there is one controller a process.
-    pub fn fill(&self, store: Store<DeserializeGuard<BaseImage>>) {
+    pub fn fill(&self, store: Store<Guarded<BaseImage>>) {
         if self.0.set(store).is_err() {
             tracing::error!("the store of BaseImages was given twice: the first one stays");
         }
@@ -26,21 +28,29 @@ impl BaseImages {
         let store = self.0.get()?;
         store.wait_until_ready().now_or_never()?.ok()?;
         let ends = last_parts(base);
-        let others = store.state_filter(|guarded: &DeserializeGuard<BaseImage>| {
+        let others = store.state_filter(|guarded: &Guarded<BaseImage>| {
             guarded.0.as_ref().is_ok_and(|other| {
                 other.uid() != base.uid() && last_parts(other).iter().any(|part| ends.contains(part))
             })
         });
         let readable = others.iter().filter_map(|guarded| guarded.0.as_ref().ok());
-        Some(readable.filter_map(Claim::of).collect())
+        Some(readable.map(Claim::of).collect())
     }
 }
 
-/// The last parts of the paths that a BaseImage names: equal repositories have equal ones, however they are written.
-fn last_parts(base: &BaseImage) -> [&str; 2] {
+/// The last parts of the paths that a BaseImage names or has released to: equal repositories have equal ones, however they
+/// are written.
+fn last_parts(base: &BaseImage) -> Vec<&str> {
     let production = base.spec.promote.repository.as_str();
     let staging = base.spec.promote.staging_repository.as_deref().unwrap_or(production);
-    [production, staging].map(last_part)
+    let status = base.status.as_ref();
+    let released = status.and_then(|status| status.released.as_ref()?.repository.as_ref());
+    let revoked = status.into_iter().flat_map(|status| &status.revoked);
+    let past = revoked.filter_map(|release| release.repository.as_ref());
+    let past = released.into_iter().chain(past).map(Repository::path);
+    let mut parts: Vec<&str> = [production, staging].into_iter().chain(past).map(last_part).collect();
+    parts.dedup();
+    parts
 }
 
 /// `light` of `registry.example.com/base/light-staging`: the default staging repository has the end of its production one.
@@ -55,7 +65,7 @@ mod tests {
     use kube::runtime::{reflector, watcher};
     use serde_json::json;
 
-    fn base(name: &str, repository: &str) -> DeserializeGuard<BaseImage> {
+    fn base(name: &str, repository: &str) -> Guarded<BaseImage> {
         let base = serde_json::from_value(json!({
             "apiVersion": "repave.dev/v1alpha1", "kind": "BaseImage",
             "metadata": {"name": name, "namespace": "n", "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
@@ -64,7 +74,7 @@ mod tests {
                 "promote": {"repository": repository, "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}
             }
         }));
-        DeserializeGuard(Ok(base.unwrap()))
+        Guarded(Ok(base.unwrap()))
     }
 
     #[test]
@@ -99,5 +109,25 @@ mod tests {
         let own = base("own", "docker.io/team/light");
         let rivals = known.rivals(own.0.as_ref().unwrap()).unwrap();
         assert_eq!(rivals.len(), 2, "{rivals:?}");
+    }
+
+    /// `managedFields` are anybody's to write who may write the object.
+    #[test]
+    fn a_base_image_with_a_time_that_nobody_can_read_is_read_and_its_claim_counts() {
+        let mut object = serde_json::to_value(base("same", "docker.io/team/light").0.unwrap()).unwrap();
+        object["metadata"]["managedFields"] = json!([{"manager": "x", "operation": "Update", "apiVersion": "repave.dev/v1alpha1",
+            "time": "9999-12-31T23:59:59Z", "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:labels": {}}}}]);
+        let (known, own) = (BaseImages::default(), base("own", "docker.io/team/light"));
+        let (store, mut writer) = reflector::store();
+        known.fill(store);
+        let listed = [serde_json::from_value(object).unwrap(), own.clone()];
+        for event in [watcher::Event::Init]
+            .into_iter()
+            .chain(listed.map(watcher::Event::InitApply))
+        {
+            writer.apply_watcher_event(&event);
+        }
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+        assert_eq!(known.rivals(own.0.as_ref().unwrap()).unwrap().len(), 1);
     }
 }

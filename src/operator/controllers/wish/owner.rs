@@ -3,14 +3,13 @@
 //! Two BaseImages that promote to one repository would take each other's channel tag and workloads, so a tenant could release
 //! into another team's estate. Must not tell one tenant who the other one is: only the repository is named.
 
-use super::{Wish, validate};
 use crate::{
     api::BaseImage,
     controllers::conditions::{self, Truth},
     domain::image_ref::Repository,
 };
 use kube::ResourceExt as _;
-use std::{borrow::Borrow, cmp::Ordering};
+use std::borrow::Borrow;
 
 /// Condition: whether the repository that it promotes to is its own. Read by the gate of a run and by a plan.
 pub const REPOSITORY_OWNED: &str = "RepositoryOwned";
@@ -49,39 +48,94 @@ impl Taken {
 pub struct Claim {
     uid: Option<String>,
     age: (i64, String, String),
-    production: Repository,
-    staging: Repository,
-    released_to: Option<Repository>,
+    production: Option<Repository>,
+    staging: Option<Repository>,
+    /// Where it has released, what it took back again too.
+    released_to: Vec<Repository>,
+    /// It has released, and an older version did not keep where.
+    somewhere: bool,
+}
+
+/// By which right a repository is claimed; the least one comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Right {
+    /// It has released there, or this is the staging repository that goes with where it has released.
+    Released,
+    /// It has released, nobody knows where.
+    Somewhere,
+    /// It only says so.
+    Named,
 }
 
 impl Claim {
-    /// The claim of this BaseImage; one that cannot be parsed claims nothing.
-    pub fn of(base: &BaseImage) -> Option<Self> {
-        validate(base).ok().map(|wish| Self::new(base, &wish))
-    }
-
-    /// The claim of a BaseImage that is parsed already.
-    pub fn new(base: &BaseImage, wish: &Wish) -> Self {
-        let released = base.status.as_ref().and_then(|status| status.released.as_ref());
+    /// The claim of this BaseImage. What of it cannot be parsed claims nothing, but what was released stays its own: an edit
+    /// that is broken must not lose a repository.
+    pub fn of(base: &BaseImage) -> Self {
+        let promote = &base.spec.promote;
+        let status = base.status.as_ref();
+        let released = status.and_then(|status| status.released.as_ref());
+        let revoked = status.into_iter().flat_map(|status| &status.revoked);
+        let all = released
+            .map(|release| release.repository.clone())
+            .into_iter()
+            .chain(revoked.map(|release| release.repository.clone()));
+        let (mut released_to, mut somewhere) = (Vec::new(), false);
+        for repository in all {
+            match repository {
+                Some(repository) if !released_to.contains(&repository) => released_to.push(repository),
+                Some(_) => {}
+                None => somewhere = true,
+            }
+        }
+        let production: Option<Repository> = promote.repository.parse().ok();
+        let production = production.or_else(|| released_to.first().cloned());
+        let staging = match &promote.staging_repository {
+            Some(staging) => staging.parse().ok(),
+            None => production.as_ref().and_then(default_staging),
+        };
         // An object without a creation time is one that no API server has seen: it comes last.
         let created = base.creation_timestamp().map_or(i64::MAX, |time| time.0.as_second());
         Self {
             uid: base.uid(),
-            age: (created, wish.namespace.clone(), base.name_any()),
-            production: wish.production.clone(),
-            staging: wish.staging.clone(),
-            released_to: released.and_then(|release| release.repository.clone()),
+            age: (created, base.namespace().unwrap_or_default(), base.name_any()),
+            production,
+            staging,
+            released_to,
+            somewhere,
+        }
+    }
+
+    fn right(&self, repository: &Repository) -> Right {
+        let mut own = self.released_to.iter();
+        if own.any(|own| is_one(own, repository) || default_staging(own).is_some_and(|own| is_one(&own, repository))) {
+            Right::Released
+        } else if self.somewhere {
+            Right::Somewhere
+        } else {
+            Right::Named
         }
     }
 
     /// What has released there comes first: who is older could otherwise take over a repository by an edit. Then the older one.
-    fn rank(&self, repository: &Repository) -> (bool, &(i64, String, String)) {
-        (self.released_to.as_ref() != Some(repository), &self.age)
-    }
-
     fn is_before(&self, other: &Self, repository: &Repository) -> bool {
-        self.rank(repository).cmp(&other.rank(repository)) == Ordering::Less
+        let rank = |claim: &Self| (claim.right(repository), claim.age.clone());
+        rank(self) < rank(other)
     }
+}
+
+/// Where unproven images go if nothing else is said.
+fn default_staging(production: &Repository) -> Option<Repository> {
+    format!("{production}-staging").parse().ok()
+}
+
+/// Whether two names are of one repository: the port that is meant without one, and a dot at the end of a host, make no other one.
+fn is_one(a: &Repository, b: &Repository) -> bool {
+    fn host(repository: &Repository) -> &str {
+        let host = repository.host();
+        let host = host.strip_suffix(":443").unwrap_or(host);
+        host.strip_suffix('.').unwrap_or(host)
+    }
+    host(a) == host(b) && a.path() == b.path()
 }
 
 /// The first repository of `base` that another one owns, if any. Two may share a staging repository; nobody may promote, or
@@ -93,9 +147,19 @@ pub fn taken<C: Borrow<Claim>>(base: &Claim, all: impl IntoIterator<Item = C>) -
             if other.uid == base.uid {
                 return None;
             }
-            let production = (other.production == base.production || other.staging == base.production)
-                .then_some(("promote.repository", &base.production));
-            let staging = (other.production == base.staging).then_some(("promote.stagingRepository", &base.staging));
+            let named = |theirs: &Option<Repository>, own: &Repository| {
+                theirs.as_ref().is_some_and(|theirs| is_one(theirs, own))
+            };
+            let production = base
+                .production
+                .as_ref()
+                .filter(|own| named(&other.production, own) || named(&other.staging, own))
+                .map(|own| ("promote.repository", own));
+            let staging = base
+                .staging
+                .as_ref()
+                .filter(|own| named(&other.production, own))
+                .map(|own| ("promote.stagingRepository", own));
             [production, staging]
                 .into_iter()
                 .flatten()
@@ -138,7 +202,7 @@ mod tests {
     }
 
     fn conflict(of: &str, all: &[BaseImage]) -> Option<(&'static str, String)> {
-        let claims: Vec<Claim> = all.iter().filter_map(Claim::of).collect();
+        let claims: Vec<Claim> = all.iter().map(Claim::of).collect();
         let own = claims.iter().find(|claim| claim.uid.as_deref() == Some(of)).unwrap();
         taken(own, &claims).map(|found| (found.field, found.repository.to_string()))
     }
@@ -226,5 +290,72 @@ mod tests {
             let owners = (0..all.len()).filter(|at| conflict(&format!("b{at}"), &all).is_none()).count();
             prop_assert_eq!(owners, 1);
         }
+    }
+
+    #[test]
+    fn an_older_one_that_aims_at_the_staging_repository_does_not_stop_one_that_has_released() {
+        let all = [
+            base("tenant", 1, "r.test/base/light-staging", None, None),
+            base("platform", 2, "r.test/base/light", None, Some("r.test/base/light")),
+        ];
+        assert_eq!(conflict("platform", &all), None);
+        assert!(
+            conflict("tenant", &all).is_some(),
+            "it wants to promote where others put what is unproven"
+        );
+    }
+
+    #[test]
+    fn whoever_takes_its_only_release_back_keeps_its_repository() {
+        let mut platform = base("platform", 2, "r.test/base/light", None, None);
+        platform.status = Some(
+            serde_json::from_value(json!({"revoked": [{
+                "digest": Digest::of(b"d"), "tag": "t", "reason": "CVE", "at": "2026-01-02T00:00:00Z"}]}))
+            .unwrap(),
+        );
+        let mut all = [base("tenant", 1, "r.test/base/light", None, None), platform];
+        assert_eq!(
+            conflict("platform", &all),
+            None,
+            "of an older version: where is not known"
+        );
+        let known = |all: &mut [BaseImage], at: usize, repository: &str| {
+            let status = all[at].status.get_or_insert_default();
+            let revoked = json!({"digest": Digest::of(b"d"), "tag": "t", "reason": "CVE", "at": "2026-01-02T00:00:00Z",
+                "repository": repository});
+            status.revoked = vec![serde_json::from_value(revoked).unwrap()];
+        };
+        known(&mut all, 1, "r.test/base/light");
+        known(&mut all, 0, "r.test/tenant/light");
+        assert_eq!(conflict("platform", &all), None);
+        assert!(
+            conflict("tenant", &all).is_some(),
+            "it took back what it had released elsewhere"
+        );
+    }
+
+    #[test]
+    fn an_owner_with_a_broken_edit_does_not_lose_its_repository_for_good() {
+        let all = [
+            base("tenant", 1, "r.test/base/light", None, None),
+            base(
+                "platform",
+                2,
+                "r.test/base/light",
+                Some("r.test/UPPER"),
+                Some("r.test/base/light"),
+            ),
+        ];
+        assert!(conflict("tenant", &all).is_some(), "the owner has released there");
+    }
+
+    #[test]
+    fn one_registry_is_the_same_however_its_host_is_written() {
+        let all = [
+            base("platform", 1, "r.test/base/light", None, Some("r.test/base/light")),
+            base("tenant", 2, "R.TEST/base/light", None, None),
+            base("other", 3, "r.test:443/base/light", None, None),
+        ];
+        assert!(conflict("tenant", &all).is_some() && conflict("other", &all).is_some());
     }
 }

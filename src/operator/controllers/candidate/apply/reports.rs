@@ -14,6 +14,7 @@ use crate::{
     },
     domain::digest::Digest,
     evidence::{self, ReportArtifact},
+    readable::Guarded,
     registry::{ArtifactLayer, Auth, Deleted},
     runner::frame::{Attached, Delivery},
 };
@@ -81,7 +82,13 @@ async fn prune(
     if kept.len() <= SUPERSEDED_KEPT {
         return Ok(());
     }
-    let named = named(candidate, wish, ctx).await?;
+    let Some(named) = named(candidate, wish, ctx).await? else {
+        tracing::warn!(
+            candidate = wish.name,
+            "a candidate cannot be read, which may name reports: none is deleted"
+        );
+        return Ok(());
+    };
     let superseded: Vec<Digest> = kept.into_iter().filter(|one| !named.contains(one)).collect();
     let surplus = superseded.len().saturating_sub(SUPERSEDED_KEPT);
     if surplus == 0 {
@@ -104,18 +111,22 @@ async fn prune(
     Ok(())
 }
 
-/// Every report that a candidate of the same BaseImage names.
-async fn named(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<BTreeSet<Digest>, Error> {
+/// Every report that a candidate of the same BaseImage names; none if one of them cannot be read.
+async fn named(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Option<BTreeSet<Digest>>, Error> {
     let label = format!("{LABEL_BASE_IMAGE}={}", candidate.spec.base_image);
     let params = ListParams::default().labels(&label).limit(PAGE);
-    let api = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &wish.namespace);
-    let siblings = |one: ImageCandidate| (one.uid() != candidate.uid()).then(|| of(one.status.as_ref()));
-    let named = paging::list(&api, params, MAX_SIBLINGS, siblings).await?;
-    Ok(named
-        .into_iter()
-        .flatten()
-        .chain(of(candidate.status.as_ref()))
-        .collect())
+    let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &wish.namespace);
+    let mut unreadable = false;
+    let named = paging::list(&api, params, MAX_SIBLINGS, |guarded| match guarded.0 {
+        Ok(one) => (one.uid() != candidate.uid()).then(|| of(one.status.as_ref())),
+        Err(_) => {
+            unreadable = true;
+            None
+        }
+    })
+    .await?;
+    let all = named.into_iter().flatten().chain(of(candidate.status.as_ref()));
+    Ok((!unreadable).then(|| all.collect()))
 }
 
 fn of(status: Option<&ImageCandidateStatus>) -> BTreeSet<Digest> {

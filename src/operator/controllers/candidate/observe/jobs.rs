@@ -14,6 +14,7 @@ use crate::{
         context::Context,
         paging, slots,
     },
+    readable::Guarded,
     runner::frame::{self, Termination},
 };
 use k8s_openapi::{
@@ -31,8 +32,10 @@ const MAX_JOBS: usize = 500;
 /// The candidate's own Jobs, without self-tests: those are read by other candidates too.
 pub(super) async fn own(wish: &Wish, ctx: &Context) -> Result<Vec<JobRef>, Error> {
     let params = ListParams::default().labels(&format!("{LABEL_CANDIDATE}={},!{LABEL_SELF_TEST}", wish.name));
-    let api = Api::<Job>::namespaced(ctx.client.clone(), &wish.namespace);
-    let mine = |job: Job| {
+    let api = Api::<Guarded<Job>>::namespaced(ctx.client.clone(), &wish.namespace);
+    // One that cannot be read is none of ours.
+    let mine = |job: Guarded<Job>| {
+        let job = job.0.ok()?;
         let ours = is_owned(&job, wish);
         let (name, uid) = (job.metadata.name?, job.metadata.uid?);
         ours.then_some(JobRef { name, uid })
@@ -59,7 +62,10 @@ pub(super) async fn self_test_job<T>(
     name: &str,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
-    let stranger = |job: &Job| (!is_self_test(job, test.tool, &ctx.settings)).then(|| foreign(job));
+    let stranger = |job: &Job| {
+        (!is_self_test(job, test.tool, &ctx.settings))
+            .then(|| foreign(job.metadata.name.as_deref().unwrap_or_default()))
+    };
     follow(ctx, &ctx.settings.namespace, name, "check", stranger, read).await
 }
 
@@ -71,7 +77,7 @@ async fn follow<T>(
     stranger: impl Fn(&Job) -> Option<JobState<T>>,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
-    let jobs = Api::<Job>::namespaced(ctx.client.clone(), namespace);
+    let jobs = Api::<Guarded<Job>>::namespaced(ctx.client.clone(), namespace);
     let mut newest = None;
     for attempt in 1..=MAX_ATTEMPTS {
         match jobs.get_opt(&attempt_name(name, attempt)).await? {
@@ -81,6 +87,9 @@ async fn follow<T>(
     }
     let Some((attempt, job)) = newest else {
         return Ok(JobState::Absent(1));
+    };
+    let Ok(job) = job.0 else {
+        return Ok(foreign(&attempt_name(name, attempt)));
     };
     if let Some(state) = stranger(&job) {
         return Ok(state);
@@ -112,12 +121,11 @@ fn not_ours<T>(job: &Job) -> JobState<T> {
             owner.name
         ));
     }
-    foreign(job)
+    foreign(name)
 }
 
 /// A Job that has the name of one of ours and is none.
-fn foreign<T>(job: &Job) -> JobState<T> {
-    let name = job.metadata.name.as_deref().unwrap_or_default();
+fn foreign<T>(name: &str) -> JobState<T> {
     JobState::Foreign(format!(
         "Job {name} was not made by Repave, and nothing it reports counts: delete it, and this goes on by itself"
     ))
@@ -179,10 +187,12 @@ const MAX_PODS: usize = 500;
 async fn pods_of(ctx: &Context, namespace: &str, job: &Job) -> Result<Pods, Error> {
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let params = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={name}"));
-    let api = Api::<Pod>::namespaced(ctx.client.clone(), namespace);
+    let api = Api::<Guarded<Pod>>::namespaced(ctx.client.clone(), namespace);
     let mut pods = Pods::default();
     paging::list(&api, params, MAX_PODS, |pod| {
-        pods.add(job, pod);
+        if let Ok(pod) = pod.0 {
+            pods.add(job, pod);
+        }
         None::<()>
     })
     .await?;

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 /// What the container of a Job that is over delivered, or why it did not.
 pub(super) fn ended(pod: Option<&Pod>, container: &str) -> Result<Termination, String> {
     let pod = pod.ok_or("the Job has ended and its pod is gone")?;
-    let message = termination_message(pod, container).ok_or_else(|| describe(pod))?;
+    let (code, message) = termination_message(pod, container).ok_or_else(|| describe(pod))?;
     let termination = Termination::decode(&message).map_err(|error| format!("{error}; {}", describe(pod)))?;
     if let Termination::Failed(failed) = &termination {
         return Err(format!(
@@ -19,20 +19,20 @@ pub(super) fn ended(pod: Option<&Pod>, container: &str) -> Result<Termination, S
             failed.log.join(" | ")
         ));
     }
+    // The runner ends with 0 whenever it delivers: whatever was killed, or failed after it had written, delivers nothing.
+    if code != 0 {
+        return Err(describe(pod));
+    }
     Ok(termination)
 }
 
-fn termination_message(pod: &Pod, container: &str) -> Option<String> {
+/// How a container ended, and what it left.
+fn termination_message(pod: &Pod, container: &str) -> Option<(i32, String)> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     let status = statuses.iter().find(|status| status.name == container)?;
-    status
-        .state
-        .as_ref()?
-        .terminated
-        .as_ref()?
-        .message
-        .clone()
-        .filter(|message| !message.is_empty())
+    let ended = status.state.as_ref()?.terminated.as_ref()?;
+    let message = ended.message.clone().filter(|message| !message.is_empty())?;
+    Some((ended.exit_code, message))
 }
 
 /// The pod's own end speaks first (an eviction, a lost node), then the first container that is not fine.
@@ -237,5 +237,23 @@ mod tests {
         let said = says(&check(&foreign));
         assert!(said.contains("the termination message cannot be read"), "{said}");
         assert!(said.ends_with("container check ended with exit code 1 Error"), "{said}");
+    }
+
+    #[test]
+    fn a_container_that_was_killed_delivers_nothing_whatever_its_message_says() {
+        let (_, _, termination) = reported();
+        for (code, reason) in [(137, "OOMKilled"), (1, "Error")] {
+            let killed =
+                check(&json!({"terminated": {"exitCode": code, "reason": reason, "message": termination.encode()}}));
+            assert!(ended(Some(&killed), "check").is_err(), "{code} {reason}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_was_cut_at_the_limit_is_torn() {
+        let (image, mut log, termination) = reported();
+        log.push_str(&"x".repeat(frame::MAX_LOG));
+        log.truncate(frame::MAX_LOG);
+        assert!(read_report("works", ToolName::Goss, &image, log.as_bytes(), termination).is_err());
     }
 }

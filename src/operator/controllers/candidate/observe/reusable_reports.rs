@@ -17,6 +17,7 @@ use crate::{
     controllers::{context::Context, inputs, paging},
     domain::{digest::Digest, report::Outcome},
     evidence::{self, ReportArtifact},
+    readable::Guarded,
     runner::frame::{Attached, Delivery},
 };
 use jiff::{civil::Date, tz::TimeZone};
@@ -51,8 +52,9 @@ impl ReusableReports {
     /// The reports of all other candidates of this BaseImage that were built to the same image.
     pub async fn of(candidate: &ImageCandidate, wish: &Wish, image: &Digest, ctx: &Context) -> Result<Self, Error> {
         let params = ListParams::default().labels(&format!("{LABEL_BASE_IMAGE}={}", candidate.spec.base_image));
-        let api = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &wish.namespace);
-        let entries = |sibling: ImageCandidate| {
+        let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &wish.namespace);
+        let entries = |sibling: Guarded<ImageCandidate>| {
+            let sibling = sibling.0.ok()?;
             let other = sibling.uid() != candidate.uid() && sibling.spec.staging == wish.staging;
             let status = sibling
                 .status

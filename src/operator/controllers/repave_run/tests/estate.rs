@@ -358,3 +358,27 @@ async fn one_whose_replica_sets_may_not_be_read_is_not_moved_and_holds_up_no_oth
     api.faults(|seen| (seen.resource == "replicasets").then_some(Fault::Refused(503, "ServiceUnavailable")));
     assert!(undone::ask(&ctx, &v, &mut estate, &keys).await.is_err());
 }
+
+/// The pod template's `creationTimestamp` is the team's to write, and kept.
+#[tokio::test(start_paused = true)]
+async fn one_deployment_with_a_time_that_nobody_can_read_does_not_blind_the_operator() {
+    for (time, what) in [
+        ("2026-12-31T23:59:59Z", "control"),
+        (
+            "9999-12-31T23:59:59Z",
+            "an hour later nothing of the whole cluster is known",
+        ),
+    ] {
+        let api = Api::default();
+        api.put(&namespace("shop"));
+        api.put(&deployment("shop", "web"));
+        let mut poison = deployment("shop", "poison");
+        poison["spec"]["template"]["metadata"]["creationTimestamp"] = json!(time);
+        api.put(&poison);
+        let mut ctx = api.context();
+        ctx.inventory = Inventory::new(&[]);
+        tokio::spawn(ctx.inventory.clone().run(ctx.watches.clone(), ctx.metrics.clone()));
+        let ready = tokio::time::timeout(std::time::Duration::from_secs(3600), ctx.inventory.ready()).await;
+        assert!(ready.is_ok_and(|ready| ready.is_ok()), "{what}");
+    }
+}
