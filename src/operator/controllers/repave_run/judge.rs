@@ -5,6 +5,7 @@
 //! for other people's changes would take healthy workloads back.
 
 use super::{
+    clock,
     consumption::Consumption,
     estate::Seen,
     gate::Gate,
@@ -12,7 +13,7 @@ use super::{
     others,
     refusals::Standing,
     sightings::Times,
-    target::{Known, Skip, State},
+    target::{Known, Skip, State, later},
     validate::Validated,
 };
 use crate::{
@@ -28,6 +29,10 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{collections::BTreeMap, time::Duration};
+
+/// How much longer than a roll-out and its soak may take it must be that a workload was moved, to be out without a status that
+/// says so.
+const LONG_AGO: SignedDuration = SignedDuration::from_hours(24);
 
 /// What everything is judged by.
 #[derive(Debug)]
@@ -60,7 +65,7 @@ impl From<State> for Judged {
 impl Judge<'_> {
     /// Whether this run wrote the workload last.
     pub fn ours(&self, seen: &Seen) -> bool {
-        seen.workload.marks.run.as_deref() == Some(&self.v.mark)
+        seen.workload.is_of_run(&self.v.mark)
     }
 
     /// The state of a workload that consumes the base image in this way.
@@ -81,7 +86,7 @@ impl Judge<'_> {
             };
         }
         if on_target && self.ours(seen) {
-            return self.after_the_move(seen).into();
+            return self.after_the_move(seen, wave).into();
         }
         if on_target {
             let state = moved_by_others(&seen.workload);
@@ -113,7 +118,21 @@ impl Judge<'_> {
                 self.v.action == FailureAction::Pause && relapsed && !self.has_stayed(seen)
             }
         };
-        self.ours(seen) && !never_healthy && soaked.zip(moved).is_some_and(|(soaked, moved)| moved <= soaked.0)
+        // A time that no clock believes was written while a clock was ahead, and the status was put right since.
+        let before = |soaked: Timestamp, moved: Timestamp| moved <= soaked || !clock::is_believed(moved, self.now);
+        let soaked = soaked.zip(moved).is_some_and(|(soaked, moved)| before(soaked.0, moved));
+        self.ours(seen) && !never_healthy && (soaked || self.is_of_long_ago(seen, wave))
+    }
+
+    /// Whether this run moved it so long before its status began that it had soaked since: the status was lost, and what was
+    /// known of it too. The only length of time by the time of day: a day more than all of it may take, and in doubt nothing is
+    /// rolled back.
+    fn is_of_long_ago(&self, seen: &Seen, wave: Option<usize>) -> bool {
+        let soak = wave.and_then(|at| self.v.waves.get(at)).map(|rule| rule.soak);
+        let stay = SignedDuration::try_from(self.v.min_ready).unwrap_or(SignedDuration::MAX);
+        let spans = [LONG_AGO, soak.unwrap_or_default(), self.v.rollout_deadline, stay];
+        let moved = seen.workload.marks.last_write.as_ref().map(LastWrite::at);
+        moved.is_some_and(|moved| spans.into_iter().fold(moved, later) < self.known.began)
     }
 
     /// Whether it is in our roll-out and has not been seen to stay healthy: it is done only then.
@@ -180,11 +199,17 @@ impl Judge<'_> {
         }
     }
 
-    /// The plan that moved it first keeps it while its run is at work.
+    /// The run that moved it first keeps it while it is at work: one at a time supervises a workload.
     fn other_plan(&self, workload: &Workload) -> Option<Skip> {
-        let run = others::other_run(self.v, workload)?;
-        let active = self.known.active_runs.contains(run);
-        active.then(|| Skip::OtherPlan(others::name_for(self.v, workload)))
+        let run = others::other_run(self.v, workload, &self.observed.releases)?;
+        let skip = || {
+            if others::is_of_this_plan(self.v, workload) {
+                Skip::OtherRun(run.chars().filter(|c| !c.is_control()).take(130).collect())
+            } else {
+                Skip::OtherPlan(others::name_for(self.v, workload))
+            }
+        };
+        self.known.active_runs.contains(run).then(skip)
     }
 
     /// Whether it is on the target and still has to show that it stays there.
@@ -238,10 +263,11 @@ impl Judge<'_> {
     }
 
     /// This run moved it, it is not settled, and its wave has not soaked since.
-    fn after_the_move(&self, seen: &Seen) -> State {
+    fn after_the_move(&self, seen: &Seen, wave: Option<usize>) -> State {
         match seen.workload.whose() {
             None => State::Skipped(Skip::NoRecord),
             Some(Whose::Others) => moved_by_others(&seen.workload),
+            Some(Whose::Ours) if self.is_of_long_ago(seen, wave) => moved_long_ago(&seen.workload),
             Some(Whose::Ours) => self.our_rollout(seen),
         }
     }
@@ -275,13 +301,13 @@ impl Judge<'_> {
         }
     }
 
-    /// It is complete: done once it has stayed so. One that does not, because a container is started again and again, has no more time for that
-    /// than for all of its roll-out.
+    /// It is complete: done once it has stayed so. One that does not, because a container is started again and again, has as much
+    /// time for that as for its roll-out, from when it was complete first: how long it took to start is another matter.
     fn staying(&self, seen: &Seen, times: Times) -> State {
         if self.has_stayed(seen) {
             return State::Done;
         }
-        if !times.relapsed || self.within_deadline(times.rolling) {
+        if !times.relapsed || self.within_deadline(times.staying) {
             return State::Rolling;
         }
         let late = format!("it did not stay healthy within {}", self.deadline());
@@ -355,7 +381,7 @@ impl Judge<'_> {
 }
 
 /// Whether a roll-out of ours (of an earlier run, or a rollback) left it unhealthy: a newer release may repair it.
-fn needs_repair(workload: &Workload) -> bool {
+pub fn needs_repair(workload: &Workload) -> bool {
     match &workload.rollout {
         Rollout::Unhealthy { .. }
         | Rollout::Degraded {
@@ -400,6 +426,17 @@ fn moved_by_others(workload: &Workload) -> State {
         } => State::Skipped(Skip::Unhealthy("replicas are missing".to_owned())),
         Rollout::Rolling { .. } => State::Skipped(Skip::RolledByOthers),
     }
+}
+
+/// This run moved it, and nobody knows any more whether it was healthy since.
+fn moved_long_ago(workload: &Workload) -> State {
+    let why = match &workload.rollout {
+        Rollout::Settled | Rollout::Degraded { .. } => return State::Done,
+        Rollout::Paused => return State::Skipped(Skip::Paused),
+        Rollout::Unhealthy { reason } => reason.clone(),
+        Rollout::Rolling { .. } => "its roll-out has not ended".to_owned(),
+    };
+    State::Skipped(Skip::MovedLongAgo(why))
 }
 
 /// What a person wants to know of a workload that was healthy on the target and soaked.

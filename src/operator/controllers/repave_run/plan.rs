@@ -5,15 +5,18 @@
 
 use super::{
     gate::Gate,
+    judge::needs_repair,
     observe::Observed,
     patch::{self, Op},
     progress::Progress,
+    sightings::Elapsed,
     target::{State, Target, in_flight_elsewhere},
     validate::Validated,
 };
 use crate::{
     api::repave_plan::FailureAction,
     domain::{
+        digest::Digest,
         image_ref::ImageRef,
         marks::{HELD_BY_REPAVE, Hold},
         moved::Moved,
@@ -81,14 +84,14 @@ pub fn plan(
     observed: &Observed,
     targets: &[Target<'_>],
     progress: &Progress,
-    now: Timestamp,
+    (elapsed, now): (&Elapsed, Timestamp),
 ) -> Vec<Action> {
     let mut actions: Vec<Action> = match v.action {
         FailureAction::RollbackWorkload => roll_backs(v, targets, progress, now),
         FailureAction::Pause => Vec::new(),
     };
     if observed.gate == Gate::Open && stop(v, targets).is_none() {
-        let elsewhere = in_flight_elsewhere(v, observed, targets);
+        let elsewhere = in_flight_elsewhere(v, observed, targets, elapsed);
         actions.extend(moves(v, targets, progress, elsewhere, now));
     }
     actions.truncate(MAX_ACTIONS);
@@ -143,7 +146,8 @@ fn start(v: &Validated, target: &Target<'_>, now: Timestamp) -> Option<Action> {
     let mut changes: Vec<(&Container, ImageRef)> = Vec::new();
     for at in &target.outdated {
         let container = workload.containers.get(*at)?;
-        let before = target.seen.images.get(*at)?.digest.as_ref()?;
+        let running = target.seen.images.get(*at)?.digest.as_ref()?;
+        let before = before_what_broke(v, workload, container).unwrap_or(running);
         changes.push((container, v.repository.at(before)));
     }
     if changes.is_empty() {
@@ -164,6 +168,17 @@ fn start(v: &Validated, target: &Target<'_>, now: Timestamp) -> Option<Action> {
     })
 }
 
+/// What a container ran before the roll-out of ours that this move repairs: that one is broken, and nothing to go back to.
+fn before_what_broke<'a>(v: &Validated, workload: &'a Workload, container: &Container) -> Option<&'a Digest> {
+    let previous = workload
+        .marks
+        .previous
+        .get(&container.name)
+        .filter(|_| needs_repair(workload))?;
+    let digest = previous.digest.as_ref()?;
+    (previous.repository == v.repository && *digest != v.digest).then_some(digest)
+}
+
 /// The record of a write that gives the workload these images.
 fn record<'a>(
     v: &Validated,
@@ -180,6 +195,8 @@ fn record<'a>(
         generation: workload.generation,
         template: workload.template_with(image),
         revision: workload.revision,
+        uid: Some(workload.uid.clone()),
+        timed_out: workload.timed_out,
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     domain::{
         image_ref::{ImageRef, Repository},
         lineage::Release,
-        moved::{LastWrite, Whose},
+        moved::Whose,
         ownership::Owner,
         wave,
         workload::{Rollout, Workload},
@@ -100,8 +100,13 @@ pub enum Skip {
         /// Whether it counts against the failure budget.
         counts: bool,
     },
+    /// It is not healthy on the target, where this run moved it long before its status began: nobody can tell any more whether
+    /// it was healthy there.
+    MovedLongAgo(String),
     /// Another plan moved it, and the run of that plan is at work. Its name only where it is no secret.
     OtherPlan(Option<String>),
+    /// The run of another base image of this plan moved it, and is at work.
+    OtherRun(String),
     /// It runs a newer release.
     Newer(Release),
     /// A newer release has its own run.
@@ -113,6 +118,8 @@ pub enum Skip {
 }
 
 /// One target.
+// What is known of it is independent of each other.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target<'a> {
     /// What was seen.
@@ -131,6 +138,8 @@ pub struct Target<'a> {
     pub in_flight: bool,
     /// It is on its way to the target for the first time: its wave soaks only after it.
     pub arriving: bool,
+    /// This run moved it to the target, where it still is, or somebody took it back from there.
+    pub moved: bool,
     /// What is wrong with one that is done: told, and counted nowhere.
     pub trouble: Option<String>,
 }
@@ -194,9 +203,11 @@ impl Target<'_> {
                 | Skip::Reverted
                 | Skip::RolledByOthers
                 | Skip::NoRecord
+                | Skip::MovedLongAgo(_)
                 | Skip::Busy
                 | Skip::Refused { .. }
                 | Skip::OtherPlan(_)
+                | Skip::OtherRun(_)
                 | Skip::RunEnded => true,
             },
         }
@@ -208,6 +219,8 @@ impl Target<'_> {
 pub struct Known<'a> {
     /// What the status says about the waves.
     pub waves: &'a [WaveStatus],
+    /// When this status of the run began; this look if it is its first.
+    pub began: Timestamp,
     /// How long workloads have been as they are.
     pub elapsed: &'a Elapsed,
     /// What the API server refused.
@@ -223,11 +236,11 @@ pub struct Known<'a> {
 }
 
 /// How many workloads that are no targets of this run are in flight for other runs of its plan: they share one limit.
-pub fn in_flight_elsewhere(v: &Validated, observed: &Observed, targets: &[Target<'_>]) -> usize {
+pub fn in_flight_elsewhere(v: &Validated, observed: &Observed, targets: &[Target<'_>], elapsed: &Elapsed) -> usize {
     let ours: BTreeSet<&str> = targets.iter().map(|target| target.seen.workload.uid.as_str()).collect();
     let workloads = observed.estate.workloads.iter().map(|seen| seen.workload.as_ref());
     workloads
-        .filter(|workload| !ours.contains(workload.uid.as_str()) && replaced_by_us(v, workload))
+        .filter(|workload| !ours.contains(workload.uid.as_str()) && replaced_by_us(v, workload, elapsed))
         .count()
 }
 
@@ -260,7 +273,7 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Ta
         State::Rolling | State::Failing { .. } => true,
         // A rollback replaces pods too, and so does a move that somebody held in the middle, or one of another run.
         State::Pending { .. } | State::Held { .. } | State::Failed { .. } | State::Skipped(_) => {
-            replaced_by_us(judge.v, workload)
+            replaced_by_us(judge.v, workload, judge.known.elapsed)
         }
         State::Done => false,
     };
@@ -269,9 +282,11 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Ta
         State::Rolling | State::Failing { .. } => judge.arrives(seen),
         State::Done | State::Failed { .. } | State::Held { .. } | State::Skipped(_) => false,
     };
+    let moved = (found.current && judge.ours(seen)) || state == State::Skipped(Skip::Reverted);
     Some(Target {
         seen,
         wave,
+        moved,
         state,
         outdated: found.outdated,
         derived: found.derived,
@@ -283,16 +298,21 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Ta
 }
 
 /// Whether its pods are being replaced by a write of this run, or of another run of the same plan: they share one limit.
-fn replaced_by_us(v: &Validated, workload: &Workload) -> bool {
-    let plan = workload
-        .marks
-        .last_write
-        .as_ref()
-        .and_then(LastWrite::record)
-        .map(|moved| moved.plan.as_str());
-    workload.rollout == (Rollout::Rolling { supervised: true })
+/// Kubernetes says when it gives a roll-out up; where the workload has no deadline of its own, that of the plan serves.
+fn replaced_by_us(v: &Validated, workload: &Workload, elapsed: &Elapsed) -> bool {
+    let rolls = match &workload.rollout {
+        Rollout::Rolling { supervised: true } => true,
+        Rollout::Rolling { supervised: false } => {
+            let times = elapsed.of(&workload.uid);
+            let time = SignedDuration::try_from(times.rolling.max(times.busy));
+            time.is_ok_and(|time| time < v.rollout_deadline)
+        }
+        Rollout::Settled | Rollout::Degraded { .. } | Rollout::Unhealthy { .. } | Rollout::Paused => false,
+    };
+    let plan = workload.record().map(|moved| moved.plan.as_str());
+    rolls
         && workload.whose() == Some(Whose::Ours)
-        && (workload.marks.run.as_deref() == Some(&v.mark) || plan == Some(v.plan_key().as_str()))
+        && (workload.is_of_run(&v.mark) || plan == Some(v.plan_key().as_str()))
 }
 
 /// What is timed of every workload that this look shows.
@@ -303,7 +323,7 @@ pub fn looks<'a>(
 ) -> impl Iterator<Item = (&'a str, Look)> {
     observed.estate.workloads.iter().map(|seen| {
         let workload: &Workload = &seen.workload;
-        let ours = workload.marks.run.as_deref() == Some(&v.mark) && workload.whose() == Some(Whose::Ours);
+        let ours = workload.is_of_run(&v.mark) && workload.whose() == Some(Whose::Ours);
         let (rolling, unready, unsettled, complete) = match &workload.rollout {
             Rollout::Rolling { .. } => (workload.observed, false, true, false),
             Rollout::Degraded { unavailable_since } => {
