@@ -176,6 +176,14 @@ impl fmt::Display for Repository {
     }
 }
 
+impl ImageRef {
+    /// Whether a written image is this content: the same digest of the same repository, whatever tag stands beside it.
+    pub fn is_written_as(&self, text: &str) -> bool {
+        let same = |other: Self| other.repository == self.repository && other.digest == self.digest;
+        self.digest.is_some() && text.parse().is_ok_and(same)
+    }
+}
+
 impl fmt::Display for ImageRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.repository)?;

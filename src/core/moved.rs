@@ -5,7 +5,8 @@
 //! the pod template (an admission webhook may rewrite it). The deployment controller's revision is no such sign: a team that
 //! changes the template before the controller has looked at ours gets the same number. But a revision beyond the next one says
 //! that somebody rolled out since, even if it is our template again, as after `kubectl rollout undo`. Anyone who may edit the
-//! workload may write the annotation: it decides about that workload only.
+//! workload may write the annotation: it decides about that workload only, and the record names the object that was written, so
+//! that a copy of it is none of ours.
 
 use super::digest::Digest;
 use jiff::Timestamp;
@@ -108,6 +109,18 @@ pub struct Moved {
     /// The deployment controller's revision before the write: the roll-out of the write has the next one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
+    /// UID of the object that was written: a copy of it has our annotations and is none of ours. A version before this field
+    /// wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// When the roll-out before the write had timed out, as its condition says, if it had: that one says nothing about ours.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "write_some_time",
+        deserialize_with = "read_some_time"
+    )]
+    pub timed_out: Option<Timestamp>,
 }
 
 /// Serde decides the signature.
@@ -118,6 +131,17 @@ fn write_time<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::
 
 fn read_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+/// Serde decides the signature.
+#[allow(clippy::ref_option)]
+fn write_some_time<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(|at| at.to_string()).serialize(serializer)
+}
+
+fn read_some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
 }
 
 /// What is known of our last write to a workload.
@@ -162,6 +186,17 @@ impl Moved {
         self.digest == *digest && self.sequence.is_none_or(|own| own == sequence)
     }
 
+    /// Whether it was written to the object with this UID.
+    pub fn is_about(&self, uid: &str) -> bool {
+        self.uid.as_deref().is_none_or(|own| own == uid)
+    }
+
+    /// Whether a roll-out that timed out at this time is one from before the write. The condition that was seen then is told
+    /// from a new one without a clock; where none was seen, an earlier time is enough.
+    pub fn is_after_timeout(&self, timed_out: Timestamp) -> bool {
+        self.timed_out == Some(timed_out) || timed_out < self.at
+    }
+
     /// Whose roll-out the present one is, by `metadata.generation`, the template and the revision now. Scaling, pausing and
     /// annotating raise the generation and leave the others.
     pub fn whose(&self, generation: i64, template: TemplateHash, revision: Option<i64>) -> Whose {
@@ -203,6 +238,8 @@ mod tests {
             generation: 4,
             template: TemplateHash(7),
             revision: Some(2),
+            uid: Some("u".to_owned()),
+            timed_out: Some("2025-12-31T00:00:00Z".parse().unwrap()),
         }
     }
 
@@ -259,6 +296,31 @@ mod tests {
             ..moved()
         };
         assert!(older.is_of(&v3, 5), "a version before wrote none");
+    }
+
+    #[test]
+    fn a_record_is_about_one_object_and_a_timeout_from_before_it_is_none_of_its_own() {
+        assert!(moved().is_about("u") && !moved().is_about("copy"));
+        let older = Moved {
+            uid: None,
+            timed_out: None,
+            ..moved()
+        };
+        assert!(older.is_about("copy"), "a version before wrote none");
+        let text = serde_json::to_string(&older).unwrap();
+        assert_eq!(serde_json::from_str::<Moved>(&text).unwrap(), older);
+        let at = |text: &str| text.parse().unwrap();
+        let seen = Moved {
+            timed_out: Some(at("2026-01-01T00:09:00Z")),
+            ..moved()
+        };
+        assert!(
+            seen.is_after_timeout(at("2026-01-01T00:09:00Z")),
+            "the clock of the cluster is ahead"
+        );
+        assert!(!seen.is_after_timeout(at("2026-01-01T00:09:01Z")));
+        assert!(older.is_after_timeout(at("2025-12-31T23:59:59Z")));
+        assert!(!older.is_after_timeout(at("2026-01-01T00:10:00Z")));
     }
 
     #[test]

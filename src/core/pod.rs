@@ -4,6 +4,7 @@
 
 use super::{digest::Digest, image_ref::ImageRef};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use std::collections::BTreeSet;
 
 /// Longest text of the cluster that is passed on, in characters.
 const MAX_WORDS: usize = 160;
@@ -30,18 +31,14 @@ fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     init.into_iter().flatten().chain(main.into_iter().flatten())
 }
 
-/// The digest that every living pod runs in this container; `None` when there is none, or they do not agree.
-pub fn running_digest(pods: &[Pod], container: &str) -> Option<Digest> {
+/// The digests that the living pods run in this container; none when one of them cannot be read. A pod that has not pulled its
+/// image yet runs nothing.
+pub fn running_digests(pods: &[Pod], container: &str) -> BTreeSet<Digest> {
     let living = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    let mut found: Option<Digest> = None;
-    for status in living.flat_map(statuses).filter(|status| status.name == container) {
-        let digest = image_id_digest(&status.image_id)?;
-        match &found {
-            Some(other) if *other != digest => return None,
-            Some(_) | None => found = Some(digest),
-        }
-    }
-    found
+    let own = living.flat_map(statuses).filter(|status| status.name == container);
+    let pulled = own.filter(|status| !status.image_id.is_empty());
+    let digests: Option<BTreeSet<Digest>> = pulled.map(|status| image_id_digest(&status.image_id)).collect();
+    digests.unwrap_or_default()
 }
 
 /// A bare `sha256:…` is the digest of a configuration, not of a manifest: only what follows an `@` counts.
@@ -51,20 +48,20 @@ fn image_id_digest(image_id: &str) -> Option<Digest> {
 
 /// What the pods that run this image say about it. The same pods give the same words, in whatever order they are listed.
 pub fn evidence(pods: &[Pod], image: &ImageRef) -> PodEvidence {
-    let text = image.to_string();
+    let is_new = |container: &Container| container.image.as_deref().is_some_and(|text| image.is_written_as(text));
     let mut evidence = PodEvidence::default();
     let mut reasons = Vec::new();
     for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
         let Some(spec) = pod.spec.as_ref() else { continue };
         let containers = || spec.init_containers.iter().flatten().chain(&spec.containers);
-        if !containers().any(|container| container.image.as_deref() == Some(text.as_str())) {
+        if !containers().any(is_new) {
             continue;
         }
         reasons.extend(unscheduled(pod));
         for status in statuses(pod) {
             let container = containers().find(|container| container.name == status.name);
             let ended = ended(status, container);
-            if container.is_some_and(|container| container.image.as_deref() == Some(text.as_str())) {
+            if container.is_some_and(is_new) {
                 if crashes(status) {
                     evidence.crash = least(
                         evidence.crash,
@@ -241,6 +238,12 @@ mod tests {
                 None,
                 "{name}"
             );
+            let with_a_tag = image().to_string().replace('@', ":12@");
+            assert_eq!(
+                evidence(&[pod(&with_a_tag, &status)], &image()).crash,
+                expected,
+                "{name}"
+            );
         }
         let pull = status(
             0,
@@ -256,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_believed_only_when_all_living_pods_agree() {
+    fn the_digests_are_those_of_all_living_pods_and_none_if_one_cannot_be_read() {
         let with = |id: &str| {
             let mut status = status(0, true, &json!({}), &json!({}));
             status["imageID"] = json!(id);
@@ -264,11 +267,17 @@ mod tests {
         };
         let [a, b] = [Digest::of(b"a"), Digest::of(b"b")];
         let id = |digest: &Digest| format!("docker-pullable://r.test/base@{digest}");
-        assert_eq!(running_digest(&[with(&id(&a)), with(&id(&a))], "app"), Some(a.clone()));
-        assert_eq!(running_digest(&[with(&id(&a)), with(&id(&b))], "app"), None);
-        assert_eq!(running_digest(&[with(a.as_str())], "app"), None);
-        assert_eq!(running_digest(&[with("")], "app"), None);
-        assert_eq!(running_digest(&[with(&id(&a))], "other"), None);
-        assert_eq!(running_digest(&[], "app"), None);
+        let digests = |ids: &[&str], name: &str| {
+            let pods: Vec<Pod> = ids.iter().map(|id| with(id)).collect();
+            running_digests(&pods, name)
+        };
+        let (id_a, id_b) = (id(&a), id(&b));
+        assert_eq!(digests(&[&id_a, &id_a], "app"), [a.clone()].into());
+        assert_eq!(digests(&[&id_a, &id_b], "app"), [a.clone(), b.clone()].into());
+        assert_eq!(digests(&[&id_a, ""], "app"), [a.clone()].into(), "not pulled yet");
+        assert_eq!(digests(&[&id_a, a.as_str()], "app"), BTreeSet::new());
+        assert_eq!(digests(&[""], "app"), BTreeSet::new());
+        assert_eq!(digests(&[&id_a], "other"), BTreeSet::new());
+        assert_eq!(digests(&[], "app"), BTreeSet::new());
     }
 }

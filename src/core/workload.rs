@@ -22,6 +22,9 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 /// Annotation of the deployment controller: the number of the workload's present template.
 pub const REVISION_ANNOTATION: &str = "deployment.kubernetes.io/revision";
 
+/// Reason of the condition Progressing when the controller gave up waiting.
+const TIMED_OUT: &str = "ProgressDeadlineExceeded";
+
 /// What kind of workload it is. Only Deployments are rolled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WorkloadKind {
@@ -135,6 +138,10 @@ pub struct Workload {
     pub shape: TemplateShape,
     /// How its roll-out stands.
     pub rollout: Rollout,
+    /// When its controller gave up waiting for progress, as the condition says, whosever roll-out that was.
+    pub timed_out: Option<Timestamp>,
+    /// Whether it wants no pods at all.
+    pub without_pods: bool,
     /// Why its pods, or their ReplicaSet, may not be created, in the words of the API server.
     pub pods_refused: Option<String>,
     /// Its own `spec.minReadySeconds`: it counts nothing as available before.
@@ -160,21 +167,31 @@ impl Workload {
         let template = shape.with_images(containers.iter().map(|c| c.image.as_str()));
         let seen = deployment.status.as_ref().and_then(|s| s.observed_generation);
         // What the status says about the template that we wrote stays true while only other fields change.
-        let judged = marks.last_write.as_ref().and_then(LastWrite::record);
-        let judged = judged.filter(|moved| moved.template == template && moved.generation < generation);
+        let uid = meta.uid.clone()?;
+        let record = marks.last_write.as_ref().and_then(LastWrite::record);
+        let record = record.filter(|moved| moved.is_about(&uid));
+        let judged = record.filter(|moved| moved.template == template && moved.generation < generation);
         let judged = judged.map_or(generation, |moved| moved.generation + 1);
+        let revision = annotations.and_then(|map| map.get(REVISION_ANNOTATION)?.parse().ok());
+        let ours = record.filter(|moved| moved.whose(generation, template, revision) == Whose::Ours);
+        let timed_out = timed_out(deployment.status.as_ref());
+        // The condition of the roll-out before stays until ours has a ReplicaSet: with strategy Recreate for a while.
+        let stale = timed_out.is_some_and(|at| ours.is_some_and(|moved| moved.is_after_timeout(at)));
+        let rollout = rollout(spec, deployment.status.as_ref(), judged, stale);
         Some(Self {
             key: WorkloadKey::deployment(meta.namespace.clone()?, meta.name.clone()?),
-            uid: meta.uid.clone()?,
+            uid,
             labels: meta.labels.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone()?,
             has_annotations: annotations.is_some_and(|map| !map.is_empty()),
             owner: ownership::owner(meta),
             generation,
             observed: seen.is_some_and(|seen| seen >= judged),
-            revision: annotations.and_then(|map| map.get(REVISION_ANNOTATION)?.parse().ok()),
+            revision,
             shape,
-            rollout: rollout(spec, deployment.status.as_ref(), judged),
+            rollout,
+            timed_out,
+            without_pods: spec.replicas == Some(0),
             min_ready: Duration::from_secs(u64::from(spec.min_ready_seconds.unwrap_or(0).max(0).unsigned_abs())),
             pods_refused: pods_refused(deployment.status.as_ref()),
             containers,
@@ -199,14 +216,26 @@ impl Workload {
     pub fn whose(&self) -> Option<Whose> {
         match self.marks.last_write.as_ref()? {
             LastWrite::TimeOnly(_) => Some(Whose::Ours),
+            LastWrite::Recorded(moved) if !moved.is_about(&self.uid) => Some(Whose::Others),
             LastWrite::Recorded(moved) => Some(moved.whose(self.generation, self.template(), self.revision)),
         }
     }
 
+    /// The record of our last write to this very object.
+    pub fn record(&self) -> Option<&Moved> {
+        let record = self.marks.last_write.as_ref()?.record()?;
+        record.is_about(&self.uid).then_some(record)
+    }
+
+    /// Whether the run with this mark wrote it last. A copy of what a run wrote is nothing of that run.
+    pub fn is_of_run(&self, mark: &str) -> bool {
+        let record = self.marks.last_write.as_ref().and_then(LastWrite::record);
+        self.marks.run.as_deref() == Some(mark) && record.is_none_or(|moved| moved.is_about(&self.uid))
+    }
+
     /// Our last write, if the present roll-out is the one that it caused.
     pub fn our_rollout(&self) -> Option<&Moved> {
-        let record = self.marks.last_write.as_ref()?.record()?;
-        (self.whose() == Some(Whose::Ours)).then_some(record)
+        self.record().filter(|_| self.whose() == Some(Whose::Ours))
     }
 }
 
@@ -224,7 +253,21 @@ fn containers(spec: &PodSpec) -> Vec<Container> {
         .collect()
 }
 
-fn rollout(spec: &DeploymentSpec, status: Option<&DeploymentStatus>, generation: i64) -> Rollout {
+fn timed_out(status: Option<&DeploymentStatus>) -> Option<Timestamp> {
+    let condition = progressing(status?).filter(|c| c.reason.as_deref() == Some(TIMED_OUT))?;
+    let at = condition
+        .last_update_time
+        .as_ref()
+        .or(condition.last_transition_time.as_ref())?;
+    Some(at.0)
+}
+
+fn progressing(status: &DeploymentStatus) -> Option<&DeploymentCondition> {
+    status.conditions.iter().flatten().find(|c| c.type_ == "Progressing")
+}
+
+/// `stale`: the controller's own timeout is one from before the roll-out in question.
+fn rollout(spec: &DeploymentSpec, status: Option<&DeploymentStatus>, generation: i64, stale: bool) -> Rollout {
     if spec.paused == Some(true) {
         return Rollout::Paused;
     }
@@ -232,9 +275,9 @@ fn rollout(spec: &DeploymentSpec, status: Option<&DeploymentStatus>, generation:
         return Rollout::Rolling { supervised: true };
     };
     let find = |type_: &str| status.conditions.iter().flatten().find(|c| c.type_ == type_);
-    let progressing = find("Progressing");
+    let progressing = progressing(status);
     let says = |reason: &str| progressing.is_some_and(|c| c.reason.as_deref() == Some(reason));
-    if says("ProgressDeadlineExceeded") {
+    if says(TIMED_OUT) && !stale {
         return Rollout::Unhealthy {
             reason: words(progressing),
         };

@@ -4,7 +4,7 @@
 use super::run;
 use crate::{
     api::{
-        BaseImage, RepavePlan, RepaveRun,
+        BaseImage, RepavePlan, RepaveRun, RepaveRunStatus,
         repave_plan::{LeftOut, NotRollable, PlanCounts},
     },
     controllers::{
@@ -23,7 +23,7 @@ use crate::{
             sightings::Elapsed,
             state::State,
             steady::Steady,
-            step::is_ready,
+            step::{is_ready, on_their_way},
             target::{self, Target},
             today,
             validate::{self, Validated},
@@ -44,7 +44,7 @@ use std::collections::BTreeMap;
 pub struct Standing {
     /// In numbers.
     pub counts: PlanCounts,
-    /// Of the movable ones: those that the run of the release, as it was made, can move now.
+    /// Those that the run of the release, as it was made, can move now, or has moved and not judged.
     pub movable_by_run: usize,
     /// Whether images are still to be looked up.
     pub incomplete: bool,
@@ -87,46 +87,50 @@ pub async fn of(
     let mut standing = Standing::default();
     let observed = look(ctx, images, question, &v).await?;
     let (now, mono) = (ctx.now(), memory.now());
-    let active_runs = others::active_runs(ctx, &v, &observed.estate).await?;
+    let active_runs = others::active_runs(ctx, &v, &observed).await?;
     let uid = question.run.and_then(ResourceExt::uid);
     // What the run has given up is not moved by it, and must not be promised.
     let refusals = uid.map_or_else(Refusals::default, |uid| memory.refusals(&uid));
-    // Nor is what somebody set back.
-    let mut set_back = SetBack::default();
-    if let Some(status) = question.run.and_then(|run| run.status.as_ref()) {
-        set_back.look(&v, &status.set_back, std::iter::empty());
-    }
+    // Nor is what somebody set back, and what has come to its end is not judged again.
+    let status = question.run.and_then(|run| run.status.clone()).unwrap_or_default();
+    let (mut set_back, mut steady) = (SetBack::default(), Steady::default());
+    set_back.look(&v, &status.set_back, std::iter::empty());
+    steady.know(status.steady_until.as_ref().map(|time| time.0));
     let known = Known {
-        waves: &[],
+        waves: &status.waves,
+        began: status.started.as_ref().map_or(now, |time| time.0),
         elapsed: &Elapsed::default(),
         refusals: &refusals,
-        steady: &Steady::default(),
+        steady: &steady,
         set_back: &set_back,
         mono,
         active_runs: &active_runs,
     };
     let targets = target::targets(&v, &observed, known, now);
     count(&targets, question.release, now, &mut standing);
-    standing.movable_by_run = ready(&targets);
+    standing.movable_by_run = work(&targets, &status);
     others_of(&observed.estate, &observed.releases, question.release, &mut standing);
     totals(&observed.estate, &mut standing);
     if let Some(run) = question.run.filter(|run| run.spec != fresh.spec) {
         let v = validate::validate(run)?;
         let mut observed = look(ctx, images, question, &v).await?;
         let v = today::narrow(&v, Some(&today), observed.target.as_ref(), &mut observed.estate);
-        let active_runs = others::active_runs(ctx, &v, &observed.estate).await?;
+        let active_runs = others::active_runs(ctx, &v, &observed).await?;
         let known = Known {
             active_runs: &active_runs,
             ..known
         };
-        standing.movable_by_run = ready(&target::targets(&v, &observed, known, now));
+        standing.movable_by_run = work(&target::targets(&v, &observed, known, now), &status);
     }
     Ok(standing)
 }
 
-/// How many a run could begin with now. One that is busy may stay so for ever, and is none.
-fn ready(targets: &[Target<'_>]) -> usize {
-    targets.iter().filter(|target| is_ready(target)).count()
+/// How many a run could begin with now, or, if it has finished, has to judge yet. One that is busy may stay so for ever, and is
+/// none.
+fn work(targets: &[Target<'_>], status: &RepaveRunStatus) -> usize {
+    let ready = targets.iter().filter(|target| is_ready(target)).count();
+    let to_judge = status.finished.as_ref().map_or(0, |_| on_their_way(targets, status));
+    ready.saturating_add(to_judge)
 }
 
 async fn look(ctx: &Context, images: &Images, question: Question<'_>, v: &Validated) -> Result<Observed, ObserveError> {
@@ -154,10 +158,21 @@ async fn look(ctx: &Context, images: &Images, question: Question<'_>, v: &Valida
     })
 }
 
+/// When the hold of a workload ends by itself.
+fn hold_ends(target: &Target<'_>, now: Timestamp) -> Option<Timestamp> {
+    target.seen.workload.marks.hold_now(now).and_then(|mark| match mark {
+        HoldMark::Valid(hold) => hold.ends(),
+        HoldMark::Unreadable => None,
+    })
+}
+
 /// Counts the targets of a release.
 pub fn count(targets: &[Target<'_>], release: &Release, now: Timestamp, standing: &mut Standing) {
     let counts = &mut standing.counts;
     for target in targets {
+        if matches!(target.state, State::Held { .. }) {
+            standing.hold_ends = [standing.hold_ends, hold_ends(target, now)].into_iter().flatten().min();
+        }
         if !consumption::is_outdated(target.seen, release) {
             counts.current += 1;
             continue;
@@ -170,12 +185,7 @@ pub fn count(targets: &[Target<'_>], release: &Release, now: Timestamp, standing
                 &mut counts.reported
             }
         } += 1;
-        let hold = target.seen.workload.marks.hold_now(now);
-        let ends = hold.and_then(|mark| match mark {
-            HoldMark::Valid(hold) => hold.ends(),
-            HoldMark::Unreadable => None,
-        });
-        standing.hold_ends = [standing.hold_ends, ends].into_iter().flatten().min();
+        standing.hold_ends = [standing.hold_ends, hold_ends(target, now)].into_iter().flatten().min();
         standing.barred |= target.seen.barred.is_some();
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         inventory::{Change, Inventory, Told},
         wakes::{Guarded, those_anywhere},
     },
-    domain::workload::Workload,
+    domain::workload::{Rollout, Workload},
 };
 use futures::{Stream, StreamExt, stream};
 use kube::{
@@ -61,12 +61,20 @@ fn woken(inventory: &Inventory, runs: &Store<Guarded<RepaveRun>>, told: &Told) -
                     return Vec::new();
                 }
                 those_anywhere(runs, |run| {
-                    at_work(run) && marked.iter().any(|workload| concerns(inventory, run, workload))
+                    let at_work = at_work(run);
+                    let wakes =
+                        |workload: &&Workload| (at_work || goes_on(workload)) && concerns(inventory, run, workload);
+                    marked.iter().any(wakes)
                 })
             }
             Change::Namespace { .. } | Change::Counted { .. } => Vec::new(),
         },
     }
+}
+
+/// Whether a run that has finished must look at what it moved: it was paused, held or not there, and goes on.
+fn goes_on(workload: &Workload) -> bool {
+    workload.our_rollout().is_some() && matches!(workload.rollout, Rollout::Rolling { .. } | Rollout::Unhealthy { .. })
 }
 
 /// Whether a workload carries the mark of a run and is in its scope.

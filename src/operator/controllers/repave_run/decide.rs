@@ -61,6 +61,7 @@ pub fn decide<'a>(
     let watched = remembered.soaks.look(&old.waves, mono);
     let known = Known {
         waves: &old.waves,
+        began: old.started.as_ref().map_or(now, |time| time.0),
         elapsed: &elapsed,
         refusals: &remembered.refusals,
         steady: &remembered.steady,
@@ -75,7 +76,7 @@ pub fn decide<'a>(
         may_pass: observed.gate.lets_pass(),
     };
     let progress = progress::progress(v, &targets, waves, stamp);
-    let actions = plan::plan(v, observed, &targets, &progress, stamp);
+    let actions = plan::plan(v, observed, &targets, &progress, (&elapsed, stamp));
     Decided {
         targets,
         progress,
@@ -93,6 +94,7 @@ pub fn overlay(targets: &mut [Target<'_>], actions: &[Action], applied: &[(Workl
         if *result == Applied::Written {
             target.in_flight = true;
             target.arriving = matches!(action, Action::Move { .. });
+            target.moved |= matches!(action, Action::Move { .. });
             target.state = match action {
                 Action::Move { .. } => State::Rolling,
                 Action::RollBack { reason, .. } => State::Held {

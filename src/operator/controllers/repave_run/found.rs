@@ -123,7 +123,7 @@ pub fn assemble(found: Vec<(Workload, Vec<Pod>)>, query: Query<'_>, layers: &dyn
     let found = found
         .into_iter()
         .map(|(workload, pods)| Found {
-            digests: digests_with(&workload, &pods),
+            digests: digests_with(&workload, &pods, query.releases),
             pods_read: None,
             waits: false,
             evidence: evidence(&pods, query),
@@ -134,12 +134,31 @@ pub fn assemble(found: Vec<(Workload, Vec<Pod>)>, query: Query<'_>, layers: &dyn
     seen(found, query.releases, layers)
 }
 
-/// The digest of each container: what is written, or else what its pods run.
-pub(super) fn digests_with(workload: &Workload, pods: &[Pod]) -> Vec<Option<Digest>> {
+/// The digest of each container: what is written, or else what its pods run. Of several releases the oldest one counts: as long
+/// as one pod runs it, the workload is outdated.
+pub(super) fn digests_with(workload: &Workload, pods: &[Pod], releases: &ReleaseIndex) -> Vec<Option<Digest>> {
     let containers = workload.containers.iter();
     containers
-        .map(|c| written_digest(&c.image).or_else(|| pod::running_digest(pods, &c.name)))
+        .map(|c| written_digest(&c.image).or_else(|| oldest(&pod::running_digests(pods, &c.name), releases)))
         .collect()
+}
+
+/// The only digest, or the oldest one if all are releases of one base image.
+fn oldest(running: &BTreeSet<Digest>, releases: &ReleaseIndex) -> Option<Digest> {
+    if running.len() <= 1 {
+        return running.first().cloned();
+    }
+    let known: Vec<_> = running
+        .iter()
+        .map(|digest| releases.by_digest(digest))
+        .collect::<Option<_>>()?;
+    let first = known.first()?;
+    let one_base = known.iter().all(|release| release.base_image == first.base_image);
+    // One that was taken back comes before every other one.
+    let oldest = known
+        .iter()
+        .min_by_key(|release| (!release.revoked, release.sequence))?;
+    one_base.then(|| oldest.digest.clone())
 }
 
 /// What the pods say about the image that is supervised.

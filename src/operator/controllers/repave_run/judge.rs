@@ -7,6 +7,7 @@
 mod after;
 
 use super::{
+    clock,
     consumption::Consumption,
     estate::Seen,
     gate::Gate,
@@ -35,6 +36,8 @@ use std::{collections::BTreeSet, time::Duration};
 pub struct Known<'a> {
     /// What the status says about the waves.
     pub waves: &'a [WaveStatus],
+    /// When this status of the run began; this look if it is its first.
+    pub began: Timestamp,
     /// How long workloads have been as they are.
     pub elapsed: &'a Elapsed,
     /// What the API server refused.
@@ -48,6 +51,10 @@ pub struct Known<'a> {
     /// Runs of other plans that are at work, `namespace/name`.
     pub active_runs: &'a BTreeSet<String>,
 }
+
+/// How much longer than a roll-out and its soak may take it must be that a workload was moved, to be out without a status that
+/// says so.
+const LONG_AGO: SignedDuration = SignedDuration::from_hours(24);
 
 /// What everything is judged by.
 #[derive(Debug)]
@@ -80,7 +87,7 @@ impl From<State> for Judged {
 impl Judge<'_> {
     /// Whether this run wrote the workload last.
     pub fn ours(&self, seen: &Seen) -> bool {
-        seen.workload.marks.run.as_deref() == Some(&self.v.mark)
+        seen.workload.is_of_run(&self.v.mark)
     }
 
     /// The state of a workload that consumes the base image in this way.
@@ -101,7 +108,7 @@ impl Judge<'_> {
             };
         }
         if on_target && self.ours(seen) {
-            return self.after_the_move(seen).into();
+            return self.after_the_move(seen, wave).into();
         }
         if on_target {
             let state = moved_by_others(&seen.workload);
@@ -133,7 +140,21 @@ impl Judge<'_> {
                 self.v.action == FailureAction::Pause && relapsed && !self.has_stayed(seen)
             }
         };
-        self.ours(seen) && !never_healthy && soaked.zip(moved).is_some_and(|(soaked, moved)| moved <= soaked.0)
+        // A time that no clock believes was written while a clock was ahead, and the status was put right since.
+        let before = |soaked: Timestamp, moved: Timestamp| moved <= soaked || !clock::is_believed(moved, self.now);
+        let soaked = soaked.zip(moved).is_some_and(|(soaked, moved)| before(soaked.0, moved));
+        self.ours(seen) && !never_healthy && (soaked || self.is_of_long_ago(seen, wave))
+    }
+
+    /// Whether this run moved it so long before its status began that it had soaked since: the status was lost, and what was
+    /// known of it too. The only length of time by the time of day: a day more than all of it may take, and in doubt nothing is
+    /// rolled back.
+    fn is_of_long_ago(&self, seen: &Seen, wave: Option<usize>) -> bool {
+        let soak = wave.and_then(|at| self.v.waves.get(at)).map(|rule| rule.soak);
+        let stay = SignedDuration::try_from(self.v.min_ready).unwrap_or(SignedDuration::MAX);
+        let spans = [LONG_AGO, soak.unwrap_or_default(), self.v.rollout_deadline, stay];
+        let moved = seen.workload.marks.last_write.as_ref().map(LastWrite::at);
+        moved.is_some_and(|moved| spans.into_iter().fold(moved, clock::later) < self.known.began)
     }
 
     /// Whether it is in our roll-out and has not been seen to stay healthy: it is done only then.
@@ -200,11 +221,17 @@ impl Judge<'_> {
         }
     }
 
-    /// The plan that moved it first keeps it while its run is at work.
+    /// The run that moved it first keeps it while it is at work: one at a time supervises a workload.
     fn other_plan(&self, workload: &Workload) -> Option<Skip> {
-        let run = others::other_run(self.v, workload)?;
-        let active = self.known.active_runs.contains(run);
-        active.then(|| Skip::OtherPlan(others::name_for(self.v, workload)))
+        let run = others::other_run(self.v, workload, &self.observed.releases)?;
+        let skip = || {
+            if others::is_of_this_plan(self.v, workload) {
+                Skip::OtherRun(run.chars().filter(|c| !c.is_control()).take(130).collect())
+            } else {
+                Skip::OtherPlan(others::name_for(self.v, workload))
+            }
+        };
+        self.known.active_runs.contains(run).then(skip)
     }
 
     /// Whether it is on the target and still has to show that it stays there.
@@ -259,7 +286,7 @@ impl Judge<'_> {
 }
 
 /// Whether a roll-out of ours (of an earlier run, or a rollback) left it unhealthy: a newer release may repair it.
-fn needs_repair(workload: &Workload) -> bool {
+pub fn needs_repair(workload: &Workload) -> bool {
     match &workload.rollout {
         Rollout::Unhealthy { .. }
         | Rollout::Degraded {
@@ -295,6 +322,17 @@ fn moved_by_others(workload: &Workload) -> State {
         } => State::Skipped(Skip::Unhealthy("replicas are missing".to_owned())),
         Rollout::Rolling { .. } => State::Skipped(Skip::RolledByOthers),
     }
+}
+
+/// This run moved it, and nobody knows any more whether it was healthy since.
+fn moved_long_ago(workload: &Workload) -> State {
+    let why = match &workload.rollout {
+        Rollout::Settled | Rollout::Degraded { .. } => return State::Done,
+        Rollout::Paused => return State::Skipped(Skip::Paused),
+        Rollout::Unhealthy { reason } => reason.clone(),
+        Rollout::Rolling { .. } => "its roll-out has not ended".to_owned(),
+    };
+    State::Skipped(Skip::MovedLongAgo(why))
 }
 
 /// What a person wants to know of a workload that was healthy on the target and soaked.

@@ -10,7 +10,8 @@
 //! | all of them, once | `step`, with `memory` (what a restart may lose) |
 //!
 //! The inventory shows what is in question; that is read live, and everything is derived from it: nothing that a restart
-//! could lose decides about a roll-out. A finished run begins again when something that it can move is outdated again.
+//! could lose decides about a roll-out. A finished run begins again when something that it can move is outdated again, or
+//! when a roll-out of its own that it has not judged is seen again.
 
 pub mod apply;
 pub mod clock;

@@ -1,13 +1,13 @@
-//! Which runs of other plans are at work on the workloads of this one: the plan that moved a workload first keeps it until its
-//! run has finished. Reads only.
+//! Which other runs are at work on the workloads of this one: the run that moved a workload first keeps it until it has finished,
+//! be it of another plan or of another base image of the same plan. Reads only.
 //!
 //! Anyone who may edit a workload may name any run on it: that keeps this run off that workload and has no other effect.
 
-use super::{estate::Estate, validate::Validated};
+use super::{observe::Observed, validate::Validated};
 use crate::{
     api::RepaveRun,
     controllers::context::Context,
-    domain::{moved::LastWrite, workload::Workload},
+    domain::{lineage::ReleaseIndex, workload::Workload},
     readable::Guarded,
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -20,26 +20,35 @@ const MAX_RUNS: usize = 64;
 /// Requests at the same time.
 const AT_ONCE: usize = 4;
 
-/// The run of another plan that a workload says it was moved by.
-pub fn other_run<'a>(v: &Validated, workload: &'a Workload) -> Option<&'a str> {
-    let record = workload.marks.last_write.as_ref().and_then(LastWrite::record)?;
+/// The run of another plan, or of another base image, that a workload says it was moved by. An earlier run of this base image
+/// goes by the order of releases.
+pub fn other_run<'a>(v: &Validated, workload: &'a Workload, releases: &ReleaseIndex) -> Option<&'a str> {
+    let record = workload.record()?;
     let run = workload.marks.run.as_deref().filter(|run| *run != v.mark)?;
-    (record.plan != v.plan_key()).then_some(run)
+    let earlier = releases
+        .by_digest(&record.digest)
+        .is_some_and(|release| release.base_image == v.base_image);
+    (!is_of_this_plan(v, workload) || !earlier).then_some(run)
+}
+
+/// Whether a run of this plan wrote a workload last.
+pub fn is_of_this_plan(v: &Validated, workload: &Workload) -> bool {
+    workload.record().is_some_and(|record| record.plan == v.plan_key())
 }
 
 /// How that plan is called in what this run says: by its name if it is in the same namespace. In another one, whoever reads
 /// this may have no right to know it.
 pub fn name_for(v: &Validated, workload: &Workload) -> Option<String> {
-    let record = workload.marks.last_write.as_ref().and_then(LastWrite::record)?;
+    let record = workload.record()?;
     let (namespace, name) = record.plan.split_once('/')?;
     (namespace == v.namespace).then(|| name.chars().filter(|c| !c.is_control()).take(63).collect())
 }
 
-/// The runs of other plans that are on the workloads of this estate and have not finished, as `namespace/name`.
-pub async fn active_runs(ctx: &Context, v: &Validated, estate: &Estate) -> Result<BTreeSet<String>, kube::Error> {
-    let workloads = estate.workloads.iter().map(|seen| &seen.workload);
+/// The other runs that are on the workloads of this estate and have not finished, as `namespace/name`.
+pub async fn active_runs(ctx: &Context, v: &Validated, observed: &Observed) -> Result<BTreeSet<String>, kube::Error> {
+    let workloads = observed.estate.workloads.iter().map(|seen| &seen.workload);
     let named: BTreeSet<String> = workloads
-        .filter_map(|workload| other_run(v, workload).map(str::to_owned))
+        .filter_map(|workload| other_run(v, workload, &observed.releases).map(str::to_owned))
         .collect();
     let mut active = BTreeSet::new();
     let mut asked = Vec::new();

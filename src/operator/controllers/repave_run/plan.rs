@@ -5,9 +5,11 @@
 
 use super::{
     gate::Gate,
+    judge::needs_repair,
     observe::Observed,
     patch::{self, Op},
     progress::Progress,
+    sightings::Elapsed,
     state::State,
     target::{Target, in_flight_elsewhere},
     validate::Validated,
@@ -15,6 +17,7 @@ use super::{
 use crate::{
     api::repave_plan::FailureAction,
     domain::{
+        digest::Digest,
         image_ref::ImageRef,
         marks::{HELD_BY_REPAVE, Hold},
         moved::Moved,
@@ -82,14 +85,14 @@ pub fn plan(
     observed: &Observed,
     targets: &[Target<'_>],
     progress: &Progress,
-    now: Timestamp,
+    (elapsed, now): (&Elapsed, Timestamp),
 ) -> Vec<Action> {
     let mut actions: Vec<Action> = match v.action {
         FailureAction::RollbackWorkload => roll_backs(v, targets, progress, now),
         FailureAction::Pause => Vec::new(),
     };
     if observed.gate == Gate::Open && stop(v, targets).is_none() {
-        let elsewhere = in_flight_elsewhere(v, observed, targets);
+        let elsewhere = in_flight_elsewhere(v, observed, targets, elapsed);
         actions.extend(moves(v, targets, progress, elsewhere, now));
     }
     actions.truncate(MAX_ACTIONS);
@@ -144,7 +147,8 @@ fn start(v: &Validated, target: &Target<'_>, now: Timestamp) -> Option<Action> {
     let mut changes: Vec<(&Container, ImageRef)> = Vec::new();
     for at in &target.outdated {
         let container = workload.containers.get(*at)?;
-        let before = target.seen.images.get(*at)?.digest.as_ref()?;
+        let running = target.seen.images.get(*at)?.digest.as_ref()?;
+        let before = before_what_broke(v, workload, container).unwrap_or(running);
         changes.push((container, v.repository.at(before)));
     }
     if changes.is_empty() {
@@ -165,6 +169,17 @@ fn start(v: &Validated, target: &Target<'_>, now: Timestamp) -> Option<Action> {
     })
 }
 
+/// What a container ran before the roll-out of ours that this move repairs: that one is broken, and nothing to go back to.
+fn before_what_broke<'a>(v: &Validated, workload: &'a Workload, container: &Container) -> Option<&'a Digest> {
+    let previous = workload
+        .marks
+        .previous
+        .get(&container.name)
+        .filter(|_| needs_repair(workload))?;
+    let digest = previous.digest.as_ref()?;
+    (previous.repository == v.repository && *digest != v.digest).then_some(digest)
+}
+
 /// The record of a write that gives the workload these images.
 fn record<'a>(
     v: &Validated,
@@ -181,6 +196,8 @@ fn record<'a>(
         generation: workload.generation,
         template: workload.template_with(image),
         revision: workload.revision,
+        uid: Some(workload.uid.clone()),
+        timed_out: workload.timed_out,
     }
 }
 

@@ -103,7 +103,7 @@ pub async fn fill(ctx: &Context, found: &mut [Found], query: Query<'_>, effort: 
         for at in members {
             let one = &mut found[at];
             let pods = pods.remove(&one.workload.key.name).unwrap_or_default();
-            one.digests = digests_with(&one.workload, &pods);
+            one.digests = digests_with(&one.workload, &pods, query.releases);
             one.evidence = evidence(&pods, query);
             let digests = PodDigests {
                 read: now,

@@ -2,31 +2,40 @@
 //!
 //! A wave is over when every target in it has come to an end, and its soak has passed since. It has passed for good when it
 //! was over once in its turn: what becomes of its workloads later, and what comes late to it, holds no other wave back. In a soak one
-//! that is not ready holds its wave; only a target that is still to arrive lets the soak begin anew. A soak is counted by what was
+//! that is not ready holds its wave; only a target that is still to arrive lets the soak begin anew. A wave of which something was
+//! moved passes only by what is healthy on the target, or by failures that the budget allows: not by being empty, and not by
+//! what was taken back, so it waits until something of it is healthy there, and soaks then. A soak is counted by what was
 //! watched (`soaks.rs`), also while the run is suspended; but no wave passes then.
 
 use super::{
     soaks::{self, Watched},
+    state::State,
     target::Target,
     validate::Validated,
 };
 use crate::{api::repave_run::WaveStatus, domain::wave::WaveRule};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// One wave.
+// What is known of it is independent of each other.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaveProgress {
     /// Targets that run a release themselves: what percentages are of.
     pub size: usize,
+    /// Whether something of it was moved by this run.
+    pub begun: bool,
+    /// Whether something of it was moved, and nothing of it is healthy on the target or failed there: it does not pass.
+    pub unproven: bool,
     /// When all its targets had come to an end; `None` while they have not.
     pub settled_at: Option<Timestamp>,
     /// How much of its soak was watched.
     pub watched: Duration,
     /// How much of its soak is left; `None` while it has not begun.
     pub left: Option<Duration>,
-    /// Whether everything in it has come to an end and has soaked.
+    /// Whether nothing in it goes on any more: everything has come to an end and has soaked, or there is nothing to soak.
     pub over: bool,
     /// When it was over last. What was moved before is judged no more.
     pub soaked_at: Option<Timestamp>,
@@ -47,6 +56,11 @@ impl Progress {
     /// Whether every wave is over, what came late included.
     pub fn over(&self) -> bool {
         self.waves.iter().all(|wave| wave.over)
+    }
+
+    /// The wave that waits because nothing of it is healthy on the target, though it was moved there.
+    pub fn unproven(&self) -> Option<usize> {
+        self.current.filter(|at| self.waves[*at].unproven)
     }
 
     /// How long until the next soak ends that has begun.
@@ -98,16 +112,19 @@ fn wave<'a>(
     now: Timestamp,
 ) -> WaveProgress {
     let (mut size, mut empty, mut ended, mut arriving) = (0, true, true, false);
+    let mut proof = Proof::of(recorded);
     for target in members {
         size += usize::from(target.direct);
         empty = false;
         ended &= target.ended();
         arriving |= target.arriving;
+        proof.take_in(target);
     }
     let time = |time: Option<&Time>| time.map(|time| time.0);
     let settled_before = time(recorded.and_then(|wave| wave.settled_at.as_ref()));
     let soaked_before = time(recorded.and_then(|wave| wave.soaked_at.as_ref()));
-    let settled_at = if arriving || empty {
+    let unproven = soaked_before.is_none() && proof.is_missing();
+    let settled_at = if arriving || empty || unproven {
         None
     } else {
         settled_before.or_else(|| ended.then_some(now))
@@ -118,7 +135,7 @@ fn wave<'a>(
         Duration::ZERO
     };
     let left = settled_at.map(|_| soak.saturating_sub(watched));
-    let over = empty || (ended && left == Some(Duration::ZERO));
+    let over = empty || (ended && (unproven || left == Some(Duration::ZERO)));
     let soaked_at = match (over && may_pass, settled_at, soaked_before) {
         // Known already: a status changes only when something did.
         (true, Some(settled), Some(before)) if before >= settled => Some(before),
@@ -127,25 +144,69 @@ fn wave<'a>(
     };
     WaveProgress {
         size,
+        begun: proof.begun,
+        unproven,
         settled_at,
         watched,
         left,
         over,
         soaked_at,
-        passed: empty || (over && may_pass) || soaked_before.is_some(),
+        passed: (!unproven && (empty || (over && may_pass))) || soaked_before.is_some(),
     }
 }
 
-/// What is recorded of it: only waves that have settled or passed.
-pub fn record(v: &Validated, progress: &Progress) -> Vec<WaveStatus> {
-    let waves = v.waves.iter().zip(&progress.waves);
+/// What the targets of a wave say about the release.
+// What they say is independent of each other.
+#[allow(clippy::struct_excessive_bools)]
+#[derive(Default)]
+struct Proof {
+    begun: bool,
+    healthy: bool,
+    /// Failed, which the budget judges, or still on its way.
+    judged: bool,
+    /// Was moved, and is neither.
+    lost: bool,
+}
+
+impl Proof {
+    /// Only of a wave that has begun is it recorded how much of its soak was watched.
+    fn of(recorded: Option<&WaveStatus>) -> Self {
+        Self {
+            begun: recorded.is_some_and(|wave| wave.watched.is_some()),
+            ..Self::default()
+        }
+    }
+
+    fn take_in(&mut self, target: &Target<'_>) {
+        let healthy = target.state == State::Done;
+        let judged = target.counts_as_failure() || !target.ended();
+        self.begun |= target.moved;
+        self.healthy |= healthy;
+        self.judged |= judged;
+        self.lost |= target.moved && !healthy && !judged;
+    }
+
+    fn is_missing(&self) -> bool {
+        !self.healthy && (self.lost || (self.begun && !self.judged))
+    }
+}
+
+/// What is recorded of it: only waves that have begun, settled or passed. `targets` are those after what was just written.
+pub fn record(v: &Validated, progress: &Progress, targets: &[Target<'_>]) -> Vec<WaveStatus> {
+    let begun: BTreeSet<usize> = targets
+        .iter()
+        .filter(|target| target.moved)
+        .filter_map(|target| target.wave)
+        .collect();
+    let waves = v.waves.iter().zip(&progress.waves).enumerate();
     waves
-        .filter(|(_, wave)| wave.settled_at.is_some() || wave.soaked_at.is_some())
-        .map(|(rule, wave)| WaveStatus {
+        .map(|(at, (rule, wave))| (rule, wave, wave.begun || begun.contains(&at)))
+        .filter(|(_, wave, begun)| *begun || wave.settled_at.is_some() || wave.soaked_at.is_some())
+        .map(|(rule, wave, begun)| WaveStatus {
             name: rule.name.clone(),
             settled_at: wave.settled_at.map(Time),
             soaked_at: wave.soaked_at.map(Time),
-            watched: soaks::kept(wave.watched, soak(rule)),
+            watched: begun.then(|| soaks::kept(wave.watched, soak(rule))),
         })
         .collect()
 }

@@ -24,8 +24,31 @@ const MAX_REASON: usize = 250;
 /// The workloads that a person wants to know of, the worst first.
 pub fn attention(targets: &[Target<'_>], v: &Validated) -> Vec<AttentionRow> {
     let mut rows: Vec<(u8, AttentionRow)> = targets.iter().flat_map(|target| rows_of(target, v)).collect();
+    rows.extend(without_pods(targets, v));
     rows.sort();
     rows.into_iter().take(MAX_ROWS).map(|(_, row)| row).collect()
+}
+
+/// Those of waves in which nothing that is on the target has pods: they pass, and show nothing.
+fn without_pods(targets: &[Target<'_>], v: &Validated) -> Vec<(u8, AttentionRow)> {
+    let mut rows = Vec::new();
+    for (at, wave) in v.waves.iter().enumerate() {
+        let members = || targets.iter().filter(|target| target.wave == Some(at));
+        let done = || members().filter(|target| target.state == State::Done);
+        if !members().all(Target::ended) || done().any(|target| !target.seen.workload.without_pods) {
+            continue;
+        }
+        let row = |target: &Target<'_>| AttentionRow {
+            workload: target.seen.workload.key.to_string(),
+            state: "NoPods".to_owned(),
+            reason: format!(
+                "it has no pods (spec.replicas is 0), and nothing else of wave {} has any on {}: nobody has seen the new image run there",
+                wave.name, v.tag
+            ),
+        };
+        rows.extend(done().map(|target| (6, row(target))));
+    }
+    rows
 }
 
 fn rows_of(target: &Target<'_>, v: &Validated) -> Vec<(u8, AttentionRow)> {
@@ -108,12 +131,14 @@ fn skipped(skip: &Skip, v: &Validated) -> Option<String> {
         Skip::Reverted => Some("its image was set back after Repave moved it, and it is not moved twice to the same digest: the next release moves it, or set the new image yourself".to_owned()),
         Skip::RolledByOthers => Some("it is on the new image, in a roll-out that this run did not cause, and is not judged by it: kubectl rollout status shows how it does".to_owned()),
         Skip::NoRecord => Some("it is on the new image, and its annotation repave.dev/moved is gone or cannot be read, so it is not judged: kubectl rollout status shows how it does".to_owned()),
+        Skip::MovedLongAgo(why) => Some(format!("not healthy ({why}), and it was moved long before this run's status began, so it is not judged: kubectl describe shows why")),
         Skip::Busy => Some("it is busy with a roll-out of its own for longer than health.rolloutDeadline: it is moved once it has settled".to_owned()),
         Skip::Refused { words, .. } => Some(format!("the API server refused to change it, more than once: {words}. It is moved with the next release, once that is allowed")),
         Skip::OtherPlan(plan) => {
             let plan = plan.as_ref().map_or_else(|| "another RepavePlan".to_owned(), |plan| format!("RepavePlan {plan}"));
             Some(format!("{plan} moved it, and its run is at work: leave the workload to one plan, or wait until that run has finished"))
         }
+        Skip::OtherRun(run) => Some(format!("RepaveRun {run} moved another of its images and is at work: it is moved once that run has finished")),
         Skip::Newer(release) => Some(format!("runs {}, which is newer than this run's target", release.tag)),
     }
 }
@@ -186,7 +211,7 @@ pub fn notices(
         notices.push(notice(
             false,
             "RunReopened",
-            "something that it can move is outdated again: a hold has ended, or a workload has recovered or is new"
+            "it has work again: a hold has ended, or a workload was resumed, has recovered, is there again or is new"
                 .to_owned(),
         ));
     }

@@ -14,7 +14,7 @@ use crate::{
         image_ref::{ImageRef, Repository},
         lineage::{Lineage, ReleaseIndex},
         pod::PodEvidence,
-        workload::{Rollout, Workload, WorkloadKey},
+        workload::{Container, Rollout, Workload, WorkloadKey},
     },
 };
 use std::{
@@ -142,9 +142,9 @@ pub struct Supervised<'a> {
 impl Supervised<'_> {
     /// Whether the pods of a workload are needed: it was moved by the run and has not settled or not stayed so.
     pub fn needs(self, workload: &Workload) -> bool {
-        let text = self.image.to_string();
-        let moved = workload.marks.run.as_deref() == Some(self.mark);
-        let on_target = moved && workload.containers.iter().any(|container| container.image == text);
+        let is_new = |container: &Container| self.image.is_written_as(&container.image);
+        let moved = workload.is_of_run(self.mark);
+        let on_target = moved && workload.containers.iter().any(is_new);
         on_target && (workload.rollout != Rollout::Settled || !self.steady.has(workload))
     }
 }

@@ -6,7 +6,7 @@
 //! for as many as it has room for. Must not decide anything.
 
 use super::{seen::Seen, validate::Validated};
-use crate::domain::{digest::Digest, moved::LastWrite, moved::Moved, workload::Workload};
+use crate::domain::{digest::Digest, workload::Workload};
 use std::collections::{BTreeSet, HashSet};
 
 /// How many the status keeps. The others are found out again.
@@ -24,10 +24,6 @@ pub struct SetBack {
 /// A UID in the status: short, because there may be many.
 fn id(uid: &str) -> String {
     Digest::of(uid.as_bytes()).short().to_owned()
-}
-
-fn record(workload: &Workload) -> Option<&Moved> {
-    workload.marks.last_write.as_ref().and_then(LastWrite::record)
 }
 
 /// Whether a container has the target's digest written.
@@ -56,9 +52,9 @@ impl SetBack {
         let mut there = HashSet::new();
         for seen in seen {
             let workload: &Workload = &seen.workload;
-            let of_this = record(workload).filter(|moved| moved.is_of(&v.digest, v.sequence));
+            let of_this = workload.record().filter(|moved| moved.is_of(&v.digest, v.sequence));
             if is_on_target(v, workload) {
-                let ours = workload.marks.run.as_deref() == Some(&v.mark);
+                let ours = workload.is_of_run(&v.mark);
                 let moved = ours && of_this.is_some_and(|moved| !moved.rolled_back);
                 if moved || self.arrived.contains(&workload.uid) {
                     there.insert(workload.uid.clone());

@@ -38,6 +38,8 @@ pub struct Times {
     pub busy: Duration,
     /// Complete, without that a container was started again.
     pub steady: Duration,
+    /// Since it was complete for the first time.
+    pub staying: Duration,
     /// Whether it did not stay complete: a container was started again, or too few replicas were left.
     pub relapsed: bool,
 }
@@ -53,6 +55,8 @@ struct Since {
 
 #[derive(Debug, Clone, Copy)]
 struct Steady {
+    /// When it was complete for the first time.
+    first: Duration,
     since: Duration,
     restarts: u32,
     relapsed: bool,
@@ -62,6 +66,7 @@ impl Steady {
     /// A number that has fallen says that pods went; only a greater one is a restart.
     fn next(before: Option<Self>, look: Look, now: Duration) -> Option<Self> {
         let fresh = |restarts, relapsed| Self {
+            first: before.map_or(now, |before| before.first),
             since: now,
             restarts,
             relapsed,
@@ -120,6 +125,7 @@ impl Sightings {
                             .filter(|_| look.staying.is_some())
                             .map(|steady| steady.since),
                     ),
+                    staying: length(since.steady.map(|steady| steady.first)),
                     relapsed: since.steady.is_some_and(|steady| steady.relapsed),
                 },
             );
@@ -210,7 +216,7 @@ mod tests {
                 ..rolling(1)
             };
             let times = sightings.look([("a", look)].into_iter(), seconds(at)).of("a");
-            (times.steady.as_secs(), times.relapsed, times.rolling.as_secs())
+            (times.steady.as_secs(), times.relapsed, times.staying.as_secs())
         };
         assert_eq!(look(Some(0), 100), (0, false, 0));
         assert_eq!(look(Some(0), 105), (5, false, 5));

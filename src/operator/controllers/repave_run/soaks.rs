@@ -86,7 +86,7 @@ impl Soaks {
 }
 
 /// What the status keeps of a soak.
-pub fn kept(watched: Duration, soak: Duration) -> Option<Span> {
+pub fn kept(watched: Duration, soak: Duration) -> Span {
     let whole = watched.min(soak);
     let step = (soak / 20).clamp(SHORTEST_STEP, LONGEST_STEP).as_secs();
     let seconds = if whole == soak {
@@ -94,7 +94,7 @@ pub fn kept(watched: Duration, soak: Duration) -> Option<Span> {
     } else {
         whole.as_secs() / step * step
     };
-    (seconds > 0).then(|| Span::seconds(seconds))
+    Span::seconds(seconds)
 }
 
 #[cfg(test)]
@@ -132,12 +132,12 @@ mod tests {
 
     #[test]
     fn the_status_keeps_a_soak_in_steps_and_its_end_exactly() {
-        let kept = |watched: u64, soak: u64| super::kept(seconds(watched), seconds(soak)).map(|span| span.to_string());
-        assert_eq!(kept(29, 3600), None);
-        assert_eq!(kept(400, 3600), Some("6m".to_owned()));
-        assert_eq!(kept(3599, 86400), Some("55m".to_owned()));
-        assert_eq!(kept(10, 10), Some("10s".to_owned()));
-        assert_eq!(kept(99_999, 86400), Some("24h".to_owned()));
-        assert_eq!(kept(5, 0), None);
+        let kept = |watched: u64, soak: u64| super::kept(seconds(watched), seconds(soak)).to_string();
+        assert_eq!(kept(29, 3600), "0s");
+        assert_eq!(kept(400, 3600), "6m");
+        assert_eq!(kept(3599, 86400), "55m");
+        assert_eq!(kept(10, 10), "10s");
+        assert_eq!(kept(99_999, 86400), "24h");
+        assert_eq!(kept(5, 0), "0s");
     }
 }

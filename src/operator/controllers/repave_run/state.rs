@@ -77,8 +77,13 @@ pub enum Skip {
         /// Whether it counts against the failure budget.
         counts: bool,
     },
+    /// It is not healthy on the target, where this run moved it long before its status began: nobody can tell any more whether
+    /// it was healthy there.
+    MovedLongAgo(String),
     /// Another plan moved it, and the run of that plan is at work. Its name only where it is no secret.
     OtherPlan(Option<String>),
+    /// The run of another base image of this plan moved it, and is at work.
+    OtherRun(String),
     /// It runs a newer release.
     Newer(Release),
     /// A newer release has its own run.

@@ -95,7 +95,7 @@ pub fn summarize(summary: &Summary<'_>) -> Outcome<RepaveRunStatus> {
         target: Some(summary.v.digest.short().to_owned()),
         wave: summary.wave_label(),
         counts: counts(summary.targets),
-        waves: progress::record(summary.v, summary.progress),
+        waves: progress::record(summary.v, summary.progress, summary.targets),
         steady_until: steady_until(summary),
         set_back: summary
             .set_back
@@ -177,8 +177,30 @@ impl Summary<'_> {
                      then release what is held (remove the annotation repave.dev/hold) to go on without it, or wait for the next release"
                 ),
             ),
-            None => self.working(),
+            None => self.unproven().unwrap_or_else(|| self.working()),
         }
+    }
+
+    /// The next wave does not begin, because nobody has seen the release do well in this one.
+    fn unproven(&self) -> Option<Verdict> {
+        let at = self.progress.unproven()?;
+        let waits = self
+            .targets
+            .iter()
+            .filter(|target| target.wave == Some(at))
+            .all(Target::ended);
+        let moves = self.targets.iter().any(|target| target.in_flight);
+        let name = &self.v.waves[at].name;
+        (waits && !moves && self.observed.gate == Gate::Open).then(|| Verdict {
+            kind: Kind::Stuck,
+            reason: "WaveNotProven",
+            message: format!(
+                "wave {name} was moved to {}, and nothing of it is healthy there: what was moved is gone, was set back, paused, held or changed. \
+                 The next wave begins once a workload of {name} is healthy on {} and has soaked: set its image, resume or release it, \
+                 or give another one the wave's labels",
+                self.v.tag, self.v.tag
+            ),
+        })
     }
 
     fn working(&self) -> Verdict {

@@ -59,7 +59,7 @@ impl Steady {
 
 /// When the roll-out was written that this workload is in, if it is one of this run.
 fn written(workload: &Workload, mark: &str) -> Option<Timestamp> {
-    let ours = workload.marks.run.as_deref() == Some(mark) && workload.whose() == Some(Whose::Ours);
+    let ours = workload.is_of_run(mark) && workload.whose() == Some(Whose::Ours);
     let last = workload.marks.last_write.as_ref().filter(|_| ours)?;
     Some(last.at())
 }

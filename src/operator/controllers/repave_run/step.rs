@@ -3,6 +3,7 @@
 
 use super::{
     apply::{self, Applied},
+    clock,
     decide::{Before, Decided, decide, note, overlay},
     gate::Gate,
     images::Images,
@@ -50,7 +51,7 @@ async fn reconcile(
     (remembered, memory): (&mut RunMemory, &Memory),
     run: &RepaveRun,
 ) -> Outcome<RepaveRunStatus> {
-    let old = run.status.clone().unwrap_or_default();
+    let old = clock::put_right(run.status.clone().unwrap_or_default(), ctx.now());
     let generation = run.metadata.generation.unwrap_or_default();
     let v = match validate::validate(run) {
         Ok(v) => v,
@@ -62,7 +63,7 @@ async fn reconcile(
         Ok(observed) => observed,
         Err(error) => return failed(old, generation, &error, ctx),
     };
-    let active_runs = match others::active_runs(ctx, &v, &observed.estate).await {
+    let active_runs = match others::active_runs(ctx, &v, &observed).await {
         Ok(active) => active,
         Err(error) => return failed(old, generation, &observe::ObserveError::Api(error), ctx),
     };
@@ -78,7 +79,7 @@ async fn reconcile(
             &mut observed.estate,
         );
         let decided = decide(&v, &observed, remembered, before, (ctx.now(), memory.now()));
-        if old.finished.is_some() && !reopens(&observed.gate, &decided.targets) {
+        if old.finished.is_some() && !reopens(&observed.gate, &decided.targets, &old) {
             return unchanged(old, Next::AwaitChange);
         }
         questions(ctx, &decided)
@@ -148,9 +149,24 @@ struct Questions {
 }
 
 /// Whether a finished run has work again: a hold has ended, a workload was resumed, has recovered, was relabelled or is new.
-/// One that is busy is no reason yet: it may stay so for ever.
-pub fn reopens(gate: &Gate, targets: &[Target<'_>]) -> bool {
-    *gate == Gate::Open && targets.iter().any(is_ready)
+/// One that is busy is no reason yet: it may stay so for ever. What it moved itself is judged in any case.
+pub fn reopens(gate: &Gate, targets: &[Target<'_>], status: &RepaveRunStatus) -> bool {
+    (*gate == Gate::Open && targets.iter().any(is_ready)) || on_their_way(targets, status) > 0
+}
+
+/// How many are in a roll-out of this run that it has not judged, though it has finished: it did not see them then, or they
+/// were paused or held. One that it left as it is was judged: the status has a row of it, or at least counts it.
+pub fn on_their_way(targets: &[Target<'_>], status: &RepaveRunStatus) -> usize {
+    let failed = || status.attention.iter().filter(|row| row.state == "Failed");
+    let goes_on = |target: &&Target<'_>| match &target.state {
+        State::Rolling | State::Failing { .. } => {
+            let name = target.seen.workload.key.to_string();
+            target.arriving && failed().all(|row| row.workload != name)
+        }
+        State::Pending { .. } | State::Done | State::Failed { .. } | State::Held { .. } | State::Skipped(_) => false,
+    };
+    let without_row = (status.counts.failed as usize).saturating_sub(failed().count());
+    targets.iter().filter(goes_on).count().saturating_sub(without_row)
 }
 
 /// Whether a run could begin with it now.

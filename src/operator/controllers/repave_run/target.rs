@@ -10,14 +10,14 @@ use super::{
     judge::{Judge, Judged, Known},
     observe::Observed,
     set_back::is_on_target,
-    sightings::Look,
+    sightings::{Elapsed, Look},
     state::{Skip, State},
     steady::{Course, Steady},
     validate::Validated,
 };
 use crate::domain::{
     lineage::Release,
-    moved::{LastWrite, Whose},
+    moved::Whose,
     wave,
     workload::{Rollout, Workload},
 };
@@ -25,6 +25,8 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 
 /// One target.
+// What is known of it is independent of each other.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target<'a> {
     /// What was seen.
@@ -43,6 +45,8 @@ pub struct Target<'a> {
     pub in_flight: bool,
     /// It is on its way to the target for the first time: its wave soaks only after it.
     pub arriving: bool,
+    /// This run moved it to the target, where it still is, or somebody took it back from there.
+    pub moved: bool,
     /// What is wrong with one that is done: told, and counted nowhere.
     pub trouble: Option<String>,
 }
@@ -106,9 +110,11 @@ impl Target<'_> {
                 | Skip::Reverted
                 | Skip::RolledByOthers
                 | Skip::NoRecord
+                | Skip::MovedLongAgo(_)
                 | Skip::Busy
                 | Skip::Refused { .. }
                 | Skip::OtherPlan(_)
+                | Skip::OtherRun(_)
                 | Skip::RunEnded => true,
             },
         }
@@ -116,11 +122,11 @@ impl Target<'_> {
 }
 
 /// How many workloads that are no targets of this run are in flight for other runs of its plan: they share one limit.
-pub fn in_flight_elsewhere(v: &Validated, observed: &Observed, targets: &[Target<'_>]) -> usize {
+pub fn in_flight_elsewhere(v: &Validated, observed: &Observed, targets: &[Target<'_>], elapsed: &Elapsed) -> usize {
     let ours: BTreeSet<&str> = targets.iter().map(|target| target.seen.workload.uid.as_str()).collect();
     let workloads = observed.estate.workloads.iter().map(|seen| seen.workload.as_ref());
     workloads
-        .filter(|workload| !ours.contains(workload.uid.as_str()) && replaced_by_us(v, workload))
+        .filter(|workload| !ours.contains(workload.uid.as_str()) && replaced_by_us(v, workload, elapsed))
         .count()
 }
 
@@ -153,7 +159,7 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Ta
         State::Rolling | State::Failing { .. } => true,
         // A rollback replaces pods too, and so does a move that somebody held in the middle, or one of another run.
         State::Pending { .. } | State::Held { .. } | State::Failed { .. } | State::Skipped(_) => {
-            replaced_by_us(judge.v, workload)
+            replaced_by_us(judge.v, workload, judge.known.elapsed)
         }
         State::Done => false,
     };
@@ -162,9 +168,11 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Ta
         State::Rolling | State::Failing { .. } => judge.arrives(seen),
         State::Done | State::Failed { .. } | State::Held { .. } | State::Skipped(_) => false,
     };
+    let moved = (found.current && judge.ours(seen)) || state == State::Skipped(Skip::Reverted);
     Some(Target {
         seen,
         wave,
+        moved,
         state,
         outdated: found.outdated,
         derived: found.derived,
@@ -176,16 +184,21 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Ta
 }
 
 /// Whether its pods are being replaced by a write of this run, or of another run of the same plan: they share one limit.
-fn replaced_by_us(v: &Validated, workload: &Workload) -> bool {
-    let plan = workload
-        .marks
-        .last_write
-        .as_ref()
-        .and_then(LastWrite::record)
-        .map(|moved| moved.plan.as_str());
-    workload.rollout == (Rollout::Rolling { supervised: true })
+/// Kubernetes says when it gives a roll-out up; where the workload has no deadline of its own, that of the plan serves.
+fn replaced_by_us(v: &Validated, workload: &Workload, elapsed: &Elapsed) -> bool {
+    let rolls = match &workload.rollout {
+        Rollout::Rolling { supervised: true } => true,
+        Rollout::Rolling { supervised: false } => {
+            let times = elapsed.of(&workload.uid);
+            let time = SignedDuration::try_from(times.rolling.max(times.busy));
+            time.is_ok_and(|time| time < v.rollout_deadline)
+        }
+        Rollout::Settled | Rollout::Degraded { .. } | Rollout::Unhealthy { .. } | Rollout::Paused => false,
+    };
+    let plan = workload.record().map(|moved| moved.plan.as_str());
+    rolls
         && workload.whose() == Some(Whose::Ours)
-        && (workload.marks.run.as_deref() == Some(&v.mark) || plan == Some(v.plan_key().as_str()))
+        && (workload.is_of_run(&v.mark) || plan == Some(v.plan_key().as_str()))
 }
 
 /// What is timed of every workload that this look shows.
@@ -196,7 +209,7 @@ pub fn looks<'a>(
 ) -> impl Iterator<Item = (&'a str, Look)> {
     observed.estate.workloads.iter().map(|seen| {
         let workload: &Workload = &seen.workload;
-        let ours = workload.marks.run.as_deref() == Some(&v.mark) && workload.whose() == Some(Whose::Ours);
+        let ours = workload.is_of_run(&v.mark) && workload.whose() == Some(Whose::Ours);
         let (rolling, unready, unsettled, complete) = match &workload.rollout {
             Rollout::Rolling { .. } => (workload.observed, false, true, false),
             Rollout::Degraded { unavailable_since } => {
@@ -216,9 +229,4 @@ pub fn looks<'a>(
         };
         (workload.uid.as_str(), look)
     })
-}
-
-/// A moment plus a span; the end of time when that is beyond it.
-pub fn later(at: Timestamp, span: SignedDuration) -> Timestamp {
-    at.checked_add(span).unwrap_or(Timestamp::MAX)
 }

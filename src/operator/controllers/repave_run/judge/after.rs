@@ -2,7 +2,7 @@
 //!
 //! Must not give back anything but a known release of this base image: whoever may annotate a workload may write there.
 
-use super::{Judge, moved_by_others};
+use super::{Judge, moved_by_others, moved_long_ago};
 use crate::{
     api::repave_plan::FailureAction,
     controllers::repave_run::{
@@ -17,10 +17,11 @@ use std::collections::BTreeMap;
 
 impl Judge<'_> {
     /// This run moved it, it is not settled, and its wave has not soaked since.
-    pub(super) fn after_the_move(&self, seen: &Seen) -> State {
+    pub(super) fn after_the_move(&self, seen: &Seen, wave: Option<usize>) -> State {
         match seen.workload.whose() {
             None => State::Skipped(Skip::NoRecord),
             Some(Whose::Others) => moved_by_others(&seen.workload),
+            Some(Whose::Ours) if self.is_of_long_ago(seen, wave) => moved_long_ago(&seen.workload),
             Some(Whose::Ours) => self.our_rollout(seen),
         }
     }
@@ -54,13 +55,13 @@ impl Judge<'_> {
         }
     }
 
-    /// It is complete: done once it has stayed so. One that does not, because a container is started again and again, has no more time for that
-    /// than for all of its roll-out.
+    /// It is complete: done once it has stayed so. One that does not, because a container is started again and again, has as much
+    /// time for that as for its roll-out, from when it was complete first: how long it took to start is another matter.
     fn staying(&self, seen: &Seen, times: Times) -> State {
         if self.has_stayed(seen) {
             return State::Done;
         }
-        if !times.relapsed || self.within_deadline(times.rolling) {
+        if !times.relapsed || self.within_deadline(times.staying) {
             return State::Rolling;
         }
         let late = format!("it did not stay healthy within {}", self.deadline());

@@ -106,7 +106,7 @@ fn fingerprint(world: &World) -> u64 {
                 sim.settled_once,
                 sim.later,
                 &sim.stuck,
-                (sim.complete_since, sim.up_since, sim.stayed)
+                (sim.complete_since, sim.up_since, sim.stayed, sim.was_complete)
             )
         )
         .hash(&mut hasher);

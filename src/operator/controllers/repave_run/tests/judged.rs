@@ -2,12 +2,16 @@
 //! slow controller or a clock brings about.
 
 use super::{
-    super::plan::Action,
-    objects::image_of,
+    super::{memory::RunMemory, plan::Action},
+    objects::{bump, bump_generation, image_of, parse},
     sim::TeamChange,
-    world::{Behaviour, Kind, World},
+    world::{Behaviour, Fault, Kind, World, release},
 };
-use crate::controllers::conditions;
+use crate::{
+    api::{RepaveRunStatus, repave_plan::FailureAction},
+    controllers::conditions,
+    domain::workload::WorkloadKey,
+};
 use jiff::SignedDuration;
 use serde_json::json;
 
@@ -183,7 +187,7 @@ fn with_pause_and_a_budget_of_zero_the_first_failure_stops_the_run() {
 
 #[test]
 fn a_record_that_somebody_takes_away_ends_the_judgement_of_that_workload_only() {
-    let mut world = World::new(&json!({}), &[(Kind::Direct, Behaviour::Crashes, true), GOOD]);
+    let mut world = World::new(&json!({}), &[(Kind::Direct, Behaviour::Crashes, true), GOOD_CANARY]);
     world.step();
     world.tick_all();
     let key = world.key(0);
@@ -247,4 +251,150 @@ fn a_wave_whose_workloads_are_all_held_does_not_pass_before_its_turn() {
     assert_eq!(world.step(), [], "the canary soaks, whatever was held at first");
     world.wait(10);
     assert_eq!(world.step().len(), 1);
+}
+
+/// `kubectl get deployment a -o yaml | sed s/a/b/ | kubectl apply`: a new object with our annotations, which we never wrote to.
+#[test]
+fn a_copy_of_a_moved_workload_is_no_rollout_of_ours() {
+    let mut world = World::new(
+        &json!({"waves": [{"name": "all", "maxConcurrent": 9, "soak": "1h"}]}),
+        &[GOOD],
+    );
+    let key = world.key(0);
+    world.step();
+    world.tick_all();
+    world.step();
+    assert_eq!(world.status.counts.done, 1);
+    let mut copy = world.workloads[&key].clone();
+    copy.behaviour = Behaviour::Crashes;
+    let meta = &mut copy.object["metadata"];
+    (meta["name"], meta["uid"]) = (json!("copy"), json!("uid-copy"));
+    (meta["generation"], meta["resourceVersion"]) = (json!(1), json!("1"));
+    meta["annotations"]["deployment.kubernetes.io/revision"] = json!("1");
+    copy.object["status"] = json!(null);
+    copy.sets = Vec::new();
+    world.workloads.insert(WorkloadKey::deployment("shop", "copy"), copy);
+    let mut back = Vec::new();
+    for _ in 0..10 {
+        world.tick_all();
+        back.extend(world.step());
+        world.wait(5);
+    }
+    assert_eq!(back, [], "a roll-out that nobody but its team caused");
+    assert_eq!(world.status.counts.held, 0);
+}
+
+/// What the deployment controller (1.36, `recreate.go`, `progress.go`) shows after a write to a Deployment with strategy
+/// Recreate that had timed out before: the new generation is observed, its old pods are still ending, there is no new
+/// ReplicaSet, and so the condition of the roll-out before stays: `DeploymentTimedOut` says true to its own reason.
+#[test]
+fn a_repair_is_not_judged_by_the_timeout_of_what_it_repairs() {
+    let mut world = World::new(&json!({}), &[GOOD]);
+    let key = world.key(0);
+    world.step();
+    let sim = world.workloads.get_mut(&key).unwrap();
+    let generation = sim.object["metadata"]["generation"].clone();
+    sim.object["spec"]["strategy"] = json!({"type": "Recreate"});
+    sim.object["status"] = json!({
+        "observedGeneration": generation, "replicas": 2, "updatedReplicas": 0, "availableReplicas": 0, "unavailableReplicas": 2,
+        "conditions": [
+            {"type": "Available", "status": "False", "reason": "MinimumReplicasUnavailable",
+                "lastTransitionTime": "1970-01-01T00:00:01Z", "lastUpdateTime": "1970-01-01T00:00:01Z"},
+            {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
+                "message": "ReplicaSet \"app-0-1\" has timed out progressing.",
+                "lastTransitionTime": "1970-01-01T00:05:00Z", "lastUpdateTime": "1970-01-01T00:05:00Z"}]});
+    sim.behaviour = Behaviour::NeverReady;
+    bump(&mut sim.object, "resourceVersion");
+    assert_eq!(world.step(), [], "no second has passed since the write");
+}
+
+/// As the documentation advises after a refusal, or after a restore that brings no status.
+#[test]
+fn a_run_that_is_made_anew_rolls_nothing_back_that_has_soaked_long_ago() {
+    let mut world = World::new(
+        &json!({"waves": [{"name": "all", "maxConcurrent": 9, "soak": "10s"}], "onFailure": {"budget": 9}}),
+        &[(Kind::Direct, Behaviour::CrashesLater, false), GOOD],
+    );
+    world.step();
+    world.tick_all();
+    world.step();
+    world.wait(10);
+    world.step();
+    assert!(world.status.finished.is_some());
+    // A month later its database is away, and somebody deletes the run.
+    world.wait(30 * 24 * 3600);
+    world.tick_all();
+    assert_eq!(world.step(), []);
+    world.status = RepaveRunStatus::default();
+    world.memory = RunMemory::default();
+    for _ in 0..9 {
+        assert_eq!(world.step(), [], "it was healthy on the target for a month");
+        world.wait(10);
+    }
+    assert_eq!((world.status.counts.done, world.status.counts.failed), (2, 0));
+    assert!(row(&world).starts_with("Degraded too few replicas"), "{}", row(&world));
+}
+
+/// The same, and nobody can tell whether it ever was healthy.
+#[test]
+fn a_run_that_is_made_anew_reports_what_it_moved_long_ago_and_does_not_know() {
+    let spec = json!({"waves": [{"name": "all", "maxConcurrent": 9}], "onFailure": {"budget": 9, "action": "Pause"}});
+    let mut world = World::new(&spec, &[(Kind::Direct, Behaviour::NeverReady, false), GOOD]);
+    assert!(world.walk_to_the_end());
+    world.wait(30 * 24 * 3600);
+    (world.status, world.memory) = (RepaveRunStatus::default(), RunMemory::default());
+    world.v.action = FailureAction::RollbackWorkload;
+    assert!(world.walk_to_the_end());
+    assert_eq!(
+        (world.status.counts.done, world.status.counts.skipped),
+        (1, 1),
+        "{}",
+        row(&world)
+    );
+    assert!(row(&world).contains("it was moved long before"), "{}", row(&world));
+}
+
+/// The process dies between its first moves and its first status: that is no month.
+#[test]
+fn what_was_moved_before_the_first_status_is_judged() {
+    let mut world = World::new(&json!({}), &[(Kind::Direct, Behaviour::Crashes, false)]);
+    let seen = world.clone();
+    world.reconcile(&seen, Fault::CrashAfter(1));
+    world.wait(3600);
+    world.tick_all();
+    assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
+}
+
+/// The image of a rollback is not one that the operator itself knows to have failed.
+#[test]
+fn a_repair_that_fails_does_not_go_back_to_what_was_broken_before_it() {
+    let mut world = World::new(&json!({}), &[(Kind::Direct, Behaviour::Crashes, false)]);
+    let key = world.key(0);
+    let v2 = world.v.repository.at(&release("v2", 2).digest).to_string();
+    let v1 = world.v.repository.at(&release("v1", 1).digest).to_string();
+    // What the run of v2 left: it crashes, and a rollback to v1 was refused by a policy that is gone.
+    let sim = world.workloads.get_mut(&key).unwrap();
+    let before = parse(&sim.object);
+    sim.object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(v2);
+    let template = parse(&sim.object).template();
+    let record = json!({"at": world.now.to_string(), "plan": "platform/all", "digest": release("v2", 2).digest, "sequence": 2,
+        "generation": before.generation, "template": template, "revision": before.revision});
+    let annotations = &mut sim.object["metadata"]["annotations"];
+    annotations["repave.dev/run"] = json!("platform/all-v2");
+    annotations["repave.dev/moved"] = json!(record.to_string());
+    annotations["repave.dev/previous-images"] = json!(json!({"app": v1}).to_string());
+    bump_generation(&mut sim.object);
+    sim.object["status"]["observedGeneration"] = json!(2);
+    sim.object["status"]["updatedReplicas"] = json!(1);
+    sim.object["status"]["conditions"][0] =
+        json!({"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"});
+    let actions = world.step();
+    let [Action::Move { patch, .. }] = actions.as_slice() else {
+        panic!("{actions:?}")
+    };
+    let text = serde_json::to_string(patch).unwrap();
+    assert!(text.contains(&v1), "what it last was healthy on is forgotten: {text}");
+    world.tick_all();
+    assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
+    assert_eq!(image_of(&world.workloads[&key].object), v1);
 }

@@ -1,4 +1,4 @@
-//! Tests of a run: `plans`, `judged`, `refused`, `reopened`, `set_back`, `stays`, `two_plans` and `edits` for single decisions, `walk` for random estates on the way to
+//! Tests of a run: `plans`, `judged`, `refused`, `reopened`, `set_back`, `stays`, `two_plans`, `tags`, `waves` and `edits` for single decisions, `walk` for random estates on the way to
 //! their end, all over `world`; `estate` over an API server in memory.
 
 mod edits;
@@ -15,6 +15,8 @@ mod reopened;
 mod set_back;
 mod sim;
 mod stays;
+mod tags;
 mod two_plans;
 mod walk;
+mod waves;
 mod world;

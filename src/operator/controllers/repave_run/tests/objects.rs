@@ -43,6 +43,7 @@ pub fn new_workload(name: &str, kind: Kind, behaviour: Behaviour, canary: bool) 
         moved_in: 0,
         complete_since: None,
         up_since: None,
+        was_complete: false,
         stayed: false,
         denied: false,
         touched: false,

@@ -35,9 +35,11 @@ impl World {
                     self.second_leader || self.gate == Gate::Open,
                     "{key} was started though the gate is shut"
                 );
-                assert_eq!(
-                    parse(before).rollout,
-                    Rollout::Settled,
+                let seen = parse(before);
+                // A newer release repairs what a roll-out of ours left behind.
+                let repair = matches!(seen.rollout, Rollout::Unhealthy { .. }) && seen.our_rollout().is_some();
+                assert!(
+                    repair || seen.rollout == Rollout::Settled,
                     "{key} was started though it is not settled"
                 );
                 assert_eq!(image_of(after), self.target());
@@ -56,7 +58,9 @@ impl World {
                     "{key} is healthy and was rolled back"
                 );
                 assert!(!sim.later, "{key}: a later roll-out of its team was rolled back");
-                assert!(!self.out(key), "{key} had soaked and was rolled back");
+                // One that was paused or held in its roll-out, or not there, was never healthy, whatever its wave did.
+                let soaked = self.out(key) && sim.was_complete;
+                assert!(!soaked, "{key} had soaked and was rolled back");
             }
         }
     }
@@ -187,8 +191,28 @@ impl World {
         }
     }
 
+    /// What was moved in a wave has shown that it does well, or has failed, which the budget judges.
+    fn check_proof(&self, at: usize) {
+        let members = || {
+            self.workloads
+                .iter()
+                .filter(|(key, _)| self.wave_of(key) == at)
+                .map(|(_, sim)| sim)
+        };
+        let healthy = |sim: &Sim| {
+            let complete = matches!(parse(&sim.object).rollout, Rollout::Settled | Rollout::Degraded { .. });
+            complete && image_of(&sim.object) == self.target()
+        };
+        let left = |sim: &Sim| self.v.action == FailureAction::Pause && sim.behaviour != Behaviour::Healthy;
+        let failed = |sim: &Sim| sim.back > 0 || left(sim) || sim.denied;
+        let moved = members().any(|sim| sim.forward > 0);
+        let judged = members().any(|sim| healthy(sim) || failed(sim));
+        assert!(!moved || judged, "wave {at} passed, and nobody has seen it do well");
+    }
+
     fn check_wave_is_over(&self, at: usize) {
         assert!(!self.active(at, false), "wave {at} was overtaken");
+        self.check_proof(at);
         if let Some(last) = self.active_at[at] {
             let since = SignedDuration::try_from(self.mono.saturating_sub(last)).unwrap();
             assert!(since >= self.v.waves[at].soak, "wave {at} soaked {since} only");

@@ -3,6 +3,7 @@
 use super::{
     super::{
         apply::{Applied, Halt},
+        clock,
         decide::{Before, decide, note, overlay},
         judge::Known,
         memory::RunMemory,
@@ -41,16 +42,17 @@ impl World {
         self.note_stayed();
         self.note_late(seen);
         let mut observed = seen.observed();
-        let started = seen.status.started.as_ref().map_or(seen.now, |time| time.0);
         let mut memory = seen.memory.clone();
+        let old = clock::put_right(seen.status.clone(), seen.now);
+        let started = old.started.as_ref().map_or(seen.now, |time| time.0);
         let before = Before {
-            old: &seen.status,
+            old: &old,
             active_runs: &seen.active_runs,
         };
         let times = (seen.now, seen.mono);
         let to_ask = {
             let first = decide(&self.v, &observed, &mut memory, before, times);
-            if seen.status.finished.is_some() && !reopens(&observed.gate, &first.targets) {
+            if seen.status.finished.is_some() && !reopens(&observed.gate, &first.targets, &seen.status) {
                 return Vec::new();
             }
             undone::to_ask(&first.actions)
@@ -83,7 +85,7 @@ impl World {
         let retrying = memory.refusals.any_pausing();
         let outcome = status::summarize(&Summary {
             v: &seen.v,
-            old: seen.status.clone(),
+            old: old.clone(),
             generation: 1,
             observed: &observed,
             stop: plan::stop(&seen.v, &decided.targets),
@@ -159,6 +161,7 @@ impl World {
         let elapsed = memory.sightings.look(looks, self.mono);
         let known = Known {
             waves: &self.status.waves,
+            began: self.status.started.as_ref().map_or(self.now, |time| time.0),
             elapsed: &elapsed,
             refusals: &memory.refusals,
             steady: &memory.steady,
@@ -176,10 +179,17 @@ impl World {
 
     /// Reconciles, lets everything settle and time pass, until the run is finished or waits for a person.
     pub fn walk_to_the_end(&mut self) -> bool {
+        let mut quiet = 0;
         for _ in 0..500 {
+            let before = self.status.clone();
             self.step();
             if self.status.finished.is_some() {
                 return true;
+            }
+            // No deadline, hold or soak of these worlds is as long as five minutes without a word.
+            quiet = if self.status == before { quiet + 1 } else { 0 };
+            if quiet == 60 {
+                return false;
             }
             self.tick_all();
             self.wait(5);
@@ -209,7 +219,8 @@ impl World {
             Action::Move { .. } => {
                 sim.forward += 1;
                 (sim.later, sim.moved_in) = (false, reconciles);
-                (sim.complete_since, sim.up_since, sim.stayed) = (None, None, false);
+                (sim.complete_since, sim.up_since) = (None, None);
+                (sim.was_complete, sim.stayed) = (false, false);
             }
             Action::RollBack { .. } => sim.back += 1,
         }

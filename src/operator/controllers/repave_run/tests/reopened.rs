@@ -3,6 +3,7 @@
 use super::{
     super::{
         gate::Gate,
+        memory::RunMemory,
         plan::Action,
         state::{Skip, State},
     },
@@ -126,4 +127,109 @@ fn a_run_whose_order_is_gone_begins_nothing_finishes_what_is_on_its_way_and_ends
         (succeeded.status.as_str(), succeeded.reason.as_str()),
         ("False", "BaseImageMissing")
     );
+}
+
+fn rolled_back(actions: &[Action]) -> Vec<&str> {
+    let back = actions
+        .iter()
+        .filter(|action| matches!(action, Action::RollBack { .. }));
+    back.map(|action| action.workload().name.as_str()).collect()
+}
+
+#[test]
+fn what_is_on_its_way_and_not_seen_for_one_look_is_judged_when_it_is_seen_again() {
+    let mut world = World::new(
+        &json!({"waves": [{"name": "all", "maxConcurrent": 1}], "onFailure": {"budget": 9}}),
+        &[(Kind::Direct, Behaviour::NeverReady, false)],
+    );
+    let key = world.key(0);
+    world.step();
+    world.tick_all();
+    world.step();
+    let gone = world.workloads.remove(&key).unwrap();
+    world.step();
+    world.workloads.insert(key.clone(), gone);
+    let mut back = Vec::new();
+    for _ in 0..40 {
+        world.tick_all();
+        back.extend(world.step());
+        world.wait(5);
+    }
+    assert_eq!(
+        rolled_back(&back),
+        [key.name.as_str()],
+        "finished: {:?}",
+        world.status.finished
+    );
+}
+
+/// The row says "resume it". Then nobody looks.
+#[test]
+fn one_that_was_paused_in_our_rollout_is_judged_when_it_is_resumed() {
+    let mut world = World::new(
+        &json!({"waves": [{"name": "all", "maxConcurrent": 1}], "onFailure": {"budget": 9}}),
+        &[(Kind::Direct, Behaviour::Crashes, false)],
+    );
+    let key = world.key(0);
+    world.step();
+    world.team(&key, TeamChange::Pause);
+    world.tick_all();
+    for _ in 0..3 {
+        assert_eq!(world.step(), []);
+        world.wait(5);
+    }
+    world.team(&key, TeamChange::Resume);
+    let mut back = Vec::new();
+    for _ in 0..40 {
+        world.tick_all();
+        back.extend(world.step());
+        world.wait(5);
+    }
+    assert_eq!(
+        rolled_back(&back),
+        [key.name.as_str()],
+        "finished: {:?}",
+        world.status.finished
+    );
+}
+
+#[test]
+fn one_that_was_held_in_our_rollout_is_judged_when_the_hold_ends() {
+    let mut world = World::new(
+        &json!({"waves": [{"name": "all", "maxConcurrent": 1}], "onFailure": {"budget": 9}}),
+        &[(Kind::Direct, Behaviour::NeverReady, false)],
+    );
+    let key = world.key(0);
+    world.step();
+    let until = world.now + jiff::SignedDuration::from_secs(90);
+    world.hold(&key, Some(until));
+    let mut back = Vec::new();
+    for _ in 0..60 {
+        world.tick_all();
+        back.extend(world.step());
+        world.wait(5);
+    }
+    assert_eq!(
+        rolled_back(&back),
+        [key.name.as_str()],
+        "finished: {:?}",
+        world.status.finished
+    );
+}
+
+/// One that was judged and left as it is does not open the run again, also after a restart.
+#[test]
+fn one_that_failed_and_was_left_is_not_judged_again() {
+    let spec = json!({"waves": [{"name": "all", "maxConcurrent": 1}], "onFailure": {"budget": 9, "action": "Pause"}});
+    let mut world = World::new(&spec, &[(Kind::Direct, Behaviour::NeverReady, false), GOOD]);
+    assert!(world.walk_to_the_end());
+    assert_eq!(world.status.counts.failed, 1);
+    let before = world.status.clone();
+    world.memory = RunMemory::default();
+    for _ in 0..5 {
+        world.tick_all();
+        assert_eq!(world.step(), []);
+        assert_eq!(world.status, before);
+        world.wait(30);
+    }
 }

@@ -76,6 +76,8 @@ impl World {
         if sim.object["spec"]["paused"] == true && sim.kind != Kind::Paused {
             let seen = sim.object["metadata"]["generation"].clone();
             sim.object["status"]["observedGeneration"] = seen;
+            // Kubernetes counts its deadline from when it is resumed.
+            sim.stuck = None;
             return;
         }
         sim.note_revision();
@@ -104,6 +106,7 @@ impl World {
         }
         let on_target = image_of(&sim.object) == target;
         let complete = on_target && (available == wanted);
+        sim.was_complete |= complete;
         sim.complete_since = complete.then(|| sim.complete_since.unwrap_or(mono));
         sim.up_since = on_target.then(|| sim.up_since.unwrap_or(mono));
         self.note_stayed();

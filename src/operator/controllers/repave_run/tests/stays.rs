@@ -1,9 +1,9 @@
 //! Healthy means that it stayed healthy: for how long, what is no restart, and what a restart of ours may not cost.
 
 use super::{
-    super::{decide::Before, decide::decide, memory::RunMemory, plan::Action, seen::Supervised},
+    super::{decide::Before, decide::decide, memory::RunMemory, plan::Action, seen::Supervised, steady::Steady},
     objects::parse,
-    world::{Behaviour, Fault, Kind, World},
+    world::{Behaviour, Fault, Kind, REPOSITORY, World},
 };
 use crate::{api::RepaveRunStatus, controllers::repave_run::gate::Gate, domain::duration::Span};
 use jiff::SignedDuration;
@@ -250,4 +250,87 @@ fn a_decision_is_the_same_for_the_same_look() {
     assert_eq!((first.targets, first.progress), (second.targets, second.progress));
     let seen = world.clone();
     world.reconcile(&seen, Fault::None);
+}
+
+/// The clock was more than a day ahead when a wave settled, and was put right.
+#[test]
+fn a_clock_that_was_a_day_ahead_lets_nothing_be_done_that_has_not_stayed_healthy() {
+    let mut spec = spec(1, 10, "0s");
+    spec["waves"] = json!([
+        {"name": "canary", "selector": {"matchLabels": {"tier": "canary"}}, "maxConcurrent": 1, "soak": "60s"},
+        {"name": "rest", "maxConcurrent": 1, "soak": "0s"}]);
+    let mut world = World::new(
+        &spec,
+        &[
+            (Kind::Direct, Behaviour::Healthy, true),
+            (Kind::Direct, Behaviour::Restarts, false),
+        ],
+    );
+    world.jump(90_000);
+    for _ in 0..5 {
+        world.step();
+        world.tick_all();
+        world.wait(5);
+    }
+    assert!(world.status.steady_until.is_some());
+    world.jump(-90_000);
+    let mut back = Vec::new();
+    for _ in 0..40 {
+        world.tick_all();
+        back.extend(world.step());
+        world.wait(3);
+    }
+    let key = world.key(1);
+    back.retain(|action| matches!(action, Action::RollBack { .. }));
+    let rolled_back: Vec<_> = back.iter().map(Action::workload).collect();
+    assert_eq!(rolled_back, [&key], "{:?}", world.status.counts);
+}
+
+/// It starts in 29 of its 30 seconds, and a node is drained while it has to stay healthy: a pod is missing for one look.
+#[test]
+fn a_drained_node_in_the_time_that_a_slow_starter_has_to_stay_is_no_failure() {
+    let mut world = World::new(&spec(1, 10, "0s"), &[(Kind::Direct, Behaviour::NeverReady, false)]);
+    let key = world.key(0);
+    world.step();
+    world.tick_all();
+    world.step();
+    world.wait(29);
+    world.workloads.get_mut(&key).unwrap().behaviour = Behaviour::Healthy;
+    world.tick_all();
+    assert_eq!(world.step(), []);
+    world.wait(3);
+    world.workloads.get_mut(&key).unwrap().behaviour = Behaviour::UnreadyLater;
+    world.tick_all();
+    assert_eq!(world.step(), [], "too few replicas, for less than the deadline");
+    world.wait(3);
+    let sim = world.workloads.get_mut(&key).unwrap();
+    sim.behaviour = Behaviour::Healthy;
+    let status = &mut sim.object["status"];
+    status["availableReplicas"] = json!(2);
+    status["conditions"][1]["status"] = json!("True");
+    assert_eq!(world.step(), [], "all replicas are back, after three seconds");
+}
+
+/// A tag beside the digest, as an admission webhook for workloads writes it: still our roll-out by its generation.
+#[test]
+fn pods_are_asked_also_where_admission_wrote_a_tag_beside_our_digest() {
+    let mut world = World::new(&spec(1, 10, "0s"), &[GOOD]);
+    let key = world.key(0);
+    world.step();
+    let digest = world.v.digest.clone();
+    let sim = world.workloads.get_mut(&key).unwrap();
+    sim.object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(format!("{REPOSITORY}:12@{digest}"));
+    let workload = parse(&sim.object);
+    assert!(workload.our_rollout().is_some(), "it is our roll-out");
+    let image = world.v.repository.at(&world.v.digest);
+    let steady = Steady::default();
+    let supervised = Supervised {
+        mark: &world.v.mark,
+        image: &image,
+        steady: &steady,
+    };
+    assert!(
+        supervised.needs(&workload),
+        "nobody would see it crash or be started again"
+    );
 }

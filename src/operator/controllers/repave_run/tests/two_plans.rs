@@ -2,10 +2,11 @@
 
 use super::{
     super::memory::RunMemory,
+    objects::{bump, bump_generation, parse},
     sim::TeamChange,
-    world::{Behaviour, Fault, Kind, World},
+    world::{Behaviour, Fault, Kind, World, release},
 };
-use crate::{api::RepaveRunStatus, controllers::repave_run::validate::Validated};
+use crate::{api::RepaveRunStatus, controllers::repave_run::validate::Validated, domain::digest::Digest};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -135,4 +136,47 @@ proptest! {
             }
         }
     }
+}
+
+/// One plan, two base images, one workload with a container of each.
+#[test]
+fn the_run_of_a_second_base_image_of_one_plan_waits_for_the_first() {
+    let spec = json!({"waves": [{"name": "all", "maxConcurrent": 1}]});
+    let mut world = World::new(&spec, &[(Kind::TwoContainers, Behaviour::Healthy, false)]);
+    let key = world.key(0);
+    // As `plan::start` of that run writes it: the same plan, another mark and a digest that is no release of this base image.
+    let sim = world.workloads.get_mut(&key).unwrap();
+    let before = parse(&sim.object);
+    let (digest, run) = (Digest::of(b"log-2"), "platform/all-log-2");
+    sim.object["spec"]["template"]["spec"]["containers"][1]["image"] = json!(format!("registry.test/log@{digest}"));
+    let template = parse(&sim.object).template();
+    let record = json!({"at": world.now.to_string(), "plan": "platform/all", "digest": digest, "sequence": 2, "uid": before.uid,
+        "generation": before.generation, "template": template, "revision": before.revision});
+    let annotations = &mut sim.object["metadata"]["annotations"];
+    annotations["repave.dev/run"] = json!(run);
+    annotations["repave.dev/moved"] = json!(record.to_string());
+    bump(&mut sim.object, "resourceVersion");
+    bump_generation(&mut sim.object);
+    world.tick_all();
+    // Limits and waves are promises of one run.
+    world.second_leader = true;
+    world.active_runs.insert(run.to_owned());
+    assert_eq!(world.step(), []);
+    let row = &world.status.attention[0];
+    assert!(
+        row.reason
+            .starts_with("RepaveRun platform/all-log-2 moved another of its images"),
+        "{row:?}"
+    );
+    // It was moved by an earlier run of this base image: that one goes by the order of releases.
+    let mut earlier = world.clone();
+    let annotations = &mut earlier.workloads.get_mut(&key).unwrap().object["metadata"]["annotations"];
+    annotations["repave.dev/moved"] = json!(
+        record
+            .to_string()
+            .replace(digest.as_str(), release("v1", 1).digest.as_str())
+    );
+    assert_eq!(earlier.step().len(), 1);
+    world.active_runs.clear();
+    assert_eq!(world.step().len(), 1, "the first one has finished");
 }

@@ -7,7 +7,7 @@ use super::{
     sim::TeamChange,
     world::{Behaviour, Fault, Kind, World},
 };
-use crate::testing::cases;
+use crate::{controllers::conditions, testing::cases};
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -156,7 +156,13 @@ pub fn check_the_end(world: &mut World) {
     let finished = world.walk_to_the_end();
     let observed = world.observed();
     let stopped = plan::stop(&world.v, &world.targets(&observed)).is_some();
-    assert!(finished || stopped, "neither finished nor stopped: {:?}", world.status);
+    let stalled = conditions::find(&world.status.conditions, "Stalled");
+    let waits = stalled.is_some_and(|condition| condition.status == "True" && condition.reason == "WaveNotProven");
+    assert!(
+        finished || stopped || waits,
+        "neither finished nor stopped: {:?}",
+        world.status
+    );
     let target = world.target();
     for (key, sim) in &world.workloads {
         let touched_by_people = sim.hold.is_some() || sim.reverted || sim.touched;

@@ -88,6 +88,8 @@ pub struct Sim {
     pub complete_since: Option<Duration>,
     /// Since when it runs on the target.
     pub up_since: Option<Duration>,
+    /// It was complete at some time since we moved it.
+    pub was_complete: bool,
     /// It was complete for as long as it must stay so.
     pub stayed: bool,
     /// Admission refuses every change of it by us.

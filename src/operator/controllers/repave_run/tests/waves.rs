@@ -1,0 +1,180 @@
+//! What opens the next wave, and what a limit counts: only what is seen to do well, whatever is missing, was taken back or has
+//! no deadline of its own.
+
+use super::{
+    super::{memory::RunMemory, plan::Action},
+    objects::{bump, bump_generation},
+    sim::TeamChange,
+    world::{Behaviour, Kind, World},
+};
+use crate::{controllers::conditions, domain::workload::WorkloadKey};
+use serde_json::json;
+
+const GOOD: (Kind, Behaviour, bool) = (Kind::Direct, Behaviour::Healthy, false);
+const CANARY: (Kind, Behaviour, bool) = (Kind::Direct, Behaviour::Healthy, true);
+
+fn moves(actions: &[Action]) -> Vec<&WorkloadKey> {
+    let moves = actions.iter().filter(|action| matches!(action, Action::Move { .. }));
+    moves.map(Action::workload).collect()
+}
+
+/// Why it does not get on.
+fn reason(world: &World) -> String {
+    let stalled = conditions::find(&world.status.conditions, "Stalled").filter(|stalled| stalled.status == "True");
+    stalled.map(|stalled| stalled.reason.clone()).unwrap_or_default()
+}
+
+/// The only canary is not seen for one look in its soak: deleted and made again (blue and green), its namespace relabelled
+/// by GitOps, the RoleBinding of the plan's account made anew, its watch answered with 403.
+#[test]
+fn a_canary_that_is_not_there_for_one_look_does_not_end_its_wave() {
+    let mut world = World::new(&json!({}), &[(Kind::Direct, Behaviour::Healthy, true), GOOD, GOOD]);
+    let key = world.key(0);
+    assert_eq!(moves(&world.step()), [&key]);
+    world.tick_all();
+    assert_eq!(world.step(), []);
+    assert!(world.status.waves[0].settled_at.is_some(), "it soaks for ten seconds");
+    let gone = world.workloads.remove(&key).unwrap();
+    world.wait(20);
+    assert_eq!(world.step(), [], "the next wave began without a soak");
+    assert_eq!(reason(&world), "WaveNotProven");
+    world.workloads.insert(key, gone);
+    assert_eq!(world.step(), [], "it soaks anew");
+    world.wait(10);
+    assert_eq!(world.step().len(), 2);
+}
+
+/// The team is faster than the deadline: it takes its canary back. Budget 0.
+#[test]
+fn a_canary_that_its_team_took_back_does_not_open_the_next_wave() {
+    let spec = json!({"onFailure": {"budget": 0}});
+    let mut world = World::new(&spec, &[(Kind::Direct, Behaviour::NeverReady, true), GOOD, GOOD]);
+    let key = world.key(0);
+    assert_eq!(moves(&world.step()), [&key]);
+    world.tick_all();
+    world.step();
+    world.undo(&key);
+    for _ in 0..20 {
+        world.tick_all();
+        assert_eq!(world.step(), [], "no canary was ever healthy on the target");
+        world.wait(5);
+    }
+    assert_eq!(
+        (world.status.counts.failed, reason(&world)),
+        (0, "WaveNotProven".to_owned())
+    );
+    // Its team sets the image itself.
+    let target = world.target();
+    let sim = world.workloads.get_mut(&key).unwrap();
+    sim.object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(target);
+    (sim.behaviour, sim.later) = (Behaviour::Healthy, true);
+    bump(&mut sim.object, "resourceVersion");
+    bump_generation(&mut sim.object);
+    world.tick_all();
+    assert_eq!(world.step(), [], "it soaks");
+    world.wait(10);
+    assert_eq!(world.step().len(), 2);
+}
+
+/// It is on its way when it goes for good, and nothing of the wave was ever healthy.
+#[test]
+fn a_canary_that_goes_on_its_way_opens_nothing_also_after_a_restart() {
+    let mut world = World::new(&json!({}), &[CANARY, GOOD]);
+    let key = world.key(0);
+    world.step();
+    let gone = world.workloads.remove(&key).unwrap();
+    world.memory = RunMemory::default();
+    for _ in 0..5 {
+        assert_eq!(world.step(), []);
+        world.wait(60);
+    }
+    assert_eq!(
+        (reason(&world), world.status.finished.is_none()),
+        ("WaveNotProven".to_owned(), true)
+    );
+    // Another canary comes in its place.
+    let mut other = gone;
+    let mut sims = World::new(&json!({}), &[CANARY]).workloads.into_values();
+    other.object = sims.next().unwrap().object;
+    (other.forward, other.complete_since, other.up_since) = (0, None, None);
+    other.object["metadata"]["uid"] = json!("uid-other");
+    world.workloads.insert(key.clone(), other);
+    assert_eq!(moves(&world.step()), [&key]);
+    assert!(world.walk_to_the_end());
+    assert_eq!(world.status.counts.done, 2);
+}
+
+#[test]
+fn a_last_wave_that_was_taken_back_holds_up_nothing_and_ends() {
+    let mut world = World::new(&json!({}), &[CANARY, GOOD]);
+    let key = world.key(1);
+    for _ in 0..2 {
+        world.step();
+        world.tick_all();
+        world.wait(10);
+    }
+    assert_eq!(moves(&world.step()), [&key]);
+    world.tick_all();
+    world.undo(&key);
+    assert!(world.walk_to_the_end());
+    assert_eq!((world.status.counts.done, world.status.counts.skipped), (1, 1));
+}
+
+/// Nothing of it was moved: there is nothing to prove.
+#[test]
+fn a_wave_of_which_nothing_can_be_moved_passes() {
+    let mut world = World::new(&json!({}), &[(Kind::Flux, Behaviour::Healthy, true), GOOD]);
+    assert!(world.walk_to_the_end());
+    assert_eq!(world.status.counts.done, 1);
+}
+
+/// A canary without pods proves nothing.
+#[test]
+fn a_wave_of_which_no_workload_has_pods_is_told() {
+    let mut world = World::new(&json!({}), &[(Kind::Direct, Behaviour::Crashes, true), GOOD]);
+    let key = world.key(0);
+    world.team(&key, TeamChange::Scale(0));
+    world.tick_all();
+    assert!(world.walk_to_the_end());
+    let rows = &world.status.attention;
+    assert!(
+        rows.iter()
+            .any(|row| row.workload.ends_with("app-0") && row.state == "NoPods"),
+        "{:?} {rows:?}",
+        world.status.counts
+    );
+}
+
+/// `progressDeadlineSeconds: 2147483647` means none: the deployment controller then removes the condition Progressing.
+#[test]
+fn the_limit_holds_for_workloads_without_a_progress_deadline() {
+    let slow = (Kind::Direct, Behaviour::NeverReady, false);
+    let mut world = World::new(
+        &json!({"waves": [{"name": "all", "maxConcurrent": 1}], "onFailure": {"budget": 9}}),
+        &[slow, slow, slow],
+    );
+    let without = |world: &mut World, available: u32| {
+        for sim in world.workloads.values_mut() {
+            let status = &mut sim.object["status"];
+            let on_target = sim.forward > 0;
+            let conditions = status["conditions"].as_array_mut().unwrap();
+            conditions.retain(|condition| condition["type"] != "Progressing");
+            if on_target {
+                status["updatedReplicas"] = json!(1);
+                status["availableReplicas"] = json!(available);
+            }
+        }
+    };
+    let first = world.key(0);
+    assert_eq!(moves(&world.step()), [&first]);
+    world.tick_all();
+    without(&mut world, 1);
+    assert_eq!(world.step(), []);
+    world.wait(31);
+    let back = world.step();
+    assert!(matches!(back.as_slice(), [Action::RollBack { .. }]), "{back:?}");
+    // The old pods are on their way back, seen by the controller.
+    world.tick_all();
+    without(&mut world, 1);
+    assert_eq!(world.step(), [], "one is still being replaced, and one may be");
+}
