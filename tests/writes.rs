@@ -72,6 +72,28 @@ fn no_controller_writes_but_through_the_file_that_asks_for_the_lease() {
 }
 
 #[test]
+fn no_controller_reads_by_a_name_but_through_the_file_that_parses_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/operator/controllers");
+    let mut all = Vec::new();
+    files(&root, &mut all);
+    for path in all {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = COMMENT.replace_all(&text, "");
+        let end = INLINE_TESTS.find(&code).map_or(code.len(), |tests| tests.start());
+        let name = path.strip_prefix(&root).unwrap();
+        let reads = [".get_opt(", ".get_metadata(", ".get_metadata_opt("]
+            .iter()
+            .any(|call| code[..end].contains(call));
+        assert_eq!(
+            reads,
+            name == Path::new("named.rs"),
+            "{} reads by a name that nobody parsed: let it call controllers/named.rs",
+            name.display()
+        );
+    }
+}
+
+#[test]
 fn each_way_to_write_is_found_and_a_text_that_is_changed_is_none() {
     for call in [
         "api.create(&params, &object)",

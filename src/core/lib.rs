@@ -15,6 +15,7 @@ pub mod lineage;
 pub mod marks;
 pub mod moved;
 pub mod native_rules;
+pub mod object_name;
 pub mod orders;
 pub mod os_release;
 pub mod ownership;

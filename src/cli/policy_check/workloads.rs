@@ -77,9 +77,9 @@ async fn pages(api: &Api<Guarded<Deployment>>, estate: &mut Estate) -> Result<()
     for _ in 0..PAGES {
         let page = api.list(&params).await?;
         let next = page.metadata.continue_.clone();
-        readable::told(page)
-            .iter()
-            .for_each(|deployment| estate.add(deployment));
+        for deployment in readable::told(page) {
+            estate.add(&deployment);
+        }
         match next.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
             None => return Ok(()),

@@ -106,7 +106,13 @@ impl Classified for NoAnswer {
     }
 }
 
-pub(super) type Question = (Account, String, &'static str);
+/// Group and plural of a kind.
+pub type Resource = (&'static str, &'static str);
+
+/// What plans move.
+pub const DEPLOYMENTS: Resource = ("apps", "deployments");
+
+pub(super) type Question = (Account, String, &'static str, Resource);
 
 /// The answers of the API server, for a short time.
 #[derive(Debug, Default)]
@@ -118,7 +124,7 @@ fn user(account: &Account) -> String {
     format!("system:serviceaccount:{}:{name}", account.namespace)
 }
 
-fn review((account, namespace, verb): &Question) -> SubjectAccessReview {
+fn review((account, namespace, verb, (group, resource)): &Question) -> SubjectAccessReview {
     SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
             user: Some(user(account)),
@@ -129,8 +135,8 @@ fn review((account, namespace, verb): &Question) -> SubjectAccessReview {
                 "system:authenticated".to_owned(),
             ]),
             resource_attributes: Some(ResourceAttributes {
-                group: Some("apps".to_owned()),
-                resource: Some("deployments".to_owned()),
+                group: Some((*group).to_owned()),
+                resource: Some((*resource).to_owned()),
                 namespace: Some(namespace.clone()),
                 verb: Some((*verb).to_owned()),
                 ..ResourceAttributes::default()
@@ -168,6 +174,29 @@ impl Answers {
         Ok(May::Nothing)
     }
 
+    /// Whether `account` may list that kind in `namespace`: what it may not list, it is not told the names of.
+    pub async fn may_list(
+        &self,
+        client: &Client,
+        account: &Account,
+        namespace: &str,
+        kind: Resource,
+        age: Duration,
+    ) -> Result<bool, NoAnswer> {
+        if account.name.is_none() {
+            return Ok(account.namespace == namespace);
+        }
+        for place in ["", namespace] {
+            if self
+                .ask(client, (account.clone(), place.to_owned(), "list", kind), age)
+                .await?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     async fn may_here(
         &self,
         client: &Client,
@@ -176,7 +205,11 @@ impl Answers {
         verb: &'static str,
         age: Duration,
     ) -> Result<bool, NoAnswer> {
-        let question = (account.clone(), namespace.to_owned(), verb);
+        let question = (account.clone(), namespace.to_owned(), verb, DEPLOYMENTS);
+        self.ask(client, question, age).await
+    }
+
+    async fn ask(&self, client: &Client, question: Question, age: Duration) -> Result<bool, NoAnswer> {
         if let Some(known) = self.known(&question, age, Instant::now()) {
             return Ok(known);
         }
@@ -185,8 +218,8 @@ impl Answers {
             .create(&PostParams::default(), &review)
             .await
             .map_err(|cause| NoAnswer {
-                account: user(account),
-                namespace: namespace.to_owned(),
+                account: user(&question.0),
+                namespace: question.1.clone(),
                 cause,
             })?;
         let allowed = answered
@@ -242,16 +275,20 @@ mod tests {
             namespace: "platform".to_owned(),
             name: Some("mover".to_owned()),
         };
-        let question = (account.clone(), "shop".to_owned(), "patch");
+        let question = (account.clone(), "shop".to_owned(), "patch", DEPLOYMENTS);
         let start = Instant::now();
         answers.keep(question.clone(), true, start);
         assert_eq!(answers.known(&question, TO_WRITE, start), Some(true));
         assert_eq!(
-            answers.known(&(account.clone(), "shop".to_owned(), "list"), TO_SHOW, start),
+            answers.known(
+                &(account.clone(), "shop".to_owned(), "list", DEPLOYMENTS),
+                TO_SHOW,
+                start
+            ),
             None
         );
         assert_eq!(
-            answers.known(&(account, "pay".to_owned(), "patch"), TO_SHOW, start),
+            answers.known(&(account, "pay".to_owned(), "patch", DEPLOYMENTS), TO_SHOW, start),
             None
         );
         let later = start + TO_WRITE + Duration::from_millis(1);

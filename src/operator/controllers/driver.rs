@@ -9,6 +9,7 @@ use super::{
     error::{Class, one_line},
     writes,
 };
+use crate::controllers::named::Named as _;
 use crate::readable::Guarded;
 use crate::runtime::{
     lease::NotLeader,
@@ -122,7 +123,7 @@ pub trait Owned:
 pub async fn read<K: Owned>(ctx: &Context, seen: &K) -> Result<Option<K>, DriverError> {
     let namespace = seen.namespace().ok_or(DriverError::NoNamespace)?;
     let live = Api::<K>::namespaced(ctx.client.clone(), &namespace)
-        .get_opt(&seen.name_any())
+        .named(&seen.name_any())
         .await?;
     Ok(live.filter(|object| object.meta().deletion_timestamp.is_none()))
 }

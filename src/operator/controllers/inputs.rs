@@ -6,8 +6,10 @@ use super::{
     context::Context,
     error::{Class, Classified, WAIT},
 };
+use crate::controllers::named::Named as _;
 use crate::{
     api::refs::{KeyRef, LocalRef},
+    domain::object_name::{InvalidObjectName, ObjectName},
     registry::{Auth, Credentials},
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -16,6 +18,14 @@ use kube::Api;
 /// Something that an object refers to is not there or not as it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// No object has this name.
+    #[error("{kind}: {source}")]
+    Name {
+        /// ConfigMap or Secret.
+        kind: &'static str,
+        /// What is wrong.
+        source: InvalidObjectName,
+    },
     /// The object is missing.
     #[error("{kind} {name:?} is not in namespace {namespace}: create it, and this goes on by itself")]
     Missing {
@@ -56,6 +66,7 @@ pub enum Error {
 impl Classified for Error {
     fn reason(&self) -> &'static str {
         match self {
+            Self::Name { .. } => "InvalidReference",
             Self::Missing { kind: "Secret", .. } => "SecretMissing",
             Self::Missing { .. } => "ConfigMapMissing",
             Self::KeyMissing { .. } => "KeyMissing",
@@ -66,7 +77,9 @@ impl Classified for Error {
 
     fn class(&self) -> Class {
         match self {
-            Self::Missing { .. } | Self::KeyMissing { .. } | Self::Malformed { .. } => Class::Waiting(WAIT),
+            Self::Name { .. } | Self::Missing { .. } | Self::KeyMissing { .. } | Self::Malformed { .. } => {
+                Class::Waiting(WAIT)
+            }
             Self::Api(_) => Class::Transient,
         }
     }
@@ -77,8 +90,9 @@ const DOCKER_CONFIG: &str = ".dockerconfigjson";
 /// The text of one key of a ConfigMap.
 pub async fn config_map_key(ctx: &Context, namespace: &str, at: &KeyRef, default: &str) -> Result<String, Error> {
     let (kind, key) = ("ConfigMap", at.key.as_deref().unwrap_or(default));
+    is_name(kind, &at.name)?;
     let found = Api::<ConfigMap>::namespaced(ctx.client.clone(), namespace)
-        .get_opt(&at.name)
+        .named(&at.name)
         .await?;
     let map = found.ok_or_else(|| missing(kind, &at.name, namespace))?;
     let key_missing = || Error::KeyMissing {
@@ -109,8 +123,9 @@ pub async fn registry_auth(ctx: &Context, namespace: &str, secret: Option<&Local
 
 async fn secret_bytes(ctx: &Context, namespace: &str, name: &str, key: &str) -> Result<Vec<u8>, Error> {
     let kind = "Secret";
+    is_name(kind, name)?;
     let found = Api::<Secret>::namespaced(ctx.client.clone(), namespace)
-        .get_opt(name)
+        .named(name)
         .await?;
     let secret = found.ok_or_else(|| missing(kind, name, namespace))?;
     let key_missing = || Error::KeyMissing {
@@ -123,6 +138,11 @@ async fn secret_bytes(ctx: &Context, namespace: &str, name: &str, key: &str) -> 
         .and_then(|mut data| data.remove(key))
         .ok_or_else(key_missing)?
         .0)
+}
+
+fn is_name(kind: &'static str, name: &str) -> Result<(), Error> {
+    let parsed = name.parse::<ObjectName>();
+    parsed.map(drop).map_err(|source| Error::Name { kind, source })
 }
 
 fn missing(kind: &'static str, name: &str, namespace: &str) -> Error {
@@ -139,5 +159,42 @@ fn malformed(name: &str, key: &str, why: &str) -> Error {
         name: name.to_owned(),
         key: key.to_owned(),
         why: why.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::client::Body;
+    use std::{
+        convert::Infallible,
+        sync::{Arc, Mutex},
+    };
+
+    /// kube puts a name into the path as it is.
+    #[tokio::test]
+    async fn a_name_never_leaves_the_namespace_of_the_request() {
+        for name in ["../../kube-system/secrets/root", "a?watch=true", "a/status", "a#b"] {
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let log = seen.clone();
+            let service = tower::service_fn(move |request: http::Request<Body>| {
+                log.lock().unwrap().push(request.uri().to_string());
+                async { Ok::<_, Infallible>(http::Response::builder().status(404).body(Body::empty()).unwrap()) }
+            });
+            let mut ctx = crate::controllers::testing::Api::default().context();
+            ctx.client = kube::Client::new(service, "tenant");
+            let reference = LocalRef { name: name.to_owned() };
+            let error = registry_auth(&ctx, "tenant", Some(&reference)).await.unwrap_err();
+            assert!(error.to_string().contains("correct the reference"), "{error}");
+            let at = KeyRef {
+                name: name.to_owned(),
+                key: None,
+            };
+            assert!(config_map_key(&ctx, "tenant", &at, "key").await.is_err());
+            let bases = Api::<crate::api::BaseImage>::namespaced(ctx.client.clone(), "tenant");
+            assert!(bases.named(name).await.unwrap().is_none());
+            let seen = seen.lock().unwrap().clone();
+            assert!(seen.is_empty(), "no object has this name: {seen:?}");
+        }
     }
 }

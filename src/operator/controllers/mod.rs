@@ -22,6 +22,7 @@ pub mod gauges;
 pub mod history;
 pub mod inputs;
 pub mod inventory;
+pub mod named;
 pub mod pace;
 pub mod paging;
 pub mod pruning;

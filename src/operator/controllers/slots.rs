@@ -137,9 +137,9 @@ impl Slots {
         jobs: &[String],
         urgent: bool,
     ) -> Result<Admitted<'_>, Error> {
+        self.lock().enter(namespace, jobs, urgent, Instant::now());
         self.refresh(client).await?;
         let mut line = self.lock();
-        line.enter(namespace, jobs, urgent, Instant::now());
         let running = line.running.counts(self.limits);
         let waiting: BTreeSet<Claim> = line.waiting.values().map(|(claim, _)| claim.clone()).collect();
         let admitted = queue::admit(&running, &waiting, self.limits);

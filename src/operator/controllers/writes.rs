@@ -14,6 +14,7 @@ use crate::runtime::{
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{batch::v1::Job, core::v1::ObjectReference},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
     Api, Resource, ResourceExt,
@@ -262,10 +263,20 @@ pub async fn publish(ctx: &Context, about: &ObjectReference, event: &Event) {
     }
 }
 
-/// Whether the controller of an object has that UID.
-pub fn is_controlled_by(object: &impl Resource, uid: &str) -> bool {
-    let mut owners = object.meta().owner_references.iter().flatten();
-    owners.any(|owner| owner.controller == Some(true) && owner.uid == uid)
+/// Whether the controller of an object is that one of a kind.
+pub fn is_controlled_by<K: Resource<DynamicType = ()>>(object: &impl Resource, uid: &str) -> bool {
+    is_of::<K>(object.meta().owner_references.as_deref(), uid)
+}
+
+/// The same of its owner references. All of the kind, its version and the UID count: the UID of an object is no secret.
+pub fn is_of<K: Resource<DynamicType = ()>>(owners: Option<&[OwnerReference]>, uid: &str) -> bool {
+    let is_it = |owner: &OwnerReference| {
+        owner.controller == Some(true)
+            && owner.kind == K::kind(&())
+            && owner.api_version == K::api_version(&())
+            && owner.uid == uid
+    };
+    !uid.is_empty() && owners.into_iter().flatten().any(is_it)
 }
 
 #[cfg(test)]

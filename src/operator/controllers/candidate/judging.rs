@@ -7,6 +7,7 @@ use super::{
     exceptions,
     validate::{PlannedCheck, Wish},
 };
+use crate::controllers::named::Named as _;
 use crate::{
     api::{BaseImage, ImageCandidate, Waiver},
     controllers::{
@@ -161,12 +162,12 @@ async fn previous(
     now: &[&PlannedCheck],
 ) -> Result<Previous, Unread> {
     let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &wish.namespace);
-    let base = bases.get_opt(&candidate.spec.base_image).await?;
+    let base = bases.named(&candidate.spec.base_image).await?;
     let Some(released) = base.and_then(|base| base.status).and_then(|status| status.released) else {
         return Ok(Previous::None);
     };
     let candidates = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &wish.namespace);
-    let Some(before) = candidates.get_opt(&released.candidate).await? else {
+    let Some(before) = candidates.named(&released.candidate).await? else {
         return Ok(Previous::NotKnown);
     };
     let auth = inputs::registry_auth(ctx, &wish.namespace, before.spec.promote.push_secret_ref.as_ref()).await?;

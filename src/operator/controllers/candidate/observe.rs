@@ -34,6 +34,7 @@ use crate::{
     registry::{Auth, Platform},
     runner::frame::{self, Delivery, Termination},
 };
+use k8s_openapi::api::batch::v1::Job;
 
 /// Most attempts at one Job: the first and two more after failures that are not the candidate's fault.
 pub const MAX_ATTEMPTS: u32 = 3;
@@ -184,7 +185,7 @@ async fn on_the_way(
             .await?
             .map_or(Stage::Promote, |again| Stage::Reevaluate(Box::new(again))),
         // What lost its built image is built again: the same inputs give the same Job, whose digest is read.
-        (Phase::Build | Phase::Check | Phase::Promote, _) => Stage::Build(build(wish, ctx).await?),
+        (Phase::Build | Phase::Check | Phase::Promote, _) => Stage::Build(build(candidate, wish, ctx).await?),
         (Phase::Released | Phase::Rejected | Phase::Error | Phase::Superseded, _) => Stage::Finished,
     };
     // Asked where something new is known, or people come to rely on it: the upstream digest, the built one, the promotion.
@@ -214,9 +215,10 @@ async fn unwanted(wanted: Wanted, wish: &Wish, ctx: &Context) -> Result<Stage, E
     Ok(Stage::Unwanted { wanted, jobs })
 }
 
-async fn build(wish: &Wish, ctx: &Context) -> Result<JobState<Digest>, Error> {
+async fn build(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<JobState<Digest>, Error> {
     let name = super::jobs::build_name(&wish.name);
-    job(ctx, wish, &name, "push", |_, termination| match termination {
+    let asked = |attempt| super::jobs::build(candidate, wish, &ctx.settings, attempt).1;
+    job(ctx, wish, (&name, "push"), asked, |_, termination| match termination {
         Termination::Pushed { digest, .. } => Ok(digest),
         other => Err(format!("expected the digest of the pushed image, found {other:?}")),
     })
@@ -249,7 +251,7 @@ async fn checks(
             let key = check.key(&image, &ctx.settings.tools_image);
             let state = match reusable.report(&check, &key, &image, candidate, wish, ctx).await? {
                 Some(delivery) => JobState::Delivered(delivery),
-                None => check_job(ctx, wish, &check, &image).await?,
+                None => check_job(candidate, ctx, wish, &check, &image).await?,
             };
             one_is_there = matches!(state, JobState::Delivered(_));
             CheckState::Job(state)
@@ -324,13 +326,16 @@ async fn environment(
 }
 
 async fn check_job(
+    candidate: &ImageCandidate,
     ctx: &Context,
     wish: &Wish,
     check: &PlannedCheck,
     image: &Digest,
 ) -> Result<JobState<Box<Delivery>>, Error> {
     let name = super::jobs::check_name(&check.key(image, &ctx.settings.tools_image));
-    report_of(ctx, wish, &name, check, image).await
+    // The environment of the image is in its inputs and not in its pod.
+    let asked = |attempt| super::jobs::check(candidate, wish, &ctx.settings, check, image, &[], attempt).1;
+    report_of(ctx, wish, &name, asked, (check, image)).await
 }
 
 /// Follows the Job of this name, which delivers a report of the check.
@@ -338,11 +343,11 @@ async fn report_of(
     ctx: &Context,
     wish: &Wish,
     name: &str,
-    check: &PlannedCheck,
-    image: &Digest,
+    asked: impl Fn(u32) -> Job,
+    (check, image): (&PlannedCheck, &Digest),
 ) -> Result<JobState<Box<Delivery>>, Error> {
     let (name_of_check, tool) = (check.name.clone(), check.tool);
-    job(ctx, wish, name, "check", move |log, termination| {
+    job(ctx, wish, (name, "check"), asked, move |log, termination| {
         read_report(&name_of_check, tool, image, log, termination)
     })
     .await
@@ -359,6 +364,13 @@ fn read_report(
     let Termination::Reported(reported) = termination else {
         return Err(format!("expected a report, found {termination:?}"));
     };
+    // The API server cuts a log at what was asked for: behind that may be anything.
+    if log.len() >= frame::MAX_LOG {
+        return Err(format!(
+            "expected a log of less than {} bytes, found one that was cut there: the report is torn",
+            frame::MAX_LOG
+        ));
+    }
     let Delivery { report, attached } = frame::decode(log, &reported.sha256).map_err(|error| error.to_string())?;
     let report = report.validate(check, image, tool).map_err(|error| error.to_string())?;
     Ok(Box::new(Delivery { report, attached }))

@@ -2,6 +2,7 @@
 //!
 //! A write names the UID and the version that was read, so that of two writers one is refused and looks again.
 
+use crate::controllers::named::Named as _;
 use crate::{
     api::{GROUP, ReleaseHistory, refs::LABEL_BASE_IMAGE, release_history::ReleaseHistorySpec},
     controllers::{
@@ -117,7 +118,7 @@ impl Classified for Error {
 /// The history of a base image.
 pub async fn read(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Stored>, Error> {
     let api: Api<Guarded<ReleaseHistory>> = Api::namespaced(ctx.client.clone(), namespace);
-    let Some(found) = api.get_opt(name).await? else {
+    let Some(found) = api.named(name).await? else {
         return Ok(None);
     };
     let found = found.0.map_err(|invalid| Error::Unreadable {

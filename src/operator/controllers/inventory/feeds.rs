@@ -235,20 +235,14 @@ impl Kept for Counted<'_> {
 
 /// What is watched of a counted kind: the server leaves out the pods and ReplicaSets that a known controller made.
 fn counted_kind(kind: CountedKind) -> (ApiResource, watcher::Config) {
-    let resource = |group: &str, plural: &str| {
-        let kind = GroupVersionKind::gvk(group, "v1", kind.as_str());
-        ApiResource::from_gvk_with_plural(&kind, plural)
-    };
-    match kind {
-        CountedKind::StatefulSet => (resource("apps", "statefulsets"), config()),
-        CountedKind::DaemonSet => (resource("apps", "daemonsets"), config()),
-        CountedKind::CronJob => (resource("batch", "cronjobs"), config()),
-        CountedKind::ReplicaSet => (resource("apps", "replicasets"), config().labels("!pod-template-hash")),
-        CountedKind::Pod => (
-            resource("", "pods"),
-            config().labels(
-                "!pod-template-hash,!controller-revision-hash,!job-name,!batch.kubernetes.io/job-name,!batch.kubernetes.io/controller-uid",
-            ),
+    let (group, plural) = kind.resource();
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind.as_str()), plural);
+    let config = match kind {
+        CountedKind::StatefulSet | CountedKind::DaemonSet | CountedKind::CronJob => config(),
+        CountedKind::ReplicaSet => config().labels("!pod-template-hash"),
+        CountedKind::Pod => config().labels(
+            "!pod-template-hash,!controller-revision-hash,!job-name,!batch.kubernetes.io/job-name,!batch.kubernetes.io/controller-uid",
         ),
-    }
+    };
+    (resource, config)
 }

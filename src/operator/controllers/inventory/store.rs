@@ -68,6 +68,17 @@ impl CountedKind {
         Self::Pod,
     ];
 
+    /// Its group and plural.
+    pub const fn resource(self) -> (&'static str, &'static str) {
+        match self {
+            Self::StatefulSet => ("apps", "statefulsets"),
+            Self::DaemonSet => ("apps", "daemonsets"),
+            Self::CronJob => ("batch", "cronjobs"),
+            Self::ReplicaSet => ("apps", "replicasets"),
+            Self::Pod => ("", "pods"),
+        }
+    }
+
     /// The kind as Kubernetes writes it.
     pub const fn as_str(self) -> &'static str {
         match self {

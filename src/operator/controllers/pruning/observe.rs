@@ -1,5 +1,6 @@
 //! Reads what may be pruned, live: the BaseImage, its history, its candidates, its runs. Reads only.
 
+use crate::controllers::named::Named as _;
 use crate::{
     api::{BaseImage, ImageCandidate, RepaveRun, refs::LABEL_BASE_IMAGE},
     controllers::{
@@ -55,7 +56,7 @@ pub enum Error {
 pub async fn observe(ctx: &Context, seen: &BaseImage) -> Result<Option<Observed>, Error> {
     let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
     let live = Api::<BaseImage>::namespaced(ctx.client.clone(), &namespace)
-        .get_opt(&name)
+        .named(&name)
         .await?;
     let Some(base) = live.filter(|live| live.metadata.deletion_timestamp.is_none()) else {
         return Ok(None);

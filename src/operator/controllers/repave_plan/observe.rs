@@ -5,6 +5,7 @@ use super::{
     standing::{self, Question, Standing},
     validate::Validated,
 };
+use crate::controllers::named::Named as _;
 use crate::{
     api::{BaseImage, RepavePlan, RepaveRun, refs::LABEL_PLAN},
     controllers::{
@@ -85,7 +86,7 @@ pub async fn observe(
     let api: Api<BaseImage> = Api::namespaced(ctx.client.clone(), &namespace);
     let mut bases = Vec::with_capacity(v.base_images.len());
     for name in &v.base_images {
-        let object = api.get_opt(name).await?;
+        let object = api.named(name).await?;
         let release = released(object.as_ref(), &releases);
         let mut base = Base {
             name: name.clone(),

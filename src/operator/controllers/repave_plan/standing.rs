@@ -87,7 +87,7 @@ pub async fn of(
     let mut standing = Standing::default();
     let observed = look(ctx, images, question, &v).await?;
     let (now, mono) = (ctx.now(), memory.now());
-    let active_runs = others::active_runs(ctx, &v, &observed).await?;
+    let active_runs = others::active_runs(ctx, &v, &observed.estate, &observed.releases).await?;
     let uid = question.run.and_then(ResourceExt::uid);
     // What the run has given up is not moved by it, and must not be promised.
     let refusals = uid.map_or_else(Refusals::default, |uid| memory.refusals(&uid));
@@ -115,7 +115,7 @@ pub async fn of(
         let v = validate::validate(run)?;
         let mut observed = look(ctx, images, question, &v).await?;
         let v = today::narrow(&v, Some(&today), observed.target.as_ref(), &mut observed.estate);
-        let active_runs = others::active_runs(ctx, &v, &observed).await?;
+        let active_runs = others::active_runs(ctx, &v, &observed.estate, &observed.releases).await?;
         let known = Known {
             active_runs: &active_runs,
             ..known

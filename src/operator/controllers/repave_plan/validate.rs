@@ -3,7 +3,7 @@
 use crate::{
     api::RepavePlan,
     controllers::repave_run::validate::{self as run, InvalidSpec, Scope},
-    domain::wave::Amount,
+    domain::{object_name::ObjectName, wave::Amount},
 };
 
 /// A plan, parsed.
@@ -23,7 +23,14 @@ pub fn validate(plan: &RepavePlan) -> Result<Validated, InvalidSpec> {
         cause,
     })?;
     let mut base_images: Vec<String> = Vec::new();
-    for reference in &plan.spec.base_image_refs {
+    for (at, reference) in plan.spec.base_image_refs.iter().enumerate() {
+        reference
+            .name
+            .parse::<ObjectName>()
+            .map_err(|cause| InvalidSpec::Name {
+                field: format!("baseImageRefs[{at}].name"),
+                cause,
+            })?;
         if !base_images.contains(&reference.name) {
             base_images.push(reference.name.clone());
         }

@@ -5,6 +5,7 @@
 //! fails its own tests lost a race: that is no failure; the next reconcile sees what somebody else did.
 
 use super::{patch::Op, plan::Action, refusals::sentence, today, validate::Validated};
+use crate::controllers::named::Named as _;
 use crate::{
     api::{BaseImage, RepavePlan},
     controllers::{
@@ -155,7 +156,7 @@ fn unavailable(error: &kube::Error) -> Halt {
 async fn still_wanted(ctx: &Context, v: &Validated, plan_uid: Option<&str>) -> Result<bool, kube::Error> {
     let plans = Api::<RepavePlan>::namespaced(ctx.client.clone(), &v.namespace);
     let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &v.namespace);
-    let (plan, base) = futures::try_join!(plans.get_opt(&v.plan), bases.get_opt(&v.base_image))?;
+    let (plan, base) = futures::try_join!(plans.named(&v.plan), bases.named(&v.base_image))?;
     Ok(wants(v, plan_uid, plan.as_ref(), base.as_ref()))
 }
 
@@ -232,7 +233,7 @@ async fn refused(
 
 /// Whether the workload is another one, or in another version, than the patch was made for.
 async fn changed_since(api: &Api<Meta<Watched>>, workload: &WorkloadKey, patch: &[Op]) -> Result<bool, kube::Error> {
-    let live = api.get_opt(&workload.name).await?;
+    let live = api.named(&workload.name).await?;
     let tested = |field: &str| {
         patch.iter().find_map(|op| match op {
             Op::Test { path, value } if path == field => value.as_str(),

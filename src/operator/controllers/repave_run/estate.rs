@@ -11,11 +11,12 @@ use super::{
     pods,
     validate::Scope,
 };
+use crate::controllers::named::Named as _;
 use crate::{
     controllers::{
         access::{self, Barred, May, NoAnswer},
         context::Context,
-        inventory::{Entry, Watched},
+        inventory::{CountedKind, Entry, Watched},
         paging::{self, ListError},
     },
     domain::{
@@ -53,7 +54,7 @@ pub async fn look(ctx: &Context, images: &Images, ask: Ask<'_>) -> Result<Estate
         if found.len() > ask.max_targets {
             return Err(EstateError::TooMany(ask.max_targets));
         }
-        estate.others.extend(others(ctx, ask, &namespace));
+        estate.others.extend(others(ctx, ask, &namespace).await);
     }
     pods::fill(ctx, &mut found, ask.query, pods::Effort::Bounded).await?;
     let seen = classify(ctx, images, found, ask).await;
@@ -113,22 +114,37 @@ fn barred(ctx: &Context, ask: Ask<'_>, namespace: &str, may: May, workload: &Wor
     }
 }
 
-/// Objects of other kinds with an image that is a release, or comes by tag from where releases are.
-fn others(ctx: &Context, ask: Ask<'_>, namespace: &str) -> Vec<OtherKind> {
+/// Objects of other kinds with an image that is a release, or comes by tag from where releases are; of the kinds that the plan's
+/// account may list there.
+async fn others(ctx: &Context, ask: Ask<'_>, namespace: &str) -> Vec<OtherKind> {
     let releases = ask.query.releases;
     let concerns = |image: &ImageRef| match &image.digest {
         Some(digest) => releases.by_digest(digest).is_some(),
         None => releases.has_repository(&image.repository),
     };
     let found = ctx.inventory.counted(namespace, &ask.query.scope.workloads).into_iter();
-    found
+    let found: Vec<_> = found
         .filter(|(_, _, counted)| counted.images.iter().any(concerns))
-        .map(|(kind, name, counted)| OtherKind {
-            kind,
-            name: format!("{namespace}/{name}"),
-            images: counted.images,
-        })
-        .collect()
+        .collect();
+    let mut told = BTreeSet::new();
+    for kind in CountedKind::ALL {
+        let there = found.iter().any(|(found, _, _)| *found == kind);
+        let asked = |kind: CountedKind| {
+            let access = &ctx.access;
+            access.may_list(&ctx.client, ask.account, namespace, kind.resource(), access::TO_SHOW)
+        };
+        // They are only reported: no answer is no permission, and holds nothing up.
+        if there && matches!(asked(kind).await, Ok(true)) {
+            told.insert(kind);
+        }
+    }
+    let told = found.into_iter().filter(|(kind, _, _)| told.contains(kind));
+    let others = told.map(|(kind, name, counted)| OtherKind {
+        kind,
+        name: format!("{namespace}/{name}"),
+        images: counted.images,
+    });
+    others.collect()
 }
 
 /// Reads these workloads live and puts them in the place of what the inventory knew.
@@ -168,7 +184,7 @@ async fn live_in(
 ) -> Result<Vec<Found>, EstateError> {
     let (scope, namespace) = (ask.query.scope, namespace.as_str());
     let api: Api<Meta<Namespace>> = Api::all(ctx.client.clone());
-    let living = api.get_opt(namespace).await.map_err(ListError::Api)?;
+    let living = api.named(namespace).await.map_err(ListError::Api)?;
     let living = living.filter(|namespace| namespace.metadata.deletion_timestamp.is_none());
     let selected = living.is_some_and(|namespace| scope.namespaces.matches(namespace.labels()));
     let may = ctx
@@ -216,7 +232,7 @@ async fn deployments(
             .iter()
             .map(|key| {
                 let (api, name) = (api.clone(), key.name.clone());
-                async move { api.get_opt(&name).await }.boxed()
+                async move { api.named(&name).await }.boxed()
             })
             .collect();
         let read: Vec<_> = stream::iter(reads)

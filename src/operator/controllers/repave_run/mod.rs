@@ -59,6 +59,7 @@ use super::{
     wakes::{Wakes, those},
 };
 use crate::api::{BaseImage, RepavePlan, RepaveRun, RepaveRunStatus};
+use crate::controllers::named::Named as _;
 use crate::readable::Meta;
 use jiff::Timestamp;
 use kube::{Api, ResourceExt, runtime::watcher};
@@ -140,7 +141,7 @@ impl Runs {
         }
         let api: Api<BaseImage> = Api::namespaced(self.ctx.client.clone(), &run.namespace().unwrap_or_default());
         let base = api
-            .get_opt(&run.spec.base_image)
+            .named(&run.spec.base_image)
             .await
             .map_err(observe::ObserveError::Api)?;
         let released = base.and_then(|base| base.status).and_then(|status| status.released);

@@ -9,6 +9,7 @@ use super::{
     today::{self, Today},
     validate::{InvalidSpec, Validated},
 };
+use crate::controllers::named::Named as _;
 use crate::{
     api::{BaseImage, ImageCandidate, RepavePlan},
     controllers::{
@@ -109,12 +110,12 @@ pub async fn observe(
     plan_uid: Option<&str>,
 ) -> Result<(Orders, Observed), ObserveError> {
     let plan = Api::<RepavePlan>::namespaced(ctx.client.clone(), &v.namespace)
-        .get_opt(&v.plan)
+        .named(&v.plan)
         .await?;
     // A plan of the same name that was made later did not order this run.
     let plan = plan.filter(|plan| plan_uid.is_some() && plan.uid().as_deref() == plan_uid);
     let base_image = Api::<BaseImage>::namespaced(ctx.client.clone(), &v.namespace)
-        .get_opt(&v.base_image)
+        .named(&v.base_image)
         .await?;
     let candidates = candidates(ctx, &v.namespace).await?;
     let histories = history::store::list(ctx, &v.namespace).await?;

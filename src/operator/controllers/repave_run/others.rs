@@ -3,20 +3,22 @@
 //!
 //! Anyone who may edit a workload may name any run on it: that keeps this run off that workload and has no other effect.
 
-use super::{observe::Observed, validate::Validated};
+use super::{estate::Estate, validate::Validated};
 use crate::{
     api::RepaveRun,
-    controllers::context::Context,
-    domain::{lineage::ReleaseIndex, workload::Workload},
+    controllers::{context::Context, named::Named as _},
+    domain::{lineage::ReleaseIndex, object_name::ObjectName, workload::Workload},
     readable::Guarded,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::Api;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Other runs that are asked for; more than a few plans over one workload are a mistake, and what is not asked for is taken
 /// as at work.
-const MAX_RUNS: usize = 64;
+const MAX_RUNS: usize = 512;
+/// Of those that the workloads of one namespace name: whoever makes names up there keeps back his own workloads only.
+const MAX_OF_A_NAMESPACE: usize = 8;
 /// Requests at the same time.
 const AT_ONCE: usize = 4;
 
@@ -45,21 +47,26 @@ pub fn name_for(v: &Validated, workload: &Workload) -> Option<String> {
 }
 
 /// The other runs that are on the workloads of this estate and have not finished, as `namespace/name`.
-pub async fn active_runs(ctx: &Context, v: &Validated, observed: &Observed) -> Result<BTreeSet<String>, kube::Error> {
-    let workloads = observed.estate.workloads.iter().map(|seen| &seen.workload);
-    let named: BTreeSet<String> = workloads
-        .filter_map(|workload| other_run(v, workload, &observed.releases).map(str::to_owned))
-        .collect();
-    let mut active = BTreeSet::new();
-    let mut asked = Vec::new();
-    for (nth, run) in named.into_iter().enumerate() {
-        if nth < MAX_RUNS {
-            asked.push(run);
-        } else {
-            active.insert(run);
+pub async fn active_runs(
+    ctx: &Context,
+    v: &Validated,
+    estate: &Estate,
+    releases: &ReleaseIndex,
+) -> Result<BTreeSet<String>, kube::Error> {
+    let mut named: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for workload in estate.workloads.iter().map(|seen| &seen.workload) {
+        if let Some(run) = other_run(v, workload, releases) {
+            named.entry(&workload.key.namespace).or_default().insert(run);
         }
     }
-    let answers: Vec<Option<String>> = stream::iter(asked)
+    let asked = asked(&named);
+    let all = named.values().flatten();
+    // An answer counts for everybody; what nobody answers for is at work.
+    let mut active: BTreeSet<String> = all
+        .filter(|run| !asked.contains(**run))
+        .map(|run| (*run).to_owned())
+        .collect();
+    let answers: Vec<Option<String>> = stream::iter(asked.into_iter().map(str::to_owned))
         .map(|run: String| async move { Ok::<_, kube::Error>(is_active(ctx, &run).await?.then_some(run)) })
         .buffer_unordered(AT_ONCE)
         .try_collect()
@@ -68,24 +75,29 @@ pub async fn active_runs(ctx: &Context, v: &Validated, observed: &Observed) -> R
     Ok(active)
 }
 
+/// The runs that are asked for: the same share of each namespace, so that many names in one take no place of another.
+fn asked<'a>(named: &BTreeMap<&str, BTreeSet<&'a str>>) -> BTreeSet<&'a str> {
+    let rounds = (0..MAX_OF_A_NAMESPACE).flat_map(|nth| named.values().filter_map(move |runs| runs.iter().nth(nth)));
+    let mut asked = BTreeSet::new();
+    for run in rounds {
+        if asked.len() >= MAX_RUNS {
+            break;
+        }
+        asked.insert(*run);
+    }
+    asked
+}
+
 async fn is_active(ctx: &Context, run: &str) -> Result<bool, kube::Error> {
-    // Names that no object can have are no runs, and are not asked for: they would change the path of the request.
-    let plain = |part: &str| {
-        let starts = part.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-        starts
-            && part.len() <= 253
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
-    };
+    // A name that no object can have is no run, and is not asked for: it would change the path of the request.
     let Some((namespace, name)) = run
         .split_once('/')
-        .filter(|(namespace, name)| plain(namespace) && plain(name))
+        .filter(|(namespace, _)| namespace.parse::<ObjectName>().is_ok())
     else {
         return Ok(false);
     };
     let api: Api<Guarded<RepaveRun>> = Api::namespaced(ctx.client.clone(), namespace);
-    let found = api.get_opt(name).await?;
+    let found = api.named(name).await?;
     // One that cannot be read may be at work.
     Ok(found.is_some_and(|run| {
         run.0

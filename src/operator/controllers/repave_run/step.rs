@@ -63,7 +63,7 @@ async fn reconcile(
         Ok(observed) => observed,
         Err(error) => return failed(old, generation, &error, ctx),
     };
-    let active_runs = match others::active_runs(ctx, &v, &observed).await {
+    let active_runs = match others::active_runs(ctx, &v, &observed.estate, &observed.releases).await {
         Ok(active) => active,
         Err(error) => return failed(old, generation, &observe::ObserveError::Api(error), ctx),
     };

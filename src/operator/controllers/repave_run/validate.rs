@@ -11,6 +11,7 @@ use crate::{
     domain::{
         digest::Digest,
         image_ref::Repository,
+        object_name::InvalidObjectName,
         wave::{Amount, InvalidAmount, Takes, WaveRule, parse_selector},
     },
 };
@@ -108,6 +109,14 @@ pub enum InvalidSpec {
         field: String,
         /// What is wrong.
         cause: InvalidAmount,
+    },
+    /// A reference names no object.
+    #[error("{field}: {cause}")]
+    Name {
+        /// Where it is.
+        field: String,
+        /// What is wrong.
+        cause: InvalidObjectName,
     },
     /// A share that is none.
     #[error("waves[{0}].percent must be between 1 and 100, found {1}")]

@@ -14,6 +14,7 @@ use crate::{
     controllers::{
         context::Context,
         error::{Class, Classified},
+        named::Named as _,
     },
 };
 use kube::{Api, ResourceExt as _};
@@ -82,11 +83,11 @@ pub async fn still_wanted(candidate: &ImageCandidate, ctx: &Context) -> Result<W
 async fn named(candidate: &ImageCandidate, ctx: &Context) -> Result<(Option<BaseImage>, Wanted), kube::Error> {
     let namespace = candidate.namespace().unwrap_or_default();
     let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &namespace);
-    let base = bases.get_opt(&candidate.spec.base_image).await?;
+    let base = bases.named(&candidate.spec.base_image).await?;
     let other = match base.as_ref().and_then(|base| wanted::other(candidate, base)) {
         Some(name) => {
             let candidates = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &namespace);
-            candidates.get_opt(name).await?
+            candidates.named(name).await?
         }
         None => None,
     };

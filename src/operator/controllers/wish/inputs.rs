@@ -14,6 +14,7 @@ use crate::{
         context::Context,
         error::{Class, Classified, WAIT},
         inputs,
+        named::Named as _,
     },
     domain::{
         rules::{Expression, InvalidExpression},
@@ -94,7 +95,7 @@ async fn policies(base: &BaseImage, wish: &Wish, ctx: &Context) -> Result<Vec<Po
     let mut snapshots = Vec::new();
     for reference in &base.spec.policy_refs {
         let missing = || Error::PolicyMissing(reference.name.clone());
-        let spec = api.get_opt(&reference.name).await?.ok_or_else(missing)?.spec;
+        let spec = api.named(&reference.name).await?.ok_or_else(missing)?.spec;
         check_rules(&reference.name, &spec)?;
         let policy = reference.name.clone();
         let mut files = BTreeMap::new();

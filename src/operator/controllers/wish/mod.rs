@@ -12,9 +12,12 @@ mod tests;
 pub mod wanted;
 
 use crate::{
-    api::{BaseImage, ImageCandidate},
+    api::{BaseImage, BaseImageSpec, ImageCandidate},
     controllers::error::{Class, Classified},
-    domain::image_ref::{InvalidImageRef, Repository},
+    domain::{
+        image_ref::{InvalidImageRef, Repository},
+        object_name::{InvalidObjectName, ObjectName},
+    },
 };
 use kube::ResourceExt;
 use std::time::Duration;
@@ -49,12 +52,20 @@ pub enum Error {
         /// What is wrong.
         source: InvalidImageRef,
     },
+    /// A reference names no object.
+    #[error("spec.{field}: {source}")]
+    Name {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong.
+        source: InvalidObjectName,
+    },
 }
 
 impl Classified for Error {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Repository { .. } => "InvalidReference",
+            Self::Repository { .. } | Self::Name { .. } => "InvalidReference",
         }
     }
 
@@ -63,10 +74,36 @@ impl Classified for Error {
     }
 }
 
+/// The names of all that a spec refers to.
+fn names(spec: &BaseImageSpec) -> impl Iterator<Item = (&'static str, &str)> {
+    let policies = spec.policy_refs.iter().map(|at| ("policyRefs", &at.name));
+    let pull = spec
+        .source
+        .pull_secret_ref
+        .iter()
+        .map(|at| ("source.pullSecretRef", &at.name));
+    let keys = spec.verify.iter().filter_map(|one| one.cosign.as_ref());
+    let keys = keys.map(|cosign| ("verify.cosign.keyRef", &cosign.key_ref.name));
+    let certificates = spec.customize.iter().flat_map(|customize| &customize.ca_certificates);
+    let certificates = certificates.map(|one| ("customize.caCertificates.configMapRef", &one.config_map_ref.name));
+    let push = spec
+        .promote
+        .push_secret_ref
+        .iter()
+        .map(|at| ("promote.pushSecretRef", &at.name));
+    let signing = ("promote.signing.keyRef", &spec.promote.signing.key_ref.name);
+    let all = policies.chain(pull).chain(keys).chain(certificates).chain(push);
+    all.chain([signing]).map(|(field, name)| (field, name.as_str()))
+}
+
 /// Parses the spec. Pure: looks at nothing but the object.
 pub fn validate(base: &BaseImage) -> Result<Wish, Error> {
     let repository = |field, text: &str| text.parse().map_err(|source| Error::Repository { field, source });
     let spec = &base.spec;
+    for (field, name) in names(spec) {
+        name.parse::<ObjectName>()
+            .map_err(|source| Error::Name { field, source })?;
+    }
     let default_staging = format!("{}-staging", spec.promote.repository);
     let staging = spec.promote.staging_repository.as_ref().unwrap_or(&default_staging);
     Ok(Wish {

@@ -8,7 +8,7 @@ use crate::{
     },
     runtime::lease::Leader,
 };
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use kube::runtime::events::EventType;
 
 fn map(owner: &str) -> ConfigMap {
@@ -18,9 +18,13 @@ fn map(owner: &str) -> ConfigMap {
     serde_json::from_value(object).unwrap()
 }
 
+fn is_controlled_by_job(there: &ConfigMap, owner: &str) -> bool {
+    is_controlled_by::<Job>(there, owner)
+}
+
 async fn create_map(ctx: &Context, owner: &str) -> Result<Created<ConfigMap>, WriteError> {
     create_once(ctx, Kind::ConfigMap, &map(owner), |there| {
-        is_controlled_by(there, owner)
+        is_controlled_by_job(there, owner)
     })
     .await
 }

@@ -77,6 +77,30 @@ pub enum Error {
     /// A list.
     #[error(transparent)]
     List(#[from] ListError),
+    /// What was there under the name, and says to be ours, is not what was asked for.
+    #[error(
+        "{kind} {name} was there and is not what Repave makes ({difference}): it is deleted, and made anew. If this comes back, look who else writes it"
+    )]
+    Forged {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// What is not as it should be.
+        difference: String,
+    },
+    /// The API server stored something else than was sent.
+    #[error(
+        "{kind} {name} was changed when it was created ({difference}), and what it reports would not count: let the admission of this cluster leave objects with the label repave.dev/base-image alone"
+    )]
+    Changed {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// What is not as it was sent.
+        difference: String,
+    },
     /// The Kubernetes API.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
@@ -110,6 +134,8 @@ impl Classified for Error {
             Self::Evidence(error) => error.reason(),
             Self::Tag(_) => "InvalidReference",
             Self::TooLarge { .. } => "InputsTooLarge",
+            Self::Forged { .. } => "ForeignJob",
+            Self::Changed { .. } => "JobChangedByAdmission",
             Self::Page(_) => "PageNotWritten",
             Self::Serialize(_) => "InternalError",
             Self::Waivers(error) => error.reason(),
@@ -125,8 +151,10 @@ impl Classified for Error {
         match self {
             Self::Input(error) => error.class(),
             Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
-            Self::Key { .. } | Self::NotWantedNow | Self::Recalled(_) => Class::Waiting(WAIT),
-            Self::Lost(_) | Self::Tag(_) | Self::Page(_) | Self::TooLarge { .. } => Class::Stalled,
+            Self::Key { .. } | Self::NotWantedNow | Self::Recalled(_) | Self::Forged { .. } => Class::Waiting(WAIT),
+            Self::Lost(_) | Self::Tag(_) | Self::Page(_) | Self::TooLarge { .. } | Self::Changed { .. } => {
+                Class::Stalled
+            }
             Self::Evidence(_)
             | Self::Serialize(_)
             | Self::NotLeader(_)

@@ -4,6 +4,7 @@
 //! anything else.
 
 use super::{Error, PageFailure, push_auth};
+use crate::controllers::named::Named as _;
 use crate::{
     api::{BaseImage, ImageCandidate, image_candidate::CheckSummary},
     controllers::{
@@ -137,7 +138,7 @@ async fn previous(
     auth: &Auth,
 ) -> Option<Previous> {
     let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &wish.namespace);
-    let base = bases.get_opt(&candidate.spec.base_image).await.ok()??;
+    let base = bases.named(&candidate.spec.base_image).await.ok()??;
     let released = base.status?.released.filter(|released| released.digest != *image)?;
     let kind = Some(evidence::REPORT_ARTIFACT_TYPE);
     let kept = ctx.registry.referrers(&wish.production, &released.digest, kind, auth);

@@ -9,10 +9,12 @@ mod container;
 mod goss;
 mod openscap;
 mod pod;
+mod same;
 mod self_test;
 mod vulnerabilities;
 
 pub use build::build;
+pub use same::{difference, is_of_template};
 pub use self_test::{is_self_test, self_test, self_test_name};
 pub use vulnerabilities::{Rescan, rescan};
 

@@ -4,15 +4,19 @@
 //! same rule. Whatever else has the name is foreign, and nothing it says counts.
 
 use super::{Error, JobRef, JobState, MAX_ATTEMPTS, pod, self_tests::SelfTest};
+use crate::controllers::named::Named as _;
 use crate::{
-    api::refs::{LABEL_CANDIDATE, LABEL_SELF_TEST},
+    api::{
+        ImageCandidate,
+        refs::{LABEL_CANDIDATE, LABEL_SELF_TEST},
+    },
     controllers::{
         candidate::{
-            jobs::{attempt_name, is_self_test},
+            jobs::{attempt_name, difference, is_of_template, is_self_test},
             validate::Wish,
         },
         context::Context,
-        paging, slots,
+        paging, slots, writes,
     },
     readable::Guarded,
     runner::frame::{self, Termination},
@@ -47,11 +51,23 @@ pub(super) async fn own(wish: &Wish, ctx: &Context) -> Result<Vec<JobRef>, Error
 pub(super) async fn job<T>(
     ctx: &Context,
     wish: &Wish,
-    name: &str,
-    container: &str,
+    (name, container): (&str, &str),
+    asked: impl Fn(u32) -> Job,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
-    let stranger = |job: &Job| (!is_owned(job, wish)).then(|| not_ours(job));
+    let stranger = |job: &Job, attempt| {
+        if !is_owned(job, wish) {
+            return Some(not_ours(job));
+        }
+        // Of another version of Repave, or forged: it is as if it were not there, and is replaced when it is made.
+        let difference = difference(&asked(attempt), job)?;
+        tracing::warn!(
+            job = job.metadata.name,
+            difference,
+            "a Job runs something else than was asked for"
+        );
+        Some(JobState::Absent(attempt))
+    };
     follow(ctx, &wish.namespace, name, container, stranger, read).await
 }
 
@@ -62,7 +78,7 @@ pub(super) async fn self_test_job<T>(
     name: &str,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
-    let stranger = |job: &Job| {
+    let stranger = |job: &Job, _: u32| {
         (!is_self_test(job, test.tool, &ctx.settings))
             .then(|| foreign(job.metadata.name.as_deref().unwrap_or_default()))
     };
@@ -74,13 +90,13 @@ async fn follow<T>(
     namespace: &str,
     name: &str,
     container: &str,
-    stranger: impl Fn(&Job) -> Option<JobState<T>>,
+    stranger: impl Fn(&Job, u32) -> Option<JobState<T>>,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
     let jobs = Api::<Guarded<Job>>::namespaced(ctx.client.clone(), namespace);
     let mut newest = None;
     for attempt in 1..=MAX_ATTEMPTS {
-        match jobs.get_opt(&attempt_name(name, attempt)).await? {
+        match jobs.named(&attempt_name(name, attempt)).await? {
             Some(job) => newest = Some((attempt, job)),
             None => break,
         }
@@ -91,7 +107,7 @@ async fn follow<T>(
     let Ok(job) = job.0 else {
         return Ok(foreign(&attempt_name(name, attempt)));
     };
-    if let Some(state) = stranger(&job) {
+    if let Some(state) = stranger(&job, attempt) {
         return Ok(state);
     }
     if slots::is_suspended(&job) {
@@ -140,8 +156,7 @@ fn controller(owners: Option<&Vec<OwnerReference>>) -> Option<&OwnerReference> {
 
 /// Whether this candidate, and not one of the same name, controls the Job.
 fn is_owned(job: &Job, wish: &Wish) -> bool {
-    let owner = controller(job.metadata.owner_references.as_ref());
-    !wish.uid.is_empty() && owner.is_some_and(|owner| owner.uid == wish.uid)
+    writes::is_controlled_by::<ImageCandidate>(job, &wish.uid)
 }
 
 /// Pods with the label of a Job.
@@ -154,11 +169,11 @@ struct Pods {
 }
 
 impl Pods {
-    /// The Job's own is controlled by its UID.
+    /// The Job's own is controlled by its UID and runs its template. The controller of Jobs takes in every pod with the right
+    /// labels that has no owner, so the owner alone proves nothing.
     fn add(&mut self, job: &Job, pod: Pod) {
-        let uid = job.metadata.uid.as_deref();
-        let owner = controller(pod.metadata.owner_references.as_ref());
-        if uid.is_none() || owner.map(|owner| owner.uid.as_str()) != uid {
+        let uid = job.metadata.uid.as_deref().unwrap_or_default();
+        if !(writes::is_controlled_by::<Job>(&pod, uid) && is_of_template(&pod, job)) {
             self.foreign += 1;
         } else if self.own.is_none() {
             self.own = Some(pod);
@@ -254,7 +269,12 @@ mod tests {
     }
 
     fn owner(kind: &str, uid: &str, controller: bool) -> Value {
-        json!({"apiVersion": "v1", "kind": kind, "name": "one", "uid": uid, "controller": controller})
+        let version = match kind {
+            "ImageCandidate" => "repave.dev/v1alpha1",
+            "Job" => "batch/v1",
+            _ => "v1",
+        };
+        json!({"apiVersion": version, "kind": kind, "name": "one", "uid": uid, "controller": controller})
     }
 
     fn job_of(owner: &Value) -> Job {
@@ -301,5 +321,14 @@ mod tests {
         let own = pod_of("own", &owner("Job", "job", true));
         let both = of(&[forged, own.clone()]);
         assert_eq!((both.own, both.foreign), (Some(own), 1));
+    }
+
+    #[test]
+    fn a_job_that_somebody_else_made_with_the_uid_of_the_candidate_is_not_believed() {
+        let mut forged = job_of(&owner("Deployment", "u", true));
+        forged.spec = serde_json::from_value(json!({"template": {"spec": {"containers": [
+            {"name": "check", "image": "evil.example/print-a-report"}]}}}))
+        .unwrap();
+        assert!(!is_owned(&forged, &wish()), "an owner of another kind");
     }
 }

@@ -4,6 +4,7 @@
 //! Only the release that is current is looked at, and only what another database or tool could judge differently.
 
 use super::{CheckState, Error, Stage, Wish, self_tests, withhold};
+use crate::controllers::named::Named as _;
 use crate::{
     api::{BaseImage, ImageCandidate, ImageCandidateStatus},
     controllers::{
@@ -40,13 +41,25 @@ pub async fn observe(
         let mut check = check.clone();
         check.database = Some(database);
         let key = check.key(image, &ctx.settings.tools_image);
-        if last_key(status, &check.name) == Some(key.hex()) || artifact(status, &check.name).is_none() {
+        let Some(list) = artifact(status, &check.name).filter(|_| last_key(status, &check.name) != Some(key.hex()))
+        else {
             continue;
-        }
+        };
         if one_is_there {
             break;
         }
-        let state = super::report_of(ctx, wish, &jobs::rescan_name(&key), &check, image).await?;
+        let name = jobs::rescan_name(&key);
+        let at = wish.staging.at(image);
+        let again = jobs::Rescan {
+            image: &at,
+            digest: image,
+            artifact: list,
+        };
+        let asked = |attempt| {
+            let name = jobs::attempt_name(&name, attempt);
+            jobs::rescan(candidate, wish, &ctx.settings, &check, again, &name).1
+        };
+        let state = super::report_of(ctx, wish, &name, asked, (&check, image)).await?;
         one_is_there = matches!(state, super::JobState::Delivered(_));
         checks.push((check, CheckState::Job(state)));
     }
@@ -75,7 +88,7 @@ async fn is_current(
     ctx: &Context,
 ) -> Result<bool, Error> {
     let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &wish.namespace);
-    let base = bases.get_opt(&candidate.spec.base_image).await?;
+    let base = bases.named(&candidate.spec.base_image).await?;
     if status.promoted.is_none() {
         return Ok(false);
     }

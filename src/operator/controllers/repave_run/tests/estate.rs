@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     controllers::{
-        access::{Account, Barred},
+        access::{self, Account, Barred},
         context::Context,
         inventory::{CountedKind, Inventory, Unread},
         testing::{Api, Fault},
@@ -84,8 +84,12 @@ fn account(name: Option<&str>) -> Account {
 /// What the API server would have answered.
 fn answers(ctx: &Context, account: &Account, namespace: &str, verbs: [(&'static str, bool); 2]) {
     for (verb, allowed) in verbs {
-        let question = (account.clone(), namespace.to_owned(), verb);
+        let question = (account.clone(), namespace.to_owned(), verb, access::DEPLOYMENTS);
         ctx.access.keep(question, allowed, std::time::Instant::now());
+    }
+    for kind in CountedKind::ALL {
+        let question = (account.clone(), namespace.to_owned(), "list", kind.resource());
+        ctx.access.keep(question, false, std::time::Instant::now());
     }
 }
 
@@ -357,6 +361,68 @@ async fn one_whose_replica_sets_may_not_be_read_is_not_moved_and_holds_up_no_oth
     assert!(free.len() == 1 && !free.contains(key), "{free:?}");
     api.faults(|seen| (seen.resource == "replicasets").then_some(Fault::Refused(503, "ServiceUnavailable")));
     assert!(undone::ask(&ctx, &v, &mut estate, &keys).await.is_err());
+}
+
+/// The documented role `repave-mover` has get, list and patch of Deployments and nothing else.
+#[tokio::test]
+async fn who_may_list_deployments_only_is_not_told_the_names_of_other_kinds() {
+    let (_, ctx) = cluster(&[]).await;
+    let plan = Plan::of(account(Some("mover")));
+    answers(&ctx, &plan.account, "", [("list", false), ("patch", false)]);
+    answers(&ctx, &plan.account, "platform", [("list", true), ("patch", true)]);
+    answers(&ctx, &plan.account, "shop", [("list", true), ("patch", true)]);
+    answers(&ctx, &plan.account, "bank", [("list", false), ("patch", false)]);
+    let estate = look(&ctx, &Images::default(), plan.ask()).await.unwrap();
+    let names: Vec<&str> = estate.others.iter().map(|other| other.name.as_str()).collect();
+    assert!(
+        !names.contains(&"shop/db"),
+        "{names:?}: nobody asked whether it may list StatefulSets"
+    );
+    let question = (
+        plan.account.clone(),
+        "shop".to_owned(),
+        "list",
+        ("apps", "statefulsets"),
+    );
+    ctx.access.keep(question, true, std::time::Instant::now());
+    let estate = look(&ctx, &Images::default(), plan.ask()).await.unwrap();
+    let names: Vec<&str> = estate.others.iter().map(|other| other.name.as_str()).collect();
+    assert_eq!(names, ["shop/db"]);
+}
+
+/// A tenant writes 64 names of runs that do not exist on his own Deployments.
+#[tokio::test]
+async fn names_of_runs_that_a_tenant_makes_up_keep_nobody_elses_workload_back() {
+    let api = Api::default();
+    let marked = |namespace: &str, name: &str, plan: &str, run: &str| {
+        let mut object = deployment(namespace, name);
+        let record = json!({"at": "2026-01-01T00:00:00Z", "plan": plan, "digest": release("v1", 1).digest,
+            "generation": 0, "template": "0000000000000000"});
+        object["metadata"]["annotations"] = json!({"repave.dev/run": run, "repave.dev/moved": record.to_string()});
+        object
+    };
+    for name in ["platform", "shop", "tenant"] {
+        api.put(&namespace(name));
+    }
+    for at in 0..64 {
+        let (plan, run) = ("aaa/x".to_owned(), format!("aaa/x-{at:02}"));
+        api.put(&marked("tenant", &format!("x-{at:02}"), &plan, &run));
+    }
+    // Moved long ago by a plan that has another name now; that run does not exist any more.
+    api.put(&marked("shop", "web", "platform/before", "platform/before-v1"));
+    let mut ctx = api.context();
+    ctx.inventory = Inventory::new(&[]);
+    tokio::spawn(ctx.inventory.clone().run(ctx.watches.clone(), ctx.metrics.clone()));
+    ctx.inventory.ready().await.unwrap();
+    let plan = Plan::of(account(Some("mover")));
+    answers(&ctx, &plan.account, "", [("list", true), ("patch", true)]);
+    let estate = look(&ctx, &Images::default(), plan.ask()).await.unwrap();
+    assert_eq!(estate.workloads.len(), 65);
+    let v = validate::validate(&run(&json!({}))).unwrap();
+    let active = super::super::others::active_runs(&ctx, &v, &estate, &ReleaseIndex::default())
+        .await
+        .unwrap();
+    assert!(!active.contains("platform/before-v1"), "{active:?}");
 }
 
 /// The pod template's `creationTimestamp` is the team's to write, and kept.

@@ -1,0 +1,242 @@
+//! Whether a Job, or the pod that it made, runs what we ask for. Pure.
+//!
+//! A name, a label, an owner and an annotation can be written by whoever may create a Job there, so what counts is what
+//! runs: the containers of a pod template with their images, commands, environments and mounts, its volumes, and what lets
+//! a pod see others. What the API server fills in is no difference. Rights and resources are not compared: a cluster
+//! sets them for everybody, and whoever may create a Job may give his own pod the same.
+
+use crate::domain::image_ref::ImageRef;
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Container, Pod, PodSpec},
+};
+use serde_json::{Map, Value};
+
+/// What decides of a container.
+const OF_CONTAINER: [&str; 10] = [
+    "name",
+    "image",
+    "command",
+    "args",
+    "env",
+    "envFrom",
+    "volumeMounts",
+    "volumeDevices",
+    "workingDir",
+    "lifecycle",
+];
+/// What decides of a pod, beside its containers.
+const OF_POD: [&str; 8] = [
+    "volumes",
+    "hostNetwork",
+    "hostPID",
+    "hostIPC",
+    "shareProcessNamespace",
+    "hostAliases",
+    "dnsConfig",
+    "serviceAccountName",
+];
+/// What the API server fills in.
+const FILLED_IN: [&str; 4] = ["defaultMode", "apiVersion", "pullPolicy", "recursiveReadOnly"];
+
+/// What of a Job is not as it was asked for, in words; none if it runs just that.
+pub fn difference(asked: &Job, found: &Job) -> Option<String> {
+    let (asked, found) = (essence(template(asked)?), essence(template(found)?));
+    between("spec.template.spec", &asked, &found)
+}
+
+/// The same of a pod: it runs the containers of its Job's template. What admission adds to every pod is none of ours to
+/// refuse; an image that was renamed for a mirror is the same by its digest.
+pub fn is_of_template(pod: &Pod, job: &Job) -> bool {
+    let Some(asked) = template(job) else { return true };
+    let Some(found) = pod.spec.as_ref() else { return false };
+    let same = |asked: &[Container], found: &[Container]| {
+        asked.iter().all(|asked| {
+            let there = found.iter().find(|found| found.name == asked.name);
+            there.is_some_and(|found| {
+                is_same_image(asked.image.as_deref(), found.image.as_deref())
+                    && asked.command == found.command
+                    && asked.args == found.args
+            })
+        })
+    };
+    let volumes = |pod: &PodSpec| pod.volumes.clone().unwrap_or_default();
+    let there = volumes(found);
+    let kept = volumes(asked).iter().all(|asked| {
+        let found = there.iter().find(|found| found.name == asked.name);
+        found.is_some_and(|found| between("", &value(asked), &value(found)).is_none())
+    });
+    let init = |pod: &PodSpec| pod.init_containers.clone().unwrap_or_default();
+    kept && same(&asked.containers, &found.containers) && same(&init(asked), &init(found))
+}
+
+fn is_same_image(asked: Option<&str>, found: Option<&str>) -> bool {
+    let digest = |image: Option<&str>| image?.parse::<ImageRef>().ok()?.digest;
+    asked == found || digest(asked).is_some_and(|asked| digest(found) == Some(asked))
+}
+
+fn template(job: &Job) -> Option<&PodSpec> {
+    job.spec.as_ref()?.template.spec.as_ref()
+}
+
+fn value(part: &impl serde::Serialize) -> Value {
+    serde_json::to_value(part).unwrap_or_default()
+}
+
+/// A pod with what decides only.
+fn essence(pod: &PodSpec) -> Value {
+    let whole = value(pod);
+    let pick = |from: &Value, keys: &[&str]| -> Map<String, Value> {
+        let there = keys
+            .iter()
+            .filter_map(|key| Some(((*key).to_owned(), from.get(*key)?.clone())));
+        there.collect()
+    };
+    let mut essence = pick(&whole, &OF_POD);
+    for key in ["initContainers", "containers"] {
+        let all = whole.get(key).and_then(Value::as_array).into_iter().flatten();
+        let picked = all.map(|container| Value::Object(pick(container, &OF_CONTAINER)));
+        essence.insert(key.to_owned(), picked.collect());
+    }
+    Value::Object(essence)
+}
+
+/// What the API server stores as if it were not there.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(all) => all.is_empty(),
+        Value::Bool(true) | Value::Number(_) | Value::Object(_) => false,
+    }
+}
+
+fn between(at: &str, asked: &Value, found: &Value) -> Option<String> {
+    match (asked, found) {
+        (Value::Object(a), Value::Object(b)) => a.keys().chain(b.keys()).find_map(|key| {
+            let (asked, found) = (a.get(key), b.get(key));
+            if asked.is_none() && FILLED_IN.contains(&key.as_str()) {
+                return None;
+            }
+            let (asked, found) = (asked.unwrap_or(&Value::Null), found.unwrap_or(&Value::Null));
+            between(&format!("{at}.{key}"), asked, found)
+        }),
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            let mut pairs = a.iter().zip(b).enumerate();
+            pairs.find_map(|(n, (asked, found))| between(&format!("{at}[{n}]"), asked, found))
+        }
+        _same if asked == found || (is_nothing(asked) && is_nothing(found)) => None,
+        (asked, found) => {
+            let cut = |value: &Value| value.to_string().chars().take(120).collect::<String>();
+            Some(format!("{at}: expected {}, found {}", cut(asked), cut(found)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::candidate::{jobs, tests::candidate, validate};
+    use serde_json::json;
+
+    fn asked() -> Job {
+        let candidate = candidate();
+        let wish = validate::validate(&candidate).unwrap();
+        let settings = crate::controllers::testing::settings();
+        jobs::build(&candidate, &wish, &settings, 1).1
+    }
+
+    /// As the API server stores it.
+    fn stored(change: impl FnOnce(&mut Value)) -> Job {
+        let mut job = serde_json::to_value(asked()).unwrap();
+        let pod = &mut job["spec"]["template"]["spec"];
+        pod["dnsPolicy"] = json!("ClusterFirst");
+        pod["schedulerName"] = json!("default-scheduler");
+        for key in ["initContainers", "containers"] {
+            for container in pod[key].as_array_mut().unwrap() {
+                container["terminationMessagePath"] = json!("/dev/termination-log");
+                container["imagePullPolicy"] = json!("IfNotPresent");
+            }
+        }
+        for volume in pod["volumes"].as_array_mut().unwrap() {
+            if let Some(map) = volume.get_mut("configMap") {
+                map["defaultMode"] = json!(420);
+            }
+        }
+        change(pod);
+        serde_json::from_value(job).unwrap()
+    }
+
+    #[test]
+    fn what_the_api_server_fills_in_is_no_difference() {
+        assert_eq!(difference(&asked(), &stored(|_| {})), None);
+    }
+
+    type Change = fn(&mut Value);
+
+    #[test]
+    fn whatever_runs_otherwise_is_named() {
+        let others: [(&str, Change); 9] = [
+            ("image", |pod| {
+                pod["containers"][0]["image"] = json!("evil.example/report");
+            }),
+            ("command", |pod| {
+                pod["initContainers"][1]["command"] = json!(["/bin/sh"]);
+            }),
+            ("args", |pod| {
+                pod["containers"][0]["args"] = json!(["--options", "/mine"]);
+            }),
+            ("env", |pod| {
+                pod["containers"][0]["env"] = json!([{"name": "LD_PRELOAD", "value": "x"}]);
+            }),
+            ("volumeMounts", |pod| {
+                pod["containers"][0]["volumeMounts"][0]["subPath"] = json!("x");
+            }),
+            ("volumes", |pod| pod["volumes"][0]["configMap"]["name"] = json!("mine")),
+            ("volumes", |pod| {
+                pod["volumes"][0]["configMap"]["items"] = json!([{"key": "a", "path": "b"}]);
+            }),
+            ("initContainers", |pod| {
+                let more = json!({"name": "more", "image": "evil.example/x"});
+                pod["initContainers"].as_array_mut().unwrap().push(more);
+            }),
+            ("hostAliases", |pod| {
+                pod["hostAliases"] = json!([{"ip": "10.0.0.1", "hostnames": ["r.test"]}]);
+            }),
+        ];
+        for (at, change) in others {
+            let said = difference(&asked(), &stored(change)).unwrap_or_else(|| panic!("{at} was not seen"));
+            assert!(said.contains(at) && said.contains("expected"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_pod_is_of_its_job_if_it_runs_its_containers_whatever_was_added_to_it() {
+        let job = stored(|_| {});
+        let spec = job.spec.as_ref().unwrap().template.spec.clone().unwrap();
+        let pod = |change: fn(&mut Value)| -> Pod {
+            let mut pod = json!({"metadata": {"name": "p"}, "spec": value(&spec)});
+            change(&mut pod["spec"]);
+            serde_json::from_value(pod).unwrap()
+        };
+        assert!(is_of_template(&pod(|_| {}), &job));
+        let sidecar = pod(|spec| {
+            let more = json!({"name": "proxy", "image": "mesh.example/proxy"});
+            spec["containers"].as_array_mut().unwrap().push(more);
+        });
+        assert!(is_of_template(&sidecar, &job));
+        for forged in [
+            pod(|spec| spec["containers"][0]["image"] = json!("evil.example/report")),
+            pod(|spec| spec["containers"][0]["command"] = json!(["/bin/sh"])),
+            pod(|spec| spec["volumes"][0]["configMap"]["name"] = json!("mine")),
+            pod(|spec| spec["initContainers"] = json!([])),
+        ] {
+            assert!(!is_of_template(&forged, &job));
+        }
+        let (ours, mirrored) = ("r.test/a@sha256:", "mirror.test/r.test/a@sha256:");
+        let at = |name: &str, digit: &str| format!("{name}{}", digit.repeat(64));
+        let is_same = |a: &str, b: &str| is_same_image(Some(a), Some(b));
+        assert!(is_same(&at(ours, "a"), &at(mirrored, "a")) && !is_same(&at(ours, "a"), &at(ours, "b")));
+        assert!(!is_same("r.test/a:1", "mirror.test/a:1"));
+    }
+}
