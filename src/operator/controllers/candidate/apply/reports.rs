@@ -117,12 +117,10 @@ async fn named(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result
     let params = ListParams::default().labels(&label).limit(PAGE);
     let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &wish.namespace);
     let mut unreadable = false;
-    let named = paging::list(&api, params, MAX_SIBLINGS, |guarded| match guarded.0 {
-        Ok(one) => (one.uid() != candidate.uid()).then(|| of(one.status.as_ref())),
-        Err(_) => {
-            unreadable = true;
-            None
-        }
+    let named = paging::list(&api, params, MAX_SIBLINGS, |guarded| {
+        unreadable |= guarded.0.is_err();
+        let one = guarded.0.ok()?;
+        (one.uid() != candidate.uid()).then(|| of(one.status.as_ref()))
     })
     .await?;
     let all = named.into_iter().flatten().chain(of(candidate.status.as_ref()));
