@@ -145,7 +145,7 @@ fn plan(namespace: &str) -> Value {
             "baseImageRefs": [{"name": light::NAME}],
             "targets": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}},
             "waves": [{"name": "all", "maxConcurrent": 2}],
-            "health": {"rolloutDeadline": "120s", "minReadySeconds": 1},
+            "health": {"rolloutDeadline": "120s", "minReadySeconds": 5},
             "onFailure": {"budget": 1, "action": "RollbackWorkload"},
         },
     })
