@@ -48,7 +48,7 @@ e2e: binaries cluster images ## The tests on a real cluster
 	@$(CLUSTER) run cargo test --package repave-e2e --test gate --test kill_everywhere --test missing_inputs --test refusals -- --test-threads=1
 	@$(CLUSTER) down
 
-e2e-estate: binaries cluster images ## The table of special cases on a real cluster; not all of it is green yet (e2e/README.md)
+e2e-estate: binaries cluster images ## The table of special cases on a real cluster
 	@$(CLUSTER) run cargo test --package repave-e2e --test estate -- --test-threads=1 --nocapture
 
 bench: ## Figures of the demo that was just played, and of an idle minute after it

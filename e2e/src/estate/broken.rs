@@ -50,8 +50,7 @@ fn later() -> Vec<Case> {
         case("crash-after-12-seconds", GROUP, OLD, rolled_back()).script(r#"if [ -n "$BREAK" ]; then sleep 12; exit 3; fi"#),
         case("unready-in-the-soak", GROUP, OLD, rolled_back())
             .script(r#"[ -z "$BREAK" ] || (sleep 12; touch /tmp/late) & :"#)
-            .set(PROBE, json!({"exec": {"command": ["/bin/sh", "-c", "! test -e /tmp/late"]}, "periodSeconds": 2, "failureThreshold": 1}))
-            .limit("what turns unready in the soak is left as it is"),
+            .set(PROBE, json!({"exec": {"command": ["/bin/sh", "-c", "! test -e /tmp/late"]}, "periodSeconds": 2, "failureThreshold": 1})),
         case("crash-again-and-again-without-probe", GROUP, OLD, rolled_back())
             .script(r#"if [ -n "$BREAK" ]; then sleep 6; exit 3; fi"#),
     ]
@@ -66,11 +65,8 @@ fn by_the_cluster() -> Vec<Case> {
                 "/spec/template/spec/containers/0/resources",
                 json!({"requests": {"cpu": "${MORE_THAN_HALF}"}}),
             )
-            .set("/spec/strategy", surge.clone())
-            .limit("the reason is the deadline only"),
-        case("quota", Group::Quota, OLD, rolled_back().said(&["exceeded quota"]))
-            .set("/spec/strategy", surge)
-            .limit("the reason is the deadline only"),
+            .set("/spec/strategy", surge.clone()),
+        case("quota", Group::Quota, OLD, rolled_back().said(&["exceeded quota"])).set("/spec/strategy", surge),
         case(
             "refused-by-admission",
             Group::Frozen,

@@ -10,12 +10,11 @@ use serde_json::json;
 
 const OLD: &str = "${OLD}";
 const GROUP: Group = Group::Later;
-const WHY: &str = "a finished run is final: what can be moved later waits for the next release";
 
 /// The rows.
 pub fn cases() -> Vec<Case> {
     let hold = |until: &str| json!(format!(r#"{{"reason":"freeze","by":"ann"{until}}}"#));
-    let after = |name: &'static str, expect: Expect| case(name, GROUP, OLD, expect).limit(WHY);
+    let after = |name: &'static str, expect: Expect| case(name, GROUP, OLD, expect);
     vec![
         case("moved-with-the-run", GROUP, OLD, moved()),
         after("hold-released", moved().generation(3))
@@ -42,8 +41,7 @@ pub fn cases() -> Vec<Case> {
         after("set-back-after-the-run", on_target()).then(When::RunEnded, Act::Kubectl("delete deployment/set-back-after-the-run --cascade=foreground"))
             .then(When::RunEnded, Act::Apply(deployment("set-back-after-the-run", OLD, super::case::IDLE))),
         case("opted-in-after-the-run", Group::OptedInLater, OLD, moved())
-            .then(When::RunEnded, Act::Kubectl("label namespace ${NAMESPACE} repave-estate=${HOME}.later"))
-            .limit(WHY),
-        without("plan-counts-what-is-outdated", GROUP, super::expect::said(&["outdated"])).limit(WHY),
+            .then(When::RunEnded, Act::Kubectl("label namespace ${NAMESPACE} repave-estate=${HOME}.later")),
+        without("plan-counts-what-is-outdated", GROUP, super::expect::said(&["outdated"])),
     ]
 }

@@ -227,6 +227,8 @@ pub fn plans(home: &str, with_account: bool) -> Vec<Value> {
 }
 
 fn plan(home: &str, name: &str, with_account: bool) -> Value {
+    // Its containers look healthy for six seconds between their crashes.
+    let stay = if name == "budget" { 10 } else { 2 };
     let (label, waves, deadline, budget) = match name {
         "broken" => (
             "repave-estate",
@@ -265,7 +267,7 @@ fn plan(home: &str, name: &str, with_account: bool) -> Value {
             "baseImageRefs": [{"name": light::NAME}],
             "targets": {"namespaceSelector": {"matchLabels": {label: format!("{home}.{name}")}}},
             "waves": waves,
-            "health": {"rolloutDeadline": deadline, "minReadySeconds": 2},
+            "health": {"rolloutDeadline": deadline, "minReadySeconds": stay},
             "onFailure": {"budget": budget, "action": "RollbackWorkload"},
         },
     });
