@@ -18,6 +18,30 @@ const TEMPLATES: [&[&str]; 3] = [
     &["spec", "jobTemplate", "spec", "template"],
 ];
 
+/// What a view of an object is to the API server: an object of that kind.
+macro_rules! of_kind {
+    () => {
+        type DynamicType = K::DynamicType;
+        type Scope = K::Scope;
+
+        fn kind(of: &K::DynamicType) -> Cow<'_, str> {
+            K::kind(of)
+        }
+
+        fn group(of: &K::DynamicType) -> Cow<'_, str> {
+            K::group(of)
+        }
+
+        fn version(of: &K::DynamicType) -> Cow<'_, str> {
+            K::version(of)
+        }
+
+        fn plural(of: &K::DynamicType) -> Cow<'_, str> {
+            K::plural(of)
+        }
+    };
+}
+
 /// An object, or why it cannot be read.
 #[derive(Debug, Clone)]
 pub struct Guarded<K>(pub Result<K, InvalidObject>);
@@ -34,24 +58,7 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
 }
 
 impl<K: Resource> Resource for Guarded<K> {
-    type DynamicType = K::DynamicType;
-    type Scope = K::Scope;
-
-    fn kind(of: &K::DynamicType) -> Cow<'_, str> {
-        K::kind(of)
-    }
-
-    fn group(of: &K::DynamicType) -> Cow<'_, str> {
-        K::group(of)
-    }
-
-    fn version(of: &K::DynamicType) -> Cow<'_, str> {
-        K::version(of)
-    }
-
-    fn plural(of: &K::DynamicType) -> Cow<'_, str> {
-        K::plural(of)
-    }
+    of_kind!();
 
     fn meta(&self) -> &ObjectMeta {
         self.0.as_ref().map_or_else(|invalid| &invalid.metadata, K::meta)
@@ -105,24 +112,7 @@ impl<'de, K> Deserialize<'de> for Meta<K> {
 }
 
 impl<K: Resource> Resource for Meta<K> {
-    type DynamicType = K::DynamicType;
-    type Scope = K::Scope;
-
-    fn kind(of: &K::DynamicType) -> Cow<'_, str> {
-        K::kind(of)
-    }
-
-    fn group(of: &K::DynamicType) -> Cow<'_, str> {
-        K::group(of)
-    }
-
-    fn version(of: &K::DynamicType) -> Cow<'_, str> {
-        K::version(of)
-    }
-
-    fn plural(of: &K::DynamicType) -> Cow<'_, str> {
-        K::plural(of)
-    }
+    of_kind!();
 
     fn meta(&self) -> &ObjectMeta {
         &self.metadata

@@ -18,7 +18,7 @@ const STEP: SignedDuration = SignedDuration::from_secs(1);
 
 /// Whether a time may have been written by a clock that is right now.
 pub fn is_believed(at: Timestamp, now: Timestamp) -> bool {
-    at < now.checked_add(BELIEVED).unwrap_or(Timestamp::MAX)
+    at < later(now, BELIEVED)
 }
 
 /// The status without times that are not believed, which a clock wrote that was far ahead and was put right: what they tell of

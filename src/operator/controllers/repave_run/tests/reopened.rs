@@ -11,7 +11,7 @@ use super::{
     sim::TeamChange,
     world::{Behaviour, Fault, Kind, World},
 };
-use crate::controllers::conditions;
+use crate::{controllers::conditions, domain::workload::WorkloadKey};
 use jiff::SignedDuration;
 use serde_json::json;
 
@@ -19,6 +19,18 @@ const GOOD: (Kind, Behaviour, bool) = (Kind::Direct, Behaviour::Healthy, false);
 
 fn names(actions: &[Action]) -> Vec<&str> {
     actions.iter().map(|action| action.workload().name.as_str()).collect()
+}
+
+/// So many looks, five seconds apart, and it is the only one that gets its old image back in them.
+fn is_rolled_back_alone(world: &mut World, key: &WorkloadKey, looks: usize) {
+    let mut back = Vec::new();
+    for _ in 0..looks {
+        world.tick_all();
+        back.extend(world.step());
+        world.wait(5);
+    }
+    let finished = &world.status.finished;
+    assert_eq!(rolled_back(&back), [key.name.as_str()], "finished: {finished:?}");
 }
 
 /// A finished run over three workloads, the first of which is held for another minute or so.
@@ -149,18 +161,7 @@ fn what_is_on_its_way_and_not_seen_for_one_look_is_judged_when_it_is_seen_again(
     let gone = world.workloads.remove(&key).unwrap();
     world.step();
     world.workloads.insert(key.clone(), gone);
-    let mut back = Vec::new();
-    for _ in 0..40 {
-        world.tick_all();
-        back.extend(world.step());
-        world.wait(5);
-    }
-    assert_eq!(
-        rolled_back(&back),
-        [key.name.as_str()],
-        "finished: {:?}",
-        world.status.finished
-    );
+    is_rolled_back_alone(&mut world, &key, 40);
 }
 
 /// The row says "resume it". Then nobody looks.
@@ -179,18 +180,7 @@ fn one_that_was_paused_in_our_rollout_is_judged_when_it_is_resumed() {
         world.wait(5);
     }
     world.team(&key, TeamChange::Resume);
-    let mut back = Vec::new();
-    for _ in 0..40 {
-        world.tick_all();
-        back.extend(world.step());
-        world.wait(5);
-    }
-    assert_eq!(
-        rolled_back(&back),
-        [key.name.as_str()],
-        "finished: {:?}",
-        world.status.finished
-    );
+    is_rolled_back_alone(&mut world, &key, 40);
 }
 
 #[test]
@@ -203,18 +193,7 @@ fn one_that_was_held_in_our_rollout_is_judged_when_the_hold_ends() {
     world.step();
     let until = world.now + jiff::SignedDuration::from_secs(90);
     world.hold(&key, Some(until));
-    let mut back = Vec::new();
-    for _ in 0..60 {
-        world.tick_all();
-        back.extend(world.step());
-        world.wait(5);
-    }
-    assert_eq!(
-        rolled_back(&back),
-        [key.name.as_str()],
-        "finished: {:?}",
-        world.status.finished
-    );
+    is_rolled_back_alone(&mut world, &key, 60);
 }
 
 /// One that was judged and left as it is does not open the run again, also after a restart.
