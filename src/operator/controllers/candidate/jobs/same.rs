@@ -41,8 +41,8 @@ const FILLED_IN: [&str; 4] = ["defaultMode", "apiVersion", "pullPolicy", "recurs
 
 /// What of a Job is not as it was asked for, in words; none if it runs just that.
 pub fn difference(asked: &Job, found: &Job) -> Option<String> {
-    let (asked, found) = (essence(template(asked)?), essence(template(found)?));
-    between("spec.template.spec", &asked, &found)
+    let runs = |job: &Job| template(job).map_or(Value::Null, essence);
+    between("spec.template.spec", &runs(asked), &runs(found))
 }
 
 /// The same of a pod: it runs the containers of its Job's template. What admission adds to every pod is none of ours to
@@ -144,6 +144,12 @@ mod tests {
         let wish = validate::validate(&candidate).unwrap();
         let settings = crate::controllers::testing::settings();
         jobs::build(&candidate, &wish, &settings, 1).1
+    }
+
+    #[test]
+    fn a_job_without_a_template_is_not_the_one_that_was_asked_for() {
+        assert_eq!(difference(&asked(), &asked()), None);
+        assert!(difference(&asked(), &Job::default()).is_some());
     }
 
     /// As the API server stores it.
