@@ -133,6 +133,12 @@ backend_up() {
     fi
     echo "cluster: found a broken one: $reason; taking it away and starting from nothing"
     backend_down
+  else
+    load_settings
+    if left_behind; then
+      echo "cluster: an earlier checkout at this path left its network behind ($namespace); taking it away and starting from nothing"
+      backend_down
+    fi
   fi
   trap 'trap - INT TERM; echo "cluster: interrupted, taking away what was started" >&2; backend_down; exit 130' INT TERM
   fresh_start

@@ -2,10 +2,12 @@
 # Sourced by backends/local.sh. It must not write a firewall rule, a bridge or a route on the host: the namespace and the pair are all.
 # shellcheck shell=bash disable=SC2154,SC2164,SC2034 # the settings come from `cluster` and its settings file; errexit is on
 
+path_digest() { printf '%s' "$root" | sha256sum | cut -c1-8; }
+
 # choose_settings: names and addresses follow from the checkout's path, so two checkouts never meet; they are kept, so that `down` takes away what `up` made.
 choose_settings() {
   local digest subnet
-  digest=$(printf '%s' "$root" | sha256sum | cut -c1-8)
+  digest=$(path_digest)
   # 10.128 to 10.191: away from Services (10.96) and pods (10.244).
   subnet=${REPAVE_SUBNET:-10.$((128 + 16#${digest:0:2} % 64)).$((16#${digest:2:2}))}
   [[ $subnet =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "REPAVE_SUBNET is the first three numbers of a network, like 10.150.7; found \"$subnet\""
@@ -39,6 +41,15 @@ make_network() {
 }
 
 in_network() { nsenter --net="/run/netns/$namespace" "$@"; }
+
+# left_behind: a checkout that was removed without `down` takes its settings with it, and its names stay on the host. Only names that follow
+# from this path are ours by themselves: one that was chosen with REPAVE_NETNS or REPAVE_LINK may be somebody else's.
+left_behind() {
+  local digest
+  digest=$(path_digest)
+  [ "$namespace" = "repave-$digest" ] && [ "$link" = "rp$digest" ] || return 1
+  [ -e "/run/netns/$namespace" ] || [ -e "/sys/class/net/$link" ]
+}
 
 remove_network() {
   if [ -e "/run/netns/$namespace" ]; then ip netns del "$namespace"; fi
