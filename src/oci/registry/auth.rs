@@ -11,12 +11,12 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 /// Largest `.dockerconfigjson` that is read (a Secret cannot be larger than 1 MiB).
 const MAX_CONFIG: usize = 1 << 20;
 
-/// The credentials of one call. Cheap to clone.
-#[derive(Clone, Default, Debug)]
+/// The credentials of one call. Cheap to clone. Its hash tells one from another, and is to be made with a random key.
+#[derive(Clone, Default, Debug, Hash)]
 pub struct Auth(Arc<Credentials>);
 
 /// A set of credentials, each for one host and possibly one path prefix.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Hash)]
 pub struct Credentials {
     entries: BTreeMap<Scope, Credential>,
 }
@@ -25,7 +25,7 @@ pub struct Credentials {
 type Scope = (String, String);
 
 /// One credential.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Credential {
     /// User name and password or token.
     Basic {

@@ -1,8 +1,9 @@
 //! Transfers that take minutes (copies between registries, promotions), outside the workers of the controllers.
 //!
 //! A reconcile starts one, or looks at the one that it started; when it ends, its object is woken. How many run at the same
-//! time is limited in all, per namespace and per registry host, and each has a deadline: slow registries and huge images hold
-//! up nobody but themselves. A restart forgets them all and begins again, so what runs here must be idempotent. What has
+//! time is limited in all, per namespace and per route (the registries that take part, together), and each has a deadline: slow
+//! registries and huge images hold up nobody but themselves. Not per registry: one that many share would be shut to all by a few
+//! transfers that hang at their other end. A restart forgets them all and begins again, so what runs here must be idempotent. What has
 //! ended and was never looked at is forgotten in the end.
 
 use super::{
@@ -21,11 +22,11 @@ use std::{
 use tokio_util::task::AbortOnDropHandle;
 
 /// Transfers that run at the same time.
-const MOST: usize = 16;
+const MOST: usize = 32;
 /// Of one namespace.
-const MOST_OF_A_NAMESPACE: usize = 4;
-/// From or to one registry host.
-const MOST_OF_A_HOST: usize = 8;
+const MOST_OF_A_NAMESPACE: usize = 3;
+/// Between the same registries.
+const MOST_OF_A_ROUTE: usize = 8;
 /// The longest transfer.
 pub const DEADLINE: Duration = Duration::from_secs(1800);
 /// How soon one that runs is looked at again, if it does not wake its object before.
@@ -124,7 +125,7 @@ pub struct Transfers<T> {
     inner: Arc<Mutex<Inner<T>>>,
     all: Shares,
     namespaces: Shares,
-    hosts: Shares,
+    routes: Shares,
 }
 
 #[derive(Debug)]
@@ -161,7 +162,7 @@ impl<T> Default for Transfers<T> {
             })),
             all: Shares::new(MOST),
             namespaces: Shares::new(MOST_OF_A_NAMESPACE),
-            hosts: Shares::new(MOST_OF_A_HOST),
+            routes: Shares::new(MOST_OF_A_ROUTE),
         }
     }
 }
@@ -222,13 +223,11 @@ impl<T: Send + 'static> Transfers<T> {
                 .enter(&namespace)
                 .map_err(|wait| queued(&namespace, wait))?,
         ];
-        let mut hosts: Vec<&String> = parties.hosts.iter().collect();
+        let mut hosts: Vec<&str> = parties.hosts.iter().map(String::as_str).collect();
         hosts.sort_unstable();
         hosts.dedup();
-        for host in hosts {
-            let party = format!("registry {host}");
-            shares.push(self.hosts.enter(&party).map_err(|wait| queued(&party, wait))?);
-        }
+        let route = format!("between {}", hosts.join(" and "));
+        shares.push(self.routes.enter(&route).map_err(|wait| queued(&route, wait))?);
         shares.push(
             self.all
                 .enter("the operator")
@@ -333,7 +332,18 @@ mod tests {
             let look = transfers.look(&key(&format!("h{number}")), &at, pending);
             to_one_host += usize::from(look == Ok(running()));
         }
-        assert_eq!(to_one_host, MOST_OF_A_HOST);
+        assert_eq!(to_one_host, MOST_OF_A_ROUTE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_upstream_of_some_namespaces_leaves_a_shared_registry_to_the_others() {
+        let transfers = Transfers::<()>::default();
+        for number in 0..12 {
+            let at = parties(&format!("evil-{}", number % 4), "slow-upstream.local");
+            drop(transfers.look(&key(&format!("e{number}")), &at, pending));
+        }
+        let look = transfers.look(&key("good"), &parties("team", "good-upstream.local"), pending);
+        assert_eq!(look, Ok(running()), "only the slow upstream is slow");
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use crate::{
     },
     controllers::wish::{
         Wish,
-        spec::{Unhashable, wanted_spec},
+        spec::{Unusable, wanted_spec},
     },
     domain::digest::Digest,
 };
@@ -72,7 +72,7 @@ pub struct Decision {
 }
 
 /// Decides.
-pub fn decide(base: &BaseImage, wish: &Wish, observed: &Observed) -> Result<Decision, Unhashable> {
+pub fn decide(base: &BaseImage, wish: &Wish, observed: &Observed) -> Result<Decision, Unusable> {
     let released = observed.released.as_ref();
     let followed = followed(base, wish, observed, released);
     let spec = wanted_spec(base, wish, &observed.inputs, followed.wanted())?;

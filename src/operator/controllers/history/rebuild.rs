@@ -7,6 +7,7 @@
 use crate::{
     api::BaseImage,
     controllers::{
+        bounded::BoundedMap,
         context::Context,
         error::{Classified as _, one_line},
         inputs,
@@ -17,13 +18,13 @@ use crate::{
     },
     evidence::{
         releases::{self, Found, Proven},
-        signing::PromotionKey,
+        signing::{PromotionKey, PublicKey},
     },
-    registry,
+    registry::{self, Auth},
 };
 use kube::ResourceExt as _;
 use std::{
-    collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -33,25 +34,46 @@ const RETRY: Duration = Duration::from_secs(120);
 /// Failures that are remembered.
 const MAX_FAILURES: usize = 10_000;
 
-/// Failed attempts by UID of the BaseImage, so that not every look at it asks the registry again.
-#[derive(Debug, Default)]
-pub struct Failures(Mutex<HashMap<String, (Instant, Rebuild)>>);
+/// Failed searches, so that not every look at a BaseImage asks the registry again. A search is remembered with all that it was made
+/// with, so that a corrected Secret or repository is tried at once.
+#[derive(Debug)]
+pub struct Failures {
+    recent: Mutex<BoundedMap<String, Failure>>,
+    /// Credentials are compared by their hash, with a key that is nowhere else.
+    random: RandomState,
+}
+
+#[derive(Debug, Clone)]
+struct Failure {
+    at: Instant,
+    made_with: u64,
+    failed: Rebuild,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        Self {
+            recent: Mutex::new(BoundedMap::new(MAX_FAILURES)),
+            random: RandomState::new(),
+        }
+    }
+}
 
 impl Failures {
-    fn recent(&self, uid: &str) -> Option<Rebuild> {
-        let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = failures.get(uid).filter(|(at, _)| at.elapsed() < RETRY);
-        recent.map(|(_, failed)| failed.clone())
+    fn recent(&self, uid: &str, made_with: u64) -> Option<Rebuild> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |failure: &&Failure| failure.made_with == made_with && failure.at.elapsed() < RETRY;
+        recent.get(uid).filter(same).map(|failure| failure.failed.clone())
     }
 
-    fn remember(&self, uid: String, failed: &Rebuild) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() >= MAX_FAILURES {
-            failures.retain(|_, (at, _)| at.elapsed() < RETRY);
-        }
-        if failures.len() < MAX_FAILURES {
-            failures.insert(uid, (Instant::now(), failed.clone()));
-        }
+    fn remember(&self, uid: &str, made_with: u64, failed: &Rebuild) {
+        let failure = Failure {
+            at: Instant::now(),
+            made_with,
+            failed: failed.clone(),
+        };
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.insert(uid.to_owned(), failure);
     }
 }
 
@@ -89,44 +111,65 @@ pub async fn rebuild(
     if searched == Some(production) {
         return Rebuild::NotNeeded;
     }
-    let uid = base.uid().unwrap_or_default();
-    if let Some(failed) = failures.recent(&uid) {
-        return failed;
+    match inputs(ctx, base).await {
+        Ok(inputs) => search(ctx, failures, base, production, &inputs).await,
+        Err(failed) => failed,
     }
-    let rebuild = look(ctx, base, production).await;
-    match &rebuild {
-        Rebuild::Failed { .. } => failures.remember(uid, &rebuild),
-        Rebuild::NotNeeded | Rebuild::Done { .. } => {}
-    }
-    rebuild
 }
 
-async fn look(ctx: &Context, base: &BaseImage, production: &Repository) -> Rebuild {
+/// What a search is made with.
+struct Inputs {
+    auth: Auth,
+    key: PublicKey,
+    pem: String,
+}
+
+async fn inputs(ctx: &Context, base: &BaseImage) -> Result<Inputs, Rebuild> {
     let namespace = base.namespace().unwrap_or_default();
     let reference = &base.spec.promote.signing.key_ref;
     let failed = |reason, message| Rebuild::Failed { reason, message };
-    let auth = inputs::registry_auth(ctx, &namespace, base.spec.promote.push_secret_ref.as_ref()).await;
-    let auth = match auth {
-        Ok(auth) => auth,
-        Err(error) => return failed(error.reason(), one_line(&error)),
-    };
-    let pem = match inputs::secret_key(ctx, &namespace, reference, "cosign.key").await {
-        Ok(pem) => pem,
-        Err(error) => return failed(error.reason(), one_line(&error)),
-    };
-    let key = match PromotionKey::from_pem(&pem) {
-        Ok(key) => key.public(),
-        Err(error) => {
-            return failed(
-                "SigningKeyUnusable",
-                format!("signing key (Secret {:?}): {error}", reference.name),
-            );
-        }
-    };
-    let name = format!("{namespace}/{}", base.name_any());
-    match releases::find(&ctx.registry, production, &name, &key, &auth).await {
+    let auth = inputs::registry_auth(ctx, &namespace, base.spec.promote.push_secret_ref.as_ref())
+        .await
+        .map_err(|error| failed(error.reason(), one_line(&error)))?;
+    let pem = inputs::secret_key(ctx, &namespace, reference, "cosign.key")
+        .await
+        .map_err(|error| failed(error.reason(), one_line(&error)))?;
+    let key = PromotionKey::from_pem(&pem).map_err(|error| {
+        let message = format!("signing key (Secret {:?}): {error}", reference.name);
+        failed("SigningKeyUnusable", message)
+    })?;
+    Ok(Inputs {
+        auth,
+        key: key.public(),
+        pem,
+    })
+}
+
+async fn search(
+    ctx: &Context,
+    failures: &Failures,
+    base: &BaseImage,
+    production: &Repository,
+    inputs: &Inputs,
+) -> Rebuild {
+    let uid = base.uid().unwrap_or_default();
+    let made_with = failures
+        .random
+        .hash_one((production.to_string(), &inputs.auth, &inputs.pem));
+    if let Some(failed) = failures.recent(&uid, made_with) {
+        return failed;
+    }
+    let name = format!("{}/{}", base.namespace().unwrap_or_default(), base.name_any());
+    match releases::find(&ctx.registry, production, &name, &inputs.key, &inputs.auth).await {
         Ok(found) => done(found, production),
-        Err(error) => failed(error.reason(), registry_message(production, &error)),
+        Err(error) => {
+            let failed = Rebuild::Failed {
+                reason: error.reason(),
+                message: registry_message(production, &error),
+            };
+            failures.remember(&uid, made_with, &failed);
+            failed
+        }
     }
 }
 
@@ -157,5 +200,23 @@ fn done(found: Found, production: &Repository) -> Rebuild {
         entries: found.releases.into_iter().map(entry).collect(),
         unproven: found.unproven,
         cut: found.cut,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_search_is_remembered_for_what_it_was_made_with_and_for_nothing_else() {
+        let failures = Failures::default();
+        let failed = Rebuild::Failed {
+            reason: "Denied",
+            message: "401".to_owned(),
+        };
+        failures.remember("u", 1, &failed);
+        assert_eq!(failures.recent("u", 1), Some(failed));
+        assert_eq!(failures.recent("u", 2), None, "the Secret was corrected");
+        assert_eq!(failures.recent("another", 1), None);
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     domain::lineage::Release,
     readable::Guarded,
 };
+use jiff::Timestamp;
 use kube::{Api, ResourceExt, api::ListParams};
 
 /// Runs of one plan that are read; more than that is an error, because the newest could be missing in a part of them.
@@ -66,6 +67,8 @@ pub enum Released {
     Unproven {
         /// That candidate.
         candidate: String,
+        /// When it was released: the proof may come a moment later.
+        promoted_at: Timestamp,
     },
     /// A proven release.
     Proven(Release),
@@ -132,6 +135,7 @@ pub fn released(base: Option<&BaseImage>, releases: &[Release]) -> Released {
     proven.map_or_else(
         || Released::Unproven {
             candidate: released.candidate.clone(),
+            promoted_at: released.promoted_at.0,
         },
         // A later candidate may prove the digest that is released already: then its release keeps its place.
         |release| {

@@ -18,7 +18,7 @@ use crate::{
     },
     domain::lineage::Release,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +29,8 @@ use std::{
 const WHEN_CURRENT: Duration = Duration::from_secs(600);
 /// How often while something waits that nothing wakes a plan for: rights that are missing, a roll-out of somebody else.
 const WHEN_BARRED: Duration = Duration::from_secs(60);
+/// How long after a release its proof is looked for often.
+const PROOF_DUE: SignedDuration = SignedDuration::from_mins(10);
 /// Says whether the run obeys the plan as it is written now.
 const FOLLOWS: &str = "RunFollowsPlan";
 
@@ -95,12 +97,14 @@ pub fn summarize(
 
 /// When to look again, if nothing wakes the plan before.
 fn next(plan: &RepavePlan, observed: &Observed, now: Timestamp) -> Duration {
-    // A candidate is not watched from here: its proof may come a moment after the release.
-    let waits = |base: &Base| {
-        base.incomplete || base.standing.movable_by_run > 0 || matches!(base.release, Released::Unproven { .. })
+    // A candidate is not watched from here: its proof may come a moment after the release, or never.
+    let proof_due = |base: &Base| match &base.release {
+        Released::Unproven { promoted_at, .. } => Some(now.duration_since(*promoted_at) < PROOF_DUE),
+        Released::Missing | Released::Nothing | Released::NotOwned { .. } | Released::Proven(_) => None,
     };
+    let waits = |base: &Base| base.incomplete || base.standing.movable_by_run > 0 || proof_due(base) == Some(true);
     // The end of somebody's roll-out wakes no plan either.
-    let barred = |base: &Base| base.standing.barred || base.standing.counts.movable > 0;
+    let barred = |base: &Base| base.standing.barred || base.standing.counts.movable > 0 || proof_due(base) == Some(false);
     let barred = observed.bases.iter().any(barred);
     let wait = if !plan.spec.suspend && observed.bases.iter().any(waits) {
         WAIT
@@ -192,7 +196,7 @@ fn says(plan: &RepavePlan, base: &Base, runs: &[RepaveRun]) -> Says {
                 format!("nothing of BaseImage {name} is rolled out: {why}"),
             );
         }
-        Released::Unproven { candidate } => {
+        Released::Unproven { candidate, promoted_at: _ } => {
             return Says::Working(
                 "NotPromoted",
                 format!("ImageCandidate {candidate} does not prove the release of {name}: nothing is moved to it"),

@@ -179,6 +179,7 @@ fn no_run_is_made_without_proof_without_need_or_while_suspended() {
     let proven = || Released::Proven(release("v2"));
     let unproven = Released::Unproven {
         candidate: "debian-v2".to_owned(),
+        promoted_at: Timestamp::UNIX_EPOCH,
     };
     for (name, plan, observed) in [
         ("nothing outdated", &plan, observed(proven(), Some(0), vec![])),
@@ -211,6 +212,7 @@ fn a_release_is_proven_by_its_own_candidate_with_its_own_digest_only() {
     ] {
         let unproven = Released::Unproven {
             candidate: candidate.to_owned(),
+            promoted_at: Timestamp::UNIX_EPOCH,
         };
         assert_eq!(released(Some(&base(candidate, digest)), known), unproven);
     }
@@ -372,26 +374,34 @@ fn a_plan_says_up_to_date_only_when_that_is_true() {
 fn a_plan_looks_again_when_a_hold_ends_and_otherwise_waits_to_be_woken() {
     let plan = a_plan(&json!({}));
     let now = Timestamp::from_second(1_000).unwrap();
-    let next = |change: fn(&mut Base)| {
-        let observed = standing(observed(Released::Proven(release("v2")), Some(0), vec![]), change);
+    let next = |change: &dyn Fn(&mut Base)| {
+        let observed = standing(observed(Released::Proven(release("v2")), Some(0), vec![]), |base| change(base));
         match summarize(&plan, &observed, &[], now).next {
             Next::After(wait) => wait.as_secs(),
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(next(|_| {}), 600);
+    assert_eq!(next(&|_| {}), 600);
     assert_eq!(
-        next(|base| base.standing.hold_ends = Timestamp::from_second(1_120).ok()),
+        next(&|base| base.standing.hold_ends = Timestamp::from_second(1_120).ok()),
         121
     );
-    assert_eq!(next(|base| base.standing.barred = true), 60);
+    assert_eq!(next(&|base| base.standing.barred = true), 60);
     assert_eq!(
-        next(|base| base.standing.counts.movable = 1),
+        next(&|base| base.standing.counts.movable = 1),
         60,
         "busy, and nothing tells its end"
     );
-    assert_eq!(next(|base| base.standing.movable_by_run = 1), 15);
-    assert_eq!(next(|base| base.incomplete = true), 15);
+    assert_eq!(next(&|base| base.standing.movable_by_run = 1), 15);
+    assert_eq!(next(&|base| base.incomplete = true), 15);
+    let unproven = |base: &mut Base, second| {
+        base.release = Released::Unproven {
+            candidate: "c".to_owned(),
+            promoted_at: Timestamp::from_second(second).unwrap(),
+        };
+    };
+    assert_eq!(next(&|base| unproven(base, 990)), 15, "its proof comes in a moment");
+    assert_eq!(next(&|base| unproven(base, 0)), 60, "its proof does not come");
 }
 
 #[test]

@@ -24,6 +24,9 @@ use crate::domain::{
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 
+/// How many deadlines of the plan a roll-out that Kubernetes supervises takes its place in the limit at most.
+const SUPERVISED_DEADLINES: i32 = 4;
+
 /// One target.
 // What is known of it is independent of each other.
 #[allow(clippy::struct_excessive_bools)]
@@ -124,9 +127,9 @@ impl Target<'_> {
 /// How many workloads that are no targets of this run are in flight for other runs of its plan: they share one limit.
 pub fn in_flight_elsewhere(v: &Validated, observed: &Observed, targets: &[Target<'_>], elapsed: &Elapsed) -> usize {
     let ours: BTreeSet<&str> = targets.iter().map(|target| target.seen.workload.uid.as_str()).collect();
-    let workloads = observed.estate.workloads.iter().map(|seen| seen.workload.as_ref());
-    workloads
-        .filter(|workload| !ours.contains(workload.uid.as_str()) && replaced_by_us(v, workload, elapsed))
+    let others = observed.estate.workloads.iter();
+    others
+        .filter(|seen| !ours.contains(seen.workload.uid.as_str()) && replaced_by_us(v, observed, seen, elapsed))
         .count()
 }
 
@@ -159,7 +162,7 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Ta
         State::Rolling | State::Failing { .. } => true,
         // A rollback replaces pods too, and so does a move that somebody held in the middle, or one of another run.
         State::Pending { .. } | State::Held { .. } | State::Failed { .. } | State::Skipped(_) => {
-            replaced_by_us(judge.v, workload, judge.known.elapsed)
+            replaced_by_us(judge.v, judge.observed, seen, judge.known.elapsed)
         }
         State::Done => false,
     };
@@ -185,18 +188,24 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Ta
 
 /// Whether its pods are being replaced by a write of this run, or of another run of the same plan: they share one limit.
 /// Kubernetes says when it gives a roll-out up; where the workload has no deadline of its own, that of the plan serves.
-fn replaced_by_us(v: &Validated, workload: &Workload, elapsed: &Elapsed) -> bool {
-    let rolls = match &workload.rollout {
-        Rollout::Rolling { supervised: true } => true,
-        Rollout::Rolling { supervised: false } => {
-            let times = elapsed.of(&workload.uid);
-            let time = SignedDuration::try_from(times.rolling.max(times.busy));
-            time.is_ok_and(|time| time < v.rollout_deadline)
-        }
-        Rollout::Settled | Rollout::Degraded { .. } | Rollout::Unhealthy { .. } | Rollout::Paused => false,
+///
+/// Whoever may edit a workload may write our record there, so a record alone takes no place of the limit: what we write gives
+/// a workload a release, and it takes its place for so long only, whatever deadline it gives itself.
+fn replaced_by_us(v: &Validated, observed: &Observed, seen: &Seen, elapsed: &Elapsed) -> bool {
+    let workload = &seen.workload;
+    let patience = match &workload.rollout {
+        Rollout::Rolling { supervised: true } => SUPERVISED_DEADLINES,
+        Rollout::Rolling { supervised: false } => 1,
+        Rollout::Settled | Rollout::Degraded { .. } | Rollout::Unhealthy { .. } | Rollout::Paused => return false,
     };
+    let times = elapsed.of(&workload.uid);
+    let time = SignedDuration::try_from(times.rolling.max(times.busy));
+    let in_time = time.is_ok_and(|time| time < v.rollout_deadline.saturating_mul(patience));
+    let mut digests = seen.images.iter().filter_map(|image| image.digest.as_ref());
+    let runs_a_release = digests.any(|digest| observed.releases.by_digest(digest).is_some());
     let plan = workload.record().map(|moved| moved.plan.as_str());
-    rolls
+    in_time
+        && runs_a_release
         && workload.whose() == Some(Whose::Ours)
         && (workload.is_of_run(&v.mark) || plan == Some(v.plan_key().as_str()))
 }

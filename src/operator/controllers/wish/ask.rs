@@ -6,7 +6,7 @@
 use super::{
     inputs,
     owner::{self, Claim},
-    spec::Unhashable,
+    spec::Unusable,
     wanted::{self, Wanted},
 };
 use crate::{
@@ -28,9 +28,9 @@ pub enum Error {
     /// The BaseImage cannot be parsed.
     #[error("BaseImage: {0}")]
     Invalid(#[from] super::Error),
-    /// The inputs cannot be compared.
+    /// No candidate can be made of the inputs.
     #[error(transparent)]
-    Unhashable(#[from] Unhashable),
+    Unusable(#[from] Unusable),
     /// The Kubernetes API.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
@@ -41,7 +41,7 @@ impl Classified for Error {
         match self {
             Self::Inputs(error) => error.reason(),
             Self::Invalid(error) => error.reason(),
-            Self::Unhashable(error) => error.reason(),
+            Self::Unusable(error) => error.reason(),
             Self::Api(_) => "ApiError",
         }
     }
@@ -50,7 +50,7 @@ impl Classified for Error {
         match self {
             Self::Inputs(error) => error.class(),
             Self::Invalid(error) => error.class(),
-            Self::Unhashable(error) => error.class(),
+            Self::Unusable(error) => error.class(),
             Self::Api(_) => Class::Transient,
         }
     }

@@ -29,14 +29,31 @@ impl Inputs {
     }
 }
 
-/// The inputs of a candidate cannot be written down, so nothing can be compared with them.
-#[derive(Debug, thiserror::Error)]
-#[error("the inputs of a candidate cannot be hashed: {0}. This is a fault of Repave: please report it")]
-pub struct Unhashable(#[from] serde_json::Error);
+/// The longest spec of a candidate, in bytes of JSON. An API server stores at most 1.5 MiB of an object, its status included.
+pub const MAX_SPEC: usize = 1 << 20;
 
-impl Classified for Unhashable {
+/// No candidate can be made of these inputs.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// They cannot be written down, so nothing can be compared with them.
+    #[error("the inputs of a candidate cannot be hashed: {0}. This is a fault of Repave: please report it")]
+    NotHashed(#[from] serde_json::Error),
+    /// Kubernetes would refuse it.
+    #[error(
+        "expected policies, files and customisation of at most {MAX_SPEC} bytes together, found {found}: an object in Kubernetes cannot be larger. Make the files smaller (Goss files, OpenSCAP tailorings, CA certificates), or put them into the base image"
+    )]
+    TooLarge {
+        /// Their size.
+        found: usize,
+    },
+}
+
+impl Classified for Unusable {
     fn reason(&self) -> &'static str {
-        "InputsNotHashed"
+        match self {
+            Self::NotHashed(_) => "InputsNotHashed",
+            Self::TooLarge { .. } => "InputsTooLarge",
+        }
     }
 
     fn class(&self) -> Class {
@@ -50,7 +67,7 @@ pub fn wanted_spec(
     wish: &Wish,
     inputs: &Inputs,
     source_digest: &Digest,
-) -> Result<ImageCandidateSpec, Unhashable> {
+) -> Result<ImageCandidateSpec, Unusable> {
     let mut spec = ImageCandidateSpec {
         base_image: base.name_any(),
         sequence: 0,
@@ -67,6 +84,10 @@ pub fn wanted_spec(
     };
     // Over everything that decides the outcome, in the order of the type. `inputs_hash` itself is still the constant of an
     // empty text here, and `sequence` is 0 and left out.
-    spec.inputs_hash = Digest::of(&serde_json::to_vec(&spec)?);
+    let written = serde_json::to_vec(&spec)?;
+    if written.len() > MAX_SPEC {
+        return Err(Unusable::TooLarge { found: written.len() });
+    }
+    spec.inputs_hash = Digest::of(&written);
     Ok(spec)
 }

@@ -2,9 +2,16 @@
 
 use super::{
     is_of,
+    spec::{MAX_SPEC, wanted_spec},
     wanted::{Wanted, made_of, named, other},
 };
-use crate::{controllers::base_image::testing::World, domain::digest::Digest};
+use crate::{
+    controllers::{
+        base_image::testing::World,
+        error::{Class, Classified as _},
+    },
+    domain::digest::Digest,
+};
 use kube::ResourceExt as _;
 
 /// What the world says now of the candidate of this name, its status included as a reconcile leaves it.
@@ -127,4 +134,16 @@ fn a_base_image_of_the_same_name_that_was_made_later_is_not_its_own() {
     assert!(is_of(&world.candidate(&name).clone(), &world.base));
     world.base.metadata.uid = Some("later".to_owned());
     assert!(matches!(judged(&world, &name), Wanted::BaseImageGone { .. }));
+}
+
+#[test]
+fn inputs_that_no_object_can_hold_are_refused_with_their_size_and_are_not_tried_again() {
+    let mut world = World::new();
+    world.observed.inputs.build.containerfile = "x".repeat(MAX_SPEC);
+    let error = wanted_spec(&world.base, &world.wish(), &world.observed.inputs, &Digest::of(b"d")).unwrap_err();
+    assert_eq!((error.reason(), error.class()), ("InputsTooLarge", Class::Stalled));
+    let words = error.to_string();
+    assert!(words.contains("at most 1048576 bytes") && words.contains("found 104"), "{words}");
+    world.observed.inputs.build.containerfile = "x".repeat(MAX_SPEC - 4_000);
+    assert!(wanted_spec(&world.base, &world.wish(), &world.observed.inputs, &Digest::of(b"d")).is_ok());
 }

@@ -5,7 +5,7 @@
 
 use super::{
     Wish, is_of,
-    spec::{Inputs, Unhashable, wanted_spec},
+    spec::{Inputs, Unusable, wanted_spec},
 };
 use crate::api::{BaseImage, ImageCandidate, ImageCandidateSpec};
 use kube::{Resource, ResourceExt};
@@ -100,7 +100,7 @@ pub fn made_of(
     base: &BaseImage,
     wish: &Wish,
     inputs: &Inputs,
-) -> Result<Wanted, Unhashable> {
+) -> Result<Wanted, Unusable> {
     let source = format!("{}:{}", wish.source, wish.tag);
     let status = base.status.as_ref();
     let upstream = status

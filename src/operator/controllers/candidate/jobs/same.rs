@@ -8,7 +8,7 @@
 use crate::domain::image_ref::ImageRef;
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{Container, Pod, PodSpec},
+    core::v1::{Container, Pod, PodSpec, Volume},
 };
 use serde_json::{Map, Value};
 
@@ -41,15 +41,19 @@ const FILLED_IN: [&str; 4] = ["defaultMode", "apiVersion", "pullPolicy", "recurs
 
 /// What of a Job is not as it was asked for, in words; none if it runs just that.
 pub fn difference(asked: &Job, found: &Job) -> Option<String> {
-    let runs = |job: &Job| template(job).map_or(Value::Null, essence);
-    between("spec.template.spec", &runs(asked), &runs(found))
+    let runs = |job: &Job| template(job).map_or(Ok(Value::Null), essence);
+    match (runs(asked), runs(found)) {
+        (Ok(asked), Ok(found)) => between("spec.template.spec", &asked, &found),
+        (Err(error), _) | (_, Err(error)) => Some(format!("spec.template.spec: cannot be compared: {error}")),
+    }
 }
 
 /// The same of a pod: it runs the containers of its Job's template. What admission adds to every pod is none of ours to
 /// refuse; an image that was renamed for a mirror is the same by its digest.
 pub fn is_of_template(pod: &Pod, job: &Job) -> bool {
-    let Some(asked) = template(job) else { return true };
-    let Some(found) = pod.spec.as_ref() else { return false };
+    let (Some(asked), Some(found)) = (template(job), pod.spec.as_ref()) else {
+        return false;
+    };
     let same = |asked: &[Container], found: &[Container]| {
         asked.iter().all(|asked| {
             let there = found.iter().find(|found| found.name == asked.name);
@@ -64,7 +68,7 @@ pub fn is_of_template(pod: &Pod, job: &Job) -> bool {
     let there = volumes(found);
     let kept = volumes(asked).iter().all(|asked| {
         let found = there.iter().find(|found| found.name == asked.name);
-        found.is_some_and(|found| between("", &value(asked), &value(found)).is_none())
+        found.is_some_and(|found| is_same(asked, found))
     });
     let init = |pod: &PodSpec| pod.init_containers.clone().unwrap_or_default();
     kept && same(&asked.containers, &found.containers) && same(&init(asked), &init(found))
@@ -79,13 +83,17 @@ fn template(job: &Job) -> Option<&PodSpec> {
     job.spec.as_ref()?.template.spec.as_ref()
 }
 
-fn value(part: &impl serde::Serialize) -> Value {
-    serde_json::to_value(part).unwrap_or_default()
+/// What cannot be compared is not the same.
+fn is_same(asked: &Volume, found: &Volume) -> bool {
+    match (serde_json::to_value(asked), serde_json::to_value(found)) {
+        (Ok(asked), Ok(found)) => between("", &asked, &found).is_none(),
+        (Err(_), _) | (_, Err(_)) => false,
+    }
 }
 
 /// A pod with what decides only.
-fn essence(pod: &PodSpec) -> Value {
-    let whole = value(pod);
+fn essence(pod: &PodSpec) -> Result<Value, serde_json::Error> {
+    let whole = serde_json::to_value(pod)?;
     let pick = |from: &Value, keys: &[&str]| -> Map<String, Value> {
         let there = keys
             .iter()
@@ -98,7 +106,7 @@ fn essence(pod: &PodSpec) -> Value {
         let picked = all.map(|container| Value::Object(pick(container, &OF_CONTAINER)));
         essence.insert(key.to_owned(), picked.collect());
     }
-    Value::Object(essence)
+    Ok(Value::Object(essence))
 }
 
 /// What the API server stores as if it were not there.
@@ -221,7 +229,7 @@ mod tests {
         let job = stored(|_| {});
         let spec = job.spec.as_ref().unwrap().template.spec.clone().unwrap();
         let pod = |change: fn(&mut Value)| -> Pod {
-            let mut pod = json!({"metadata": {"name": "p"}, "spec": value(&spec)});
+            let mut pod = json!({"metadata": {"name": "p"}, "spec": serde_json::to_value(&spec).unwrap()});
             change(&mut pod["spec"]);
             serde_json::from_value(pod).unwrap()
         };

@@ -4,6 +4,7 @@
 mod edits;
 mod estate;
 mod exhaustive;
+mod forged;
 mod gates;
 mod judged;
 mod objects;
