@@ -1,4 +1,4 @@
-//! `BaseImage`: a standing wish. Follow this upstream tag, verify and customise it, and keep the proven build of it at
+//! `BaseImage`: what is wanted of one base image. Follow this upstream tag, verify and customise it, and keep the proven build of it at
 //! the production repository.
 
 use super::refs::{KeyRef, LocalRef};
@@ -101,7 +101,7 @@ pub struct Rebuild {
     /// When a new vulnerability database shows a finding above the policy's threshold that an update would repair: upstream
     /// is asked every minute instead of every interval, and its next digest goes first. A build has no network, so building
     /// the same upstream digest again would change nothing and is not done.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     pub on_fixable_findings: bool,
 }
 
@@ -113,7 +113,7 @@ impl Default for Rebuild {
     }
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 

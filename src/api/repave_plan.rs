@@ -1,4 +1,4 @@
-//! `RepavePlan`: a standing wish. Move these workloads to whatever release of these base images is newest, in waves.
+//! `RepavePlan`: what is wanted of an estate. Move these workloads to whatever release of these base images is newest, in waves.
 
 use super::refs::LocalRef;
 use crate::domain::duration::Span;

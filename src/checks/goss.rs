@@ -4,7 +4,7 @@
 //! marked as candidate-executed. Must not take Goss's exit code for a verdict: it depends on the output format, and a
 //! test that could not be carried out has the same result number as a failed one. Only the `json` format is read.
 
-use super::{Invocation, PATH, Parsed, ReadError, loose::Loose};
+use super::{Invocation, PATH, Parsed, ReadError, lenient::LenientValue};
 use repave_core::report::{Finding, Severity};
 use serde::Deserialize;
 use std::{
@@ -126,7 +126,7 @@ struct Test {
     result: u8,
     successful: bool,
     #[serde(default)]
-    err: Loose,
+    err: LenientValue,
     #[serde(default)]
     summary_line_compact: String,
 }
@@ -135,10 +135,10 @@ struct Test {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Meta {
-    severity: Loose,
-    control: Loose,
-    reference: Loose,
-    remedy: Loose,
+    severity: LenientValue,
+    control: LenientValue,
+    reference: LenientValue,
+    remedy: LenientValue,
 }
 
 impl Test {
@@ -151,7 +151,7 @@ impl Test {
         )
     }
 
-    fn meta(&self, value: impl Fn(&Meta) -> &Loose) -> Option<&str> {
+    fn meta(&self, value: impl Fn(&Meta) -> &LenientValue) -> Option<&str> {
         value(self.meta.as_ref()?).text()
     }
 
@@ -220,9 +220,9 @@ pub fn read(
 /// Counts one test. Results: 0 passed, 1 failed or not carried out, 2 skipped, 3 unknown.
 fn count(test: &Test, options: &Options, parsed: &mut Parsed, failed: &mut u64) {
     let err = match &test.err {
-        Loose::Null => None,
-        Loose::Text(err) | Loose::Number(err) => Some(err.as_str()),
-        Loose::Other => Some("an error that is no text"),
+        LenientValue::Null => None,
+        LenientValue::Text(err) | LenientValue::Number(err) => Some(err.as_str()),
+        LenientValue::Other => Some("an error that is no text"),
     };
     match (test.result, test.successful, err) {
         (0, true, None) => {

@@ -7,7 +7,7 @@
 pub mod container;
 pub mod goss;
 mod grype;
-mod loose;
+mod lenient;
 pub mod native;
 pub mod openscap;
 pub mod sbom;

@@ -175,7 +175,7 @@ fn untrusted(why: String) -> ReadError {
 }
 
 /// Refuses the malicious releases.
-fn honest(version: &str) -> Result<(), ReadError> {
+fn reject_malicious_release(version: &str) -> Result<(), ReadError> {
     let number = version.trim_start_matches('v');
     let is = |bad: &str| {
         number
@@ -193,10 +193,10 @@ fn honest(version: &str) -> Result<(), ReadError> {
 /// Reads the result of one scan of `inventory` with the database that this metadata describes.
 pub(super) fn read(json: impl Read, inventory: &Inventory, database: &[u8]) -> Result<Parsed, ReadError> {
     for (_, version) in inventory.tools.iter().filter(|(name, _)| name == "trivy") {
-        honest(version)?;
+        reject_malicious_release(version)?;
     }
     let document: Document = scan::parse_stream(json, MAX_OUTPUT, TOOL, "JSON report")?;
-    honest(&document.trivy.version)?;
+    reject_malicious_release(&document.trivy.version)?;
     if document.schema_version != SCHEMA {
         return Err(untrusted(format!(
             "expected a report of schema {SCHEMA}, found {}",

@@ -72,7 +72,7 @@ pub fn rules(
         ..ImageCandidateStatus::default()
     };
     let answer = |rule: PlannedRule| {
-        let holds = lacking(&rule, checks, judged).map_or_else(
+        let holds = missing_results(&rule, checks, judged).map_or_else(
             || match broken_rules(std::slice::from_ref(&rule), &status, now).pop() {
                 None => Holds::Yes,
                 Some(broken) => Holds::No {
@@ -92,7 +92,7 @@ pub fn rules(
 }
 
 /// What a rule asks about and is not there. A name that no policy has is not lacking: the evaluator says so.
-fn lacking(rule: &PlannedRule, checks: &[PlannedCheck], judged: &[CheckSummary]) -> Option<String> {
+fn missing_results(rule: &PlannedRule, checks: &[PlannedCheck], judged: &[CheckSummary]) -> Option<String> {
     // An expression that cannot be read asks for nothing, and its evaluation says why.
     let needs = Expression::parse(&rule.expression).ok()?.needs();
     let needs = match needs {
@@ -111,13 +111,18 @@ fn lacking(rule: &PlannedRule, checks: &[PlannedCheck], judged: &[CheckSummary])
             .is_none_or(|names| names.contains(&check.name) || own.is_some_and(|own| names.contains(own)))
     };
     let has_result = |check: &PlannedCheck| judged.iter().any(|summary| summary.name == check.name);
-    let lacking: Vec<&str> = checks
+    let missing_results: Vec<&str> = checks
         .iter()
         .filter(asked)
         .filter(|check| !has_result(check))
         .map(|check| check.name.as_str())
         .collect();
-    (!lacking.is_empty()).then(|| format!("it asks about checks without a result here: {}", lacking.join(", ")))
+    (!missing_results.is_empty()).then(|| {
+        format!(
+            "it asks about checks without a result here: {}",
+            missing_results.join(", ")
+        )
+    })
 }
 
 #[cfg(test)]

@@ -252,9 +252,9 @@ fn snapshot(
 ) -> PolicySnapshot {
     let mut files = BTreeMap::new();
     for check in &spec.checks {
-        let (own, lacking) = files_of(check, maps);
-        if let Some(lacking) = lacking {
-            missing.insert((name.clone(), check.name.clone()), lacking);
+        let (own, missing_results) = files_of(check, maps);
+        if let Some(missing_results) = missing_results {
+            missing.insert((name.clone(), check.name.clone()), missing_results);
         }
         if !own.is_empty() {
             files.insert(check.name.clone(), own);
@@ -264,20 +264,20 @@ fn snapshot(
 }
 
 fn files_of(check: &Check, maps: &Maps) -> (BTreeMap<String, String>, Option<String>) {
-    let (mut own, mut lacking) = (check.inline_files(), None);
+    let (mut own, mut missing_results) = (check.inline_files(), None);
     for (name, at, default) in check.file_references() {
         let key = at.key.as_deref().unwrap_or(default);
         match maps.get(&at.name).and_then(|map| map.get(key)) {
             Some(text) => drop(own.insert(name, text.clone())),
             None => {
-                lacking = Some(format!(
+                missing_results = Some(format!(
                     "ConfigMap {:?} with key {key:?} is not in the policy file: add it as another document",
                     at.name
                 ));
             }
         }
     }
-    (own, lacking)
+    (own, missing_results)
 }
 
 #[cfg(test)]

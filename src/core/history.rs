@@ -194,7 +194,7 @@ impl History {
         learned
     }
 
-    /// Marks what another record says was revoked; what is not known here is left out.
+    /// WorkloadAnnotations what another record says was revoked; what is not known here is left out.
     pub fn take_back<'a>(&mut self, revoked: impl IntoIterator<Item = (&'a Digest, Revocation)>) {
         for (digest, revocation) in revoked {
             if self.revocation(digest).is_none() {

@@ -24,7 +24,7 @@ impl Limits {
 
 /// A Job that wants to start.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Claim {
+pub struct QueuedJob {
     /// Where it will run.
     pub namespace: String,
     /// Its name there.
@@ -39,13 +39,13 @@ pub struct Claim {
 ///
 /// Urgent ones go first. Among the rest the next slot goes to the namespace with the fewest Jobs, then to the claim that
 /// waits longest: a namespace with a thousand images cannot starve one with a single image.
-pub fn admit(running: &BTreeMap<String, usize>, waiting: &BTreeSet<Claim>, limits: Limits) -> BTreeSet<Claim> {
+pub fn admit(running: &BTreeMap<String, usize>, waiting: &BTreeSet<QueuedJob>, limits: Limits) -> BTreeSet<QueuedJob> {
     let mut running = running.clone();
-    let mut waiting: Vec<&Claim> = waiting.iter().collect();
+    let mut waiting: Vec<&QueuedJob> = waiting.iter().collect();
     let mut admitted = BTreeSet::new();
     loop {
         let total: usize = running.values().sum();
-        let count = |claim: &Claim| running.get(&claim.namespace).copied().unwrap_or(0);
+        let count = |claim: &QueuedJob| running.get(&claim.namespace).copied().unwrap_or(0);
         let next = waiting
             .iter()
             .enumerate()
@@ -61,7 +61,7 @@ pub fn admit(running: &BTreeMap<String, usize>, waiting: &BTreeSet<Claim>, limit
     }
 }
 
-fn fits(claim: &Claim, total: usize, in_namespace: usize, limits: Limits) -> bool {
+fn fits(claim: &QueuedJob, total: usize, in_namespace: usize, limits: Limits) -> bool {
     if claim.urgent {
         return total < limits.total && in_namespace < limits.most_in_one();
     }
@@ -78,8 +78,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn claim(namespace: &str, job: &str, since: u64, urgent: bool) -> Claim {
-        Claim {
+    fn claim(namespace: &str, job: &str, since: u64, urgent: bool) -> QueuedJob {
+        QueuedJob {
             namespace: namespace.into(),
             job: job.into(),
             urgent,
@@ -87,7 +87,7 @@ mod tests {
         }
     }
 
-    fn names(admitted: &BTreeSet<Claim>) -> Vec<&str> {
+    fn names(admitted: &BTreeSet<QueuedJob>) -> Vec<&str> {
         admitted.iter().map(|claim| claim.job.as_str()).collect()
     }
 

@@ -6,7 +6,8 @@
 //! there it stays. Kubernetes keeps as many ReplicaSets as `revisionHistoryLimit` says. Must not decide what is done.
 
 use super::{
-    digest::Digest, image_ref::ImageRef, marks::Marks, moved::LastWrite, moved::Moved, workload::REVISION_ANNOTATION,
+    digest::Digest, image_ref::ImageRef, moved::LastWrite, moved::Moved, workload::REVISION_ANNOTATION,
+    workload_annotations::WorkloadAnnotations,
 };
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ impl Revision {
         Some(Self {
             number: annotations.get(REVISION_ANNOTATION)?.parse().ok()?,
             digests: images.filter_map(|image| image.digest).collect(),
-            record: Marks::parse(annotations)
+            record: WorkloadAnnotations::parse(annotations)
                 .last_write
                 .as_ref()
                 .and_then(LastWrite::record)

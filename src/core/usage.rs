@@ -2,7 +2,7 @@
 //!
 //! Rather too many than too few: whatever names a digest counts, and so does a tag that is written in place of one.
 
-use super::{digest::Digest, image_ref::ImageRef, marks::Marks};
+use super::{digest::Digest, image_ref::ImageRef, workload_annotations::WorkloadAnnotations};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ContainerStatus, Pod, PodSpec},
@@ -25,7 +25,7 @@ impl InUse {
             self.template(pod);
         }
         let annotations = deployment.metadata.annotations.clone().unwrap_or_default();
-        for image in Marks::parse(&annotations).previous.values() {
+        for image in WorkloadAnnotations::parse(&annotations).previous.values() {
             self.digests.extend(image.digest.clone());
         }
     }

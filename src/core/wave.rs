@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 /// Which workloads a wave takes of those that no earlier wave took.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Takes {
+pub enum WaveSelector {
     /// Those with these labels.
     Labelled(Selector),
     /// This share of all targets, by stable hash.
@@ -29,7 +29,7 @@ pub struct WaveRule {
     /// Its name.
     pub name: String,
     /// Which workloads it takes.
-    pub takes: Takes,
+    pub takes: WaveSelector,
     /// How many of them roll at the same time.
     pub max_concurrent: Amount,
     /// How long it must stay healthy before the next one begins.
@@ -94,13 +94,13 @@ pub fn parse_selector(selector: &LabelSelector) -> Result<Selector, ParseExpress
 
 /// The wave that takes this workload, as an index; `None` when none does.
 pub fn assign(waves: &[WaveRule], workload: &WorkloadKey, labels: &BTreeMap<String, String>) -> Option<usize> {
-    let place = place_of_hundred(workload);
+    let place = hash_percentile(workload);
     let mut from = 0_u32;
     for (at, wave) in waves.iter().enumerate() {
         let taken = match &wave.takes {
-            Takes::Labelled(selector) => selector.matches(labels),
-            Takes::Rest => true,
-            Takes::Percent(percent) => {
+            WaveSelector::Labelled(selector) => selector.matches(labels),
+            WaveSelector::Rest => true,
+            WaveSelector::Percent(percent) => {
                 // Shares follow each other: 30 and 30 are two different thirds and not the same one twice.
                 let share = from..from.saturating_add(*percent);
                 from = share.end;
@@ -116,7 +116,7 @@ pub fn assign(waves: &[WaveRule], workload: &WorkloadKey, labels: &BTreeMap<Stri
 
 /// A number from 0 to 99 that depends on the kind and the name only. A Deployment has had it without its kind from the
 /// beginning, and keeps it: nothing may change its wave in the middle of a run.
-fn place_of_hundred(workload: &WorkloadKey) -> u32 {
+fn hash_percentile(workload: &WorkloadKey) -> u32 {
     let WorkloadKey { kind, namespace, name } = workload;
     let text = match kind {
         WorkloadKind::Deployment => format!("{namespace}/{name}"),
@@ -132,7 +132,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
     use proptest::prelude::*;
 
-    fn wave(name: &str, takes: Takes) -> WaveRule {
+    fn wave(name: &str, takes: WaveSelector) -> WaveRule {
         WaveRule {
             name: name.to_owned(),
             takes,
@@ -152,7 +152,7 @@ mod tests {
                 kind,
                 ..key(&format!("app-{n}"))
             };
-            (0..4).map(|n| place_of_hundred(&key(n))).collect()
+            (0..4).map(|n| hash_percentile(&key(n))).collect()
         };
         let plain = |n: i32| {
             let hash = Digest::of(format!("ns/app-{n}").as_bytes());
@@ -215,8 +215,8 @@ mod tests {
             ..LabelSelector::default()
         });
         let waves = [
-            wave("canary", Takes::Labelled(canary.unwrap())),
-            wave("rest", Takes::Rest),
+            wave("canary", WaveSelector::Labelled(canary.unwrap())),
+            wave("rest", WaveSelector::Rest),
         ];
         assert_eq!(assign(&waves, &key("b"), &labels(&[("tier", "canary")])), Some(0));
         assert_eq!(assign(&waves, &key("b"), &labels(&[])), Some(1));
@@ -247,7 +247,7 @@ mod tests {
         #[test]
         fn percent_waves_are_stable_shares_that_do_not_overlap(first in 1_u32..=100, name in "[a-z]{1,12}") {
             let rest = 100 - first;
-            let waves = [wave("a", Takes::Percent(first)), wave("b", Takes::Percent(rest))];
+            let waves = [wave("a", WaveSelector::Percent(first)), wave("b", WaveSelector::Percent(rest))];
             let both = assign(&waves, &key(&name), &BTreeMap::new());
             prop_assert!(both.is_some(), "the two shares are a hundred percent");
             prop_assert_eq!(assign(&waves[..1], &key(&name), &BTreeMap::new()).is_some(), both == Some(0));
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_percent_wave_takes_about_its_share() {
-        let waves = [wave("half", Takes::Percent(50))];
+        let waves = [wave("half", WaveSelector::Percent(50))];
         let taken = (0..2000)
             .filter(|n| assign(&waves, &key(&format!("app-{n}")), &BTreeMap::new()).is_some())
             .count();

@@ -1,13 +1,13 @@
-//! A workload as a roll-out sees it: its containers, our marks on it, who owns it, and how its own roll-out stands.
+//! A workload as a roll-out sees it: its containers, our annotations on it, who owns it, and how its own roll-out stands.
 //!
 //! Deployments only: the other kinds have no failure signal of their own or cannot be rolled back safely.
 //! The rules of a finished roll-out are those of `kubectl rollout status`. Must not decide what is done with a workload.
 
 use super::{
-    marks::Marks,
     moved::{LastWrite, Moved, TemplateHash, TemplateShape, Whose},
     ownership::{self, Owner},
     pod,
+    workload_annotations::WorkloadAnnotations,
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -125,7 +125,7 @@ pub struct Workload {
     /// All containers, init containers included.
     pub containers: Vec<Container>,
     /// Our annotations.
-    pub marks: Marks,
+    pub annotations: WorkloadAnnotations,
     /// The tool that writes it, if there is one.
     pub owner: Option<Owner>,
     /// `metadata.generation`.
@@ -161,14 +161,14 @@ impl Workload {
         let generation = meta.generation?;
         let empty = BTreeMap::new();
         let annotations = meta.annotations.as_ref();
-        let marks = Marks::parse(annotations.unwrap_or(&empty));
+        let written = WorkloadAnnotations::parse(annotations.unwrap_or(&empty));
         let containers = containers(spec.template.spec.as_ref()?);
         let shape = TemplateShape::of(&spec.template)?;
         let template = shape.with_images(containers.iter().map(|c| c.image.as_str()));
         let seen = deployment.status.as_ref().and_then(|s| s.observed_generation);
         // What the status says about the template that we wrote stays true while only other fields change.
         let uid = meta.uid.clone()?;
-        let record = marks.last_write.as_ref().and_then(LastWrite::record);
+        let record = written.last_write.as_ref().and_then(LastWrite::record);
         let record = record.filter(|moved| moved.is_about(&uid));
         let judged = record.filter(|moved| moved.template == template && moved.generation < generation);
         let judged = judged.map_or(generation, |moved| moved.generation + 1);
@@ -195,7 +195,7 @@ impl Workload {
             min_ready: Duration::from_secs(u64::from(spec.min_ready_seconds.unwrap_or(0).max(0).unsigned_abs())),
             pods_refused: pods_refused(deployment.status.as_ref()),
             containers,
-            marks,
+            annotations: written,
             pod_selector: spec.selector.clone(),
         })
     }
@@ -214,7 +214,7 @@ impl Workload {
 
     /// Whose roll-out the present one is; `None` when we never wrote its template, or the record is gone.
     pub fn whose(&self) -> Option<Whose> {
-        match self.marks.last_write.as_ref()? {
+        match self.annotations.last_write.as_ref()? {
             LastWrite::TimeOnly(_) => Some(Whose::Ours),
             LastWrite::Recorded(moved) if !moved.is_about(&self.uid) => Some(Whose::Others),
             LastWrite::Recorded(moved) => Some(moved.whose(self.generation, self.template(), self.revision)),
@@ -223,14 +223,14 @@ impl Workload {
 
     /// The record of our last write to this very object.
     pub fn record(&self) -> Option<&Moved> {
-        let record = self.marks.last_write.as_ref()?.record()?;
+        let record = self.annotations.last_write.as_ref()?.record()?;
         record.is_about(&self.uid).then_some(record)
     }
 
-    /// Whether the run with this mark wrote it last. A copy of what a run wrote is nothing of that run.
-    pub fn is_of_run(&self, mark: &str) -> bool {
-        let record = self.marks.last_write.as_ref().and_then(LastWrite::record);
-        self.marks.run.as_deref() == Some(mark) && record.is_none_or(|moved| moved.is_about(&self.uid))
+    /// Whether the run of this reference wrote it last. A copy of what a run wrote is nothing of that run.
+    pub fn is_of_run(&self, run_ref: &str) -> bool {
+        let record = self.annotations.last_write.as_ref().and_then(LastWrite::record);
+        self.annotations.run.as_deref() == Some(run_ref) && record.is_none_or(|moved| moved.is_about(&self.uid))
     }
 
     /// Our last write, if the present roll-out is the one that it caused.

@@ -55,7 +55,7 @@ pub struct Examined {
 
 /// What a check knows when it ends, well or badly.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct RunRecord {
     /// The tool's version.
     pub version: String,
     /// What it judges by.
@@ -92,7 +92,7 @@ impl Common {
         tool: &'static str,
         invocation: &Invocation,
         stdout: usize,
-        known: &mut Known,
+        known: &mut RunRecord,
     ) -> Result<Captured, ReadError> {
         self.capture_keeping(tool, invocation, Keep::Whole(stdout), known).await
     }
@@ -103,7 +103,7 @@ impl Common {
         tool: &'static str,
         invocation: &Invocation,
         stdout: Keep,
-        known: &mut Known,
+        known: &mut RunRecord,
     ) -> Result<Captured, ReadError> {
         let bounds = Bounds {
             timeout: Duration::from_secs(self.timeout),
@@ -121,7 +121,7 @@ impl Common {
     }
 
     /// The report of a check that ran, or of one that could not.
-    pub fn examined(&self, tool: ToolName, known: Known, read: Result<Parsed, ReadError>) -> Examined {
+    pub fn examined(&self, tool: ToolName, known: RunRecord, read: Result<Parsed, ReadError>) -> Examined {
         let run = Run {
             check: &self.check,
             image: &self.image,

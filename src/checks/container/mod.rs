@@ -5,7 +5,7 @@
 //! is unknown, torn or empty is an error and never a pass.
 
 mod junit;
-mod own;
+mod repave_format;
 mod sarif;
 
 use super::{Invocation, Parsed, ReadError};
@@ -136,7 +136,7 @@ pub fn read(
     let mut parsed = match format {
         Format::Junit => junit::read(bytes)?,
         Format::Sarif => sarif::read(bytes)?,
-        Format::Repave => own::read(bytes, image)?,
+        Format::Repave => repave_format::read(bytes, image)?,
         Format::ExitCode => return Err(malformed("result", "an exit code has no result file")),
     };
     if exit_code != 0 && parsed.findings.is_empty() {

@@ -5,7 +5,7 @@
 //! result, nor a suppression that nobody accepted for one.
 
 use super::{MAX_TESTS, cut, malformed};
-use crate::{Parsed, ReadError, loose::Loose};
+use crate::{Parsed, ReadError, lenient::LenientValue};
 use repave_core::report::{Finding, Severity};
 use serde::{Deserialize, de::IgnoredAny};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,9 +61,9 @@ struct Tool {
 struct Component {
     name: String,
     #[serde(default)]
-    version: Loose,
+    version: LenientValue,
     #[serde(default, rename = "semanticVersion")]
-    semantic_version: Loose,
+    semantic_version: LenientValue,
     #[serde(default)]
     rules: Vec<Rule>,
 }
@@ -79,7 +79,7 @@ struct Rule {
     #[serde(default)]
     message_strings: BTreeMap<String, Message>,
     #[serde(default)]
-    help_uri: Loose,
+    help_uri: LenientValue,
     #[serde(default)]
     properties: Properties,
 }
@@ -95,15 +95,15 @@ struct Configuration {
 struct Properties {
     /// A number from 0 to 10, as GitHub defined it.
     #[serde(rename = "security-severity")]
-    security_severity: Loose,
+    security_severity: LenientValue,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Message {
-    text: Loose,
-    id: Loose,
-    arguments: Vec<Loose>,
+    text: LenientValue,
+    id: LenientValue,
+    arguments: Vec<LenientValue>,
 }
 
 #[derive(Deserialize)]
@@ -125,7 +125,7 @@ struct SarifResult {
     #[serde(default)]
     suppressions: Option<Vec<Suppression>>,
     #[serde(default)]
-    baseline_state: Loose,
+    baseline_state: LenientValue,
     #[serde(default)]
     properties: Properties,
 }
@@ -184,7 +184,7 @@ struct Physical {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Artifact {
-    uri: Loose,
+    uri: LenientValue,
 }
 
 #[derive(Default, Deserialize)]
@@ -196,7 +196,7 @@ struct Region {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Logical {
-    fully_qualified_name: Loose,
+    fully_qualified_name: LenientValue,
 }
 
 /// Reads one whole document.
@@ -365,10 +365,10 @@ impl SarifResult {
             .into_iter()
             .flatten()
             .map(|properties| &properties.security_severity);
-        match given.into_iter().find(|given| **given != Loose::Null) {
-            Some(Loose::Text(score) | Loose::Number(score)) => band(score),
-            Some(Loose::Other) => Severity::Unknown,
-            Some(Loose::Null) | None => {
+        match given.into_iter().find(|given| **given != LenientValue::Null) {
+            Some(LenientValue::Text(score) | LenientValue::Number(score)) => band(score),
+            Some(LenientValue::Other) => Severity::Unknown,
+            Some(LenientValue::Null) | None => {
                 let of_rule = rule.and_then(|rule| rule.default_configuration.as_ref()?.level);
                 match self.level.or(of_rule).unwrap_or(Level::Warning) {
                     Level::Error => Severity::High,

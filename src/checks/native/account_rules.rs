@@ -7,13 +7,13 @@
 
 use super::accounts::User;
 use super::error::LayerFault;
-use super::rules::{Applies, Context, Found, show};
+use super::rules::{Applies, Context, FindingSink, show};
 use super::tar_stream::Kind;
 use std::collections::BTreeMap;
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;
 
-pub(super) fn extra_uid0(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn extra_uid0(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let Some(users) = &context.accounts.users else {
         return Ok(Applies::No);
     };
@@ -26,7 +26,7 @@ pub(super) fn extra_uid0(context: &Context<'_>, found: &mut Found<'_>) -> Result
     Ok(Applies::Yes)
 }
 
-pub(super) fn empty_password(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn empty_password(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let accounts = &context.accounts;
     if accounts.users.is_none() && accounts.shadow.is_none() {
         return Ok(Applies::No);
@@ -48,7 +48,7 @@ pub(super) fn empty_password(context: &Context<'_>, found: &mut Found<'_>) -> Re
     Ok(Applies::Yes)
 }
 
-pub(super) fn unshadowed_password(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn unshadowed_password(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let Some(users) = &context.accounts.users else {
         return Ok(Applies::No);
     };
@@ -65,7 +65,7 @@ pub(super) fn unshadowed_password(context: &Context<'_>, found: &mut Found<'_>) 
     Ok(Applies::Yes)
 }
 
-pub(super) fn syntax(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn syntax(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let accounts = &context.accounts;
     if accounts.users.is_none() && accounts.groups.is_none() && accounts.shadow.is_none() {
         return Ok(Applies::No);
@@ -80,7 +80,7 @@ pub(super) fn syntax(context: &Context<'_>, found: &mut Found<'_>) -> Result {
 }
 
 /// Adds one finding for each value that several names share.
-fn duplicates<'a>(found: &mut Found<'_>, what: &str, items: impl Iterator<Item = (Vec<u8>, &'a [u8])>) {
+fn duplicates<'a>(found: &mut FindingSink<'_>, what: &str, items: impl Iterator<Item = (Vec<u8>, &'a [u8])>) {
     let mut seen: BTreeMap<Vec<u8>, Vec<&[u8]>> = BTreeMap::new();
     for (value, name) in items {
         seen.entry(value).or_default().push(name);
@@ -99,7 +99,7 @@ fn duplicates<'a>(found: &mut Found<'_>, what: &str, items: impl Iterator<Item =
     }
 }
 
-pub(super) fn duplicate_uid(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn duplicate_uid(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let Some(users) = &context.accounts.users else {
         return Ok(Applies::No);
     };
@@ -110,7 +110,7 @@ pub(super) fn duplicate_uid(context: &Context<'_>, found: &mut Found<'_>) -> Res
     Ok(Applies::Yes)
 }
 
-pub(super) fn duplicate_gid(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn duplicate_gid(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let Some(groups) = &context.accounts.groups else {
         return Ok(Applies::No);
     };
@@ -121,7 +121,7 @@ pub(super) fn duplicate_gid(context: &Context<'_>, found: &mut Found<'_>) -> Res
     Ok(Applies::Yes)
 }
 
-pub(super) fn duplicate_name(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn duplicate_name(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let accounts = &context.accounts;
     if accounts.users.is_none() && accounts.groups.is_none() {
         return Ok(Applies::No);
@@ -150,7 +150,7 @@ fn is_login_shell(user: &User) -> bool {
     !none.contains(&shell)
 }
 
-pub(super) fn login_shell(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn login_shell(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let Some(users) = &context.accounts.users else {
         return Ok(Applies::No);
     };
@@ -172,7 +172,7 @@ pub(super) fn login_shell(context: &Context<'_>, found: &mut Found<'_>) -> Resul
 }
 
 /// Home directories of root and of people (UID 1000 and up); services live in directories of the system.
-pub(super) fn home_mode(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn home_mode(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let Some(users) = &context.accounts.users else {
         return Ok(Applies::No);
     };
@@ -199,7 +199,7 @@ pub(super) fn home_mode(context: &Context<'_>, found: &mut Found<'_>) -> Result 
     Ok(Applies::Yes)
 }
 
-pub(super) fn file_mode(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn file_mode(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let shadow = b"shadow".as_slice();
     let shadow_gid = context
         .accounts

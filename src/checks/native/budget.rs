@@ -6,12 +6,12 @@
 )]
 
 use super::error::LayerFault;
-use super::rules::{Applies, Context, Found, show};
+use super::rules::{Applies, Context, FindingSink, show};
 use repave_core::byte_size::ByteSize;
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;
 
-pub(super) fn age(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn age(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let Some(most) = context.options.max_age else {
         return Ok(Applies::No);
     };
@@ -38,7 +38,7 @@ pub(super) fn age(context: &Context<'_>, found: &mut Found<'_>) -> Result {
     Ok(Applies::Yes)
 }
 
-pub(super) fn size(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn size(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let Some(most) = context.options.max_size else {
         return Ok(Applies::No);
     };
@@ -52,7 +52,7 @@ pub(super) fn size(context: &Context<'_>, found: &mut Found<'_>) -> Result {
     Ok(Applies::Yes)
 }
 
-pub(super) fn layers(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn layers(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let Some(most) = context.options.max_layers else {
         return Ok(Applies::No);
     };

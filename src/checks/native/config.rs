@@ -8,7 +8,7 @@
 )]
 
 use super::error::LayerFault;
-use super::rules::{Applies, Context, Found, show};
+use super::rules::{Applies, Context, FindingSink, show};
 use regex::Regex;
 use repave_core::report::Severity;
 
@@ -44,7 +44,7 @@ const SENSITIVE_VOLUMES: &[&str] = &[
     "/var/run",
 ];
 
-pub(super) fn user(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn user(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     if context.options.allow_root_user {
         return Ok(Applies::No);
     }
@@ -65,7 +65,7 @@ pub(super) fn user(context: &Context<'_>, found: &mut Found<'_>) -> Result {
     Ok(Applies::Yes)
 }
 
-pub(super) fn env_secret(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn env_secret(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let broken = |e| LayerFault::Malformed(format!("a pattern of the secrets rule is broken: {e}"));
     let names = Regex::new(SECRET_NAMES).map_err(broken)?;
     let values = Regex::new(SECRET_VALUES).map_err(broken)?;
@@ -83,7 +83,7 @@ pub(super) fn env_secret(context: &Context<'_>, found: &mut Found<'_>) -> Result
     Ok(Applies::Yes)
 }
 
-pub(super) fn exposed_port(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn exposed_port(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     for port in context.config.config.exposed_ports.keys() {
         let text = port.split('/').next().unwrap_or_default();
         let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -115,7 +115,7 @@ pub(super) fn exposed_port(context: &Context<'_>, found: &mut Found<'_>) -> Resu
     Ok(Applies::Yes)
 }
 
-pub(super) fn volume(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn volume(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     for path in context.config.config.volumes.keys() {
         let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
         let plain = format!("/{}", parts.join("/"));
@@ -132,7 +132,7 @@ pub(super) fn volume(context: &Context<'_>, found: &mut Found<'_>) -> Result {
     Ok(Applies::Yes)
 }
 
-pub(super) fn label(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn label(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     if context.options.labels_required.is_empty() {
         return Ok(Applies::No);
     }
@@ -151,7 +151,7 @@ pub(super) fn label(context: &Context<'_>, found: &mut Found<'_>) -> Result {
     Ok(Applies::Yes)
 }
 
-pub(super) fn healthcheck(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn healthcheck(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let test = context
         .config
         .config
@@ -164,7 +164,7 @@ pub(super) fn healthcheck(context: &Context<'_>, found: &mut Found<'_>) -> Resul
     Ok(Applies::Yes)
 }
 
-pub(super) fn shell_form(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn shell_form(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let run = &context.config.config;
     for (what, command) in [("ENTRYPOINT", &run.entrypoint), ("CMD", &run.cmd)] {
         if let [shell, flag, ..] = command.as_slice()

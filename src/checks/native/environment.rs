@@ -1,7 +1,7 @@
 //! Rules over `/etc` as programs and scanners see it: preloaded libraries, and links that lead out of the image.
 
 use super::error::LayerFault;
-use super::rules::{Applies, Context, Found, show};
+use super::rules::{Applies, Context, FindingSink, show};
 use super::tar_stream::Kind;
 use super::tree::Inode;
 use super::walk::split;
@@ -37,7 +37,7 @@ const SENSITIVE_DIRS: &[&str] = &[
     "/etc/sudoers.d",
 ];
 
-pub(super) fn ld_preload(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn ld_preload(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let path = "/etc/ld.so.preload";
     if let Some(content) = context.text(path)? {
         let lines = content.split(|b| *b == b'\n');
@@ -55,7 +55,7 @@ pub(super) fn ld_preload(context: &Context<'_>, found: &mut Found<'_>) -> Result
 }
 
 /// Scanners that read an image under a prefix follow such a link into their own container and judge a foreign file.
-pub(super) fn escaping_symlink(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn escaping_symlink(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let mut paths: Vec<Vec<u8>> = SENSITIVE.iter().map(|p| p.as_bytes().to_vec()).collect();
     for dir in SENSITIVE_DIRS {
         for name in context.tree.list(dir.as_bytes())? {
@@ -85,7 +85,7 @@ fn is_link_in_etc(path: &[u8], inode: &Inode) -> bool {
     inode.kind == Kind::Symlink && path.starts_with(b"/etc/")
 }
 
-fn add_link(found: &mut Found<'_>, path: &[u8], target: &[u8]) {
+fn add_link(found: &mut FindingSink<'_>, path: &[u8], target: &[u8]) {
     let (shown, target) = (show(path), show(target));
     found.add(
         path,
@@ -97,7 +97,7 @@ fn add_link(found: &mut Found<'_>, path: &[u8], target: &[u8]) {
     clippy::unnecessary_wraps,
     reason = "all rules share one signature, and some can fail"
 )]
-pub(super) fn absolute_symlink(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn absolute_symlink(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     context.tree.walk(&mut |path, _, inode| {
         if is_link_in_etc(path, inode) && inode.target().starts_with(b"/") {
             add_link(found, path, inode.target());

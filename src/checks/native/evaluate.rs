@@ -1,7 +1,7 @@
 //! Evaluates the rules of the table over a merged image, and counts. Must not decide whether a gate opens.
 
 use super::error::LayerFault;
-use super::rules::{Applies, Context, Found};
+use super::rules::{Applies, Context, FindingSink};
 use super::table::RULES;
 use repave_core::report::Finding;
 
@@ -18,7 +18,7 @@ pub(super) struct Totals {
 pub(super) fn evaluate(context: &Context<'_>) -> Result<Totals, LayerFault> {
     let mut totals = Totals::default();
     for rule in RULES.iter().filter(|rule| rule.wanted(context.options)) {
-        let mut found = Found::of(rule);
+        let mut found = FindingSink::of(rule);
         match (rule.evaluate)(context, &mut found)? {
             Applies::No => totals.not_applicable += 1,
             Applies::Yes => {

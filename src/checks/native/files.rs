@@ -9,7 +9,7 @@
 
 use super::content::is_shell;
 use super::error::LayerFault;
-use super::rules::{Applies, Context, Found, show};
+use super::rules::{Applies, Context, FindingSink, show};
 use super::tar_stream::Kind;
 use super::tree::Inode;
 use super::walk::Id;
@@ -34,7 +34,7 @@ pub(super) fn allowed(list: &BTreeSet<String>, path: &[u8]) -> bool {
     std::str::from_utf8(path).is_ok_and(|path| list.contains(path) || list.contains(&format!("/usr{path}")))
 }
 
-pub(super) fn world_writable(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn world_writable(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     context.tree.walk(&mut |path, _, inode| {
         let open = inode.kind == Kind::File && inode.mode & 0o002 != 0;
         if open && !allowed(&context.options.world_writable_allowed, path) {
@@ -47,7 +47,7 @@ pub(super) fn world_writable(context: &Context<'_>, found: &mut Found<'_>) -> Re
     Ok(Applies::Yes)
 }
 
-pub(super) fn world_writable_dir(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn world_writable_dir(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     context.tree.walk(&mut |path, _, inode| {
         let open = inode.kind == Kind::Dir && inode.mode & 0o002 != 0 && inode.mode & 0o1000 == 0;
         if open && !allowed(&context.options.world_writable_allowed, path) {
@@ -91,7 +91,7 @@ impl Shells {
     }
 }
 
-pub(super) fn suid(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn suid(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let shells = Shells::of(context);
     context.tree.walk(&mut |path, id, inode| {
         if inode.kind != Kind::File || inode.mode & 0o6000 == 0 {
@@ -115,7 +115,7 @@ pub(super) fn suid(context: &Context<'_>, found: &mut Found<'_>) -> Result {
     Ok(Applies::Yes)
 }
 
-pub(super) fn file_capability(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn file_capability(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     context.tree.walk(&mut |path, _, inode| {
         let capable = inode.kind == Kind::File && inode.extra().is_some_and(|e| e.capability);
         if capable && !allowed(&context.options.file_capabilities_allowed, path) {
@@ -125,7 +125,7 @@ pub(super) fn file_capability(context: &Context<'_>, found: &mut Found<'_>) -> R
     Ok(Applies::Yes)
 }
 
-pub(super) fn unowned(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn unowned(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let (Some(users), Some(groups)) = (&context.accounts.users, &context.accounts.groups) else {
         return Ok(Applies::No);
     };
@@ -145,7 +145,7 @@ pub(super) fn unowned(context: &Context<'_>, found: &mut Found<'_>) -> Result {
     Ok(Applies::Yes)
 }
 
-pub(super) fn device_node(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn device_node(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     context.tree.walk(&mut |path, _, inode| {
         let standard = inode.kind == Kind::Char && STANDARD_DEVICES.iter().any(|d| d.as_bytes() == path);
         if matches!(inode.kind, Kind::Char | Kind::Block) && !standard {
@@ -155,7 +155,7 @@ pub(super) fn device_node(context: &Context<'_>, found: &mut Found<'_>) -> Resul
     Ok(Applies::Yes)
 }
 
-pub(super) fn private_key(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn private_key(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     context.tree.walk(&mut |path, _, inode| {
         if !inode.extra().is_some_and(|e| e.held.private_key()) {
             return;
@@ -171,7 +171,7 @@ pub(super) fn private_key(context: &Context<'_>, found: &mut Found<'_>) -> Resul
     Ok(Applies::Yes)
 }
 
-pub(super) fn credentials(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn credentials(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     context.tree.walk(&mut |path, _, inode| {
         for what in inode.extra().into_iter().flat_map(|e| e.held.credentials()) {
             found.add(path, format!("{} holds {what}", show(path)));
@@ -180,7 +180,7 @@ pub(super) fn credentials(context: &Context<'_>, found: &mut Found<'_>) -> Resul
     Ok(Applies::Yes)
 }
 
-pub(super) fn authorized_keys(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn authorized_keys(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     context.tree.walk(&mut |path, _, inode| {
         if inode.extra().is_some_and(|e| e.held.authorized_keys()) {
             found.add(path, format!("{} lets the owners of its keys log in", show(path)));

@@ -24,9 +24,9 @@ pub(super) struct Noted {
 
 /// The files of all layers that matter even when they are gone.
 #[derive(Debug, Default)]
-pub(super) struct Seen(Vec<Noted>);
+pub(super) struct HiddenFiles(Vec<Noted>);
 
-impl Seen {
+impl HiddenFiles {
     /// Notes a file that was just read, if it holds a secret or is set-id.
     pub fn note(&mut self, path: &[u8], inode: &Inode, origin: Origin) -> Result<(), LayerFault> {
         let held = inode.extra().map_or_else(Secrets::default, |e| e.held);

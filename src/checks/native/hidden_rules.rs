@@ -7,11 +7,11 @@
 
 use super::error::LayerFault;
 use super::files::allowed;
-use super::rules::{Applies, Context, Found, show};
+use super::rules::{Applies, Context, FindingSink, show};
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;
 
-pub(super) fn secret(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn secret(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     for noted in context.hidden.files() {
         // Test keys that packages ship are public; an update replaces them in every image.
         let is_public = noted.path.starts_with(b"/usr/lib/") || noted.path.starts_with(b"/usr/share/");
@@ -26,7 +26,7 @@ pub(super) fn secret(context: &Context<'_>, found: &mut Found<'_>) -> Result {
     Ok(Applies::Yes)
 }
 
-pub(super) fn set_id(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn set_id(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     for noted in context.hidden.files().iter().filter(|n| n.set_id) {
         if !allowed(&context.options.suid_allowed, &noted.path) {
             let (path, layer) = (show(&noted.path), noted.origin.0);

@@ -4,7 +4,7 @@
 
 use super::config::{SECRET_NAMES, SECRET_VALUES};
 use super::error::LayerFault;
-use super::rules::{Applies, Context, Found, show};
+use super::rules::{Applies, Context, FindingSink, show};
 use regex::Regex;
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;
@@ -14,7 +14,7 @@ fn pattern(text: &str) -> Result<Regex> {
 }
 
 /// Adds one finding for each step that matches.
-fn steps(context: &Context<'_>, found: &mut Found<'_>, regex: &str, excused: Option<&str>, what: &str) -> Result {
+fn steps(context: &Context<'_>, found: &mut FindingSink<'_>, regex: &str, excused: Option<&str>, what: &str) -> Result {
     let (regex, excused) = (pattern(regex)?, excused.map(pattern).transpose()?);
     for (step, history) in context.config.history.iter().enumerate() {
         let command = &history.created_by;
@@ -36,7 +36,7 @@ fn applies(context: &Context<'_>) -> Applies {
     }
 }
 
-pub(super) fn add_url(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn add_url(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let add = r"(?i)(^|#\(nop\)\s+)\s*ADD\s+.*\b(https?|ftp)://";
     steps(
         context,
@@ -47,7 +47,7 @@ pub(super) fn add_url(context: &Context<'_>, found: &mut Found<'_>) -> Result {
     )
 }
 
-pub(super) fn pipe_to_shell(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn pipe_to_shell(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let piped = r"\b(curl|wget)\b[^|;&]*\|\s*(sudo\s+(-\S+\s+)*)?(\S*/)?(ba|da|a|k|z)?sh\b|\b(ba|da|a|k|z)?sh\s+(-c\s+)?(<\(|[\x22']?\$\()\s*(curl|wget)\b";
     steps(
         context,
@@ -58,7 +58,7 @@ pub(super) fn pipe_to_shell(context: &Context<'_>, found: &mut Found<'_>) -> Res
     )
 }
 
-pub(super) fn chmod_777(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn chmod_777(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let chmod = r"\bchmod\s+(-\S+\s+)*(0?[0-7]?777|a\+rwx|ugo\+rwx|o\+w|a\+w)\b";
     steps(
         context,
@@ -69,7 +69,7 @@ pub(super) fn chmod_777(context: &Context<'_>, found: &mut Found<'_>) -> Result 
     )
 }
 
-pub(super) fn secret(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn secret(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let names = pattern(SECRET_NAMES)?;
     let values = pattern(SECRET_VALUES)?;
     // `$X`, `${X}` and `$(command)` are no secrets, and neither is a mask; a file's name tells where a secret is.

@@ -6,7 +6,7 @@
 use super::blob::{Budget, Decoder, Hashing, Metered};
 use super::content::{IN_FOLDERS, Interest, KEPT, START_FILES, capture};
 use super::error::{LayerFault, NativeError};
-use super::hidden::{Hidden, Seen};
+use super::hidden::{Hidden, HiddenFiles};
 use super::layout::{Image, Layer, check};
 use super::limits::Limits;
 use super::packages::database;
@@ -34,7 +34,7 @@ pub(super) fn merge(image: &Image, limits: &Limits) -> Result<Merged, NativeErro
     let mut budget = Budget::new(limits);
     let mut entries = 0_u64;
     let mut kept = 0_u64;
-    let mut seen = Seen::default();
+    let mut seen = HiddenFiles::default();
     for index in 0..image.layers.len() {
         stream(image, index, &mut budget, limits, &mut |header, origin, tar| {
             entries += 1;
@@ -55,7 +55,7 @@ pub(super) fn merge(image: &Image, limits: &Limits) -> Result<Merged, NativeErro
 
 fn apply(
     tree: &mut Tree,
-    seen: &mut Seen,
+    seen: &mut HiddenFiles,
     header: &Header,
     origin: (u16, u32),
     tar: &mut dyn LayerTar,
@@ -236,7 +236,7 @@ type Visit<'a> = dyn FnMut(&Header, (u16, u32), &mut dyn LayerTar) -> Result<(),
 #[cfg(feature = "fuzzing")]
 pub(super) fn of_bytes(stored: &[u8], limits: &Limits) -> Result<(Tree, u64), LayerFault> {
     let (mut tree, mut budget) = (Tree::new(limits), Budget::new(limits));
-    let (mut seen, mut kept, mut count) = (Seen::default(), 0, 0_u64);
+    let (mut seen, mut kept, mut count) = (HiddenFiles::default(), 0, 0_u64);
     let size = stored.len() as u64;
     let unpacked = Metered::new(Decoder::new(stored)?, &mut budget, size, limits);
     entries(unpacked, 0, limits, &mut |header, origin, tar| {

@@ -225,7 +225,7 @@ fn is_layer_type(media_type: &str) -> bool {
 fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8], known: &[&str]) -> Result<T, NativeError> {
     let broken = |e: serde_json::Error| NativeError::malformed(what, format!("expected the JSON of an OCI image: {e}"));
     let value: serde_json::Value = serde_json::from_slice(bytes).map_err(broken)?;
-    refuse_twins(what, &value, known)?;
+    reject_case_duplicates(what, &value, known)?;
     if let Some(config) = value.get("config").filter(|_| known.contains(&"rootfs")) {
         let read = [
             "User",
@@ -237,7 +237,7 @@ fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8], known: &[&str]) -> Resul
             "Cmd",
             "Healthcheck",
         ];
-        refuse_twins(what, config, &read)?;
+        reject_case_duplicates(what, config, &read)?;
     }
     // From the bytes and not from the value: the value has already dropped duplicate keys, this refuses them.
     serde_json::from_slice(bytes).map_err(broken)
@@ -260,7 +260,7 @@ pub(super) fn documents(bytes: &[u8], limits: &Limits) {
     );
 }
 
-fn refuse_twins(what: &str, value: &serde_json::Value, known: &[&str]) -> Result<(), NativeError> {
+fn reject_case_duplicates(what: &str, value: &serde_json::Value, known: &[&str]) -> Result<(), NativeError> {
     let keys = value.as_object().into_iter().flat_map(|object| object.keys());
     for key in keys {
         if let Some(twin) = known.iter().find(|k| k.eq_ignore_ascii_case(key) && *k != key) {

@@ -5,7 +5,7 @@
 use super::content::START_FILES;
 use super::error::LayerFault;
 use super::layers::folder;
-use super::rules::{Applies, Context, Found, show};
+use super::rules::{Applies, Context, FindingSink, show};
 use super::tar_stream::Kind;
 use super::tree_read::text;
 use regex::bytes::Regex;
@@ -15,7 +15,7 @@ type Result<T = Applies> = std::result::Result<T, LayerFault>;
 /// Stands for the unknown value of a variable or a command.
 const UNKNOWN: u8 = 0;
 
-pub(super) fn root_path(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn root_path(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     for variable in &context.config.config.env {
         if let Some(value) = variable.strip_prefix("PATH=") {
             judge(context, found, "the image's environment", value.as_bytes())?;
@@ -125,7 +125,7 @@ fn expansion(text: &[u8]) -> usize {
     text.len()
 }
 
-fn judge(context: &Context<'_>, found: &mut Found<'_>, place: &str, value: &[u8]) -> Result<()> {
+fn judge(context: &Context<'_>, found: &mut FindingSink<'_>, place: &str, value: &[u8]) -> Result<()> {
     for element in value.split(|b| *b == b':') {
         let title = match element.first() {
             None => Some("has an empty element, which means the current directory".to_owned()),

@@ -4,7 +4,7 @@
 
 use super::error::LayerFault;
 use super::layers::folder;
-use super::rules::{Applies, Context, Found, show};
+use super::rules::{Applies, Context, FindingSink, show};
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;
 
@@ -247,7 +247,7 @@ fn applies(all: &[Repository]) -> Applies {
     if all.is_empty() { Applies::No } else { Applies::Yes }
 }
 
-pub(super) fn unsigned(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn unsigned(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let all = repositories(context)?;
     for repository in &all {
         if let Some(why) = &repository.unsigned {
@@ -285,7 +285,7 @@ pub(super) fn unsigned(context: &Context<'_>, found: &mut Found<'_>) -> Result {
     Ok(if has_settings { Applies::Yes } else { applies(&all) })
 }
 
-pub(super) fn plain_http(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn plain_http(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let mut all = repositories(context)?;
     all.retain(|repository| repository.kind != Kind::Apt);
     for repository in &all {
@@ -296,7 +296,7 @@ pub(super) fn plain_http(context: &Context<'_>, found: &mut Found<'_>) -> Result
     Ok(applies(&all))
 }
 
-fn report_http(found: &mut Found<'_>, repository: &Repository, url: &str) {
+fn report_http(found: &mut FindingSink<'_>, repository: &Repository, url: &str) {
     // The whole URL may hold a password.
     let (file, host) = (&repository.file, host(url).unwrap_or_default());
     found.add(
@@ -305,7 +305,7 @@ fn report_http(found: &mut Found<'_>, repository: &Repository, url: &str) {
     );
 }
 
-pub(super) fn apt_source(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn apt_source(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let mut all = repositories(context)?;
     all.retain(|repository| repository.kind == Kind::Apt);
     for repository in &all {
@@ -323,7 +323,7 @@ pub(super) fn apt_source(context: &Context<'_>, found: &mut Found<'_>) -> Result
     Ok(applies(&all))
 }
 
-pub(super) fn host_allowed(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn host_allowed(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let allowed = &context.options.repositories_allowed;
     let all = repositories(context)?;
     if allowed.is_empty() {

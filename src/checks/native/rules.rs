@@ -70,7 +70,7 @@ pub(super) enum Applies {
     No,
 }
 
-pub(super) type Evaluate = fn(&Context<'_>, &mut Found<'_>) -> Result<Applies, LayerFault>;
+pub(super) type Evaluate = fn(&Context<'_>, &mut FindingSink<'_>) -> Result<Applies, LayerFault>;
 
 /// One rule.
 #[derive(Clone, Copy)]
@@ -96,12 +96,12 @@ impl Rule {
 }
 
 /// Collects the findings of one rule.
-pub(super) struct Found<'a> {
+pub(super) struct FindingSink<'a> {
     rule: &'a Rule,
     findings: Vec<Finding>,
 }
 
-impl<'a> Found<'a> {
+impl<'a> FindingSink<'a> {
     pub fn of(rule: &'a Rule) -> Self {
         Self {
             rule,

@@ -18,7 +18,7 @@ const WHAT: &str = "results file";
 
 /// What is being kept.
 #[derive(Default)]
-struct Cut {
+struct Truncation {
     kept: Vec<u8>,
     /// The rule result that is open, not yet kept.
     pending: Option<Vec<u8>>,
@@ -31,7 +31,7 @@ struct Cut {
 /// The TestResult as a document of its own.
 pub fn cut(file: impl BufRead) -> Result<Vec<u8>, ReadError> {
     let mut reader = Reader::from_reader(file.take(MAX_XML));
-    let (mut buffer, mut cut) = (Vec::new(), Cut::default());
+    let (mut buffer, mut cut) = (Vec::new(), Truncation::default());
     loop {
         buffer.clear();
         let event = reader
@@ -46,7 +46,7 @@ pub fn cut(file: impl BufRead) -> Result<Vec<u8>, ReadError> {
     }
 }
 
-impl Cut {
+impl Truncation {
     /// Keeps one event; true at the end of the TestResult.
     fn take(&mut self, event: Event<'_>) -> Result<bool, ReadError> {
         match event {

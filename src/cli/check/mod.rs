@@ -25,7 +25,7 @@ use repave_api::Waiver;
 use repave_checks::{goss::template::gossfile, native};
 use repave_oci::registry::Platform;
 use repave_policy::waiver::period;
-use run::{Judged, Ran};
+use run::{CheckRun, Judged};
 use std::{
     fs,
     io::{self, IsTerminal as _, Write as _},
@@ -213,8 +213,8 @@ fn ended(judged: &[Judged], allow_not_run: bool) -> Ended {
     if must.clone().any(|check| check.ran.failed()) {
         return Ended::Failed;
     }
-    let anything_ran = judged.iter().any(|check| matches!(check.ran, Ran::Report { .. }));
-    let not_run = must.any(|check| matches!(check.ran, Ran::NotRun { .. }));
+    let anything_ran = judged.iter().any(|check| matches!(check.ran, CheckRun::Report { .. }));
+    let not_run = must.any(|check| matches!(check.ran, CheckRun::NotRun { .. }));
     if (not_run && !allow_not_run) || !anything_ran {
         Ended::NotRun
     } else {

@@ -2,7 +2,7 @@
 
 use super::{
     Ended,
-    run::{Judged, Ran},
+    run::{CheckRun, Judged},
 };
 use crate::render;
 use repave_core::{
@@ -51,15 +51,15 @@ fn row(check: &Judged) -> Row<'_> {
         report: None,
     };
     match &check.ran {
-        Ran::Report { report, judgement, .. } => Row {
+        CheckRun::Report { report, judgement, .. } => Row {
             counts: judgement.counts.clone(),
             waived: judgement.waived,
             suppressed: judgement.suppressed,
             report: Some(&**report),
             ..empty(judgement.verdict.as_str(), judgement.message.as_str())
         },
-        Ran::Rule { verdict, message } => empty(verdict.as_str(), message),
-        Ran::NotRun { why } => empty("NotRun", why),
+        CheckRun::Rule { verdict, message } => empty(verdict.as_str(), message),
+        CheckRun::NotRun { why } => empty("NotRun", why),
     }
 }
 
@@ -83,7 +83,7 @@ pub fn text(image: &Digest, judged: &[Judged], ended: Ended, colour: bool) -> St
     let table: Vec<String> = table.lines().map(|line| coloured(line.trim_end(), colour)).collect();
     let mut lines = vec![format!("image {image}\n"), table.join("\n")];
     for check in judged {
-        if let Ran::Report { judgement, .. } = &check.ran
+        if let CheckRun::Report { judgement, .. } = &check.ran
             && !judgement.worst.is_empty()
         {
             lines.push(format!("\n{}:", check.check));
@@ -108,7 +108,7 @@ fn sentence(judged: &[Judged], ended: Ended) -> String {
             .collect();
         names.join(", ")
     };
-    let not_run = names(&|check| matches!(check.ran, Ran::NotRun { .. }));
+    let not_run = names(&|check| matches!(check.ran, CheckRun::NotRun { .. }));
     match ended {
         Ended::Failed => format!("not passed: {}", names(&|check| check.enforced && check.ran.failed())),
         Ended::NotRun => format!("nothing failed, but not run here: {not_run}; the verdict is not whole"),

@@ -33,12 +33,12 @@ pub struct Judged {
     /// Whether the image is kept out when it does not pass.
     pub enforced: bool,
     /// What became of it.
-    pub ran: Ran,
+    pub ran: CheckRun,
 }
 
 /// What became of a check.
 #[derive(Debug)]
-pub enum Ran {
+pub enum CheckRun {
     /// It ran, and this is the operator's judgement.
     Report {
         /// What was found.
@@ -62,7 +62,7 @@ pub enum Ran {
     },
 }
 
-impl Ran {
+impl CheckRun {
     /// Whether it was judged, and not as passed.
     pub fn failed(&self) -> bool {
         match self {
@@ -90,10 +90,10 @@ pub async fn all(
     for (planned, (policy, check)) in checks.iter().zip(origins) {
         let missing = policies.missing.get(&(policy.name.clone(), check.name.clone()));
         let ran = match words(planned, missing, tools) {
-            Err(why) => Ran::NotRun { why },
+            Err(why) => CheckRun::NotRun { why },
             Ok(words) => judge(planned, examine(planned, words, image, scratch).await?, granted),
         };
-        if let Ran::Report { report, judgement, .. } = &ran {
+        if let CheckRun::Report { report, judgement, .. } = &ran {
             kept.push(judge::kept(planned, report, judgement));
         }
         judged.push(Judged {
@@ -109,7 +109,7 @@ pub async fn all(
 }
 
 /// The operator's judgement of a report, with all exceptions. With VEX documents that cannot be read it is an error.
-fn judge(check: &PlannedCheck, report: Report, granted: &Granted<'_>) -> Ran {
+fn judge(check: &PlannedCheck, report: Report, granted: &Granted<'_>) -> CheckRun {
     let (report, applied) = match granted.to(check, &report) {
         Ok(applied) => (report, applied),
         Err(why) => {
@@ -119,7 +119,7 @@ fn judge(check: &PlannedCheck, report: Report, granted: &Granted<'_>) -> Ran {
         }
     };
     let judgement = judge::judge(&report, &check.gate, &applied.exceptions, granted.now);
-    Ran::Report {
+    CheckRun::Report {
         report: Box::new(report),
         judgement,
         exceptions: applied.shown,
@@ -128,15 +128,15 @@ fn judge(check: &PlannedCheck, report: Report, granted: &Granted<'_>) -> Ran {
 
 fn rule(answer: RuleAnswer) -> Judged {
     let ran = match answer.holds {
-        Holds::Yes => Ran::Rule {
+        Holds::Yes => CheckRun::Rule {
             verdict: Verdict::Passed,
             message: "it holds".to_owned(),
         },
-        Holds::No { message, error } => Ran::Rule {
+        Holds::No { message, error } => CheckRun::Rule {
             verdict: if error { Verdict::Error } else { Verdict::Failed },
             message,
         },
-        Holds::NotKnown { why } => Ran::NotRun {
+        Holds::NotKnown { why } => CheckRun::NotRun {
             why: format!("not run here: {why}"),
         },
     };

@@ -3,7 +3,7 @@
 //! Must not let anything look clean that is not: what was not run, and what the gate does not believe, is a run without
 //! success; so is a rule without an answer.
 
-use super::run::{Judged, Ran};
+use super::run::{CheckRun, Judged};
 use repave_core::{
     digest::Digest,
     report::{Outcome, Report, Tool},
@@ -39,7 +39,7 @@ pub fn log(name: &str, image: &Digest, judged: &[Judged]) -> Value {
 fn report<'a>(check: &'a Judged, image: &Digest) -> Option<(Report, &'a [Exception])> {
     let name = check.tool?;
     match &check.ran {
-        Ran::Report {
+        CheckRun::Report {
             report,
             judgement,
             exceptions,
@@ -55,11 +55,11 @@ fn report<'a>(check: &'a Judged, image: &Digest) -> Option<(Report, &'a [Excepti
             }
             Some((report, exceptions.as_slice()))
         }
-        Ran::NotRun { why } => {
+        CheckRun::NotRun { why } => {
             let tool = Tool::new(name, "");
             Some((Report::error(&check.check, image, tool, why.clone()), &[]))
         }
-        Ran::Rule { .. } => None,
+        CheckRun::Rule { .. } => None,
     }
 }
 
@@ -71,8 +71,8 @@ fn rules(image: &str, judged: &[Judged]) -> Option<Value> {
         let told =
             |text: &str| json!({"level": "error", "descriptor": {"id": id}, "message": {"text": clean(text, MAX)}});
         match &rule.ran {
-            Ran::NotRun { why } => untold.push(told(why)),
-            Ran::Rule { verdict, message } => match verdict {
+            CheckRun::NotRun { why } => untold.push(told(why)),
+            CheckRun::Rule { verdict, message } => match verdict {
                 Verdict::Passed => {}
                 Verdict::Error | Verdict::NotEvaluated | Verdict::Unsupported => untold.push(told(message)),
                 Verdict::Failed => results.push(json!({
@@ -82,7 +82,7 @@ fn rules(image: &str, judged: &[Judged]) -> Option<Value> {
                     "suppressions": [],
                 })),
             },
-            Ran::Report { .. } => {}
+            CheckRun::Report { .. } => {}
         }
         names.push(
             json!({"id": id, "shortDescription": {"text": "A rule of the policy over the results of its checks"}}),

@@ -447,7 +447,7 @@ async fn in_sarif_nothing_looks_clean_that_was_not_judged() {
 fn sarif_of_a_report_that_the_gate_does_not_believe_is_no_success() {
     let image = Digest::of(b"image");
     let mut few = judged_native(&image);
-    let Ran::Report { report, judgement, .. } = &mut few.ran else {
+    let CheckRun::Report { report, judgement, .. } = &mut few.ran else {
         panic!()
     };
     report.findings.clear();
@@ -524,7 +524,7 @@ fn judged_native(image: &Digest) -> Judged {
         check: "hardening".into(),
         tool: Some(repave_core::report::ToolName::Native),
         enforced: true,
-        ran: Ran::Report {
+        ran: CheckRun::Report {
             judgement: crate::judge::judge(&report, &gate, &none, jiff::Timestamp::UNIX_EPOCH),
             report: Box::new(report),
             exceptions: Vec::new(),
@@ -541,7 +541,7 @@ fn the_table_shows_what_ran_and_what_did_not() {
             check: "works".into(),
             tool: Some(repave_core::report::ToolName::Goss),
             enforced: false,
-            ran: Ran::NotRun {
+            ran: CheckRun::NotRun {
                 why: "not run here: Goss needs a container of the image, in the cluster".into(),
             },
         },
@@ -549,7 +549,7 @@ fn the_table_shows_what_ran_and_what_did_not() {
             check: "rule enough".into(),
             tool: None,
             enforced: true,
-            ran: Ran::Rule {
+            ran: CheckRun::Rule {
                 verdict: repave_core::verdict::Verdict::Failed,
                 message: "fewer than 40 rules were evaluated".into(),
             },

@@ -2,8 +2,8 @@
 //!
 //! Reads only: nothing is pulled, examined or changed. What the reports cannot tell is said, never counted as a pass.
 
+mod evaluation;
 mod workloads;
-mod would;
 
 use super::{
     Output,
@@ -13,6 +13,7 @@ use super::{
     policy_file, render,
 };
 use anyhow::Context as _;
+use evaluation::{Answer, Outcome, evaluate_policy};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
@@ -27,7 +28,6 @@ use repave_policy::{PlannedCheck, checks_of};
 use serde::Serialize;
 use std::{collections::BTreeMap, path::PathBuf};
 use workloads::Estate;
-use would::{Answer, Outcome, would};
 
 /// `kubectl repave policy-check`.
 #[derive(Debug, clap::Args)]
@@ -210,7 +210,7 @@ async fn outcomes(
     };
     let at = released.promoted_at.0;
     let (mut outcomes, mut kept) = (Vec::new(), Vec::new());
-    for answered in would(&old, &new_checks, &reports, at, &granted) {
+    for answered in evaluate_policy(&old, &new_checks, &reports, at, &granted) {
         outcomes.push(answered.outcome);
         kept.extend(answered.kept);
     }

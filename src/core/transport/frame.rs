@@ -41,7 +41,7 @@ const END: &str = "-----END REPAVE REPORT-----";
 /// The frame's JSON: the attachments follow the report as base64 of their gzipped bytes.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Parcel {
+struct Payload {
     report: Report,
     #[serde(
         default,
@@ -100,7 +100,7 @@ pub fn encode(report: &Report, attached: &[Attached]) -> Result<Frame, FrameErro
 }
 
 fn json(report: &Report, attached: &[&Attached]) -> Result<Vec<u8>, FrameError> {
-    let parcel = Parcel {
+    let parcel = Payload {
         report: report.clone(),
         attached: attached.iter().map(|one| STANDARD.encode(&one.gzip)).collect(),
     };
@@ -229,7 +229,7 @@ fn header(line: &[u8]) -> Result<Header, FrameError> {
 /// Unpacks through a bounded reader straight into the parser: a bomb costs what it may grow to, never more.
 fn unpack(packed: &[u8]) -> Result<Delivery, FrameError> {
     let mut limited = BufReader::new(GzDecoder::new(packed).take(MAX_UNPACKED));
-    let parcel: Result<Parcel, _> = serde_json::from_reader(&mut limited);
+    let parcel: Result<Payload, _> = serde_json::from_reader(&mut limited);
     if limited.get_ref().limit() == 0 {
         return Err(FrameError::TooLarge {
             what: "the unpacked report",

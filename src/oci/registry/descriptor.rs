@@ -38,7 +38,7 @@ impl Platform {
         format!("linux/{architecture}").parse()
     }
 
-    /// Whether an image for `self` satisfies a wish for `wanted`: a wish without a variant takes any.
+    /// Whether an image for `self` is what `wanted` asks for: one without a variant takes any.
     pub fn satisfies(&self, wanted: &Self) -> bool {
         self.os == wanted.os
             && self.architecture == wanted.architecture

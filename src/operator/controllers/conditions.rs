@@ -15,7 +15,7 @@ const MAX_MESSAGE: usize = 800;
 
 /// The value of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Truth {
+pub enum ConditionStatus {
     /// It holds.
     True,
     /// It does not hold.
@@ -24,7 +24,7 @@ pub enum Truth {
     Unknown,
 }
 
-impl Truth {
+impl ConditionStatus {
     /// The word of the Kubernetes API.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,7 +54,13 @@ impl Conditions {
     }
 
     /// Sets one condition; `reason` is a static PascalCase word.
-    pub fn set(&mut self, type_: &'static str, truth: Truth, reason: &'static str, message: impl Into<String>) {
+    pub fn set(
+        &mut self,
+        type_: &'static str,
+        truth: ConditionStatus,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
         let message: String = message.into().trim().chars().take(MAX_MESSAGE).collect();
         let old = self.list.iter().position(|c| c.type_ == type_);
         let since = old
@@ -82,7 +88,7 @@ impl Conditions {
 
     /// All is as wished: Ready, not reconciling, not stalled.
     pub fn ready(&mut self, reason: &'static str, message: impl Into<String>) {
-        self.set("Ready", Truth::True, reason, message);
+        self.set("Ready", ConditionStatus::True, reason, message);
         self.clear("Reconciling");
         self.clear("Stalled");
     }
@@ -90,24 +96,24 @@ impl Conditions {
     /// Work is going on (or something is awaited that heals by itself).
     pub fn reconciling(&mut self, reason: &'static str, message: impl Into<String>) {
         let message = message.into();
-        self.set("Ready", Truth::False, reason, message.clone());
-        self.set("Reconciling", Truth::True, reason, message);
+        self.set("Ready", ConditionStatus::False, reason, message.clone());
+        self.set("Reconciling", ConditionStatus::True, reason, message);
         self.clear("Stalled");
     }
 
     /// What was wished for holds, and something newer is on its way.
     pub fn progressing(&mut self, reason: &'static str, message: impl Into<String>) {
         let message = message.into();
-        self.set("Ready", Truth::True, reason, message.clone());
-        self.set("Reconciling", Truth::True, reason, message);
+        self.set("Ready", ConditionStatus::True, reason, message.clone());
+        self.set("Reconciling", ConditionStatus::True, reason, message);
         self.clear("Stalled");
     }
 
     /// A person must act: nothing goes on by itself.
     pub fn stalled(&mut self, reason: &'static str, message: impl Into<String>) {
         let message = message.into();
-        self.set("Ready", Truth::False, reason, message.clone());
-        self.set("Stalled", Truth::True, reason, message);
+        self.set("Ready", ConditionStatus::False, reason, message.clone());
+        self.set("Stalled", ConditionStatus::True, reason, message);
         self.clear("Reconciling");
     }
 
@@ -148,15 +154,15 @@ mod tests {
     fn the_transition_time_moves_only_with_the_status() {
         let (t1, t2) = (Timestamp::from_second(1).unwrap(), Timestamp::from_second(2).unwrap());
         let mut first = Conditions::from(&[], 1, t1);
-        first.set("Built", Truth::False, "Building", "a");
+        first.set("Built", ConditionStatus::False, "Building", "a");
         let mut second = Conditions::from(&first.into_list(), 2, t2);
-        second.set("Built", Truth::False, "Building", "b");
+        second.set("Built", ConditionStatus::False, "Building", "b");
         assert_eq!(second.list[0].last_transition_time, Time(t1));
         assert_eq!(
             (second.list[0].message.as_str(), second.list[0].observed_generation),
             ("b", Some(2))
         );
-        second.set("Built", Truth::True, "Built", "c");
+        second.set("Built", ConditionStatus::True, "Built", "c");
         assert_eq!(second.list[0].last_transition_time, Time(t2));
     }
 

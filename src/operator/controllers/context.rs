@@ -3,8 +3,8 @@
 pub use super::settings::Settings;
 
 use super::{
-    access::Answers, backoff::Backoff, caches::Caches, databases::Databases, inventory::Inventory, slots::Slots,
-    trust::Trust, wish::known::BaseImages,
+    access::Answers, backoff::Backoff, caches::Caches, databases::Databases, desired::known::BaseImages,
+    inventory::Inventory, self_test_results::SelfTestResults, slots::Slots,
 };
 use crate::{
     domain::queue,
@@ -38,7 +38,7 @@ pub struct Context {
     /// Which vulnerability database is current.
     pub databases: Databases,
     /// Which tools are believed.
-    pub trust: Arc<Trust>,
+    pub self_tests: Arc<SelfTestResults>,
     /// Who claims which repository.
     pub base_images: Arc<BaseImages>,
     /// Where Jobs wait for their turn.
@@ -104,7 +104,7 @@ impl Context {
             settings: Arc::new(settings),
             backoff: Arc::default(),
             databases: Databases::default(),
-            trust: Arc::default(),
+            self_tests: Arc::default(),
             base_images: Arc::default(),
             slots: Arc::new(Slots::new(
                 queue::Limits {

@@ -39,7 +39,7 @@ const REPLACED: Duration = Duration::from_secs(1);
 
 /// When to look at the object again, if nothing happens before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum Requeue {
     /// At once: a step was made, and the next one is due.
     Now,
     /// Only when it changes.
@@ -50,7 +50,7 @@ pub enum Next {
     Backoff,
 }
 
-impl From<Class> for Next {
+impl From<Class> for Requeue {
     fn from(class: Class) -> Self {
         match class {
             Class::Waiting(wait) => Self::After(wait),
@@ -62,7 +62,7 @@ impl From<Class> for Next {
 
 /// One event that a person would want to know of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
+pub struct EventRecord {
     /// Whether something went wrong.
     pub warning: bool,
     /// PascalCase word.
@@ -77,9 +77,9 @@ pub struct Outcome<S> {
     /// The whole new status.
     pub status: S,
     /// When to come back.
-    pub next: Next,
+    pub next: Requeue,
     /// What people should hear of; published after the status is written, never failing anything.
-    pub notices: Vec<Notice>,
+    pub events: Vec<EventRecord>,
 }
 
 /// What the driver itself can fail at.
@@ -138,24 +138,24 @@ pub async fn finish<K: Owned>(ctx: &Context, object: &K, outcome: Outcome<K::Sta
         }
         ctx.metrics.api_write(K::METRIC, ApiVerb::PatchStatus);
     }
-    for notice in outcome.notices {
+    for notice in outcome.events {
         publish(ctx, object, notice).await;
     }
     let uid = object.uid().ok_or(DriverError::NoUid)?;
     Ok(match outcome.next {
-        Next::Now => {
+        Requeue::Now => {
             ctx.backoff.succeeded(&uid);
             Action::requeue(Duration::ZERO)
         }
-        Next::AwaitChange => {
+        Requeue::AwaitChange => {
             ctx.backoff.succeeded(&uid);
             Action::await_change()
         }
-        Next::After(wait) => {
+        Requeue::After(wait) => {
             ctx.backoff.succeeded(&uid);
             Action::requeue(wait)
         }
-        Next::Backoff => Action::requeue(ctx.backoff.failed(&uid)),
+        Requeue::Backoff => Action::requeue(ctx.backoff.failed(&uid)),
     })
 }
 
@@ -193,7 +193,7 @@ fn is_replaced(answer: &Status) -> bool {
 }
 
 /// Publishes one event; a failure is logged and changes nothing.
-async fn publish<K: Owned>(ctx: &Context, object: &K, notice: Notice) {
+async fn publish<K: Owned>(ctx: &Context, object: &K, notice: EventRecord) {
     let event = Event {
         type_: if notice.warning {
             EventType::Warning

@@ -16,6 +16,7 @@ pub mod candidate;
 pub mod conditions;
 pub mod context;
 pub mod databases;
+pub mod desired;
 pub mod driver;
 pub mod error;
 pub mod gauges;
@@ -29,17 +30,16 @@ pub mod pruning;
 pub mod reconciler;
 pub mod repave_plan;
 pub mod repave_run;
+pub mod self_test_results;
 pub mod settings;
 pub mod shares;
 pub mod slots;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod transfers;
-pub mod trust;
 pub mod waiver;
 pub mod wakes;
 pub mod watch_health;
-pub mod wish;
 pub mod writes;
 
 use caches::Caches;

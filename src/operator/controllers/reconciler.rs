@@ -10,7 +10,7 @@
 use super::{
     conditions::Conditions,
     context::Context,
-    driver::{self, DriverError, Next, Notice, Outcome, Owned},
+    driver::{self, DriverError, EventRecord, Outcome, Owned, Requeue},
     error::{Class, Classified, one_line},
     pace::Pace,
     shares::Shares,
@@ -164,7 +164,7 @@ pub fn conditions_only<K: Owned>(resource: &K, failure: &Failure, now: Timestamp
     conditions.failed_as(failure.class, failure.reason, failure.message.clone());
     *list = conditions.into_list();
     *observed_generation = Some(generation);
-    let notice = Notice {
+    let notice = EventRecord {
         warning: true,
         reason: failure.reason,
         message: failure.message.clone(),
@@ -172,7 +172,7 @@ pub fn conditions_only<K: Owned>(resource: &K, failure: &Failure, now: Timestamp
     Outcome {
         status,
         next: failure.class.into(),
-        notices: if known { Vec::new() } else { vec![notice] },
+        events: if known { Vec::new() } else { vec![notice] },
     }
 }
 
@@ -265,9 +265,9 @@ async fn worked_on<S: Steps>(steps: &S, seen: &S::Resource) -> Result<(Action, R
     let (outcome, label) = match result {
         Ok(outcome) => {
             let label = match outcome.next {
-                Next::AwaitChange => ReconcileResult::Done,
-                Next::Now | Next::After(_) => ReconcileResult::Waiting,
-                Next::Backoff => ReconcileResult::Transient,
+                Requeue::AwaitChange => ReconcileResult::Done,
+                Requeue::Now | Requeue::After(_) => ReconcileResult::Waiting,
+                Requeue::Backoff => ReconcileResult::Transient,
             };
             (outcome, label)
         }

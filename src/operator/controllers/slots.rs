@@ -15,7 +15,7 @@ use crate::{
         ImageCandidate,
         refs::{LABEL_BASE_IMAGE, LABEL_SELF_TEST},
     },
-    domain::queue::{self, Claim, Limits},
+    domain::queue::{self, Limits, QueuedJob},
     readable::Guarded,
 };
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
@@ -33,7 +33,7 @@ use std::{
 use tokio::time::Instant;
 
 /// How soon a candidate at the head of the line asks again; one further back asks later, the last ones this late.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
+const QUEUED_REQUEUE: Duration = Duration::from_secs(5);
 const ASK_AT_LATEST: Duration = Duration::from_secs(300);
 /// A claim that was not renewed for so long is forgotten: its candidate is gone or needs it no more. Longer than the
 /// longest time between two questions, so that nobody loses a place by waiting.
@@ -71,7 +71,7 @@ pub struct Slots {
     limits: Limits,
     /// Where self-tests run.
     own_namespace: String,
-    line: Mutex<Line>,
+    queue: Mutex<Queue>,
     /// One list at a time.
     listing: tokio::sync::Mutex<()>,
     /// Until when the whole cluster is not listed at once.
@@ -80,8 +80,8 @@ pub struct Slots {
 }
 
 #[derive(Debug, Default)]
-struct Line {
-    waiting: BTreeMap<(String, String), (Claim, Instant)>,
+struct Queue {
+    waiting: BTreeMap<(String, String), (QueuedJob, Instant)>,
     next: u64,
     running: Running,
 }
@@ -115,7 +115,7 @@ impl Slots {
         Self {
             limits,
             own_namespace: own_namespace.to_owned(),
-            line: Mutex::default(),
+            queue: Mutex::default(),
             listing: tokio::sync::Mutex::default(),
             crowded_until: Mutex::default(),
             candidates: OnceLock::new(),
@@ -139,9 +139,9 @@ impl Slots {
     ) -> Result<Admitted<'_>, Error> {
         self.lock().enter(namespace, jobs, urgent, Instant::now());
         self.refresh(client).await?;
-        let mut line = self.lock();
-        let running = line.running.counts(self.limits);
-        let waiting: BTreeSet<Claim> = line.waiting.values().map(|(claim, _)| claim.clone()).collect();
+        let mut queue = self.lock();
+        let running = queue.running.counts(self.limits);
+        let waiting: BTreeSet<QueuedJob> = queue.waiting.values().map(|(claim, _)| claim.clone()).collect();
         let admitted = queue::admit(&running, &waiting, self.limits);
         let mine: BTreeSet<String> = admitted
             .into_iter()
@@ -149,19 +149,19 @@ impl Slots {
             .map(|claim| claim.job)
             .collect();
         for job in &mine {
-            line.waiting.remove(&(namespace.to_owned(), job.clone()));
+            queue.waiting.remove(&(namespace.to_owned(), job.clone()));
         }
-        line.running.admitted(namespace, mine.len());
+        queue.running.admitted(namespace, mine.len());
         Ok(Admitted {
-            ask_again: line.ask_again(namespace, jobs, self.limits),
+            ask_again: queue.ask_again(namespace, jobs, self.limits),
             jobs: mine,
             namespace: namespace.to_owned(),
             slots: self,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lists what runs, unless somebody did a moment ago.
@@ -224,9 +224,9 @@ impl Slots {
             let all = candidates.state();
             places.extend(all.iter().filter_map(|candidate| candidate.namespace()));
         }
-        let line = self.lock();
-        places.extend(line.waiting.keys().map(|(namespace, _)| namespace.clone()));
-        places.extend(line.running.listed.keys().chain(line.running.since.keys()).cloned());
+        let queue = self.lock();
+        places.extend(queue.waiting.keys().map(|(namespace, _)| namespace.clone()));
+        places.extend(queue.running.listed.keys().chain(queue.running.since.keys()).cloned());
         places
     }
 
@@ -331,7 +331,7 @@ impl Running {
     }
 }
 
-impl Line {
+impl Queue {
     fn enter(&mut self, namespace: &str, jobs: &[String], urgent: bool, now: Instant) {
         self.waiting
             .retain(|_, (_, renewed)| now.duration_since(*renewed) < FORGOTTEN);
@@ -341,7 +341,7 @@ impl Line {
                 claim.urgent = urgent;
                 *renewed = now;
             } else if self.waiting.len() < MAX_CLAIMS {
-                let claim = Claim {
+                let claim = QueuedJob {
                     namespace: namespace.to_owned(),
                     job: job.clone(),
                     urgent,
@@ -360,7 +360,7 @@ impl Line {
             .iter()
             .filter_map(|job| self.waiting.get(&(namespace.to_owned(), job.clone())));
         let Some(first) = mine.map(|(claim, _)| (!claim.urgent, claim.since)).min() else {
-            return ASK_AGAIN;
+            return QUEUED_REQUEUE;
         };
         let before = self
             .waiting
@@ -368,7 +368,9 @@ impl Line {
             .filter(|(claim, _)| (!claim.urgent, claim.since) < first)
             .count();
         let rounds = u32::try_from(before / limits.total.max(1)).unwrap_or(u32::MAX);
-        ASK_AGAIN.saturating_mul(rounds.saturating_add(1)).min(ASK_AT_LATEST)
+        QUEUED_REQUEUE
+            .saturating_mul(rounds.saturating_add(1))
+            .min(ASK_AT_LATEST)
     }
 }
 

@@ -14,8 +14,8 @@ use super::{
     context::{Context, Settings},
     databases::Databases,
     inventory::Inventory,
+    self_test_results::SelfTestResults,
     slots::Slots,
-    trust::Trust,
 };
 use crate::{
     domain::{digest::Digest, queue},
@@ -99,7 +99,7 @@ impl Api {
             settings: Arc::new(settings()),
             backoff: Arc::new(Backoff::default()),
             databases: Databases::default(),
-            trust: Arc::new(Trust::default()),
+            self_tests: Arc::new(SelfTestResults::default()),
             base_images: Arc::default(),
             slots: Arc::new(Slots::new(
                 queue::Limits {

@@ -30,7 +30,7 @@ const MAX_ENTRIES: usize = 100;
 
 /// What was made.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(super) struct RewrappedLayer {
     /// When the database was built.
     pub(super) built: Timestamp,
 }
@@ -95,7 +95,7 @@ pub(super) fn rewrap(
     archive: &Path,
     layout: &Path,
     annotation: &str,
-) -> Result<Made, Failure> {
+) -> Result<RewrappedLayer, Failure> {
     let blobs = layout.join("blobs/sha256");
     let disk = |error: io::Error| format!("the layout cannot be written: {error}");
     fs::create_dir_all(&blobs).map_err(disk)?;
@@ -116,7 +116,7 @@ pub(super) fn rewrap(
     let (digest, size) = (Digest::from_hash(&packed.hash.finalize()), packed.size);
     fs::rename(&partial, blobs.join(digest.hex())).map_err(disk)?;
     describe(layout, scanner, found, annotation, built, (&digest, size, &diff_id)).map_err(disk)?;
-    Ok(Made { built })
+    Ok(RewrappedLayer { built })
 }
 
 /// The archive's tar, by its first bytes: gzip or zstd.

@@ -5,7 +5,7 @@
 
 use crate::{
     capture::{Captured, Keep},
-    check::{Common, Examined, Known, read_file},
+    check::{Common, Examined, RunRecord, read_file},
 };
 use repave_checks::{
     Parsed, ReadError,
@@ -32,12 +32,12 @@ pub struct Args {
 
 /// Runs the check.
 pub async fn run(args: &Args) -> Examined {
-    let mut known = Known::default();
+    let mut known = RunRecord::default();
     let read = examine(args, &mut known).await;
     args.common.examined(ToolName::Container, known, read)
 }
 
-async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
+async fn examine(args: &Args, known: &mut RunRecord) -> Result<Parsed, ReadError> {
     let options: Options = args.common.options(TOOL)?;
     known.version.clone_from(&options.image);
     let result = args.result.clone().into_os_string();

@@ -7,7 +7,7 @@ use super::{
     bench::{Bench, Failure, unwritten},
     fixtures,
 };
-use crate::check::{Common, Examined, Known, read_file, version};
+use crate::check::{Common, Examined, RunRecord, read_file, version};
 use repave_checks::{PATH, Parsed, ReadError, goss};
 use repave_core::{digest::Digest, report::ToolName};
 use std::{
@@ -40,12 +40,12 @@ pub struct Args {
 
 /// Runs the check.
 pub async fn run(args: &Args) -> Examined {
-    let mut known = Known::default();
+    let mut known = RunRecord::default();
     let read = examine(args, &mut known).await;
     args.common.examined(ToolName::Goss, known, read)
 }
 
-async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
+async fn examine(args: &Args, known: &mut RunRecord) -> Result<Parsed, ReadError> {
     let options: goss::Options = args.common.options(TOOL)?;
     known.content = Some(content(args)?);
     known.version = goss_version(args).await?;

@@ -4,7 +4,7 @@ use super::{
     bench::{Bench, Failure, unwritten},
     fixtures,
 };
-use crate::check::{Common, Examined, Known};
+use crate::check::{Common, Examined, RunRecord};
 use jiff::Timestamp;
 use repave_checks::native::{self, Limits, Options};
 use repave_core::report::ToolName;
@@ -25,7 +25,7 @@ pub fn run(args: &Args) -> Examined {
     let Common { check, image, .. } = &args.common;
     let options: Options = match args.common.options("native") {
         Ok(options) => options,
-        Err(error) => return args.common.examined(ToolName::Native, Known::default(), Err(error)),
+        Err(error) => return args.common.examined(ToolName::Native, RunRecord::default(), Err(error)),
     };
     let started = Instant::now();
     let examination = native::examine(&args.layout, &options, &Limits::default(), Timestamp::now());

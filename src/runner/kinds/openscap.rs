@@ -7,7 +7,7 @@ use super::{
     fixtures,
 };
 use crate::{
-    check::{Common, Examined, Known, open, read_file, version},
+    check::{Common, Examined, RunRecord, open, read_file, version},
     frame::Attached,
 };
 use repave_checks::{
@@ -71,12 +71,12 @@ pub struct Args {
 
 /// Runs the check.
 pub async fn run(args: &Args) -> Examined {
-    let mut known = Known::default();
+    let mut known = RunRecord::default();
     let read = examine(args, &mut known).await;
     args.common.examined(ToolName::Openscap, known, read)
 }
 
-async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
+async fn examine(args: &Args, known: &mut RunRecord) -> Result<Parsed, ReadError> {
     let options: Options = args.common.options(TOOL)?;
     content::refuse_escaping_links(&args.root)?;
     let content = content::of(&args.root)?;
@@ -134,7 +134,7 @@ async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
 }
 
 /// Keeps the cut results and the page for people. Without the page the verdict is the same, and the summary says so.
-fn attach(files: &Files<'_>, summary: &mut String, known: &mut Known) -> Result<(), ReadError> {
+fn attach(files: &Files<'_>, summary: &mut String, known: &mut RunRecord) -> Result<(), ReadError> {
     let test_result = test_result::cut(BufReader::new(opened(files.results, "results")?))?;
     let mut keep = |name: &str, media_type: &str, bytes: &[u8]| match Attached::pack(name, media_type, bytes) {
         Ok(packed) => known.attached.push(packed),

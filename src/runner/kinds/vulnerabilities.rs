@@ -8,7 +8,7 @@ use super::{
     fixtures,
 };
 use crate::{
-    check::{Common, Examined, Known, Scratch, open, read_file},
+    check::{Common, Examined, RunRecord, Scratch, open, read_file},
     frame::Attached,
 };
 use repave_checks::{
@@ -53,12 +53,12 @@ pub struct Args {
 
 /// Runs the check.
 pub async fn run(args: &Args) -> Examined {
-    let mut known = Known::default();
+    let mut known = RunRecord::default();
     let read = examine(args, &mut known).await;
     args.common.examined(args.scanner.tool(), known, read)
 }
 
-async fn examine(args: &Args, known: &mut Known) -> Result<Parsed, ReadError> {
+async fn examine(args: &Args, known: &mut RunRecord) -> Result<Parsed, ReadError> {
     let tool = args.scanner.name();
     let options: Options = args.common.options(tool)?;
     let scratch = args.common.scratch(tool)?;
@@ -148,7 +148,7 @@ fn database(args: &Args) -> Result<PathBuf, ReadError> {
 }
 
 /// Lists the packages of the layout into a file.
-async fn list(args: &Args, layout: &Path, scratch: &Scratch, known: &mut Known) -> Result<PathBuf, ReadError> {
+async fn list(args: &Args, layout: &Path, scratch: &Scratch, known: &mut RunRecord) -> Result<PathBuf, ReadError> {
     let tool = args.scanner.name();
     let sbom = scratch.path().join(NAME);
     let mut invocation = args.scanner.list(layout, &sbom, scratch.path());

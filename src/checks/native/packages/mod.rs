@@ -11,7 +11,7 @@ mod sqlite;
 
 use super::error::LayerFault;
 use super::glob;
-use super::rules::{Applies, Context, Found, show};
+use super::rules::{Applies, Context, FindingSink, show};
 use repave_core::os_release::OsRelease;
 
 type Result<T = Applies> = std::result::Result<T, LayerFault>;
@@ -24,7 +24,7 @@ fn os_release<'a>(context: &Context<'a>) -> Result<Option<&'a [u8]>> {
 }
 
 /// Without a name of the system, scanners find no packages and report no vulnerabilities.
-pub(super) fn os_unknown(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn os_unknown(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let single = [database::DPKG, database::DPKG_PARTS];
     let places = single.iter().chain(&database::APK).chain(&database::RPM_DIRS);
     let mut database = None;
@@ -48,7 +48,7 @@ pub(super) fn os_unknown(context: &Context<'_>, found: &mut Found<'_>) -> Result
     Ok(Applies::Yes)
 }
 
-pub(super) fn end_of_life(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn end_of_life(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let release = os_release(context)?.and_then(OsRelease::parse);
     let Some((release, end)) = release.and_then(|r| r.end_of_life().map(|end| (r, end))) else {
         return Ok(Applies::No);
@@ -64,7 +64,7 @@ pub(super) fn end_of_life(context: &Context<'_>, found: &mut Found<'_>) -> Resul
     Ok(Applies::Yes)
 }
 
-pub(super) fn forbidden(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn forbidden(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     let Some(installed) = context.packages()? else {
         return Ok(Applies::No);
     };
@@ -83,7 +83,7 @@ pub(super) fn forbidden(context: &Context<'_>, found: &mut Found<'_>) -> Result 
     Ok(Applies::Yes)
 }
 
-pub(super) fn missing(context: &Context<'_>, found: &mut Found<'_>) -> Result {
+pub(super) fn missing(context: &Context<'_>, found: &mut FindingSink<'_>) -> Result {
     if context.options.packages_required.is_empty() {
         return Ok(Applies::No);
     }

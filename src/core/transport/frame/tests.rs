@@ -85,7 +85,7 @@ fn an_attachment_that_is_not_the_named_one_is_refused() {
     let mut named = report(0);
     named.attachments = vec![page.described()];
     for attached in [vec![], vec![gzip(b"other")], vec![page.gzip.clone(), page.gzip.clone()]] {
-        let parcel = Parcel {
+        let parcel = Payload {
             report: named.clone(),
             attached: attached.iter().map(|bytes| STANDARD.encode(bytes)).collect(),
         };
@@ -165,7 +165,7 @@ fn ten_thousand_findings_of_the_same_six_kilobytes_are_an_error_that_says_what_t
     for finding in &mut hostile.findings {
         finding.title = "x".repeat(6_000);
     }
-    let parcel = Parcel {
+    let parcel = Payload {
         report: hostile,
         attached: Vec::new(),
     };
@@ -182,7 +182,7 @@ fn ten_thousand_findings_of_the_same_six_kilobytes_are_an_error_that_says_what_t
 fn more_entries_than_a_list_may_have_are_refused_before_they_are_in_memory() {
     let mut many = report(1);
     many.findings[0].aliases = vec![String::new(); 3_000_000];
-    let parcel = Parcel {
+    let parcel = Payload {
         report: many,
         attached: Vec::new(),
     };
@@ -203,7 +203,7 @@ fn a_json_bomb_and_foreign_json_are_unreadable() {
 
 #[test]
 fn a_second_document_or_a_second_gzip_member_is_refused() {
-    let parcel = Parcel {
+    let parcel = Payload {
         report: report(1),
         attached: Vec::new(),
     };

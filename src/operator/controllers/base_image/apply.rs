@@ -6,7 +6,7 @@ use crate::{
     api::{BaseImage, ImageCandidate, refs::LABEL_BASE_IMAGE},
     controllers::{
         context::Context,
-        wish,
+        desired,
         writes::{self, Created},
     },
     runtime::metrics::Kind,
@@ -45,5 +45,5 @@ async fn create(ctx: &Context, base: &BaseImage, candidate: &ImageCandidate) -> 
 
 fn is_the_same(there: &ImageCandidate, candidate: &ImageCandidate, base: &BaseImage) -> bool {
     let label = |of: &ImageCandidate| of.labels().get(LABEL_BASE_IMAGE).cloned();
-    wish::is_of(there, base) && there.spec == candidate.spec && label(there) == label(candidate)
+    desired::is_of(there, base) && there.spec == candidate.spec && label(there) == label(candidate)
 }

@@ -12,9 +12,9 @@ use crate::{
     controllers::{
         bounded::BoundedMap,
         context::Context,
+        desired::ValidatedBaseImage,
         error::{Class, Classified, WAIT},
         inputs,
-        wish::Wish,
     },
     domain::{digest::Digest, image_ref::Repository},
     registry,
@@ -49,13 +49,13 @@ impl Order {
 
 /// The order of a release, if it is one that this BaseImage may carry out: only where it promotes to now, because that is the
 /// repository that it owns.
-pub fn order(stored: Option<&Release>, decided: Option<&Release>, wish: &Wish) -> Option<Order> {
+pub fn order(stored: Option<&Release>, decided: Option<&Release>, validated: &ValidatedBaseImage) -> Option<Order> {
     // What is decided and not stored yet is not announced yet: the status goes first.
     let release = stored.filter(|_| stored == decided)?;
-    let repository = release.repository.clone().filter(|at| *at == wish.production)?;
+    let repository = release.repository.clone().filter(|at| *at == validated.production)?;
     Some(Order {
         repository,
-        tag: wish.channel_tag.clone(),
+        tag: validated.channel_tag.clone(),
         digest: release.digest.clone(),
     })
 }
@@ -254,8 +254,8 @@ mod tests {
         }
     }
 
-    fn wish() -> Wish {
-        Wish {
+    fn validated() -> ValidatedBaseImage {
+        ValidatedBaseImage {
             namespace: "platform".to_owned(),
             source: "up.test/debian".parse().unwrap(),
             tag: "12".to_owned(),
@@ -268,27 +268,27 @@ mod tests {
 
     fn an_order() -> Order {
         let release = release(b"v2", "r.test/debian");
-        order(Some(&release), Some(&release), &wish()).unwrap()
+        order(Some(&release), Some(&release), &validated()).unwrap()
     }
 
     #[test]
     fn only_what_the_stored_status_calls_released_is_ever_tagged() {
         let (v1, v2) = (release(b"v1", "r.test/debian"), release(b"v2", "r.test/debian"));
-        assert_eq!(order(Some(&v2), Some(&v2), &wish()).unwrap().digest, v2.digest);
+        assert_eq!(order(Some(&v2), Some(&v2), &validated()).unwrap().digest, v2.digest);
         assert_eq!(
-            order(Some(&v1), Some(&v2), &wish()),
+            order(Some(&v1), Some(&v2), &validated()),
             None,
             "decided, and not stored yet"
         );
-        assert_eq!(order(None, Some(&v2), &wish()), None);
+        assert_eq!(order(None, Some(&v2), &validated()), None);
         let elsewhere = release(b"v1", "r.test/other");
         assert_eq!(
-            order(Some(&elsewhere), Some(&elsewhere), &wish()),
+            order(Some(&elsewhere), Some(&elsewhere), &validated()),
             None,
             "not its repository any more"
         );
         let unknown = Release { repository: None, ..v2 };
-        assert_eq!(order(Some(&unknown), Some(&unknown), &wish()), None);
+        assert_eq!(order(Some(&unknown), Some(&unknown), &validated()), None);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::{
         image_candidate::CandidateResult,
         refs::{ANNOTATION_URGENT, LABEL_BASE_IMAGE},
     },
-    controllers::wish::{
-        Wish,
+    controllers::desired::{
+        ValidatedBaseImage,
         spec::{Unusable, wanted_spec},
     },
     domain::digest::Digest,
@@ -72,11 +72,11 @@ pub struct Decision {
 }
 
 /// Decides.
-pub fn decide(base: &BaseImage, wish: &Wish, observed: &Observed) -> Result<Decision, Unusable> {
+pub fn decide(base: &BaseImage, validated: &ValidatedBaseImage, observed: &Observed) -> Result<Decision, Unusable> {
     let released = observed.released.as_ref();
-    let followed = followed(base, wish, observed, released);
-    let spec = wanted_spec(base, wish, &observed.inputs, followed.wanted())?;
-    let wanted = wanted(base, wish, observed, released, spec);
+    let followed = followed(base, validated, observed, released);
+    let spec = wanted_spec(base, validated, &observed.inputs, followed.wanted())?;
+    let wanted = wanted(base, validated, observed, released, spec);
     let actions = match &wanted {
         Wanted::New(candidate) if !base.spec.suspend => {
             let mut candidate = candidate.clone();
@@ -96,13 +96,19 @@ pub fn decide(base: &BaseImage, wish: &Wish, observed: &Observed) -> Result<Deci
 
 /// A digest is a replay if the last time that this tag gave it was before what is released. What is released itself never is,
 /// and what a person follows on purpose is not any more, because its new candidate comes after the release.
-fn followed(base: &BaseImage, wish: &Wish, observed: &Observed, released: Option<&Release>) -> Followed {
+fn followed(
+    base: &BaseImage,
+    validated: &ValidatedBaseImage,
+    observed: &Observed,
+    released: Option<&Release>,
+) -> Followed {
     let found = observed.upstream.clone();
     let Some(released) = released.filter(|released| released.source_digest != found) else {
         return Followed::Tag(found);
     };
-    let of_this_tag =
-        |candidate: &&ImageCandidate| candidate.spec.source == wish.source && candidate.spec.source_tag == wish.tag;
+    let of_this_tag = |candidate: &&ImageCandidate| {
+        candidate.spec.source == validated.source && candidate.spec.source_tag == validated.tag
+    };
     // Who names another tag in the spec goes where that tag is: that is an order, and no replay.
     let proof = observed
         .candidates
@@ -132,7 +138,7 @@ fn followed(base: &BaseImage, wish: &Wish, observed: &Observed, released: Option
 /// candidate had the same inputs: going back is a release like any other.
 fn wanted(
     base: &BaseImage,
-    wish: &Wish,
+    validated: &ValidatedBaseImage,
     observed: &Observed,
     released: Option<&Release>,
     spec: ImageCandidateSpec,
@@ -147,7 +153,7 @@ fn wanted(
     };
     match newest.or_else(|| released.and_then(of_release)) {
         Some(candidate) => Wanted::There(Box::new(candidate.clone())),
-        None => Wanted::New(Box::new(new_candidate(base, wish, observed, spec))),
+        None => Wanted::New(Box::new(new_candidate(base, validated, observed, spec))),
     }
 }
 
@@ -173,11 +179,16 @@ fn is_superseded(candidate: &ImageCandidate) -> bool {
     }
 }
 
-fn new_candidate(base: &BaseImage, wish: &Wish, observed: &Observed, mut spec: ImageCandidateSpec) -> ImageCandidate {
+fn new_candidate(
+    base: &BaseImage,
+    validated: &ValidatedBaseImage,
+    observed: &Observed,
+    mut spec: ImageCandidateSpec,
+) -> ImageCandidate {
     spec.sequence = next_sequence(base, observed);
     let name = candidate_name(base, &spec, &observed.candidates);
     let mut candidate = ImageCandidate::new(&name, spec);
-    candidate.metadata.namespace = Some(wish.namespace.clone());
+    candidate.metadata.namespace = Some(validated.namespace.clone());
     candidate.metadata.labels = Some([(LABEL_BASE_IMAGE.to_owned(), base.name_any())].into());
     candidate.metadata.owner_references = base.controller_owner_ref(&()).map(|owner| vec![owner]);
     candidate

@@ -6,7 +6,7 @@ use crate::{
     api::{BaseImage, ImageCandidate, image_candidate::Reevaluation},
     controllers::{
         candidate::RESCAN_PASSED,
-        conditions::{self, Conditions, Truth},
+        conditions::{self, ConditionStatus, Conditions},
     },
     domain::{digest::Digest, verdict::Verdict},
 };
@@ -61,11 +61,11 @@ pub fn report(conditions: &mut Conditions, base: &BaseImage, candidates: &[Image
         conditions.clear(RELEASE_RESCAN_PASSED);
         return;
     };
-    if found.status != Truth::False.as_str() {
-        let truth = if found.status == Truth::True.as_str() {
-            Truth::True
+    if found.status != ConditionStatus::False.as_str() {
+        let truth = if found.status == ConditionStatus::True.as_str() {
+            ConditionStatus::True
         } else {
-            Truth::Unknown
+            ConditionStatus::Unknown
         };
         conditions.set(RELEASE_RESCAN_PASSED, truth, "EvaluatedAgain", found.message.clone());
         return;
@@ -84,7 +84,7 @@ pub fn report(conditions: &mut Conditions, base: &BaseImage, candidates: &[Image
     };
     conditions.set(
         RELEASE_RESCAN_PASSED,
-        Truth::False,
+        ConditionStatus::False,
         reason,
         format!("{} {what}", found.message),
     );

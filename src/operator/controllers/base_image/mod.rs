@@ -15,15 +15,15 @@ mod tests;
 
 use super::{
     context::Context,
-    driver::{Next, Outcome},
+    desired::{
+        self, ValidatedBaseImage,
+        owner::{self, Claim, Taken},
+    },
+    driver::{Outcome, Requeue},
     error::Class,
     history::{self, Recorded},
     reconciler::{self, Failure, Steps},
     wakes::{Wakes, those},
-    wish::{
-        self, Wish,
-        owner::{self, Claim, Taken},
-    },
 };
 use crate::api::{BaseImage, BaseImageStatus, ImageCandidate, ValidationPolicy};
 use crate::readable::Meta;
@@ -122,9 +122,11 @@ impl Steps for State {
     async fn steps(&self, base: &BaseImage) -> Result<Outcome<BaseImageStatus>, Failure> {
         Ok(match Box::pin(recorded(base, self)).await? {
             Start::NotOwner(taken) => not_the_owner(base, &taken, self),
-            Start::Recorded(wish, candidates, recorded) => Box::pin(steps(base, self, &wish, candidates, &recorded))
-                .await
-                .unwrap_or_else(|failed| status::failed(base, &failed, Some(&recorded), self.ctx.now())),
+            Start::Recorded(validated, candidates, recorded) => {
+                Box::pin(steps(base, self, &validated, candidates, &recorded))
+                    .await
+                    .unwrap_or_else(|failed| status::failed(base, &failed, Some(&recorded), self.ctx.now()))
+            }
         })
     }
 
@@ -138,71 +140,71 @@ enum Start {
     /// Its repository is another's.
     NotOwner(Taken),
     /// What its history says.
-    Recorded(Box<Wish>, Vec<ImageCandidate>, Box<Recorded>),
+    Recorded(Box<ValidatedBaseImage>, Vec<ImageCandidate>, Box<Recorded>),
 }
 
 /// First the history: what is released does not depend on upstream or on a policy, and can be taken back without them.
 async fn recorded(base: &BaseImage, state: &State) -> Result<Start, Failure> {
-    let wish = wish::validate(base)?; // pure
+    let validated = desired::validate(base)?; // pure
     let rivals = state.ctx.base_images.rivals(base).ok_or_else(not_listed)?;
     if let Some(taken) = owner::taken(&Claim::of(base), &rivals) {
         return Ok(Start::NotOwner(taken));
     }
-    let candidates = observe::candidates(base, &wish, state).await?; // IO, read only
+    let candidates = observe::candidates(base, &validated, state).await?; // IO, read only
     let (ctx, now) = (&state.ctx, state.ctx.now());
-    let recorded = history::record(ctx, &state.rebuilds, base, &wish.production, &candidates, now).await?; // IO, writes
-    Ok(Start::Recorded(Box::new(wish), candidates, Box::new(recorded)))
+    let recorded = history::record(ctx, &state.rebuilds, base, &validated.production, &candidates, now).await?; // IO, writes
+    Ok(Start::Recorded(Box::new(validated), candidates, Box::new(recorded)))
 }
 
 /// One screen: what a reconcile of a BaseImage does.
 async fn steps(
     base: &BaseImage,
     state: &State,
-    wish: &Wish,
+    validated: &ValidatedBaseImage,
     candidates: Vec<ImageCandidate>,
     recorded: &Recorded,
 ) -> Result<Outcome<BaseImageStatus>, Failed> {
-    let observed = observe::observe(base, wish, state, candidates, recorded).await; // IO, read only
+    let observed = observe::observe(base, validated, state, candidates, recorded).await; // IO, read only
     let mut observed = observed.map_err(Failed::to_observe)?;
-    let mut decision = decision::decide(base, wish, &observed)?; // pure
+    let mut decision = decision::decide(base, validated, &observed)?; // pure
     if !decision.actions.is_empty() {
         // What comes from a cache may miss a candidate; before one is made, so that its number is given once, nothing may.
-        observed.candidates = observe::candidates_now(base, wish, &state.ctx).await?;
-        decision = decision::decide(base, wish, &observed)?;
+        observed.candidates = observe::candidates_now(base, validated, &state.ctx).await?;
+        decision = decision::decide(base, validated, &observed)?;
     }
     let applied = apply::apply(&decision.actions, base, &state.ctx).await?; // IO, writes
     let stored = base.status.as_ref().and_then(|status| status.released.as_ref());
     let released = recorded.decided.released.as_ref();
-    let order = channel::order(stored, released, wish); // pure
+    let order = channel::order(stored, released, validated); // pure
     let pace = polls::Pace {
-        interval: wish.interval,
+        interval: validated.interval,
         seed: seed(base),
     };
     let (channel, channel_again) = channel::assert(&state.ctx, &state.channel, base, order, pace).await; // IO, one tag
     let round = status::Round {
-        wish,
+        validated,
         observed: &observed,
         decision: &decision,
         recorded,
         applied: &applied,
         channel: &channel,
     };
-    let (status, notices) = status::summarize(base, &round, state.ctx.now()); // pure
+    let (status, events) = status::summarize(base, &round, state.ctx.now()); // pure
     let next = if stored == released {
-        Next::After(again(base, &observed, channel_again))
+        Requeue::After(again(base, &observed, channel_again))
     } else {
         // The channel tag follows what the status has just announced.
-        Next::Now
+        Requeue::Now
     };
-    Ok(Outcome { status, next, notices })
+    Ok(Outcome { status, next, events })
 }
 
 fn not_the_owner(base: &BaseImage, taken: &Taken, state: &State) -> Outcome<BaseImageStatus> {
-    let (status, notices) = status::taken(base, taken, state.ctx.now());
+    let (status, events) = status::taken(base, taken, state.ctx.now());
     Outcome {
         status,
-        next: Next::After(with_jitter(STILL_TAKEN, base)),
-        notices,
+        next: Requeue::After(with_jitter(STILL_TAKEN, base)),
+        events,
     }
 }
 

@@ -12,10 +12,10 @@ use crate::{
     api::{BaseImage, ImageCandidate, base_image::Release, refs::LABEL_BASE_IMAGE},
     controllers::{
         context::Context,
+        desired::{self, ValidatedBaseImage, is_of, spec::Inputs},
         error::{Class, Classified, WAIT, one_line},
         history::Recorded,
         inputs,
-        wish::{self, Wish, is_of, spec::Inputs},
     },
     domain::digest::Digest,
     readable::Guarded,
@@ -52,7 +52,7 @@ pub struct Observed {
 pub enum Error {
     /// What the BaseImage refers to.
     #[error(transparent)]
-    Inputs(#[from] wish::inputs::Error),
+    Inputs(#[from] desired::inputs::Error),
     /// A Secret.
     #[error(transparent)]
     Input(#[from] inputs::Error),
@@ -105,14 +105,14 @@ impl Error {
 /// Reads the rest: candidates and history are known already.
 pub async fn observe(
     base: &BaseImage,
-    wish: &Wish,
+    validated: &ValidatedBaseImage,
     state: &State,
     candidates: Vec<ImageCandidate>,
     recorded: &Recorded,
 ) -> Result<Observed, Error> {
-    let inputs = wish::inputs::read(base, wish, &state.ctx).await?;
-    let interval = findings::interval(base, &candidates, wish.interval);
-    let (upstream, good_for) = upstream(base, wish, interval, state).await?;
+    let inputs = desired::inputs::read(base, validated, &state.ctx).await?;
+    let interval = findings::interval(base, &candidates, validated.interval);
+    let (upstream, good_for) = upstream(base, validated, interval, state).await?;
     Ok(Observed {
         upstream,
         good_for,
@@ -125,27 +125,27 @@ pub async fn observe(
 
 async fn upstream(
     base: &BaseImage,
-    wish: &Wish,
+    validated: &ValidatedBaseImage,
     interval: Duration,
     state: &State,
 ) -> Result<(Digest, Duration), Error> {
     let missing = || Error::TagMissing {
-        image: format!("{}:{}", wish.source, wish.tag),
+        image: format!("{}:{}", validated.source, validated.tag),
     };
-    let image = wish.source.tagged(&wish.tag).map_err(|_| missing())?;
+    let image = validated.source.tagged(&validated.tag).map_err(|_| missing())?;
     let secret = base.spec.source.pull_secret_ref.as_ref();
-    let question = Question::new(image.clone(), &wish.namespace, secret);
+    let question = Question::new(image.clone(), &validated.namespace, secret);
     let pace = Pace {
         interval,
         seed: super::seed(base),
     };
     let (answer, good_for) = match state
         .polls
-        .look(&question, pace, remembered(base, wish), Instant::now())
+        .look(&question, pace, remembered(base, validated), Instant::now())
     {
         Look::Use(answer, good_for) => (answer, good_for),
         Look::Ask => {
-            let auth = inputs::registry_auth(&state.ctx, &wish.namespace, secret)
+            let auth = inputs::registry_auth(&state.ctx, &validated.namespace, secret)
                 .await
                 .inspect_err(|_| state.polls.given_up(&question))?;
             let found = state.ctx.registry.head(&image, &auth).await;
@@ -159,9 +159,9 @@ async fn upstream(
 }
 
 /// What the status says of this very tag.
-fn remembered<'a>(base: &'a BaseImage, wish: &Wish) -> Option<&'a Digest> {
+fn remembered<'a>(base: &'a BaseImage, validated: &ValidatedBaseImage) -> Option<&'a Digest> {
     let status = base.status.as_ref()?;
-    let same = status.source.as_deref() == Some(&format!("{}:{}", wish.source, wish.tag));
+    let same = status.source.as_deref() == Some(&format!("{}:{}", validated.source, validated.tag));
     status
         .upstream
         .as_ref()
@@ -170,25 +170,38 @@ fn remembered<'a>(base: &'a BaseImage, wish: &Wish) -> Option<&'a Digest> {
 }
 
 /// The candidates, at least as new as the change that was noticed last. Without one to go by they are read consistently.
-pub async fn candidates(base: &BaseImage, wish: &Wish, state: &State) -> Result<Vec<ImageCandidate>, Error> {
-    let version = state.noticed.version(&wish.namespace, &base.name_any());
+pub async fn candidates(
+    base: &BaseImage,
+    validated: &ValidatedBaseImage,
+    state: &State,
+) -> Result<Vec<ImageCandidate>, Error> {
+    let version = state.noticed.version(&validated.namespace, &base.name_any());
     let params = match &version {
         Some(version) => ListParams::default().at(version).matching(VersionMatch::NotOlderThan),
         None => ListParams::default(),
     };
-    list(base, wish, &state.ctx, params).await
+    list(base, validated, &state.ctx, params).await
 }
 
 /// The candidates as they are stored now: read before one is made.
-pub async fn candidates_now(base: &BaseImage, wish: &Wish, ctx: &Context) -> Result<Vec<ImageCandidate>, Error> {
-    list(base, wish, ctx, ListParams::default()).await
+pub async fn candidates_now(
+    base: &BaseImage,
+    validated: &ValidatedBaseImage,
+    ctx: &Context,
+) -> Result<Vec<ImageCandidate>, Error> {
+    list(base, validated, ctx, ListParams::default()).await
 }
 
 /// Those that this very object controls: a label proves nothing, and one of the same name may have been here before.
-async fn list(base: &BaseImage, wish: &Wish, ctx: &Context, params: ListParams) -> Result<Vec<ImageCandidate>, Error> {
+async fn list(
+    base: &BaseImage,
+    validated: &ValidatedBaseImage,
+    ctx: &Context,
+    params: ListParams,
+) -> Result<Vec<ImageCandidate>, Error> {
     let params = params.labels(&format!("{LABEL_BASE_IMAGE}={}", base.name_any()));
     // No page size: a read at a version is served from the cache only without one. `history` bounds what is there.
-    let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &wish.namespace);
+    let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &validated.namespace);
     let mut found = Vec::new();
     for guarded in api.list(&params).await?.items {
         match guarded.0 {

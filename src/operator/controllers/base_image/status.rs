@@ -15,15 +15,15 @@ use crate::{
         image_candidate::CandidateResult,
     },
     controllers::{
-        conditions::{self, Conditions, Truth},
-        driver::{Notice, Outcome},
+        conditions::{self, ConditionStatus, Conditions},
+        desired::{
+            ValidatedBaseImage,
+            owner::{REPOSITORY_OWNED, REPOSITORY_TAKEN, Taken, not_owned},
+        },
+        driver::{EventRecord, Outcome},
         error::{Classified, one_line},
         history::Recorded,
         reconciler::Failure,
-        wish::{
-            Wish,
-            owner::{REPOSITORY_OWNED, REPOSITORY_TAKEN, Taken, not_owned},
-        },
     },
 };
 use jiff::Timestamp;
@@ -38,7 +38,7 @@ const CHANNEL_TAG: &str = "ChannelTag";
 /// What a reconcile came to.
 pub struct Round<'a> {
     /// What was parsed.
-    pub wish: &'a Wish,
+    pub validated: &'a ValidatedBaseImage,
     /// What was read.
     pub observed: &'a Observed,
     /// What was decided.
@@ -52,20 +52,20 @@ pub struct Round<'a> {
 }
 
 /// The status after steps that succeeded.
-pub fn summarize(base: &BaseImage, round: &Round, now: Timestamp) -> (BaseImageStatus, Vec<Notice>) {
+pub fn summarize(base: &BaseImage, round: &Round, now: Timestamp) -> (BaseImageStatus, Vec<EventRecord>) {
     let Round {
-        wish,
+        validated,
         observed,
         decision,
         ..
     } = round;
     let old = base.status.clone().unwrap_or_default();
-    let source = format!("{}:{}", wish.source, wish.tag);
+    let source = format!("{}:{}", validated.source, validated.tag);
     let mut conditions = Conditions::from(&old.conditions, base.metadata.generation.unwrap_or(0), now);
     let resolved = format!("{source} is {}", observed.upstream);
-    conditions.set("UpstreamResolved", Truth::True, "Resolved", resolved);
-    let own = format!("{} is promoted to by this BaseImage alone", wish.production);
-    conditions.set(REPOSITORY_OWNED, Truth::True, "Owner", own);
+    conditions.set("UpstreamResolved", ConditionStatus::True, "Resolved", resolved);
+    let own = format!("{} is promoted to by this BaseImage alone", validated.production);
+    conditions.set(REPOSITORY_OWNED, ConditionStatus::True, "Owner", own);
     findings::report(&mut conditions, base, &observed.candidates, decision.followed.wanted());
     report_candidate(&mut conditions, base, round);
     let released = round.recorded.decided.released.as_ref();
@@ -84,7 +84,7 @@ pub fn summarize(base: &BaseImage, round: &Round, now: Timestamp) -> (BaseImageS
         observed_generation: base.metadata.generation,
         source: Some(source),
         upstream: Some(Upstream {
-            tag: wish.tag.clone(),
+            tag: validated.tag.clone(),
             digest: observed.upstream.clone(),
             first_seen,
             held,
@@ -100,51 +100,56 @@ pub fn summarize(base: &BaseImage, round: &Round, now: Timestamp) -> (BaseImageS
     };
     round.recorded.enter(&mut status, &mut conditions);
     status.conditions = conditions.into_list();
-    let notices = notices(&old, &status, round);
-    (status, notices)
+    let events = events(&old, &status, round);
+    (status, events)
 }
 
 /// What is told once, because it has just come to be so.
-fn notices(old: &BaseImageStatus, new: &BaseImageStatus, round: &Round) -> Vec<Notice> {
-    let Round { wish, observed, .. } = round;
-    let told = |warning, reason, message| Notice {
+fn events(old: &BaseImageStatus, new: &BaseImageStatus, round: &Round) -> Vec<EventRecord> {
+    let Round {
+        validated, observed, ..
+    } = round;
+    let told = |warning, reason, message| EventRecord {
         warning,
         reason,
         message,
     };
-    let mut notices: Vec<Notice> = round.recorded.notices().collect();
+    let mut events: Vec<EventRecord> = round.recorded.events().collect();
     if let (Some(name), Wanted::New(made)) = (&round.applied.created, &round.decision.wanted) {
         let digest = &made.spec.source_digest;
         let known = observed.candidates.iter().any(|one| one.spec.source_digest == *digest);
-        notices.push(if known {
+        events.push(if known {
             let message = format!("{digest} is wanted with other inputs, or again: made candidate {name}");
             told(false, "NewInputs", message)
         } else {
-            let message = format!("{}:{} is {digest} now: made candidate {name}", wish.source, wish.tag);
+            let message = format!(
+                "{}:{} is {digest} now: made candidate {name}",
+                validated.source, validated.tag
+            );
             told(false, "NewDigest", message)
         });
     }
     let rolled_back =
         |list: &[Condition]| conditions::find(list, UPSTREAM_ROLLED_BACK).map(|found| found.message.clone());
     if let Some(message) = rolled_back(&new.conditions).filter(|_| rolled_back(&old.conditions).is_none()) {
-        notices.push(told(true, "UpstreamRolledBack", message));
+        events.push(told(true, "UpstreamRolledBack", message));
     }
     if let Channel::Right { order, found } = round.channel {
         let (image, digest) = (order.record().image, &order.digest);
         match found {
             Found::Right => {}
-            Found::Behind => notices.push(told(false, "ChannelTagSet", format!("{image} points to {digest} now"))),
+            Found::Behind => events.push(told(false, "ChannelTagSet", format!("{image} points to {digest} now"))),
             Found::Foreign { digest: foreign } => {
                 let was = foreign.as_ref().map_or_else(
                     || "was removed by somebody else".to_owned(),
                     |foreign| format!("was moved to {foreign} by somebody else"),
                 );
                 let message = format!("{image} {was}: it points to the release {digest} again");
-                notices.push(told(true, "ChannelTagRestored", message));
+                events.push(told(true, "ChannelTagRestored", message));
             }
         }
     }
-    notices
+    events
 }
 
 /// The candidate that answers for what is wanted; while suspended, nothing is made and the newest one is named.
@@ -235,7 +240,7 @@ fn report_rollback(conditions: &mut Conditions, source: &str, followed: &Followe
     let message = format!(
         "{source} went back to {found}, which it gave before {tag} was released: that is how an old image is played back, so {tag} stays. It goes on by itself when the tag moves on; to go back with it, set spec.source.onUpstreamRollback to Follow"
     );
-    conditions.set(UPSTREAM_ROLLED_BACK, Truth::True, "TagWentBack", message);
+    conditions.set(UPSTREAM_ROLLED_BACK, ConditionStatus::True, "TagWentBack", message);
 }
 
 fn report_channel(conditions: &mut Conditions, channel: &Channel, released: Option<&Release>) {
@@ -250,11 +255,11 @@ fn report_channel(conditions: &mut Conditions, channel: &Channel, released: Opti
                 "{} is announced first; the channel tag follows at once in the repository that spec.promote names, elsewhere it is left alone",
                 released.tag
             );
-            conditions.set(CHANNEL_TAG, Truth::Unknown, "NotAsserted", message);
+            conditions.set(CHANNEL_TAG, ConditionStatus::Unknown, "NotAsserted", message);
         }
         Channel::Right { order, .. } => {
             let message = format!("{} points to {} ({})", order.record().image, order.digest, released.tag);
-            conditions.set(CHANNEL_TAG, Truth::True, "PointsToRelease", message);
+            conditions.set(CHANNEL_TAG, ConditionStatus::True, "PointsToRelease", message);
         }
         Channel::Failed { order, error } => {
             let message = format!(
@@ -263,12 +268,12 @@ fn report_channel(conditions: &mut Conditions, channel: &Channel, released: Opti
                 order.digest,
                 one_line(error)
             );
-            conditions.set(CHANNEL_TAG, Truth::False, error.reason(), message);
+            conditions.set(CHANNEL_TAG, ConditionStatus::False, error.reason(), message);
         }
     }
 }
 
-/// With a release in place the wish holds while something newer is proven; without one it does not yet.
+/// With a release in place it is Ready while something newer is proven; without one it does not yet.
 fn on_its_way(conditions: &mut Conditions, reason: &'static str, message: String, released: Option<&Release>) {
     match released {
         Some(_) => conditions.progressing(reason, message),
@@ -289,17 +294,22 @@ fn step_of(candidate: &ImageCandidate) -> String {
 }
 
 /// The status of one whose repository is another's: what was known stays, and nothing of it is used.
-pub fn taken(base: &BaseImage, taken: &Taken, now: Timestamp) -> (BaseImageStatus, Vec<Notice>) {
+pub fn taken(base: &BaseImage, taken: &Taken, now: Timestamp) -> (BaseImageStatus, Vec<EventRecord>) {
     let mut status = base.status.clone().unwrap_or_default();
     let before = not_owned(base).map(str::to_owned);
     let mut conditions = Conditions::from(&status.conditions, base.metadata.generation.unwrap_or(0), now);
     let message = taken.message();
-    conditions.set(REPOSITORY_OWNED, Truth::False, REPOSITORY_TAKEN, message.clone());
+    conditions.set(
+        REPOSITORY_OWNED,
+        ConditionStatus::False,
+        REPOSITORY_TAKEN,
+        message.clone(),
+    );
     conditions.clear(CHANNEL_TAG);
     conditions.stalled(REPOSITORY_TAKEN, message.clone());
     status.observed_generation = base.metadata.generation;
     status.conditions = conditions.into_list();
-    let notice = (before.as_deref() != Some(message.as_str())).then_some(Notice {
+    let notice = (before.as_deref() != Some(message.as_str())).then_some(EventRecord {
         warning: true,
         reason: REPOSITORY_TAKEN,
         message,
@@ -319,7 +329,7 @@ pub fn failed(
     let mut status = base.status.clone().unwrap_or_default();
     let mut conditions = Conditions::from(&status.conditions, base.metadata.generation.unwrap_or(0), now);
     if failed.of_upstream {
-        conditions.set("UpstreamResolved", Truth::False, reason, message.clone());
+        conditions.set("UpstreamResolved", ConditionStatus::False, reason, message.clone());
     }
     conditions.failed_as(*class, reason, message.clone());
     status.observed_generation = base.metadata.generation;
@@ -331,7 +341,7 @@ pub fn failed(
         .status
         .as_ref()
         .is_none_or(|old| old.conditions != status.conditions);
-    let notice = changed.then(|| Notice {
+    let notice = changed.then(|| EventRecord {
         warning: true,
         reason,
         message: message.clone(),
@@ -339,7 +349,7 @@ pub fn failed(
     Outcome {
         status,
         next: (*class).into(),
-        notices: recorded.into_iter().flat_map(Recorded::notices).chain(notice).collect(),
+        events: recorded.into_iter().flat_map(Recorded::events).chain(notice).collect(),
     }
 }
 

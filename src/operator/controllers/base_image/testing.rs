@@ -7,8 +7,8 @@ use super::{
 use crate::{
     api::{BaseImage, ImageCandidate},
     controllers::{
+        desired::{ValidatedBaseImage, spec::Inputs, validate},
         history::{self, Recorded, Stored, decide::Known, rebuild::Rebuild},
-        wish::{Wish, spec::Inputs, validate},
     },
     domain::digest::Digest,
 };
@@ -48,7 +48,7 @@ impl World {
         }
     }
 
-    pub fn wish(&self) -> Wish {
+    pub fn validated(&self) -> ValidatedBaseImage {
         validate(&self.base).unwrap()
     }
 
@@ -64,7 +64,7 @@ impl World {
 
     /// What the history says of the candidates that are there.
     pub fn recorded(&self) -> Recorded {
-        let (rebuild, production) = (Rebuild::NotNeeded, self.wish().production);
+        let (rebuild, production) = (Rebuild::NotNeeded, self.validated().production);
         let known = Known {
             base: &self.base,
             stored: self.stored.as_ref(),
@@ -89,7 +89,7 @@ impl World {
     }
 
     pub fn decide(&self) -> Decision {
-        decision::decide(&self.base, &self.wish(), &self.observed).unwrap()
+        decision::decide(&self.base, &self.validated(), &self.observed).unwrap()
     }
 
     /// One reconcile: what is made is there, and what is released is in the status. Gives the name of the wanted candidate.

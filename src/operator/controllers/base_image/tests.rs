@@ -3,10 +3,10 @@
 use super::{polls::Question, *};
 use crate::{
     controllers::{
+        desired::{ask::still_wanted, wanted::Wanted},
         driver,
         testing::{Api as Server, Fault},
         wakes::Guarded,
-        wish::{ask::still_wanted, wanted::Wanted},
     },
     domain::digest::Digest,
     registry::{
@@ -263,7 +263,7 @@ async fn the_status_announces_the_release_and_then_the_tag_follows_and_is_put_ri
     let order = channel::order(
         Some(&announced),
         Some(&announced),
-        &wish::validate(&process.base("platform/debian")).unwrap(),
+        &desired::validate(&process.base("platform/debian")).unwrap(),
     );
     let later = channel::Looks::default();
     let pace = polls::Pace {

@@ -12,7 +12,7 @@ mod transfer;
 pub use error::Error;
 pub use transfer::Transfers;
 
-use super::{decide::Action, validate::Wish};
+use super::{decide::Action, validate::ValidatedCandidate};
 use crate::{
     api::{ImageCandidate, image_candidate::Promoted},
     controllers::{
@@ -72,7 +72,7 @@ pub struct PageFailure {
 pub async fn apply(
     actions: Vec<Action>,
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     ctx: &Context,
     transfers: &Transfers,
 ) -> Result<Applied, Error> {
@@ -88,24 +88,26 @@ pub async fn apply(
             | Action::Promote(_) => rest.push(action),
         }
     }
-    jobs::start(starts, candidate, wish, ctx, &mut applied).await?;
+    jobs::start(starts, candidate, validated, ctx, &mut applied).await?;
     for action in rest {
         match action {
-            Action::CopyToStaging => applied.moved(transfer::copy(candidate, wish, ctx, transfers)?),
+            Action::CopyToStaging => applied.moved(transfer::copy(candidate, validated, ctx, transfers)?),
             Action::StoreReport { image, delivery } => {
                 let check = delivery.report.check.clone();
-                let stored = reports::store(candidate, wish, ctx, &image, *delivery).await?;
+                let stored = reports::store(candidate, validated, ctx, &image, *delivery).await?;
                 applied.reports.push((check, stored));
             }
-            Action::PublishPage { image } => applied.page = Some(page::publish(candidate, wish, ctx, &image).await),
+            Action::PublishPage { image } => {
+                applied.page = Some(page::publish(candidate, validated, ctx, &image).await);
+            }
             Action::Promote(proof) => {
                 let page = match &applied.page {
                     Some(Ok(page)) => Some(page.clone()),
                     Some(Err(_)) | None => candidate.status.as_ref().and_then(|status| status.page.clone()),
                 };
-                applied.moved(transfer::promotion(candidate, wish, ctx, transfers, &proof, page)?);
+                applied.moved(transfer::promotion(candidate, validated, ctx, transfers, &proof, page)?);
             }
-            Action::DeleteJob(job) => jobs::delete(&job, wish, ctx).await?,
+            Action::DeleteJob(job) => jobs::delete(&job, validated, ctx).await?,
             // Started above.
             Action::CreateJob { .. } => {}
         }
@@ -113,19 +115,23 @@ pub async fn apply(
     Ok(applied)
 }
 
-async fn copy_to_staging(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<(), Error> {
-    let pull = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.pull_secret_ref.as_ref()).await?;
-    let push = push_auth(candidate, wish, ctx).await?;
+async fn copy_to_staging(
+    candidate: &ImageCandidate,
+    validated: &ValidatedCandidate,
+    ctx: &Context,
+) -> Result<(), Error> {
+    let pull = inputs::registry_auth(ctx, &validated.namespace, candidate.spec.pull_secret_ref.as_ref()).await?;
+    let push = push_auth(candidate, validated, ctx).await?;
     ctx.leader.require()?;
     let stats = ctx
         .registry
-        .copy_image(&wish.source, &wish.staging, &pull, &push)
+        .copy_image(&validated.source, &validated.staging, &pull, &push)
         .await?;
-    tracing::info!(candidate = wish.name, image = %wish.source, staging = %wish.staging, ?stats, "copied to staging");
+    tracing::info!(candidate = validated.name, image = %validated.source, staging = %validated.staging, ?stats, "copied to staging");
     Ok(())
 }
 
-async fn push_auth(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Auth, Error> {
+async fn push_auth(candidate: &ImageCandidate, validated: &ValidatedCandidate, ctx: &Context) -> Result<Auth, Error> {
     let secret = candidate.spec.promote.push_secret_ref.as_ref();
-    Ok(inputs::registry_auth(ctx, &wish.namespace, secret).await?)
+    Ok(inputs::registry_auth(ctx, &validated.namespace, secret).await?)
 }

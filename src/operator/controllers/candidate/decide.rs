@@ -8,13 +8,13 @@ use super::{
     jobs,
     observe::{
         JobRef, JobState, MAX_ATTEMPTS, Observed, Stage,
-        self_tests::{SelfTest, Trusted},
+        self_tests::{SelfTest, SelfTestState},
     },
-    validate::Wish,
+    validate::ValidatedCandidate,
 };
 use crate::{
     api::{ImageCandidate, image_candidate::Step, phase::Phase},
-    controllers::{context::Settings, driver::Next, wish::wanted::Wanted},
+    controllers::{context::Settings, desired::wanted::Wanted, driver::Requeue},
     domain::{digest::Digest, proof::Proof, recall::Recalled, report::Severity, verdict},
     runner::frame::Delivery,
 };
@@ -178,11 +178,11 @@ pub struct Decision {
     /// Why nothing more is done.
     pub waiting_on: Vec<WaitingOn>,
     /// When to look again, if nothing happens before.
-    pub requeue: Next,
+    pub requeue: Requeue,
 }
 
 impl Decision {
-    fn new(course: Course, requeue: Next) -> Self {
+    fn new(course: Course, requeue: Requeue) -> Self {
         Self {
             actions: Vec::new(),
             course,
@@ -193,10 +193,10 @@ impl Decision {
 
     /// A step that went on: its status wakes the next look.
     fn go_on(course: Course) -> Self {
-        Self::new(course, Next::After(SAFETY_NET))
+        Self::new(course, Requeue::After(SAFETY_NET))
     }
 
-    fn wait(waiting_on: WaitingOn, requeue: Next) -> Self {
+    fn wait(waiting_on: WaitingOn, requeue: Requeue) -> Self {
         let mut decision = Self::new(Course::Stay, requeue);
         decision.waiting_on.push(waiting_on);
         decision
@@ -212,7 +212,7 @@ impl Decision {
 #[derive(Clone, Copy)]
 struct Inputs<'a> {
     candidate: &'a ImageCandidate,
-    wish: &'a Wish,
+    validated: &'a ValidatedCandidate,
     settings: &'a Settings,
     now: Timestamp,
 }
@@ -220,14 +220,14 @@ struct Inputs<'a> {
 /// Decides, from what was observed. Reports are moved into the actions, because they are large.
 pub fn decide(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     observed: Observed,
     settings: &Settings,
     now: Timestamp,
 ) -> Decision {
     let inputs = Inputs {
         candidate,
-        wish,
+        validated,
         settings,
         now,
     };
@@ -236,7 +236,7 @@ pub fn decide(
         observed.stage,
         Stage::Reevaluate(_) | Stage::Unwanted { .. } | Stage::Recalled(_)
     );
-    let page = page_due(candidate, wish).filter(|_| !without);
+    let page = page_due(candidate, validated).filter(|_| !without);
     let mut decision = inputs.next_step(observed.stage);
     if let Some(image) = page {
         decision.actions.insert(0, Action::PublishPage { image });
@@ -245,25 +245,25 @@ pub fn decide(
 }
 
 /// The built image, when all its checks are judged (whatever they came to) and it has no page yet.
-fn page_due(candidate: &ImageCandidate, wish: &Wish) -> Option<Digest> {
+fn page_due(candidate: &ImageCandidate, validated: &ValidatedCandidate) -> Option<Digest> {
     let status = candidate.status.as_ref()?;
-    let all = !wish.checks.is_empty() && wish.checks.iter().all(|check| status.check(&check.name).is_some());
+    let all = !validated.checks.is_empty() && validated.checks.iter().all(|check| status.check(&check.name).is_some());
     status.built_digest.clone().filter(|_| all && status.page.is_none())
 }
 
 impl Inputs<'_> {
     fn next_step(self, stage: Stage) -> Decision {
         match stage {
-            Stage::Finished => Decision::new(Course::Settled, Next::AwaitChange),
+            Stage::Finished => Decision::new(Course::Settled, Requeue::AwaitChange),
             Stage::Unwanted { wanted, jobs } => self.unwanted(wanted, jobs),
             Stage::Recalled(recalled) => out(Phase::Rejected, self.step(), "Revoked", self.recalled(&recalled)),
-            Stage::Released => Decision::new(Course::Current, Next::After(self.settings.database_interval)),
+            Stage::Released => Decision::new(Course::Current, Requeue::After(self.settings.database_interval)),
             Stage::Rescan {
                 image,
                 self_tests,
-                judging,
+                evaluation_inputs,
                 checks,
-            } => self.rescan(&image, &self_tests, &judging, checks),
+            } => self.rescan(&image, &self_tests, &evaluation_inputs, checks),
             Stage::Pull => self.pull(),
             Stage::Verify(verification) => self.verify(verification),
             Stage::Build(state) => self.build(&state),
@@ -272,8 +272,8 @@ impl Inputs<'_> {
                 env,
                 self_tests,
                 checks,
-                judging,
-            } => self.check(&image, &env, &self_tests, checks, &judging),
+                evaluation_inputs,
+            } => self.check(&image, &env, &self_tests, checks, &evaluation_inputs),
             Stage::Reevaluate(reevaluate) => self.reevaluate(&reevaluate),
             Stage::Promote => self.promote(),
         }
@@ -281,11 +281,11 @@ impl Inputs<'_> {
 
     fn unwanted(self, wanted: Wanted, jobs: Vec<JobRef>) -> Decision {
         let requeue = match &wanted {
-            Wanted::Yes | Wanted::NotYetKnown { .. } => Next::After(SAFETY_NET),
-            Wanted::Suspended => Next::After(SLOW),
-            Wanted::BaseImageGone { .. } => Next::AwaitChange,
+            Wanted::Yes | Wanted::NotYetKnown { .. } => Requeue::After(SAFETY_NET),
+            Wanted::Suspended => Requeue::After(SLOW),
+            Wanted::BaseImageGone { .. } => Requeue::AwaitChange,
             Wanted::No { instead } => {
-                let base = &self.wish.base_image;
+                let base = &self.validated.base_image;
                 return Decision::new(
                     Course::Out(Refusal {
                         phase: Phase::Superseded,
@@ -295,7 +295,7 @@ impl Inputs<'_> {
                             "superseded: BaseImage {base} wants {instead} now. This candidate is not promoted"
                         ),
                     }),
-                    Next::AwaitChange,
+                    Requeue::AwaitChange,
                 )
                 .with(jobs.into_iter().map(Action::DeleteJob));
             }
@@ -304,7 +304,11 @@ impl Inputs<'_> {
     }
 
     fn recalled(self, recalled: &Recalled) -> String {
-        let (base, namespace, name) = (&self.wish.base_image, &self.wish.namespace, &self.wish.name);
+        let (base, namespace, name) = (
+            &self.validated.base_image,
+            &self.validated.namespace,
+            &self.validated.name,
+        );
         let tag = &recalled.tag;
         format!(
             "{recalled}. Nothing is promoted. If it is good after all: kubectl repave revoke {tag} --base {base} -n {namespace} --reason <why> --lift, then delete imagecandidate {name}: its BaseImage makes it again"
@@ -320,14 +324,14 @@ impl Inputs<'_> {
     /// The self-tests that have to be started.
     fn self_test_jobs(self, tests: &[SelfTest]) -> Vec<Action> {
         let due = tests.iter().filter_map(|test| match &test.state {
-            Trusted::Yes | Trusted::No(_) => None,
-            Trusted::NotYet(state) => Some((test, next_attempt(state)?)),
+            SelfTestState::Yes | SelfTestState::No(_) => None,
+            SelfTestState::NotYet(state) => Some((test, next_attempt(state)?)),
         });
         due.map(|(test, attempt)| {
             let tested = (test.tool, test.database.as_ref());
             create(jobs::self_test(
                 self.candidate,
-                self.wish,
+                self.validated,
                 self.settings,
                 tested,
                 attempt,
@@ -344,14 +348,14 @@ fn out(phase: Phase, step: Step, reason: &'static str, message: String) -> Decis
         reason,
         message,
     };
-    Decision::new(Course::Out(refusal), Next::AwaitChange)
+    Decision::new(Course::Out(refusal), Requeue::AwaitChange)
 }
 
 /// Which tools are not believed. Their reports are withheld, so no gate can open on them.
 fn distrusted(self_tests: &[SelfTest]) -> Vec<String> {
     let refused = self_tests.iter().filter_map(|test| match &test.state {
-        Trusted::No(why) => Some(why.clone()),
-        Trusted::Yes | Trusted::NotYet(_) => None,
+        SelfTestState::No(why) => Some(why.clone()),
+        SelfTestState::Yes | SelfTestState::NotYet(_) => None,
     });
     refused.collect()
 }

@@ -4,8 +4,8 @@
 //! Must not decide whether a candidate goes on: `gate` does, from what is made here.
 
 use super::{
+    evaluation_inputs::{EvaluationInputs, Previous},
     exceptions,
-    judging::{Judging, Previous},
     observe::MAX_ATTEMPTS,
     validate::{PlannedCheck, PlannedRule},
 };
@@ -67,14 +67,14 @@ impl Evaluation {
         report: &Report,
         stored: Option<&Digest>,
         key: &Digest,
-        judging: &Judging,
+        evaluation_inputs: &EvaluationInputs,
         now: Timestamp,
     ) {
-        let judgement = exceptions::judge(check, report, &judging.waivers, now);
+        let judgement = exceptions::judge(check, report, &evaluation_inputs.waivers, now);
         let mut summary = repave_policy::summary(check, report, &judgement, key, key);
         summary.report = stored.cloned();
-        self.waivers_hash(&judging.in_force);
-        note(self, report, &judgement, judging);
+        self.waivers_hash(&evaluation_inputs.in_force);
+        note(self, report, &judgement, evaluation_inputs);
         self.checks.push(summary);
     }
 
@@ -127,14 +127,14 @@ impl Evaluation {
 }
 
 /// Adds the waivers that a judgement used, and what changed since the release before.
-fn note(status: &mut Evaluation, report: &Report, judgement: &Judgement, judging: &Judging) {
+fn note(status: &mut Evaluation, report: &Report, judgement: &Judgement, evaluation_inputs: &EvaluationInputs) {
     for waiver in &judgement.used_waivers {
         if status.waivers.len() < MAX_WAIVERS && !status.waivers.contains(waiver) {
             status.waivers.push(waiver.clone());
         }
     }
     status.waivers.sort();
-    let (since, before) = match &judging.previous {
+    let (since, before) = match &evaluation_inputs.previous {
         Previous::None => return,
         Previous::NotKnown => (String::new(), None),
         Previous::Known { candidate, checks } => (candidate.clone(), checks.get(&report.check)),

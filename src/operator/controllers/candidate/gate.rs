@@ -6,7 +6,7 @@
 use super::{
     evaluation::{Broken, Evaluation},
     exceptions,
-    validate::Wish,
+    validate::ValidatedCandidate,
 };
 use crate::{
     api::{
@@ -86,25 +86,38 @@ impl Verdict {
 }
 
 /// Decides it.
-pub fn verdict(wish: &Wish, evaluation: &Evaluation, now: Timestamp) -> Verdict {
-    let all = wish.checks.iter().all(|check| evaluation.check(&check.name).is_some());
+pub fn verdict(validated: &ValidatedCandidate, evaluation: &Evaluation, now: Timestamp) -> Verdict {
+    let all = validated
+        .checks
+        .iter()
+        .all(|check| evaluation.check(&check.name).is_some());
     let rules = if all {
-        evaluation.broken(&wish.rules, now)
+        evaluation.broken(&validated.rules, now)
     } else {
         Vec::new()
     };
     Verdict {
-        validated: gate(wish, evaluation, false, all, &rules),
-        scanned: gate(wish, evaluation, true, all, &[]),
-        failed_checks: failed_checks(wish, evaluation, &rules),
-        refusal: if all { refused(wish, evaluation, &rules) } else { None },
+        validated: gate(validated, evaluation, false, all, &rules),
+        scanned: gate(validated, evaluation, true, all, &[]),
+        failed_checks: failed_checks(validated, evaluation, &rules),
+        refusal: if all {
+            refused(validated, evaluation, &rules)
+        } else {
+            None
+        },
     }
 }
 
-fn gate(wish: &Wish, evaluation: &Evaluation, scans: bool, all: bool, rules: &[Broken]) -> GateState {
+fn gate(
+    validated: &ValidatedCandidate,
+    evaluation: &Evaluation,
+    scans: bool,
+    all: bool,
+    rules: &[Broken],
+) -> GateState {
     let mut judged = Vec::new();
     let mut open = Vec::new();
-    for check in wish.checks.iter().filter(|check| check.is_scan() == scans) {
+    for check in validated.checks.iter().filter(|check| check.is_scan() == scans) {
         match evaluation.check(&check.name) {
             Some(summary) => judged.push(summary),
             None => open.push(check.name.clone()),
@@ -114,16 +127,16 @@ fn gate(wish: &Wish, evaluation: &Evaluation, scans: bool, all: bool, rules: &[B
         return GateState::Running { open };
     }
     // Rules look at all results, so Validated waits for the scans where there are any.
-    if !scans && !wish.rules.is_empty() && !all {
+    if !scans && !validated.rules.is_empty() && !all {
         return GateState::RulesWaiting;
     }
-    if let Some((reason, message)) = shut(wish, &judged, rules) {
+    if let Some((reason, message)) = shut(validated, &judged, rules) {
         return GateState::Shut { reason, message };
     }
     let mut said: Vec<_> = judged.iter().map(|summary| describe_passed(summary)).collect();
     said.extend(rules.iter().map(describe_audited));
     said.extend(evaluation.difference());
-    let message = if judged.is_empty() && wish.rules.is_empty() {
+    let message = if judged.is_empty() && validated.rules.is_empty() {
         "no check of this kind is demanded".to_owned()
     } else {
         said.join("; ")
@@ -131,9 +144,12 @@ fn gate(wish: &Wish, evaluation: &Evaluation, scans: bool, all: bool, rules: &[B
     GateState::Open { message }
 }
 
-/// The checks of the wish that are enforced and did not pass.
-fn failed<'a>(wish: &Wish, evaluation: &'a Evaluation) -> Vec<&'a CheckSummary> {
-    let judged = wish.checks.iter().filter_map(|check| evaluation.check(&check.name));
+/// The checks of the candidate that are enforced and did not pass.
+fn failed<'a>(validated: &ValidatedCandidate, evaluation: &'a Evaluation) -> Vec<&'a CheckSummary> {
+    let judged = validated
+        .checks
+        .iter()
+        .filter_map(|check| evaluation.check(&check.name));
     judged.filter(|summary| summary.enforced && !passed(summary)).collect()
 }
 
@@ -141,17 +157,24 @@ fn passed(summary: &CheckSummary) -> bool {
     summary.verdict == CheckVerdict::Passed.as_str()
 }
 
-fn failed_checks(wish: &Wish, evaluation: &Evaluation, rules: &[Broken]) -> Option<String> {
-    let checks = failed(wish, evaluation).into_iter().map(|summary| summary.name.clone());
+fn failed_checks(validated: &ValidatedCandidate, evaluation: &Evaluation, rules: &[Broken]) -> Option<String> {
+    let checks = failed(validated, evaluation)
+        .into_iter()
+        .map(|summary| summary.name.clone());
     let rules = rules.iter().filter(|rule| rule.enforced);
     let names: Vec<_> = checks.chain(rules.map(|rule| format!("rule {}", rule.name))).collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-fn refused(wish: &Wish, evaluation: &Evaluation, rules: &[Broken]) -> Option<Refusal> {
-    let failed = failed(wish, evaluation);
+fn refused(validated: &ValidatedCandidate, evaluation: &Evaluation, rules: &[Broken]) -> Option<Refusal> {
+    let failed = failed(validated, evaluation);
     let enforced: Vec<&Broken> = rules.iter().filter(|rule| rule.enforced).collect();
-    let is_scan = |name: &str| wish.checks.iter().any(|check| check.name == name && check.is_scan());
+    let is_scan = |name: &str| {
+        validated
+            .checks
+            .iter()
+            .any(|check| check.name == name && check.is_scan())
+    };
     let step = if enforced.is_empty() && failed.iter().all(|summary| is_scan(&summary.name)) {
         Step::Scanned
     } else {
@@ -161,7 +184,7 @@ fn refused(wish: &Wish, evaluation: &Evaluation, rules: &[Broken]) -> Option<Ref
         .iter()
         .all(|summary| summary.verdict == CheckVerdict::Failed.as_str())
         && enforced.iter().all(|rule| !rule.error);
-    let (reason, message) = shut(wish, &failed, rules)?;
+    let (reason, message) = shut(validated, &failed, rules)?;
     let phase = if only_findings { Phase::Rejected } else { Phase::Error };
     Some(Refusal {
         phase,
@@ -172,7 +195,7 @@ fn refused(wish: &Wish, evaluation: &Evaluation, rules: &[Broken]) -> Option<Ref
 }
 
 /// Why a gate stays shut: what failed, then what could not be judged, then the worst findings.
-fn shut(wish: &Wish, judged: &[&CheckSummary], rules: &[Broken]) -> Option<(&'static str, String)> {
+fn shut(validated: &ValidatedCandidate, judged: &[&CheckSummary], rules: &[Broken]) -> Option<(&'static str, String)> {
     let shut: Vec<_> = judged.iter().filter(|s| s.enforced && !passed(s)).collect();
     let rules: Vec<_> = rules.iter().filter(|rule| rule.enforced).collect();
     let reason = if shut.iter().any(|s| s.verdict == CheckVerdict::Failed.as_str()) {
@@ -194,7 +217,7 @@ fn shut(wish: &Wish, judged: &[&CheckSummary], rules: &[Broken]) -> Option<(&'st
     } else {
         format!(" Top: {}.", top.join("; "))
     };
-    let (name, namespace) = (&wish.name, &wish.namespace);
+    let (name, namespace) = (&validated.name, &validated.namespace);
     Some((
         reason,
         format!(
@@ -231,11 +254,11 @@ fn describe_check(summary: &CheckSummary) -> String {
 ///
 /// # Errors
 /// What is missing: an enforced check without a passed verdict or without its stored report, or a rule that does not hold.
-pub fn proof(candidate: &ImageCandidate, wish: &Wish) -> Result<Proof, Unproven> {
+pub fn proof(candidate: &ImageCandidate, validated: &ValidatedCandidate) -> Result<Proof, Unproven> {
     let status = candidate.status.clone().unwrap_or_default();
     let evaluation = Evaluation::of(&status);
-    let broken = evaluation.broken(&wish.rules, exceptions::judged_at(candidate));
-    let checks = wish.checks.iter().map(|check| {
+    let broken = evaluation.broken(&validated.rules, exceptions::judged_at(candidate));
+    let checks = validated.checks.iter().map(|check| {
         let summary = evaluation.check(&check.name);
         proof::Check {
             name: check.name.clone(),

@@ -6,9 +6,9 @@
 mod apply;
 mod decide;
 mod evaluation;
+mod evaluation_inputs;
 mod gate;
 mod jobs;
-mod judging;
 mod observe;
 mod status;
 pub use status::RESCAN_PASSED;
@@ -25,11 +25,11 @@ use repave_policy::exceptions;
 use super::{
     conditions,
     context::Context,
-    driver::{Next, Outcome},
+    desired::wanted,
+    driver::{Outcome, Requeue},
     gauges,
     reconciler::{self, Failure, Steps},
     wakes::{Guarded, Wakes, those},
-    wish::wanted,
 };
 use crate::{
     api::{
@@ -168,7 +168,7 @@ impl Steps for Candidates {
     }
 
     fn on_failure(candidate: &ImageCandidate, failure: &Failure, now: Timestamp) -> Outcome<ImageCandidateStatus> {
-        let (status, notices) = status::failed(candidate, failure, now);
+        let (status, events) = status::failed(candidate, failure, now);
         if candidate.status.as_ref() == Some(&status) {
             // Its status does not say it, because it is decided (or says it already).
             tracing::warn!(
@@ -181,7 +181,7 @@ impl Steps for Candidates {
         Outcome {
             status,
             next: failure.class.into(),
-            notices,
+            events,
         }
     }
 }
@@ -197,11 +197,11 @@ fn at_once_after_a_step(
 ) -> Outcome<ImageCandidateStatus> {
     let changed = candidate.status.as_ref() != Some(&outcome.status);
     match outcome.next {
-        Next::After(_) if changed => Outcome {
-            next: Next::Now,
+        Requeue::After(_) if changed => Outcome {
+            next: Requeue::Now,
             ..outcome
         },
-        Next::Now | Next::AwaitChange | Next::After(_) | Next::Backoff => outcome,
+        Requeue::Now | Requeue::AwaitChange | Requeue::After(_) | Requeue::Backoff => outcome,
     }
 }
 
@@ -247,20 +247,20 @@ async fn steps(
     ctx: &Context,
     transfers: &Transfers,
 ) -> Result<Outcome<ImageCandidateStatus>, Failure> {
-    let wish = validate::validate(candidate)?; // pure
-    let observed = observe::observe(candidate, &wish, ctx).await?; // IO, read only
-    let mut decision = decide::decide(candidate, &wish, observed, &ctx.settings, ctx.now()); // pure
+    let validated = validate::validate(candidate)?; // pure
+    let observed = observe::observe(candidate, &validated, ctx).await?; // IO, read only
+    let mut decision = decide::decide(candidate, &validated, observed, &ctx.settings, ctx.now()); // pure
     let actions = std::mem::take(&mut decision.actions);
-    let applied = apply::apply(actions, candidate, &wish, ctx, transfers).await?; // IO, writes
-    let (status, notices) = status::render(candidate, &wish, &decision, &applied, ctx.now()); // pure
+    let applied = apply::apply(actions, candidate, &validated, ctx, transfers).await?; // IO, writes
+    let (status, events) = status::render(candidate, &validated, &decision, &applied, ctx.now()); // pure
     let next = match applied.ask_again {
-        Some(wait) => Next::After(wait),
+        Some(wait) => Requeue::After(wait),
         None => decision.requeue,
     };
     // A page that could not be published is tried again when nothing else is going on.
     let next = match (&applied.page, next) {
-        (Some(Err(failure)), Next::AwaitChange) => failure.class.into(),
+        (Some(Err(failure)), Requeue::AwaitChange) => failure.class.into(),
         (Some(_) | None, next) => next,
     };
-    Ok(Outcome { status, next, notices })
+    Ok(Outcome { status, next, events })
 }

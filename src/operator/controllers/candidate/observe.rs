@@ -14,21 +14,21 @@ mod verification;
 pub use error::Error;
 
 use jobs::{job, self_test_job};
-use self_tests::{SelfTest, Trusted};
+use self_tests::{SelfTest, SelfTestState};
 
 pub use reusable_reports::MAX_SIBLINGS;
 use reusable_reports::ReusableReports;
 
 use super::{
-    judging::{self, Judging},
-    validate::{PlannedCheck, Wish},
+    evaluation_inputs::{self, EvaluationInputs},
+    validate::{PlannedCheck, ValidatedCandidate},
 };
 use crate::{
     api::{ImageCandidate, ImageCandidateStatus, phase::Phase},
     controllers::{
         context::Context,
+        desired::{ask, wanted::Wanted},
         inputs,
-        wish::{ask, wanted::Wanted},
     },
     domain::{digest::Digest, recall::Recalled, report::ToolName},
     registry::{Auth, Platform},
@@ -70,7 +70,7 @@ pub enum Stage {
         /// Whether the scanners are believed.
         self_tests: Vec<SelfTest>,
         /// What the reports that have come are judged with.
-        judging: Box<Judging>,
+        evaluation_inputs: Box<EvaluationInputs>,
         /// The scans.
         checks: Vec<(PlannedCheck, CheckState)>,
     },
@@ -91,7 +91,7 @@ pub enum Stage {
         /// Each check, in the order of the policy.
         checks: Vec<(PlannedCheck, CheckState)>,
         /// What the reports that have come are judged with.
-        judging: Box<Judging>,
+        evaluation_inputs: Box<EvaluationInputs>,
     },
     /// It was refused with other waivers than there are now: its stored reports are evaluated again.
     Reevaluate(Box<reevaluation::Reevaluate>),
@@ -151,19 +151,23 @@ pub enum CheckState {
 }
 
 /// Reads what the phase needs.
-pub async fn observe(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Observed, Error> {
+pub async fn observe(
+    candidate: &ImageCandidate,
+    validated: &ValidatedCandidate,
+    ctx: &Context,
+) -> Result<Observed, Error> {
     let status = candidate.status.clone().unwrap_or_default();
     let phase = Phase::of(&status);
     let stage = match phase {
-        Phase::Released => rescan::observe(candidate, wish, &status, ctx).await?,
-        Phase::Rejected => reevaluation::observe(candidate, wish, &status, ctx)
+        Phase::Released => rescan::observe(candidate, validated, &status, ctx).await?,
+        Phase::Rejected => reevaluation::observe(candidate, validated, &status, ctx)
             .await?
             .map_or(Stage::Finished, |again| Stage::Reevaluate(Box::new(again))),
         Phase::Error | Phase::Superseded => Stage::Finished,
         Phase::Pull | Phase::Verify | Phase::Build | Phase::Check | Phase::Promote => {
             match ask::wanted(candidate, ctx).await? {
-                Wanted::Yes => on_the_way(phase, candidate, wish, &status, ctx).await?,
-                wanted => unwanted(wanted, wish, ctx).await?,
+                Wanted::Yes => on_the_way(phase, candidate, validated, &status, ctx).await?,
+                wanted => unwanted(wanted, validated, ctx).await?,
             }
         }
     };
@@ -173,19 +177,19 @@ pub async fn observe(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> 
 async fn on_the_way(
     phase: Phase,
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     status: &ImageCandidateStatus,
     ctx: &Context,
 ) -> Result<Stage, Error> {
     let stage = match (phase, &status.built_digest) {
         (Phase::Pull, _) => Stage::Pull,
-        (Phase::Verify, _) => Stage::Verify(verification::verification(candidate, wish, ctx).await?),
-        (Phase::Check, Some(image)) => checks(candidate, wish, status, image.clone(), ctx).await?,
-        (Phase::Promote, Some(image)) => reevaluation::before_promotion(candidate, wish, status, image, ctx)
+        (Phase::Verify, _) => Stage::Verify(verification::verification(candidate, validated, ctx).await?),
+        (Phase::Check, Some(image)) => checks(candidate, validated, status, image.clone(), ctx).await?,
+        (Phase::Promote, Some(image)) => reevaluation::before_promotion(candidate, validated, status, image, ctx)
             .await?
             .map_or(Stage::Promote, |again| Stage::Reevaluate(Box::new(again))),
         // What lost its built image is built again: the same inputs give the same Job, whose digest is read.
-        (Phase::Build | Phase::Check | Phase::Promote, _) => Stage::Build(build(candidate, wish, ctx).await?),
+        (Phase::Build | Phase::Check | Phase::Promote, _) => Stage::Build(build(candidate, validated, ctx).await?),
         (Phase::Released | Phase::Rejected | Phase::Error | Phase::Superseded, _) => Stage::Finished,
     };
     // Asked where something new is known, or people come to rely on it: the upstream digest, the built one, the promotion.
@@ -203,40 +207,50 @@ async fn on_the_way(
         | Stage::Check { .. }
         | Stage::Reevaluate(_) => return Ok(stage),
     };
-    let recalled = recall::recalled(candidate, wish, built, ctx).await?;
+    let recalled = recall::recalled(candidate, validated, built, ctx).await?;
     Ok(recalled.map_or(stage, Stage::Recalled))
 }
 
-async fn unwanted(wanted: Wanted, wish: &Wish, ctx: &Context) -> Result<Stage, Error> {
+async fn unwanted(wanted: Wanted, validated: &ValidatedCandidate, ctx: &Context) -> Result<Stage, Error> {
     let jobs = match &wanted {
-        Wanted::No { .. } => jobs::own(wish, ctx).await?,
+        Wanted::No { .. } => jobs::own(validated, ctx).await?,
         Wanted::Yes | Wanted::NotYetKnown { .. } | Wanted::Suspended | Wanted::BaseImageGone { .. } => Vec::new(),
     };
     Ok(Stage::Unwanted { wanted, jobs })
 }
 
-async fn build(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<JobState<Digest>, Error> {
-    let name = super::jobs::build_name(&wish.name);
-    let asked = |attempt| super::jobs::build(candidate, wish, &ctx.settings, attempt).1;
-    job(ctx, wish, (&name, "push"), asked, |_, termination| match termination {
-        Termination::Pushed { digest, .. } => Ok(digest),
-        other => Err(format!("expected the digest of the pushed image, found {other:?}")),
-    })
+async fn build(
+    candidate: &ImageCandidate,
+    validated: &ValidatedCandidate,
+    ctx: &Context,
+) -> Result<JobState<Digest>, Error> {
+    let name = super::jobs::build_name(&validated.name);
+    let asked = |attempt| super::jobs::build(candidate, validated, &ctx.settings, attempt).1;
+    job(
+        ctx,
+        validated,
+        (&name, "push"),
+        asked,
+        |_, termination| match termination {
+            Termination::Pushed { digest, .. } => Ok(digest),
+            other => Err(format!("expected the digest of the pushed image, found {other:?}")),
+        },
+    )
     .await
 }
 
 async fn checks(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     status: &ImageCandidateStatus,
     image: Digest,
     ctx: &Context,
 ) -> Result<Stage, Error> {
     let mut states = Vec::new();
-    let reusable = ReusableReports::of(candidate, wish, &image, ctx).await?;
+    let reusable = ReusableReports::of(candidate, validated, &image, ctx).await?;
     // A report may be megabytes: one at a time is in memory, and the next is read when this one is kept.
     let mut one_is_there = false;
-    for check in &wish.checks {
+    for check in &validated.checks {
         let judged = status.check(&check.name).is_some();
         let mut check = check.clone();
         if !judged {
@@ -249,9 +263,9 @@ async fn checks(
             CheckState::Job(JobState::Running("another report is kept first".to_owned()))
         } else {
             let key = check.key(&image, &ctx.settings.tools_image);
-            let state = match reusable.report(&check, &key, &image, candidate, wish, ctx).await? {
+            let state = match reusable.report(&check, &key, &image, candidate, validated, ctx).await? {
                 Some(delivery) => JobState::Delivered(delivery),
-                None => check_job(candidate, ctx, wish, &check, &image).await?,
+                None => check_job(candidate, ctx, validated, &check, &image).await?,
             };
             one_is_there = matches!(state, JobState::Delivered(_));
             CheckState::Job(state)
@@ -270,13 +284,14 @@ async fn checks(
     // Only a Job that is still to be created needs it: what runs or is judged must not cost registry requests.
     let starts = |state: &CheckState| matches!(state, CheckState::Job(JobState::Absent(_) | JobState::Broken { .. }));
     let env = if states.iter().any(|(_, state)| starts(state)) {
-        environment(candidate, wish, &image, ctx).await?
+        environment(candidate, validated, &image, ctx).await?
     } else {
         Vec::new()
     };
-    let judging = Box::new(judging::judging(ctx, candidate, wish, &image, &delivered(&states)).await?);
+    let evaluation_inputs =
+        Box::new(evaluation_inputs::evaluation_inputs(ctx, candidate, validated, &image, &delivered(&states)).await?);
     Ok(Stage::Check {
-        judging,
+        evaluation_inputs,
         image,
         env,
         self_tests,
@@ -301,9 +316,9 @@ fn withhold(check: &PlannedCheck, state: &mut CheckState, self_tests: &[SelfTest
     };
     let test = self_tests.iter().find(|test| test.covers(check));
     let waits = match test.map(|test| &test.state) {
-        None | Some(Trusted::Yes) => return,
-        Some(Trusted::No(why)) => format!("its report does not count: {why}"),
-        Some(Trusted::NotYet(_)) => "its report counts when the self-test of the tool has passed".to_owned(),
+        None | Some(SelfTestState::Yes) => return,
+        Some(SelfTestState::No(why)) => format!("its report does not count: {why}"),
+        Some(SelfTestState::NotYet(_)) => "its report counts when the self-test of the tool has passed".to_owned(),
     };
     *state = CheckState::Job(JobState::Running(waits));
 }
@@ -311,13 +326,13 @@ fn withhold(check: &PlannedCheck, state: &mut CheckState, self_tests: &[SelfTest
 /// The environment in the built image's config.
 async fn environment(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     image: &Digest,
     ctx: &Context,
 ) -> Result<Vec<String>, Error> {
     let secret = candidate.spec.promote.push_secret_ref.as_ref();
-    let auth: Auth = inputs::registry_auth(ctx, &wish.namespace, secret).await?;
-    let staged = wish.staging.at(image);
+    let auth: Auth = inputs::registry_auth(ctx, &validated.namespace, secret).await?;
+    let staged = validated.staging.at(image);
     Ok(ctx
         .registry
         .image_config(&staged, &Platform::linux_amd64(), &auth)
@@ -328,26 +343,26 @@ async fn environment(
 async fn check_job(
     candidate: &ImageCandidate,
     ctx: &Context,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     check: &PlannedCheck,
     image: &Digest,
 ) -> Result<JobState<Box<Delivery>>, Error> {
     let name = super::jobs::check_name(&check.key(image, &ctx.settings.tools_image));
     // The environment of the image is in its inputs and not in its pod.
-    let asked = |attempt| super::jobs::check(candidate, wish, &ctx.settings, check, image, &[], attempt).1;
-    report_of(ctx, wish, &name, asked, (check, image)).await
+    let asked = |attempt| super::jobs::check(candidate, validated, &ctx.settings, check, image, &[], attempt).1;
+    report_of(ctx, validated, &name, asked, (check, image)).await
 }
 
 /// Follows the Job of this name, which delivers a report of the check.
 async fn report_of(
     ctx: &Context,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     name: &str,
     asked: impl Fn(u32) -> Job,
     (check, image): (&PlannedCheck, &Digest),
 ) -> Result<JobState<Box<Delivery>>, Error> {
     let (name_of_check, tool) = (check.name.clone(), check.tool);
-    job(ctx, wish, (name, "check"), asked, move |log, termination| {
+    job(ctx, validated, (name, "check"), asked, move |log, termination| {
         read_report(&name_of_check, tool, image, log, termination)
     })
     .await

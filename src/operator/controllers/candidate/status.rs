@@ -6,7 +6,7 @@ use super::{
     decide::{Course, Decision, WaitingOn},
     evaluation::Evaluation,
     gate::{GateState, Refusal, Verdict},
-    validate::Wish,
+    validate::ValidatedCandidate,
 };
 use crate::{
     api::{
@@ -15,12 +15,12 @@ use crate::{
         phase::Phase,
     },
     controllers::{
-        conditions::{self, Conditions, Truth},
-        driver::Notice,
+        conditions::{self, ConditionStatus, Conditions},
+        desired::wanted::Wanted,
+        driver::EventRecord,
         error::Class,
         reconciler::Failure,
         transfers::Pending,
-        wish::wanted::Wanted,
     },
 };
 use jiff::Timestamp;
@@ -40,24 +40,24 @@ const QUEUED: &str = "All slots for Jobs are taken (controller.maxJobs, maxJobsP
 
 /// A status in the making.
 struct Draft<'a> {
-    wish: &'a Wish,
+    validated: &'a ValidatedCandidate,
     applied: &'a Applied,
     phase: Phase,
     status: ImageCandidateStatus,
     conditions: Conditions,
     now: Timestamp,
-    notices: Vec<Notice>,
+    events: Vec<EventRecord>,
 }
 
 /// The status after a decision was carried out, and the events of what is new in it.
 pub fn render(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     decision: &Decision,
     applied: &Applied,
     now: Timestamp,
-) -> (ImageCandidateStatus, Vec<Notice>) {
-    let mut draft = Draft::new(candidate, wish, applied, now);
+) -> (ImageCandidateStatus, Vec<EventRecord>) {
+    let mut draft = Draft::new(candidate, validated, applied, now);
     match &decision.course {
         Course::Stay => {}
         Course::Settled => draft.settled(),
@@ -105,7 +105,11 @@ pub fn render(
 /// The status after a step that failed outside of the candidate: the step's condition says why, nothing is decided.
 ///
 /// A decided candidate keeps its status to the last byte: it was only looked at, and what is decided stays decided.
-pub fn failed(candidate: &ImageCandidate, failure: &Failure, now: Timestamp) -> (ImageCandidateStatus, Vec<Notice>) {
+pub fn failed(
+    candidate: &ImageCandidate,
+    failure: &Failure,
+    now: Timestamp,
+) -> (ImageCandidateStatus, Vec<EventRecord>) {
     let mut status = candidate.status.clone().unwrap_or_default();
     let phase = Phase::of(&status);
     let Some(step) = phase.step() else {
@@ -115,7 +119,7 @@ pub fn failed(candidate: &ImageCandidate, failure: &Failure, now: Timestamp) -> 
     let step = if first_gate_is_open { Step::Scanned } else { step };
     let mut conditions = Conditions::from(&status.conditions, candidate.metadata.generation.unwrap_or(0), now);
     let message = failure.message.clone();
-    conditions.set(step.as_str(), Truth::False, failure.reason, message.clone());
+    conditions.set(step.as_str(), ConditionStatus::False, failure.reason, message.clone());
     conditions.failed_as(failure.class, failure.reason, message.clone());
     status.phase = Some(phase);
     status.step = Some(step);
@@ -126,43 +130,49 @@ pub fn failed(candidate: &ImageCandidate, failure: &Failure, now: Timestamp) -> 
         .status
         .as_ref()
         .is_none_or(|old| old.conditions != status.conditions);
-    let notices = changed.then_some(Notice {
+    let events = changed.then_some(EventRecord {
         warning: true,
         reason: failure.reason,
         message,
     });
-    (status, notices.into_iter().collect())
+    (status, events.into_iter().collect())
 }
 
 impl<'a> Draft<'a> {
-    fn new(candidate: &ImageCandidate, wish: &'a Wish, applied: &'a Applied, now: Timestamp) -> Self {
+    fn new(
+        candidate: &ImageCandidate,
+        validated: &'a ValidatedCandidate,
+        applied: &'a Applied,
+        now: Timestamp,
+    ) -> Self {
         let mut status = candidate.status.clone().unwrap_or_default();
         let generation = candidate.metadata.generation;
         let conditions = Conditions::from(&status.conditions, generation.unwrap_or(0), now);
         status.observed_generation = generation;
         Self {
-            wish,
+            validated,
             applied,
             phase: Phase::of(&status),
             status,
             conditions,
             now,
-            notices: Vec::new(),
+            events: Vec::new(),
         }
     }
 
-    fn finish(mut self) -> (ImageCandidateStatus, Vec<Notice>) {
+    fn finish(mut self) -> (ImageCandidateStatus, Vec<EventRecord>) {
         self.status.phase = Some(self.phase);
         if let Some(result) = self.phase.result() {
             self.status.result = Some(result);
         }
         self.status.conditions = self.conditions.into_list();
-        (self.status, self.notices)
+        (self.status, self.events)
     }
 
     /// A step is done.
     fn done(&mut self, step: Step, reason: &'static str, message: impl Into<String>) {
-        self.conditions.set(step.as_str(), Truth::True, reason, message);
+        self.conditions
+            .set(step.as_str(), ConditionStatus::True, reason, message);
         self.ended(step);
         self.status.step = Some(step);
         self.status.result = Some(CandidateResult::Running);
@@ -174,7 +184,7 @@ impl<'a> Draft<'a> {
     fn running(&mut self, step: Step, reason: &'static str, message: impl Into<String>) {
         let message = message.into();
         self.conditions
-            .set(step.as_str(), Truth::Unknown, reason, message.clone());
+            .set(step.as_str(), ConditionStatus::Unknown, reason, message.clone());
         self.begin(step);
         self.status.step = Some(step);
         self.status.result = Some(CandidateResult::Running);
@@ -205,13 +215,13 @@ impl<'a> Draft<'a> {
         // A step that was not taken because nobody wants it did not fail.
         if phase != Phase::Superseded {
             self.conditions
-                .set(step.as_str(), Truth::False, reason, message.clone());
+                .set(step.as_str(), ConditionStatus::False, reason, message.clone());
             self.begin(step);
         }
         self.phase = phase;
         self.status.step = Some(step);
         self.conditions.stalled(reason, message.clone());
-        self.notices.push(Notice {
+        self.events.push(EventRecord {
             warning: phase != Phase::Superseded,
             reason,
             message,
@@ -227,10 +237,14 @@ impl<'a> Draft<'a> {
         let message = format!("{}. Nothing is promoted until it is.", distrusted.join("; "));
         let said =
             conditions::find(&self.status.conditions, SELF_TEST_FAILED).is_some_and(|old| old.message == message);
-        self.conditions
-            .set(SELF_TEST_FAILED, Truth::True, "SelfTestFailed", message.clone());
+        self.conditions.set(
+            SELF_TEST_FAILED,
+            ConditionStatus::True,
+            "SelfTestFailed",
+            message.clone(),
+        );
         if !said {
-            self.notices.push(Notice {
+            self.events.push(EventRecord {
                 warning: true,
                 reason: SELF_TEST_FAILED,
                 message,
@@ -256,7 +270,7 @@ impl<'a> Draft<'a> {
             self.phase = refusal.phase;
             self.status.step = Some(refusal.step);
             self.conditions.stalled(refusal.reason, refusal.message.clone());
-            self.notices.push(Notice {
+            self.events.push(EventRecord {
                 warning: true,
                 reason: "Rejected",
                 message: refusal.message.clone(),
@@ -273,7 +287,7 @@ impl<'a> Draft<'a> {
             GateState::Open { message } => self.done(step, "ChecksPassed", message.clone()),
             GateState::Shut { reason, message } => {
                 self.conditions
-                    .set(step.as_str(), Truth::False, reason, message.clone());
+                    .set(step.as_str(), ConditionStatus::False, reason, message.clone());
                 self.ended(step);
             }
         }
@@ -287,10 +301,11 @@ impl<'a> Draft<'a> {
             Some(Ok(page)) => {
                 let message = format!(
                     "kubectl repave report {} -n {} --open",
-                    self.wish.name, self.wish.namespace
+                    self.validated.name, self.validated.namespace
                 );
                 self.status.page = Some(page.clone());
-                self.conditions.set("Reported", Truth::True, "PagePublished", message);
+                self.conditions
+                    .set("Reported", ConditionStatus::True, "PagePublished", message);
             }
             Some(Err(failure)) => {
                 let again = match failure.class {
@@ -298,7 +313,8 @@ impl<'a> Draft<'a> {
                     Class::Waiting(_) | Class::Transient => "it is tried again; nothing waits for it",
                 };
                 let message = format!("the page for people is not published: {again}");
-                self.conditions.set("Reported", Truth::False, failure.reason, message);
+                self.conditions
+                    .set("Reported", ConditionStatus::False, failure.reason, message);
             }
         }
     }
@@ -320,7 +336,7 @@ impl<'a> Draft<'a> {
         self.done(Step::Promoted, "Promoted", message.clone());
         self.phase = Phase::Released;
         self.conditions.ready("Promoted", message.clone());
-        self.notices.push(Notice {
+        self.events.push(EventRecord {
             warning: false,
             reason: "Promoted",
             message,

@@ -124,7 +124,7 @@ fn checking(state: impl Fn(&str, ToolName) -> CheckState) -> Observed {
             env: vec!["PATH=/bin".into()],
             self_tests: Vec::new(),
             checks,
-            judging: Box::default(),
+            evaluation_inputs: Box::default(),
         },
     }
 }
@@ -137,14 +137,21 @@ fn summarize(observed: &Observed, applied: &Applied, old: Option<ImageCandidateS
 
 /// What is decided for a candidate at a time.
 fn decided(candidate: &ImageCandidate, observed: &Observed, now: i64) -> Decision {
-    let wish = validate::validate(candidate).unwrap();
-    decide::decide(candidate, &wish, observed.clone(), &settings(), at(now))
+    let validated = validate::validate(candidate).unwrap();
+    decide::decide(candidate, &validated, observed.clone(), &settings(), at(now))
 }
 
 /// Its status once that is carried out.
 fn rendered(candidate: &ImageCandidate, observed: &Observed, applied: &Applied, now: i64) -> ImageCandidateStatus {
-    let wish = validate::validate(candidate).unwrap();
-    status::render(candidate, &wish, &decided(candidate, observed, now), applied, at(now)).0
+    let validated = validate::validate(candidate).unwrap();
+    status::render(
+        candidate,
+        &validated,
+        &decided(candidate, observed, now),
+        applied,
+        at(now),
+    )
+    .0
 }
 
 fn jobs_of(observed: &Observed) -> Vec<Job> {

@@ -13,7 +13,7 @@ pub use repave_policy::{Error as PolicyError, PlannedCheck, PlannedRule, checks_
 
 /// A candidate with everything parsed.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct ValidatedCandidate {
     /// Namespace of the candidate, its Jobs and all that it refers to.
     pub namespace: String,
     /// The candidate's name.
@@ -65,7 +65,7 @@ impl Classified for Error {
 }
 
 /// Parses the spec.
-pub fn validate(candidate: &ImageCandidate) -> Result<Wish, Error> {
+pub fn validate(candidate: &ImageCandidate) -> Result<ValidatedCandidate, Error> {
     let spec = &candidate.spec;
     let from = spec.staging.at(&spec.source_digest);
     let containerfile = containerfile::render(&containerfile::Inputs {
@@ -74,7 +74,7 @@ pub fn validate(candidate: &ImageCandidate) -> Result<Wish, Error> {
         remove_users: &spec.build.remove_users,
         instructions: &spec.build.containerfile,
     });
-    Ok(Wish {
+    Ok(ValidatedCandidate {
         namespace: candidate.namespace().unwrap_or_default(),
         name: candidate.name_any(),
         uid: candidate.uid().unwrap_or_default(),

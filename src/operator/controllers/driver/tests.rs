@@ -33,8 +33,8 @@ fn outcome(reason: &'static str) -> Outcome<WaiverStatus> {
             conditions: conditions.into_list(),
             ..WaiverStatus::default()
         },
-        next: Next::After(Duration::from_secs(60)),
-        notices: vec![Notice {
+        next: Requeue::After(Duration::from_secs(60)),
+        events: vec![EventRecord {
             warning: false,
             reason,
             message: "said once".into(),

@@ -12,8 +12,8 @@ use crate::{
         release_history::ReleaseHistorySpec,
     },
     controllers::{
-        conditions::{Conditions, Truth},
-        driver::Notice,
+        conditions::{ConditionStatus, Conditions},
+        driver::EventRecord,
     },
     domain::{
         digest::Digest,
@@ -62,7 +62,7 @@ pub struct Decided {
     /// The newest build, if it was taken back.
     pub newest_revoked: Option<RevokedRelease>,
     /// What people should hear of, once it is written.
-    pub notices: Vec<Notice>,
+    pub events: Vec<EventRecord>,
     problem: Option<(&'static str, String)>,
 }
 
@@ -107,7 +107,7 @@ pub fn decide(known: Known<'_>, now: Timestamp) -> Decided {
         write: (!same).then(|| ReleaseHistorySpec::of(&advanced.history, searched)),
         released: released(&advanced.history, &status, known.production),
         newest_revoked,
-        notices: notices(&advanced.changes, &advanced.history, known.rebuild, found),
+        events: events(&advanced.changes, &advanced.history, known.rebuild, found),
         problem: unreadable.or(refused),
         revoked,
         history: advanced.history,
@@ -127,7 +127,7 @@ fn as_shown(history: History, status: BaseImageStatus) -> Decided {
         revoked: status.revoked,
         history,
         newest_revoked: None,
-        notices: Vec::new(),
+        events: Vec::new(),
         problem: None,
     }
 }
@@ -176,13 +176,15 @@ impl Decided {
     /// Says it in the conditions.
     pub fn report(&self, conditions: &mut Conditions, rebuild: &Rebuild, production: &Repository) {
         match &self.problem {
-            Some((reason, message)) => conditions.set(REVOCATION_UNREADABLE, Truth::True, reason, message.clone()),
+            Some((reason, message)) => {
+                conditions.set(REVOCATION_UNREADABLE, ConditionStatus::True, reason, message.clone());
+            }
             None => conditions.clear(REVOCATION_UNREADABLE),
         }
         match self.instead() {
             Some(instead) => {
                 let message = format!("{instead} {HOW_TO_LIFT}");
-                conditions.set(RELEASE_REVOKED, Truth::True, "Revoked", message);
+                conditions.set(RELEASE_REVOKED, ConditionStatus::True, "Revoked", message);
             }
             None => conditions.clear(RELEASE_REVOKED),
         }
@@ -191,13 +193,13 @@ impl Decided {
             Rebuild::Done { entries, .. } if entries.is_empty() => conditions.clear(HISTORY_REBUILT),
             Rebuild::Done { entries, unproven, cut } => {
                 let message = found(entries.len(), *unproven, *cut, production);
-                conditions.set(HISTORY_REBUILT, Truth::True, "Found", message);
+                conditions.set(HISTORY_REBUILT, ConditionStatus::True, "Found", message);
             }
             Rebuild::Failed { reason, message, .. } => {
                 let message = format!(
                     "earlier releases at {production} are not known, because it could not be looked through; it is tried again. {message}"
                 );
-                conditions.set(HISTORY_REBUILT, Truth::False, reason, message);
+                conditions.set(HISTORY_REBUILT, ConditionStatus::False, reason, message);
             }
         }
     }
@@ -229,22 +231,22 @@ fn found(count: usize, unproven: usize, cut: bool, production: &Repository) -> S
     format!("{count} releases are proven by signed summaries at {production}{ignored}{more}")
 }
 
-fn notices(changes: &[Change], history: &History, rebuild: &Rebuild, learned: usize) -> Vec<Notice> {
+fn events(changes: &[Change], history: &History, rebuild: &Rebuild, learned: usize) -> Vec<EventRecord> {
     let tag = |digest: &Digest| {
         let entry = history.entries().iter().find(|one| one.promotion.digest == *digest);
         entry.map_or_else(|| digest.short().to_owned(), |one| one.promotion.tag.clone())
     };
-    let notice = |warning, reason, message| Notice {
+    let notice = |warning, reason, message| EventRecord {
         warning,
         reason,
         message,
     };
-    let mut notices = Vec::new();
+    let mut events = Vec::new();
     if let (Rebuild::Done { .. }, 1..) = (rebuild, learned) {
         let message = format!("{learned} earlier releases were found again at the production repository");
-        notices.push(notice(false, HISTORY_REBUILT, message));
+        events.push(notice(false, HISTORY_REBUILT, message));
     }
-    notices.extend(changes.iter().map(|change| match change {
+    events.extend(changes.iter().map(|change| match change {
         Change::Released(digest) => notice(false, "Released", format!("{} is released", tag(digest))),
         Change::Revoked { digest, reason } => {
             let message = format!("{} is revoked: {reason}. Nothing is moved or rolled back to it", tag(digest));
@@ -261,7 +263,7 @@ fn notices(changes: &[Change], history: &History, rebuild: &Rebuild, learned: us
             "what was released is revoked and no good release is left: the channel tag stays, and nothing is rolled out".to_owned(),
         ),
     }));
-    notices
+    events
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     api::{BaseImage, BaseImageStatus, ImageCandidate},
-    controllers::{conditions::Conditions, context::Context, driver::Notice},
+    controllers::{conditions::Conditions, context::Context, driver::EventRecord},
     domain::image_ref::Repository,
 };
 use jiff::Timestamp;
@@ -75,7 +75,7 @@ impl Recorded {
     }
 
     /// What people should hear of.
-    pub fn notices(&self) -> impl Iterator<Item = Notice> {
-        self.decided.notices.iter().cloned()
+    pub fn events(&self) -> impl Iterator<Item = EventRecord> {
+        self.decided.events.iter().cloned()
     }
 }

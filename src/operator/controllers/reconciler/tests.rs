@@ -75,8 +75,8 @@ impl Reconciler for Turns {
         status.conditions = conditions.into_list();
         Outcome {
             status,
-            next: Next::AwaitChange,
-            notices: Vec::new(),
+            next: Requeue::AwaitChange,
+            events: Vec::new(),
         }
     }
 }
@@ -289,12 +289,12 @@ fn a_failure_is_told_once_and_not_again_for_another_text() {
         message: message.into(),
     };
     let first = conditions_only(&resource, &failure("in 5 s"), Timestamp::UNIX_EPOCH);
-    assert_eq!((first.notices.len(), first.next), (1, Next::Backoff));
+    assert_eq!((first.events.len(), first.next), (1, Requeue::Backoff));
     let again = Waiver {
         status: Some(first.status),
         ..resource
     };
     let second = conditions_only(&again, &failure("in 4 s"), Timestamp::UNIX_EPOCH);
-    assert!(second.notices.is_empty());
+    assert!(second.events.is_empty());
     assert!(conditions::is_true(&second.status.conditions, "Reconciling"));
 }

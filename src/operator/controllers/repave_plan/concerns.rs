@@ -68,8 +68,8 @@ fn standing(workload: &Workload) -> impl PartialEq {
         workload.uid.clone(),
         workload.labels.clone(),
         workload.containers.clone(),
-        workload.marks.hold.clone(),
-        workload.marks.run.clone(),
+        workload.annotations.hold.clone(),
+        workload.annotations.run.clone(),
         workload.owner.clone(),
         movable,
     )

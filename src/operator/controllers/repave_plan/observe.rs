@@ -10,13 +10,13 @@ use crate::{
     api::{BaseImage, RepavePlan, RepaveRun, refs::LABEL_PLAN},
     controllers::{
         context::Context,
+        desired::owner::not_owned,
         history, paging,
         repave_run::{
             Images,
             memory::Memory,
             observe::{ObserveError, candidates},
         },
-        wish::owner::not_owned,
     },
     domain::lineage::Release,
     readable::Guarded,

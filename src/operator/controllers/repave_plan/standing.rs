@@ -32,7 +32,7 @@ use crate::{
     domain::{
         image_ref::ImageRef,
         lineage::{Release, ReleaseIndex},
-        marks::HoldMark,
+        workload_annotations::HoldAnnotation,
     },
 };
 use jiff::Timestamp;
@@ -160,10 +160,15 @@ async fn look(ctx: &Context, images: &Images, question: Question<'_>, v: &Valida
 
 /// When the hold of a workload ends by itself.
 fn hold_ends(target: &Target<'_>, now: Timestamp) -> Option<Timestamp> {
-    target.seen.workload.marks.hold_now(now).and_then(|mark| match mark {
-        HoldMark::Valid(hold) => hold.ends(),
-        HoldMark::Unreadable => None,
-    })
+    target
+        .seen
+        .workload
+        .annotations
+        .hold_now(now)
+        .and_then(|mark| match mark {
+            HoldAnnotation::Valid(hold) => hold.ends(),
+            HoldAnnotation::Unreadable => None,
+        })
 }
 
 /// Counts the targets of a release.

@@ -10,8 +10,8 @@ use crate::{
         repave_plan::{LeftOut, NotRollable, PlanCounts},
     },
     controllers::{
-        conditions::{self, Conditions, Truth},
-        driver::{Next, Notice, Outcome},
+        conditions::{self, ConditionStatus, Conditions},
+        driver::{EventRecord, Outcome, Requeue},
         error::WAIT,
         inventory::CountedKind,
         repave_run::today,
@@ -36,7 +36,7 @@ const FOLLOWS: &str = "RunFollowsPlan";
 
 /// One sentence of the plan, the most urgent first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Says {
+enum PlanSummary {
     Stalled(&'static str, String),
     Working(&'static str, String),
     Ready(&'static str, String),
@@ -53,24 +53,29 @@ pub fn summarize(
     let generation = plan.metadata.generation.unwrap_or_default();
     let newest = runs.iter().max_by_key(|run| (run.creation_timestamp(), run.name_any()));
     let mut conditions = Conditions::from(&old.conditions, generation, now);
-    let said: Vec<Says> = observed.bases.iter().map(|base| says(plan, base, runs)).collect();
+    let said: Vec<PlanSummary> = observed.bases.iter().map(|base| says(plan, base, runs)).collect();
     match said.into_iter().min() {
-        Some(Says::Stalled(reason, message)) => conditions.stalled(reason, message),
-        Some(Says::Working(reason, message)) => conditions.reconciling(reason, message),
-        Some(Says::Ready(reason, message)) => conditions.ready(reason, message),
+        Some(PlanSummary::Stalled(reason, message)) => conditions.stalled(reason, message),
+        Some(PlanSummary::Working(reason, message)) => conditions.reconciling(reason, message),
+        Some(PlanSummary::Ready(reason, message)) => conditions.ready(reason, message),
         None => conditions.stalled("NoBaseImage", "baseImageRefs is empty: name at least one BaseImage"),
     }
     let edits = waiting(plan, observed, runs);
     if edits.is_empty() {
-        conditions.set(FOLLOWS, Truth::True, "InForce", "the plan is in force as it is written");
+        conditions.set(
+            FOLLOWS,
+            ConditionStatus::True,
+            "InForce",
+            "the plan is in force as it is written",
+        );
     } else {
-        conditions.set(FOLLOWS, Truth::False, "EditsWait", edits);
+        conditions.set(FOLLOWS, ConditionStatus::False, "EditsWait", edits);
     }
     let made = runs
         .iter()
         .filter(|run| !observed.runs.iter().any(|known| known.name_any() == run.name_any()));
-    let notices = made
-        .map(|run| Notice {
+    let events = made
+        .map(|run| EventRecord {
             warning: false,
             reason: "RunCreated",
             message: format!(
@@ -90,8 +95,8 @@ pub fn summarize(
             namespaces_left_out: left_out(observed),
             conditions: conditions.into_list(),
         },
-        next: Next::After(next(plan, observed, now)),
-        notices,
+        next: Requeue::After(next(plan, observed, now)),
+        events,
     }
 }
 
@@ -104,7 +109,8 @@ fn next(plan: &RepavePlan, observed: &Observed, now: Timestamp) -> Duration {
     };
     let waits = |base: &Base| base.incomplete || base.standing.movable_by_run > 0 || proof_due(base) == Some(true);
     // The end of somebody's roll-out wakes no plan either.
-    let barred = |base: &Base| base.standing.barred || base.standing.counts.movable > 0 || proof_due(base) == Some(false);
+    let barred =
+        |base: &Base| base.standing.barred || base.standing.counts.movable > 0 || proof_due(base) == Some(false);
     let barred = observed.bases.iter().any(barred);
     let wait = if !plan.spec.suspend && observed.bases.iter().any(waits) {
         WAIT
@@ -180,24 +186,29 @@ fn waiting(plan: &RepavePlan, observed: &Observed, runs: &[RepaveRun]) -> String
     )
 }
 
-fn says(plan: &RepavePlan, base: &Base, runs: &[RepaveRun]) -> Says {
+fn says(plan: &RepavePlan, base: &Base, runs: &[RepaveRun]) -> PlanSummary {
     let name = &base.name;
     let release = match &base.release {
         Released::Missing => {
-            return Says::Working(
+            return PlanSummary::Working(
                 "BaseImageMissing",
                 format!("BaseImage {name} is not in this namespace: create it, or correct baseImageRefs"),
             );
         }
-        Released::Nothing => return Says::Working("NothingReleased", format!("BaseImage {name} has no release yet")),
+        Released::Nothing => {
+            return PlanSummary::Working("NothingReleased", format!("BaseImage {name} has no release yet"));
+        }
         Released::NotOwned { why } => {
-            return Says::Stalled(
+            return PlanSummary::Stalled(
                 "RepositoryTaken",
                 format!("nothing of BaseImage {name} is rolled out: {why}"),
             );
         }
-        Released::Unproven { candidate, promoted_at: _ } => {
-            return Says::Working(
+        Released::Unproven {
+            candidate,
+            promoted_at: _,
+        } => {
+            return PlanSummary::Working(
                 "NotPromoted",
                 format!("ImageCandidate {candidate} does not prove the release of {name}: nothing is moved to it"),
             );
@@ -208,21 +219,21 @@ fn says(plan: &RepavePlan, base: &Base, runs: &[RepaveRun]) -> Says {
     let outdated = base.outdated.unwrap_or(0);
     match run {
         Some(run) if !is_finished(run) => of_run(run),
-        _ if base.incomplete && outdated == 0 => Says::Working(
+        _ if base.incomplete && outdated == 0 => PlanSummary::Working(
             "Inspecting",
             format!(
                 "images are still being looked up; until then nothing is known to be on an older release than {} of {name}",
                 release.tag
             ),
         ),
-        _ if plan.spec.suspend && base.standing.counts.movable > 0 => Says::Working(
+        _ if plan.spec.suspend && base.standing.counts.movable > 0 => PlanSummary::Working(
             "Suspended",
             format!(
                 "suspended: {} workloads are not moved to {} of {name}",
                 base.standing.counts.movable, release.tag
             ),
         ),
-        Some(run) if base.standing.movable_by_run > 0 => Says::Working(
+        Some(run) if base.standing.movable_by_run > 0 => PlanSummary::Working(
             "Reopening",
             format!(
                 "{} workloads can be moved to {} of {name} now: {} goes on",
@@ -231,17 +242,19 @@ fn says(plan: &RepavePlan, base: &Base, runs: &[RepaveRun]) -> Says {
                 run.name_any()
             ),
         ),
-        None if outdated > 0 => Says::Working("Creating", format!("a run for {} of {name} is being made", release.tag)),
+        None if outdated > 0 => {
+            PlanSummary::Working("Creating", format!("a run for {} of {name} is being made", release.tag))
+        }
         Some(run) if outdated > 0 => match of_run(run) {
-            Says::Ready(..) => Says::Ready("NothingToMove", rest(plan, base, release)),
+            PlanSummary::Ready(..) => PlanSummary::Ready("NothingToMove", rest(plan, base, release)),
             other => other,
         },
         Some(_) | None => {
             let rest = rest(plan, base, release);
             if is_all(base) {
-                Says::Ready("UpToDate", rest)
+                PlanSummary::Ready("UpToDate", rest)
             } else {
-                Says::Ready("NothingToMove", rest)
+                PlanSummary::Ready("NothingToMove", rest)
             }
         }
     }
@@ -309,7 +322,7 @@ fn left_out_words(plan: &RepavePlan, out: &LeftOut) -> Vec<String> {
     words
 }
 
-fn of_run(run: &RepaveRun) -> Says {
+fn of_run(run: &RepaveRun) -> PlanSummary {
     let list = run
         .status
         .as_ref()
@@ -318,10 +331,10 @@ fn of_run(run: &RepaveRun) -> Says {
     let message = conditions::find(list, "Ready").map_or("it has just been made", |c| c.message.as_str());
     let message = format!("{}: {message}", run.name_any());
     if conditions::is_true(list, "Ready") {
-        Says::Ready("RunFinished", message)
+        PlanSummary::Ready("RunFinished", message)
     } else if conditions::is_true(list, "Stalled") {
-        Says::Stalled("RunStalled", message)
+        PlanSummary::Stalled("RunStalled", message)
     } else {
-        Says::Working("RunActive", message)
+        PlanSummary::Working("RunActive", message)
     }
 }

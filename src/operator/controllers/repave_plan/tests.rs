@@ -13,7 +13,7 @@ use crate::{
         BaseImage, RepavePlan, RepaveRun,
         repave_plan::{LeftOut, NotRollable, PlanCounts},
     },
-    controllers::{conditions, driver::Next, inventory::CountedKind},
+    controllers::{conditions, driver::Requeue, inventory::CountedKind},
     domain::{digest::Digest, lineage::Release},
 };
 use jiff::Timestamp;
@@ -212,7 +212,7 @@ fn a_release_is_proven_by_its_own_candidate_with_its_own_digest_only() {
     ] {
         let unproven = Released::Unproven {
             candidate: candidate.to_owned(),
-            promoted_at: Timestamp::UNIX_EPOCH,
+            promoted_at: "2026-01-01T00:00:00Z".parse().unwrap(),
         };
         assert_eq!(released(Some(&base(candidate, digest)), known), unproven);
     }
@@ -232,11 +232,11 @@ fn a_plan_says_how_its_run_stands_and_an_unchanged_world_changes_nothing() {
     let runs = made(&plan, &before);
     let first = summarize(&plan, &before, &runs, now);
     assert_eq!(first.status.run.as_deref(), Some(runs[0].name_any().as_str()));
-    assert_eq!(first.notices.len(), 1);
+    assert_eq!(first.events.len(), 1);
     plan.status = Some(first.status.clone());
     let after = observed(Released::Proven(release("v2")), Some(3), runs.clone());
     let second = summarize(&plan, &after, &runs, now + jiff::SignedDuration::from_secs(60));
-    assert_eq!((&second.status, second.notices.len()), (&first.status, 0));
+    assert_eq!((&second.status, second.events.len()), (&first.status, 0));
     let ready = conditions::find(&second.status.conditions, "Ready").unwrap();
     assert_eq!(ready.reason, "RunActive");
 }
@@ -375,9 +375,11 @@ fn a_plan_looks_again_when_a_hold_ends_and_otherwise_waits_to_be_woken() {
     let plan = a_plan(&json!({}));
     let now = Timestamp::from_second(1_000).unwrap();
     let next = |change: &dyn Fn(&mut Base)| {
-        let observed = standing(observed(Released::Proven(release("v2")), Some(0), vec![]), |base| change(base));
+        let observed = standing(observed(Released::Proven(release("v2")), Some(0), vec![]), |base| {
+            change(base);
+        });
         match summarize(&plan, &observed, &[], now).next {
-            Next::After(wait) => wait.as_secs(),
+            Requeue::After(wait) => wait.as_secs(),
             other => panic!("{other:?}"),
         }
     };

@@ -55,7 +55,7 @@ fn woken(inventory: &Inventory, runs: &Store<Guarded<RepaveRun>>, told: &Told) -
                     .into_iter()
                     .flatten()
                     .map(AsRef::as_ref)
-                    .filter(|workload| workload.marks.run.is_some())
+                    .filter(|workload| workload.annotations.run.is_some())
                     .collect();
                 if marked.is_empty() {
                     return Vec::new();
@@ -79,7 +79,12 @@ fn goes_on(workload: &Workload) -> bool {
 
 /// Whether a workload carries the mark of a run and is in its scope.
 fn concerns(inventory: &Inventory, run: &RepaveRun, workload: &Workload) -> bool {
-    let Some((namespace, name)) = workload.marks.run.as_deref().and_then(|mark| mark.split_once('/')) else {
+    let Some((namespace, name)) = workload
+        .annotations
+        .run
+        .as_deref()
+        .and_then(|mark| mark.split_once('/'))
+    else {
         return false;
     };
     if run.namespace().as_deref() != Some(namespace) || run.name_any() != name {

@@ -3,7 +3,7 @@
 //! Only what runs an older release of the same base image, from the repository that it is promoted to, can be moved;
 //! everything else is reported.
 
-use super::estate::Seen;
+use super::estate::ObservedWorkload;
 use crate::domain::{
     image_ref::Repository,
     lineage::{Lineage, Release},
@@ -31,7 +31,7 @@ fn is_older(release: &Release, target: &Release) -> bool {
 }
 
 /// Reads it off the lineage of every container.
-pub fn consumption(seen: &Seen, target: &Release) -> Consumption {
+pub fn consumption(seen: &ObservedWorkload, target: &Release) -> Consumption {
     let mut found = Consumption::default();
     for (at, image) in seen.images.iter().enumerate() {
         match &image.lineage {
@@ -54,7 +54,7 @@ pub fn consumption(seen: &Seen, target: &Release) -> Consumption {
 }
 
 /// Whether a workload runs, or is built on, a release that is older than the target.
-pub fn is_outdated(seen: &Seen, target: &Release) -> bool {
+pub fn is_outdated(seen: &ObservedWorkload, target: &Release) -> bool {
     let found = consumption(seen, target);
     !found.outdated.is_empty() || found.elsewhere.is_some() || found.derived.is_some()
 }

@@ -115,7 +115,7 @@ pub fn note(
     mono: Duration,
 ) {
     let targets = &decided.targets;
-    remembered.steady.note(targets.iter().map(Target::course), &v.mark);
+    remembered.steady.note(targets.iter().map(Target::course), &v.run_ref);
     let waves = v.waves.iter().zip(&decided.progress.waves);
     let settled = waves.map(|(rule, wave)| (rule.name.as_str(), wave.settled_at));
     remembered.soaks.note(settled, mono);

@@ -4,7 +4,7 @@
 
 use super::{
     images::{Asker, Images, Layers, Wanted},
-    seen::{Ask, Estate, Query, RunningImage, Seen},
+    seen::{Ask, Estate, ObservedWorkload, Query, RunningImage},
 };
 use crate::{
     controllers::{access::Barred, context::Context, error::one_line, inputs, inventory::Entry},
@@ -192,7 +192,7 @@ fn seen(found: Vec<Found>, releases: &ReleaseIndex, layers: &dyn Fn(&Digest) -> 
                 lineage,
             });
         }
-        estate.workloads.push(Seen {
+        estate.workloads.push(ObservedWorkload {
             workload: found.workload,
             images,
             evidence: found.evidence,

@@ -6,8 +6,8 @@ use crate::{
     api::{BaseImage, ImageCandidate, RepavePlan, phase::Phase},
     controllers::{
         conditions,
+        desired::owner::not_owned,
         error::{Classified, one_line},
-        wish::owner::not_owned,
     },
     domain::{digest::Digest, lineage::Release},
 };

@@ -9,7 +9,7 @@ mod after;
 use super::{
     clock,
     consumption::Consumption,
-    estate::Seen,
+    estate::ObservedWorkload,
     gate::Gate,
     observe::Observed,
     others,
@@ -23,9 +23,9 @@ use super::{
 use crate::{
     api::{repave_plan::FailureAction, repave_run::WaveStatus},
     domain::{
-        marks::{HELD_BY_REPAVE, Hold, HoldMark},
         moved::{LastWrite, Whose},
         workload::{Rollout, Workload},
+        workload_annotations::{HELD_BY_REPAVE, Hold, HoldAnnotation},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -86,18 +86,18 @@ impl From<State> for Judged {
 
 impl Judge<'_> {
     /// Whether this run wrote the workload last.
-    pub fn ours(&self, seen: &Seen) -> bool {
-        seen.workload.is_of_run(&self.v.mark)
+    pub fn ours(&self, seen: &ObservedWorkload) -> bool {
+        seen.workload.is_of_run(&self.v.run_ref)
     }
 
     /// The state of a workload that consumes the base image in this way.
-    pub fn state(&self, seen: &Seen, found: &Consumption, wave: Option<usize>) -> Judged {
+    pub fn state(&self, seen: &ObservedWorkload, found: &Consumption, wave: Option<usize>) -> Judged {
         let on_target = found.outdated.is_empty() && found.current;
         if on_target && seen.workload.rollout == Rollout::Settled && !self.is_to_stay(seen, wave) {
             return State::Done.into();
         }
         if (on_target || !found.outdated.is_empty())
-            && let Some(mark) = seen.workload.marks.hold_for(&self.v.digest, self.now)
+            && let Some(mark) = seen.workload.annotations.hold_for(&self.v.digest, self.now)
         {
             return self.held(seen, mark).into();
         }
@@ -125,11 +125,11 @@ impl Judge<'_> {
 
     /// Whether it was healthy in our roll-out, and its wave has soaked since this run moved it. From then on it is out for
     /// good. One that never was healthy in our roll-out has not come that far, though its wave may have passed without it.
-    fn passed(&self, seen: &Seen, wave: Option<usize>) -> bool {
+    fn passed(&self, seen: &ObservedWorkload, wave: Option<usize>) -> bool {
         let rule = wave.and_then(|at| self.v.waves.get(at));
         let recorded = rule.and_then(|rule| self.known.waves.iter().find(|wave| wave.name == rule.name));
         let soaked = recorded.and_then(|wave| wave.soaked_at.as_ref());
-        let moved = seen.workload.marks.last_write.as_ref().map(LastWrite::at);
+        let moved = seen.workload.annotations.last_write.as_ref().map(LastWrite::at);
         let never_healthy = match &seen.workload.rollout {
             Rollout::Rolling { .. } | Rollout::Unhealthy { .. } | Rollout::Paused => {
                 seen.workload.whose() == Some(Whose::Ours)
@@ -149,38 +149,38 @@ impl Judge<'_> {
     /// Whether this run moved it so long before its status began that it had soaked since: the status was lost, and what was
     /// known of it too. The only length of time by the time of day: a day more than all of it may take, and in doubt nothing is
     /// rolled back.
-    fn is_of_long_ago(&self, seen: &Seen, wave: Option<usize>) -> bool {
+    fn is_of_long_ago(&self, seen: &ObservedWorkload, wave: Option<usize>) -> bool {
         let soak = wave.and_then(|at| self.v.waves.get(at)).map(|rule| rule.soak);
         let stay = SignedDuration::try_from(self.v.min_ready).unwrap_or(SignedDuration::MAX);
         let spans = [LONG_AGO, soak.unwrap_or_default(), self.v.rollout_deadline, stay];
-        let moved = seen.workload.marks.last_write.as_ref().map(LastWrite::at);
+        let moved = seen.workload.annotations.last_write.as_ref().map(LastWrite::at);
         moved.is_some_and(|moved| spans.into_iter().fold(moved, clock::later) < self.known.began)
     }
 
     /// Whether it is in our roll-out and has not been seen to stay healthy: it is done only then.
-    fn is_to_stay(&self, seen: &Seen, wave: Option<usize>) -> bool {
+    fn is_to_stay(&self, seen: &ObservedWorkload, wave: Option<usize>) -> bool {
         let ours = self.ours(seen) && seen.workload.whose() == Some(Whose::Ours);
         ours && !self.passed(seen, wave) && !self.has_stayed(seen)
     }
 
     /// Whether it has stayed healthy for as long as it must.
-    fn has_stayed(&self, seen: &Seen) -> bool {
+    fn has_stayed(&self, seen: &ObservedWorkload) -> bool {
         self.known.steady.has(&seen.workload)
             || self.known.elapsed.of(&seen.workload.uid).steady >= self.must_stay(seen)
     }
 
     /// What its own `minReadySeconds` demands has passed before it is complete.
-    fn must_stay(&self, seen: &Seen) -> Duration {
+    fn must_stay(&self, seen: &ObservedWorkload) -> Duration {
         self.v.min_ready.saturating_sub(seen.workload.min_ready)
     }
 
-    fn held(&self, seen: &Seen, mark: &HoldMark) -> State {
+    fn held(&self, seen: &ObservedWorkload, mark: &HoldAnnotation) -> State {
         match mark {
-            HoldMark::Valid(hold) => State::Held {
+            HoldAnnotation::Valid(hold) => State::Held {
                 rolled_back: self.ours(seen) && self.put_by_this_run(hold),
                 reason: hold.reason.chars().filter(|c| !c.is_control()).take(200).collect(),
             },
-            HoldMark::Unreadable => State::Held {
+            HoldAnnotation::Unreadable => State::Held {
                 rolled_back: false,
                 reason: "its hold annotation cannot be read: repair or remove it".to_owned(),
             },
@@ -192,7 +192,7 @@ impl Judge<'_> {
     }
 
     /// It runs an older release.
-    fn before_the_move(&self, seen: &Seen, wave: Option<usize>) -> State {
+    fn before_the_move(&self, seen: &ObservedWorkload, wave: Option<usize>) -> State {
         let workload = seen.workload.as_ref();
         let skip = if self.reverted(seen) {
             Some(Skip::Reverted)
@@ -235,7 +235,7 @@ impl Judge<'_> {
     }
 
     /// Whether it is on the target and still has to show that it stays there.
-    pub fn arrives(&self, seen: &Seen) -> bool {
+    pub fn arrives(&self, seen: &ObservedWorkload) -> bool {
         !was_complete(&seen.workload.rollout) || !self.has_stayed(seen)
     }
 
@@ -254,8 +254,8 @@ impl Judge<'_> {
     }
 
     /// Whether it was moved to this target once, and its image is another one now though we did not give it back.
-    fn reverted(&self, seen: &Seen) -> bool {
-        let by_record = match &seen.workload.marks.last_write {
+    fn reverted(&self, seen: &ObservedWorkload) -> bool {
+        let by_record = match &seen.workload.annotations.last_write {
             Some(LastWrite::Recorded(moved)) => moved.is_of(&self.v.digest, self.v.sequence) && !moved.rolled_back,
             // Without a record the run is all that is known.
             Some(LastWrite::TimeOnly(_)) | None => self.ours(seen),

@@ -53,7 +53,7 @@ pub use images::Images;
 use self::memory::Memory;
 use super::{
     context::Context,
-    driver::{Next, Outcome},
+    driver::{Outcome, Requeue},
     gauges,
     reconciler::{self, Failure, Steps},
     wakes::{Wakes, those},
@@ -117,7 +117,7 @@ impl Steps for Runs {
     async fn steps(&self, run: &RepaveRun) -> Result<Outcome<RepaveRunStatus>, Failure> {
         if self.is_past(run).await? {
             self.memory.forget(&run.uid().unwrap_or_default());
-            return Ok(unchanged(run, Next::AwaitChange));
+            return Ok(unchanged(run, Requeue::AwaitChange));
         }
         let outcome = Box::pin(step::step(&self.ctx, &self.images, &self.memory, run)).await;
         gauges::repaved(run, &outcome.status, &self.ctx.metrics, self.ctx.now());
@@ -153,10 +153,10 @@ impl Runs {
 }
 
 /// Nothing to do and nothing to say.
-fn unchanged(run: &RepaveRun, next: Next) -> Outcome<RepaveRunStatus> {
+fn unchanged(run: &RepaveRun, next: Requeue) -> Outcome<RepaveRunStatus> {
     Outcome {
         status: run.status.clone().unwrap_or_default(),
         next,
-        notices: Vec::new(),
+        events: Vec::new(),
     }
 }

@@ -173,7 +173,7 @@ fn ask<'a>(
             scope: &v.scope,
             releases,
             supervised: Some(Supervised {
-                mark: &v.mark,
+                run_ref: &v.run_ref,
                 image,
                 steady,
             }),

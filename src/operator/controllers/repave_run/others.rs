@@ -26,7 +26,7 @@ const AT_ONCE: usize = 4;
 /// goes by the order of releases.
 pub fn other_run<'a>(v: &Validated, workload: &'a Workload, releases: &ReleaseIndex) -> Option<&'a str> {
     let record = workload.record()?;
-    let run = workload.marks.run.as_deref().filter(|run| *run != v.mark)?;
+    let run = workload.annotations.run.as_deref().filter(|run| *run != v.run_ref)?;
     let earlier = releases
         .by_digest(&record.digest)
         .is_some_and(|release| release.base_image == v.base_image);

@@ -7,9 +7,9 @@ use crate::{
     api::refs::{ANNOTATION_HOLD, ANNOTATION_MOVED, ANNOTATION_MOVED_AT, ANNOTATION_PREVIOUS, ANNOTATION_RUN},
     domain::{
         image_ref::ImageRef,
-        marks::{Hold, HoldMark},
         moved::Moved,
         workload::{Container, Workload},
+        workload_annotations::{Hold, HoldAnnotation},
     },
 };
 use serde::Serialize;
@@ -93,7 +93,7 @@ fn change_image(container: &Container, image: &ImageRef) -> [Op; 3] {
 /// Says which template this write makes. The annotation of an older version would contradict it.
 fn record(workload: &Workload, moved: &Moved) -> Vec<Op> {
     let mut ops = vec![annotate(ANNOTATION_MOVED, json!(moved).to_string())];
-    if workload.marks.has_moved_at {
+    if workload.annotations.has_moved_at {
         ops.push(Op::Remove {
             path: annotation(ANNOTATION_MOVED_AT),
         });
@@ -106,7 +106,7 @@ pub fn move_to(
     workload: &Workload,
     changes: &[(&Container, ImageRef)],
     image: &ImageRef,
-    mark: &str,
+    run_ref: &str,
     moved: &Moved,
 ) -> Vec<Op> {
     let previous: BTreeMap<&str, String> = changes
@@ -121,11 +121,11 @@ pub fn move_to(
             value: json!({}),
         });
     }
-    ops.push(annotate(ANNOTATION_RUN, mark));
+    ops.push(annotate(ANNOTATION_RUN, run_ref));
     ops.push(annotate(ANNOTATION_PREVIOUS, json!(previous).to_string()));
     ops.extend(record(workload, moved));
     // What is left of the failure of another digest says nothing about this one.
-    if let Some(HoldMark::Valid(hold)) = &workload.marks.hold
+    if let Some(HoldAnnotation::Valid(hold)) = &workload.annotations.hold
         && hold.is_for_another(&moved.digest)
     {
         ops.push(Op::Remove {
@@ -139,12 +139,12 @@ pub fn move_to(
 pub fn roll_back(
     workload: &Workload,
     changes: &[(&Container, &ImageRef)],
-    mark: &str,
+    run_ref: &str,
     moved: &Moved,
     hold: &Hold,
 ) -> Vec<Op> {
     let mut ops = unchanged(workload);
-    ops.push(test(annotation(ANNOTATION_RUN), mark));
+    ops.push(test(annotation(ANNOTATION_RUN), run_ref));
     ops.extend(
         changes
             .iter()

@@ -19,9 +19,9 @@ use crate::{
     domain::{
         digest::Digest,
         image_ref::ImageRef,
-        marks::{HELD_BY_REPAVE, Hold},
         moved::Moved,
         workload::{Container, Workload, WorkloadKey},
+        workload_annotations::{HELD_BY_REPAVE, Hold},
     },
 };
 use jiff::Timestamp;
@@ -165,14 +165,14 @@ fn start(v: &Validated, target: &Target<'_>, now: Timestamp) -> Option<Action> {
     });
     Some(Action::Move {
         workload: workload.key.clone(),
-        patch: patch::move_to(workload, &changes, &image, &v.mark, &moved),
+        patch: patch::move_to(workload, &changes, &image, &v.run_ref, &moved),
     })
 }
 
 /// What a container ran before the roll-out of ours that this move repairs: that one is broken, and nothing to go back to.
 fn before_what_broke<'a>(v: &Validated, workload: &'a Workload, container: &Container) -> Option<&'a Digest> {
     let previous = workload
-        .marks
+        .annotations
         .previous
         .get(&container.name)
         .filter(|_| needs_repair(workload))?;
@@ -235,7 +235,7 @@ fn roll_back(v: &Validated, target: &Target<'_>, now: Timestamp) -> Option<Actio
     };
     Some(Action::RollBack {
         workload: workload.key.clone(),
-        patch: patch::roll_back(workload, &restored, &v.mark, &moved, &hold),
+        patch: patch::roll_back(workload, &restored, &v.run_ref, &moved, &hold),
         reason: reason.clone(),
     })
 }

@@ -13,7 +13,7 @@ use crate::{
         RepaveRunStatus,
         repave_run::{AttentionRow, WaveStatus},
     },
-    controllers::{conditions, driver::Notice},
+    controllers::{conditions, driver::EventRecord},
 };
 
 /// Rows in a status.
@@ -172,21 +172,21 @@ pub fn done_message(targets: &[Target<'_>], unknown: usize) -> String {
 }
 
 /// One event per change that a person would want to know of.
-pub fn notices(
+pub fn events(
     old: &RepaveRunStatus,
     new: &RepaveRunStatus,
     message: &str,
     reason: &'static str,
     stuck: bool,
-) -> Vec<Notice> {
-    let notice = |warning, reason, message: String| Notice {
+) -> Vec<EventRecord> {
+    let notice = |warning, reason, message: String| EventRecord {
         warning,
         reason,
         message,
     };
-    let mut notices = Vec::new();
+    let mut events = Vec::new();
     if old.started.is_none() {
-        notices.push(notice(
+        events.push(notice(
             false,
             "RunStarted",
             format!(
@@ -201,14 +201,14 @@ pub fn notices(
         wave.settled_at.is_some() && before.and_then(|o| o.settled_at.as_ref()) != wave.settled_at.as_ref()
     };
     for wave in new.waves.iter().filter(settled) {
-        notices.push(notice(
+        events.push(notice(
             false,
             "WaveSettled",
             format!("every target of wave {} has come to an end", wave.name),
         ));
     }
     if old.finished.is_some() && new.finished.is_none() {
-        notices.push(notice(
+        events.push(notice(
             false,
             "RunReopened",
             "it has work again: a hold has ended, or a workload was resumed, has recovered, is there again or is new"
@@ -222,12 +222,12 @@ pub fn notices(
     };
     for row in new.attention.iter().filter(told) {
         match row.state.as_str() {
-            "RolledBack" => notices.push(notice(
+            "RolledBack" => events.push(notice(
                 true,
                 "WorkloadRolledBack",
                 format!("{}: {}", row.workload, row.reason),
             )),
-            "Failed" => notices.push(notice(
+            "Failed" => events.push(notice(
                 true,
                 "WorkloadFailed",
                 format!("{}: {}", row.workload, row.reason),
@@ -239,9 +239,9 @@ pub fn notices(
         conditions::find(&old.conditions, "Stalled").is_some_and(|c| c.status == "True" && c.reason == reason);
     if new.finished.is_some() && old.finished.is_none() {
         let failed = !conditions::is_true(&new.conditions, "Succeeded") && reason != "Superseded";
-        notices.push(notice(failed, "RunFinished", message.to_owned()));
+        events.push(notice(failed, "RunFinished", message.to_owned()));
     } else if stuck && !was_stuck {
-        notices.push(notice(true, reason, message.to_owned()));
+        events.push(notice(true, reason, message.to_owned()));
     }
-    notices
+    events
 }

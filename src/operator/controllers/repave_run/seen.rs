@@ -63,7 +63,7 @@ impl Classified for EstateError {
 
 /// One workload with what was found out about it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
+pub struct ObservedWorkload {
     /// The workload.
     pub workload: Arc<Workload>,
     /// What each of its containers runs, in the same order.
@@ -102,7 +102,7 @@ pub struct OtherKind {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Estate {
     /// All workloads in scope that the plan may see, sorted by namespace and name.
-    pub workloads: Vec<Seen>,
+    pub workloads: Vec<ObservedWorkload>,
     /// How many images have no known ancestry.
     pub unknown: usize,
     /// How many images are still to be looked up.
@@ -132,7 +132,7 @@ pub struct Query<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Supervised<'a> {
     /// The mark of the run.
-    pub mark: &'a str,
+    pub run_ref: &'a str,
     /// The image that it moves to.
     pub image: &'a ImageRef,
     /// What has stayed healthy, and is asked no more.
@@ -143,7 +143,7 @@ impl Supervised<'_> {
     /// Whether the pods of a workload are needed: it was moved by the run and has not settled or not stayed so.
     pub fn needs(self, workload: &Workload) -> bool {
         let is_new = |container: &Container| self.image.is_written_as(&container.image);
-        let moved = workload.is_of_run(self.mark);
+        let moved = workload.is_of_run(self.run_ref);
         let on_target = moved && workload.containers.iter().any(is_new);
         on_target && (workload.rollout != Rollout::Settled || !self.steady.has(workload))
     }

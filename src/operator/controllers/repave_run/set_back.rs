@@ -5,7 +5,7 @@
 //! process has seen (a restart), and the ReplicaSets of the workload (`revisionHistoryLimit`). Once told, the status keeps it,
 //! for as many as it has room for. Must not decide anything.
 
-use super::{seen::Seen, validate::Validated};
+use super::{seen::ObservedWorkload, validate::Validated};
 use crate::domain::{digest::Digest, workload::Workload};
 use std::collections::{BTreeSet, HashSet};
 
@@ -47,14 +47,14 @@ impl SetBack {
     }
 
     /// Takes a look at all of them, with what the status says.
-    pub fn look<'a>(&mut self, v: &Validated, kept: &[String], seen: impl Iterator<Item = &'a Seen>) {
+    pub fn look<'a>(&mut self, v: &Validated, kept: &[String], seen: impl Iterator<Item = &'a ObservedWorkload>) {
         self.known.extend(kept.iter().cloned());
         let mut there = HashSet::new();
         for seen in seen {
             let workload: &Workload = &seen.workload;
             let of_this = workload.record().filter(|moved| moved.is_of(&v.digest, v.sequence));
             if is_on_target(v, workload) {
-                let ours = workload.is_of_run(&v.mark);
+                let ours = workload.is_of_run(&v.run_ref);
                 let moved = ours && of_this.is_some_and(|moved| !moved.rolled_back);
                 if moved || self.arrived.contains(&workload.uid) {
                     there.insert(workload.uid.clone());
@@ -71,7 +71,7 @@ impl SetBack {
     }
 
     /// What the status keeps: what it has of workloads that are still there, and what has come to it since.
-    pub fn kept<'a>(&self, old: &[String], seen: impl Iterator<Item = &'a Seen>) -> Vec<String> {
+    pub fn kept<'a>(&self, old: &[String], seen: impl Iterator<Item = &'a ObservedWorkload>) -> Vec<String> {
         if self.known.is_empty() {
             return Vec::new();
         }

@@ -18,8 +18,8 @@ use super::{
 use crate::{
     api::{RepaveRunStatus, repave_run::Counts},
     controllers::{
-        conditions::{Conditions, Truth},
-        driver::{Next, Outcome},
+        conditions::{ConditionStatus, Conditions},
+        driver::{Outcome, Requeue},
     },
     domain::duration::Span,
 };
@@ -107,7 +107,7 @@ pub fn summarize(summary: &Summary<'_>) -> Outcome<RepaveRunStatus> {
     };
     Outcome {
         next: summary.next(finished),
-        notices: rows::notices(
+        events: rows::events(
             old,
             &status,
             &verdict.message,
@@ -121,7 +121,7 @@ pub fn summarize(summary: &Summary<'_>) -> Outcome<RepaveRunStatus> {
 fn steady_until(summary: &Summary<'_>) -> Option<Time> {
     let old = summary.old.steady_until.as_ref().map(|time| time.0);
     let courses = summary.targets.iter().map(Target::course);
-    steady::until(courses, &summary.v.mark, old, summary.stamp).map(Time)
+    steady::until(courses, &summary.v.run_ref, old, summary.stamp).map(Time)
 }
 
 /// How many targets are in which state.
@@ -292,19 +292,26 @@ impl Summary<'_> {
         let (succeeded, reason) = match verdict.kind {
             Kind::Working => {
                 conditions.reconciling(verdict.reason, message);
-                (Truth::Unknown, "Running")
+                (ConditionStatus::Unknown, "Running")
             }
             Kind::Stuck => {
                 conditions.stalled(verdict.reason, message);
-                (Truth::Unknown, verdict.reason)
+                (ConditionStatus::Unknown, verdict.reason)
             }
             Kind::Finished { stuck: true, .. } => {
                 conditions.stalled(verdict.reason, message);
-                (Truth::False, verdict.reason)
+                (ConditionStatus::False, verdict.reason)
             }
             Kind::Finished { succeeded, .. } => {
                 conditions.ready(verdict.reason, message);
-                (if succeeded { Truth::True } else { Truth::False }, verdict.reason)
+                (
+                    if succeeded {
+                        ConditionStatus::True
+                    } else {
+                        ConditionStatus::False
+                    },
+                    verdict.reason,
+                )
             }
         };
         conditions.set("Succeeded", succeeded, reason, message);
@@ -320,17 +327,17 @@ impl Summary<'_> {
             .map(|wave| format!("{} ({}/{total})", wave.name, at + 1))
     }
 
-    fn next(&self, finished: bool) -> Next {
+    fn next(&self, finished: bool) -> Requeue {
         if finished {
-            return Next::AwaitChange;
+            return Requeue::AwaitChange;
         }
         match &self.halt {
-            Some(Halt::Unavailable { quiet, .. }) => return Next::After(*quiet),
-            Some(Halt::NotLeader | Halt::NotWanted) => return Next::After(AFTER_LOST_RACE),
+            Some(Halt::Unavailable { quiet, .. }) => return Requeue::After(*quiet),
+            Some(Halt::NotLeader | Halt::NotWanted) => return Requeue::After(AFTER_LOST_RACE),
             None => {}
         }
         if self.lost_race {
-            return Next::After(AFTER_LOST_RACE);
+            return Requeue::After(AFTER_LOST_RACE);
         }
         let in_flight = self.targets.iter().any(|target| target.in_flight);
         let wait = if in_flight || self.retrying {
@@ -339,6 +346,6 @@ impl Summary<'_> {
             WHILE_WAITING
         };
         let until_soaked = self.progress.next_end().map(|wait| wait.max(Duration::from_secs(1)));
-        Next::After(until_soaked.map_or(wait, |soaked| soaked.min(wait)))
+        Requeue::After(until_soaked.map_or(wait, |soaked| soaked.min(wait)))
     }
 }

@@ -37,19 +37,19 @@ impl Steady {
 
     /// Whether the workload has stayed healthy in the roll-out of our last write.
     pub fn has(&self, workload: &Workload) -> bool {
-        let moved = workload.marks.last_write.as_ref().map(LastWrite::at);
+        let moved = workload.annotations.last_write.as_ref().map(LastWrite::at);
         let before = moved.zip(self.until).is_some_and(|(moved, until)| moved <= until);
         before || self.seen.get(&workload.uid) == Some(&workload.template())
     }
 
     /// Remembers what is done, and forgets what the status tells and what is in another roll-out now.
-    pub fn note<'a>(&mut self, workloads: impl Iterator<Item = (&'a Workload, Course)>, mark: &str) {
+    pub fn note<'a>(&mut self, workloads: impl Iterator<Item = (&'a Workload, Course)>, run_ref: &str) {
         let mut seen = HashMap::new();
         for (workload, course) in workloads {
             let template = workload.template();
             let known = course == Course::Done || self.seen.get(&workload.uid) == Some(&template);
             let told = |at: Timestamp| self.until.is_some_and(|until| at <= until);
-            if known && written(workload, mark).is_some_and(|at| !told(at)) {
+            if known && written(workload, run_ref).is_some_and(|at| !told(at)) {
                 seen.insert(workload.uid.clone(), template);
             }
         }
@@ -58,9 +58,9 @@ impl Steady {
 }
 
 /// When the roll-out was written that this workload is in, if it is one of this run.
-fn written(workload: &Workload, mark: &str) -> Option<Timestamp> {
-    let ours = workload.is_of_run(mark) && workload.whose() == Some(Whose::Ours);
-    let last = workload.marks.last_write.as_ref().filter(|_| ours)?;
+fn written(workload: &Workload, run_ref: &str) -> Option<Timestamp> {
+    let ours = workload.is_of_run(run_ref) && workload.whose() == Some(Whose::Ours);
+    let last = workload.annotations.last_write.as_ref().filter(|_| ours)?;
     Some(last.at())
 }
 
@@ -68,14 +68,14 @@ fn written(workload: &Workload, mark: &str) -> Option<Timestamp> {
 /// that this look writes down: what it moves has that time.
 pub fn until<'a>(
     workloads: impl Iterator<Item = (&'a Workload, Course)>,
-    mark: &str,
+    run_ref: &str,
     old: Option<Timestamp>,
     now: Timestamp,
 ) -> Option<Timestamp> {
     let mut open = now;
     let mut done = Vec::new();
     for (workload, course) in workloads {
-        let Some(at) = written(workload, mark) else {
+        let Some(at) = written(workload, run_ref) else {
             continue;
         };
         match course {

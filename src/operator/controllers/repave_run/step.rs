@@ -19,7 +19,7 @@ use crate::{
     controllers::{
         conditions::Conditions,
         context::Context,
-        driver::{Next, Outcome},
+        driver::{Outcome, Requeue},
         error::{Class, Classified, WAIT, one_line},
     },
     domain::workload::WorkloadKey,
@@ -80,7 +80,7 @@ async fn reconcile(
         );
         let decided = decide(&v, &observed, remembered, before, (ctx.now(), memory.now()));
         if old.finished.is_some() && !reopens(&observed.gate, &decided.targets, &old) {
-            return unchanged(old, Next::AwaitChange);
+            return unchanged(old, Requeue::AwaitChange);
         }
         questions(ctx, &decided)
     };
@@ -174,11 +174,11 @@ pub fn is_ready(target: &Target<'_>) -> bool {
     target.state == State::Pending { ready: true }
 }
 
-fn unchanged(status: RepaveRunStatus, next: Next) -> Outcome<RepaveRunStatus> {
+fn unchanged(status: RepaveRunStatus, next: Requeue) -> Outcome<RepaveRunStatus> {
     Outcome {
         status,
         next,
-        notices: Vec::new(),
+        events: Vec::new(),
     }
 }
 
@@ -206,15 +206,15 @@ fn failed(
     let next = match error.class() {
         Class::Stalled => {
             conditions.stalled(error.reason(), message);
-            Next::After(STALLED)
+            Requeue::After(STALLED)
         }
         Class::Waiting(after) => {
             conditions.reconciling(error.reason(), message);
-            Next::After(after.max(WAIT))
+            Requeue::After(after.max(WAIT))
         }
         Class::Transient => {
             conditions.reconciling(error.reason(), message);
-            Next::Backoff
+            Requeue::Backoff
         }
     };
     status.conditions = conditions.into_list();
@@ -222,6 +222,6 @@ fn failed(
     Outcome {
         status,
         next,
-        notices: Vec::new(),
+        events: Vec::new(),
     }
 }

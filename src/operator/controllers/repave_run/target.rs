@@ -6,7 +6,7 @@
 
 use super::{
     consumption::consumption,
-    estate::Seen,
+    estate::ObservedWorkload,
     judge::{Judge, Judged, Known},
     observe::Observed,
     set_back::is_on_target,
@@ -33,7 +33,7 @@ const SUPERVISED_DEADLINES: i32 = 4;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target<'a> {
     /// What was seen.
-    pub seen: &'a Seen,
+    pub seen: &'a ObservedWorkload,
     /// Its wave.
     pub wave: Option<usize>,
     /// Its state.
@@ -148,7 +148,7 @@ pub fn targets<'a>(v: &Validated, observed: &'a Observed, known: Known<'_>, now:
     workloads.filter_map(|seen| target(&judge, release, seen)).collect()
 }
 
-fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Target<'s>> {
+fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s ObservedWorkload) -> Option<Target<'s>> {
     let found = consumption(seen, release);
     let direct = found.current || !found.outdated.is_empty() || found.newer.is_some() || found.elsewhere.is_some();
     if !direct && found.derived.is_none() {
@@ -191,7 +191,7 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s Seen) -> Option<Ta
 ///
 /// Whoever may edit a workload may write our record there, so a record alone takes no place of the limit: what we write gives
 /// a workload a release, and it takes its place for so long only, whatever deadline it gives itself.
-fn replaced_by_us(v: &Validated, observed: &Observed, seen: &Seen, elapsed: &Elapsed) -> bool {
+fn replaced_by_us(v: &Validated, observed: &Observed, seen: &ObservedWorkload, elapsed: &Elapsed) -> bool {
     let workload = &seen.workload;
     let patience = match &workload.rollout {
         Rollout::Rolling { supervised: true } => SUPERVISED_DEADLINES,
@@ -207,7 +207,7 @@ fn replaced_by_us(v: &Validated, observed: &Observed, seen: &Seen, elapsed: &Ela
     in_time
         && runs_a_release
         && workload.whose() == Some(Whose::Ours)
-        && (workload.is_of_run(&v.mark) || plan == Some(v.plan_key().as_str()))
+        && (workload.is_of_run(&v.run_ref) || plan == Some(v.plan_key().as_str()))
 }
 
 /// What is timed of every workload that this look shows.
@@ -218,7 +218,7 @@ pub fn looks<'a>(
 ) -> impl Iterator<Item = (&'a str, Look)> {
     observed.estate.workloads.iter().map(|seen| {
         let workload: &Workload = &seen.workload;
-        let ours = workload.is_of_run(&v.mark) && workload.whose() == Some(Whose::Ours);
+        let ours = workload.is_of_run(&v.run_ref) && workload.whose() == Some(Whose::Ours);
         let (rolling, unready, unsettled, complete) = match &workload.rollout {
             Rollout::Rolling { .. } => (workload.observed, false, true, false),
             Rollout::Degraded { unavailable_since } => {

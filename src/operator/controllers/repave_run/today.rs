@@ -3,7 +3,7 @@
 
 use super::{
     consumption::consumption,
-    estate::{Estate, Seen},
+    estate::{Estate, ObservedWorkload},
     validate::{self, InvalidSpec, Scope, Validated},
 };
 use crate::{
@@ -86,7 +86,7 @@ fn count(number: usize) -> Amount {
 }
 
 /// Whether a workload is a target that percentages are of.
-fn is_direct(seen: &Seen, target: &Release) -> bool {
+fn is_direct(seen: &ObservedWorkload, target: &Release) -> bool {
     let found = consumption(seen, target);
     found.current || !found.outdated.is_empty() || found.newer.is_some() || found.elsewhere.is_some()
 }

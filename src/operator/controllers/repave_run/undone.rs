@@ -5,7 +5,7 @@ use super::{
     apply::{Answer, Applied, answer},
     estate::Estate,
     plan::Action,
-    seen::Seen,
+    seen::ObservedWorkload,
     validate::Validated,
 };
 use crate::{
@@ -109,7 +109,7 @@ async fn was_set_back(ctx: &Context, v: &Validated, workload: &Workload) -> Resu
 }
 
 /// The workloads that may be moved: those that were asked and were not set back.
-pub fn free(seen: &[Seen]) -> BTreeSet<&WorkloadKey> {
+pub fn free(seen: &[ObservedWorkload]) -> BTreeSet<&WorkloadKey> {
     let free = seen.iter().filter(|seen| seen.set_back == Some(false));
     free.map(|seen| &seen.workload.key).collect()
 }

@@ -12,7 +12,7 @@ use crate::{
         digest::Digest,
         image_ref::Repository,
         object_name::InvalidObjectName,
-        wave::{Amount, InvalidAmount, Takes, WaveRule, parse_selector},
+        wave::{Amount, InvalidAmount, WaveRule, WaveSelector, parse_selector},
     },
 };
 use jiff::SignedDuration;
@@ -31,7 +31,7 @@ const MAX_TARGETS: i32 = 50_000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Validated {
     /// `namespace/name` of the run: the mark that its workloads carry.
-    pub mark: String,
+    pub run_ref: String,
     /// Its namespace.
     pub namespace: String,
     /// Its plan.
@@ -138,7 +138,7 @@ pub fn validate(run: &RepaveRun) -> Result<Validated, InvalidSpec> {
     let spec = &run.spec;
     let namespace = run.namespace().unwrap_or_default();
     Ok(Validated {
-        mark: format!("{namespace}/{}", run.name_any()),
+        run_ref: format!("{namespace}/{}", run.name_any()),
         namespace,
         plan: spec.plan.clone(),
         base_image: spec.base_image.clone(),
@@ -206,15 +206,17 @@ pub fn waves(waves: &[Wave]) -> Result<Vec<WaveRule>, InvalidSpec> {
 
 fn wave(wave: &Wave) -> Result<WaveRule, InvalidSpec> {
     let takes = match (&wave.selector, wave.percent) {
-        (Some(selector), _) => Takes::Labelled(parse_selector(selector).map_err(|cause| InvalidSpec::Selector {
-            field: format!("waves[{}].selector", wave.name),
-            cause,
-        })?),
+        (Some(selector), _) => {
+            WaveSelector::Labelled(parse_selector(selector).map_err(|cause| InvalidSpec::Selector {
+                field: format!("waves[{}].selector", wave.name),
+                cause,
+            })?)
+        }
         (None, Some(percent)) => match u32::try_from(percent) {
-            Ok(share @ 1..=100) => Takes::Percent(share),
+            Ok(share @ 1..=100) => WaveSelector::Percent(share),
             Ok(_) | Err(_) => return Err(InvalidSpec::Percent(wave.name.clone(), percent)),
         },
-        (None, None) => Takes::Rest,
+        (None, None) => WaveSelector::Rest,
     };
     Ok(WaveRule {
         name: wave.name.clone(),

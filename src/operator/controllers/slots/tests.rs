@@ -1,4 +1,4 @@
-//! The line and what counts against its limits.
+//! The queue and what counts against its limits.
 
 use super::*;
 use crate::controllers::testing::{Api as Server, Fault};
@@ -10,20 +10,20 @@ fn names(jobs: &[&str]) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_keeps_its_place_for_longer_than_a_round_and_is_forgotten_in_the_end() {
-    let (mut line, start) = (Line::default(), Instant::now());
-    line.enter("a", &names(&["one"]), false, start);
-    line.enter("a", &names(&["two"]), false, start + Duration::from_secs(20));
-    line.enter("a", &names(&["one"]), true, start + ASK_AT_LATEST);
-    let place = |line: &Line, job: &str| {
-        let found = line.waiting.get(&("a".to_owned(), job.to_owned()));
+    let (mut queue, start) = (Queue::default(), Instant::now());
+    queue.enter("a", &names(&["one"]), false, start);
+    queue.enter("a", &names(&["two"]), false, start + Duration::from_secs(20));
+    queue.enter("a", &names(&["one"]), true, start + ASK_AT_LATEST);
+    let place = |queue: &Queue, job: &str| {
+        let found = queue.waiting.get(&("a".to_owned(), job.to_owned()));
         found.map(|(claim, _)| (claim.since, claim.urgent))
     };
     assert_eq!(
-        (place(&line, "one"), place(&line, "two")),
+        (place(&queue, "one"), place(&queue, "two")),
         (Some((0, true)), Some((1, false)))
     );
-    line.enter("b", &[], false, start + Duration::from_secs(920));
-    assert_eq!((place(&line, "one"), place(&line, "two")), (Some((0, true)), None));
+    queue.enter("b", &[], false, start + Duration::from_secs(920));
+    assert_eq!((place(&queue, "one"), place(&queue, "two")), (Some((0, true)), None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -32,22 +32,23 @@ async fn a_long_line_asks_no_more_than_a_short_one() {
         total: 20,
         per_namespace: 20,
     };
-    let mut line = Line::default();
+    let mut queue = Queue::default();
     let mut per_second = Vec::new();
     for length in [100_u32, 1_000, 5_000] {
         for job in 0..length {
-            line.enter("a", &[format!("job-{job:05}")], false, Instant::now());
+            queue.enter("a", &[format!("job-{job:05}")], false, Instant::now());
         }
         let asked = (0..length).map(|job| {
-            line.ask_again("a", &[format!("job-{job:05}")], limits)
+            queue
+                .ask_again("a", &[format!("job-{job:05}")], limits)
                 .as_secs_f64()
                 .recip()
         });
         per_second.push(asked.sum::<f64>());
     }
     assert!(per_second[2] < 35.0, "{per_second:?}");
-    assert_eq!(line.ask_again("a", &names(&["job-00000"]), limits), ASK_AGAIN);
-    assert_eq!(line.ask_again("a", &names(&["job-04999"]), limits), ASK_AT_LATEST);
+    assert_eq!(queue.ask_again("a", &names(&["job-00000"]), limits), QUEUED_REQUEUE);
+    assert_eq!(queue.ask_again("a", &names(&["job-04999"]), limits), ASK_AT_LATEST);
 }
 
 fn job(namespace: &str, name: &str, change: impl FnOnce(&mut Value)) -> Value {
@@ -138,7 +139,7 @@ async fn what_is_admitted_counts_at_once_and_an_old_list_admits_nothing_twice() 
         .await
         .unwrap();
     assert!(first.contains("one") && !first.contains("two"));
-    assert_eq!(first.ask_again, ASK_AGAIN);
+    assert_eq!(first.ask_again, QUEUED_REQUEUE);
     for _ in 0..10 {
         // The Job of the first is not created yet, whatever a list says.
         let second = ctx

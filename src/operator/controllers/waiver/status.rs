@@ -4,8 +4,8 @@ use super::validate::{self, Phase};
 use crate::{
     api::{Waiver, WaiverStatus},
     controllers::{
-        conditions::{self, Conditions, Truth},
-        driver::{Next, Notice, Outcome},
+        conditions::{self, ConditionStatus, Conditions},
+        driver::{EventRecord, Outcome, Requeue},
     },
 };
 use jiff::Timestamp;
@@ -20,28 +20,28 @@ pub fn summarize(waiver: &Waiver, users: &[String], now: Timestamp) -> Outcome<W
     let generation = waiver.metadata.generation.unwrap_or_default();
     let mut conditions = Conditions::from(&old.conditions, generation, now);
     if users.is_empty() {
-        conditions.set("Unused", Truth::True, "Unused", UNUSED);
+        conditions.set("Unused", ConditionStatus::True, "Unused", UNUSED);
     } else {
         conditions.clear("Unused");
     }
     let next = match validate::period(waiver) {
         Ok(period) => {
             by_phase(&mut conditions, waiver, period.phase(now), users.len());
-            period.next_change(now).map_or(Next::AwaitChange, |at| {
-                Next::After(at.duration_since(now).unsigned_abs())
+            period.next_change(now).map_or(Requeue::AwaitChange, |at| {
+                Requeue::After(at.duration_since(now).unsigned_abs())
             })
         }
         Err(error) => {
             conditions.clear("ExpiringSoon");
             conditions.clear("Expired");
-            conditions.set("Active", Truth::False, "TooLong", error.to_string());
+            conditions.set("Active", ConditionStatus::False, "TooLong", error.to_string());
             conditions.stalled("TooLong", error.to_string());
-            Next::AwaitChange
+            Requeue::AwaitChange
         }
     };
     let conditions = conditions.into_list();
     Outcome {
-        notices: notices(&old.conditions, &conditions),
+        events: events(&old.conditions, &conditions),
         status: WaiverStatus {
             observed_generation: Some(generation),
             used_by: u32::try_from(users.len()).unwrap_or(u32::MAX),
@@ -66,7 +66,7 @@ fn by_phase(conditions: &mut Conditions, waiver: &Waiver, phase: Phase, users: u
     if expiring {
         let message =
             format!("it ends at {expires}: then what it covers counts again. {owner}: repair it, or renew the Waiver");
-        conditions.set("ExpiringSoon", Truth::True, "ExpiringSoon", message);
+        conditions.set("ExpiringSoon", ConditionStatus::True, "ExpiringSoon", message);
     } else {
         conditions.clear("ExpiringSoon");
     }
@@ -77,37 +77,37 @@ fn by_phase(conditions: &mut Conditions, waiver: &Waiver, phase: Phase, users: u
                 "it has no effect before {}",
                 waiver.spec.not_before.as_ref().map_or(expires, |t| t.0)
             );
-            conditions.set("Active", Truth::False, "NotYet", message.clone());
+            conditions.set("Active", ConditionStatus::False, "NotYet", message.clone());
             conditions.reconciling("NotYet", message);
         }
         Phase::Active | Phase::ExpiringSoon => {
             conditions.clear("Expired");
             let message = format!("in force until {expires}, {used}");
-            conditions.set("Active", Truth::True, "Active", message.clone());
+            conditions.set("Active", ConditionStatus::True, "Active", message.clone());
             conditions.ready(if expiring { "ExpiringSoon" } else { "Active" }, message);
         }
         Phase::Expired => {
             let message = format!(
                 "it ended at {expires}: what it covers counts again, {used}. {owner}: delete it, or write a later expiresAt"
             );
-            conditions.set("Active", Truth::False, "Expired", message.clone());
-            conditions.set("Expired", Truth::True, "Expired", message.clone());
+            conditions.set("Active", ConditionStatus::False, "Expired", message.clone());
+            conditions.set("Expired", ConditionStatus::True, "Expired", message.clone());
             conditions.stalled("Expired", message);
         }
     }
 }
 
 /// An event for each of the two that people must hear of, once.
-fn notices(old: &[Condition], new: &[Condition]) -> Vec<Notice> {
-    let mut notices = Vec::new();
+fn events(old: &[Condition], new: &[Condition]) -> Vec<EventRecord> {
+    let mut events = Vec::new();
     for reason in ["ExpiringSoon", "Expired"] {
         if let (false, Some(condition)) = (conditions::is_true(old, reason), conditions::find(new, reason)) {
-            notices.push(Notice {
+            events.push(EventRecord {
                 warning: true,
                 reason,
                 message: condition.message.clone(),
             });
         }
     }
-    notices
+    events
 }

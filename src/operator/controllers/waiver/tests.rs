@@ -9,7 +9,7 @@ use crate::{
     api::{ImageCandidate, Waiver},
     controllers::{
         conditions::{find, is_true},
-        driver::Next,
+        driver::Requeue,
     },
     domain::digest::Digest,
 };
@@ -54,12 +54,14 @@ fn a_waiver_goes_through_its_life_and_an_idle_one_is_not_written() {
         let conditions = &outcome.status.conditions;
         assert_eq!(is_true(conditions, "Active"), active, "{now}");
         assert_eq!(find(conditions, "Ready").unwrap().reason, reason);
-        assert_eq!(outcome.notices.iter().map(|n| n.reason).collect::<Vec<_>>(), events);
-        let expected = next.map_or(Next::AwaitChange, |seconds| Next::After(Duration::from_secs(seconds)));
+        assert_eq!(outcome.events.iter().map(|n| n.reason).collect::<Vec<_>>(), events);
+        let expected = next.map_or(Requeue::AwaitChange, |seconds| {
+            Requeue::After(Duration::from_secs(seconds))
+        });
         assert_eq!(outcome.next, expected, "{now}");
         waiver.status = Some(outcome.status.clone());
         let again = summarize(&waiver, &["c".to_owned()], now + jiff::SignedDuration::from_secs(60));
-        assert_eq!((&again.status, again.notices.len()), (&outcome.status, 0), "{now}");
+        assert_eq!((&again.status, again.events.len()), (&outcome.status, 0), "{now}");
     }
     let message = &find(&waiver.status.unwrap().conditions, "Ready")
         .unwrap()

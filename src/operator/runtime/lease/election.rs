@@ -70,7 +70,7 @@ pub struct Elector {
     identity: Arc<str>,
     clock: SharedClock,
     claims: watch::Sender<Option<Claim>>,
-    seen: Option<Seen>,
+    seen: Option<LastLease>,
     // The Lease may have changed since `seen`: read it before the next write.
     stale: bool,
     expires_at: Option<Instant>,
@@ -79,7 +79,7 @@ pub struct Elector {
 
 /// The Lease as we saw it, and since when it has been so by our own clock.
 #[derive(Debug)]
-struct Seen {
+struct LastLease {
     lease: Lease,
     since: Instant,
 }
@@ -247,7 +247,7 @@ impl Elector {
             Some(seen) if seen.lease.metadata.resource_version == lease.metadata.resource_version => seen.since,
             Some(_) | None => self.clock.now(),
         };
-        self.seen = Some(Seen { lease, since });
+        self.seen = Some(LastLease { lease, since });
         self.stale = false;
         // Our own claim is published by a confirmed write only.
         if let Some(holder) = holder.filter(|holder| !holder.is_empty() && **holder != *self.identity) {
@@ -365,7 +365,7 @@ impl Elector {
         if self.stale && self.read().await.is_err() {
             return Ended::NotConfirmed;
         }
-        let Some(Seen { mut lease, .. }) = self.seen.take() else {
+        let Some(LastLease { mut lease, .. }) = self.seen.take() else {
             return Ended::NotConfirmed;
         };
         if let Some(spec) = &mut lease.spec {

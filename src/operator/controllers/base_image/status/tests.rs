@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::{
-    controllers::{inputs, wish},
+    controllers::{desired, inputs},
     domain::{digest::Digest, image_ref::Repository},
     registry,
 };
@@ -18,10 +18,10 @@ use std::sync::Arc;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-fn summarized(world: &World, channel: &Channel) -> (BaseImageStatus, Vec<Notice>) {
-    let (wish, decision, recorded) = (world.wish(), world.decide(), world.recorded());
+fn summarized(world: &World, channel: &Channel) -> (BaseImageStatus, Vec<EventRecord>) {
+    let (validated, decision, recorded) = (world.validated(), world.decide(), world.recorded());
     let round = Round {
-        wish: &wish,
+        validated: &validated,
         observed: &world.observed,
         decision: &decision,
         recorded: &recorded,
@@ -66,12 +66,12 @@ fn right(found: Found) -> Channel {
 #[test]
 fn an_unchanged_world_changes_nothing_and_tells_nothing() {
     let mut world = released();
-    let (status, notices) = summarized(&world, &right(Found::Behind));
-    assert_eq!(notices.len(), 1, "{notices:?}");
+    let (status, events) = summarized(&world, &right(Found::Behind));
+    assert_eq!(events.len(), 1, "{events:?}");
     world.base.status = Some(status.clone());
     for channel in [Channel::NotDue, right(Found::Right)] {
-        let (again, notices) = summarized(&world, &channel);
-        assert_eq!((&again, notices.len()), (&status, 0));
+        let (again, events) = summarized(&world, &channel);
+        assert_eq!((&again, events.len()), (&status, 0));
     }
 }
 
@@ -82,10 +82,10 @@ fn a_channel_tag_that_somebody_moved_is_told_with_the_foreign_digest() {
     let found = Found::Foreign {
         digest: Some(foreign.clone()),
     };
-    let (status, notices) = summarized(&world, &right(found));
+    let (status, events) = summarized(&world, &right(found));
     assert_eq!(condition(&status, "ChannelTag"), is("True", "PointsToRelease"));
-    let [notice] = notices.as_slice() else {
-        panic!("{notices:?}")
+    let [notice] = events.as_slice() else {
+        panic!("{events:?}")
     };
     assert_eq!((notice.reason, notice.warning), ("ChannelTagRestored", true));
     assert!(notice.message.contains(foreign.as_str()), "{}", notice.message);
@@ -115,12 +115,12 @@ fn a_tag_that_went_back_is_told_once_and_what_to_do_is_said() {
     let second = world.upstream("v2").step();
     world.promote(&second, "b2").step();
     world.upstream("v1");
-    let (status, notices) = summarized(&world, &Channel::NotDue);
+    let (status, events) = summarized(&world, &Channel::NotDue);
     let found = conditions::find(&status.conditions, "UpstreamRolledBack").unwrap();
     assert!(found.message.contains("onUpstreamRollback"), "{}", found.message);
     assert_eq!(status.upstream.as_ref().unwrap().held, Some(Digest::of(b"v2")));
     assert_eq!(condition(&status, "Ready"), is("True", "Released"));
-    assert!(notices.iter().any(|notice| notice.reason == "UpstreamRolledBack"));
+    assert!(events.iter().any(|notice| notice.reason == "UpstreamRolledBack"));
     world.base.status = Some(status);
     assert!(summarized(&world, &Channel::NotDue).1.is_empty());
     world.upstream("v2");
@@ -137,9 +137,9 @@ fn one_that_is_not_the_owner_is_stalled_and_its_release_is_not_usable() {
         field: "promote.repository",
         repository,
     };
-    let (status, notices) = taken(&world.base, &found, NOW);
+    let (status, events) = taken(&world.base, &found, NOW);
     assert_eq!(condition(&status, "Stalled"), is("True", REPOSITORY_TAKEN));
-    assert_eq!(notices.len(), 1);
+    assert_eq!(events.len(), 1);
     world.base.status = Some(status);
     assert!(not_owned(&world.base).unwrap().contains("prod.example.com/debian"));
     assert!(taken(&world.base, &found, NOW).1.is_empty(), "told once");
@@ -159,7 +159,7 @@ fn a_failure_names_the_step_that_failed_and_keeps_what_was_known() {
         })))
     };
     let world = released();
-    let missing = wish::inputs::Error::PolicyMissing("hardened".to_owned());
+    let missing = desired::inputs::Error::PolicyMissing("hardened".to_owned());
     let missing = Failed::to_observe(missing.into());
     let taken = Failed::from(apply::Error::Taken {
         kind: "ImageCandidate",
@@ -177,7 +177,7 @@ fn a_failure_names_the_step_that_failed_and_keeps_what_was_known() {
         (taken, is("True", "Resolved"), is("False", "NameTaken")),
         (starting, is("True", "Resolved"), is("False", "Starting")),
     ] {
-        let Outcome { status, notices, next } = super::failed(&world.base, &failed, None, NOW);
+        let Outcome { status, events, next } = super::failed(&world.base, &failed, None, NOW);
         assert_eq!(condition(&status, "UpstreamResolved"), resolved, "{failed:?}");
         assert_eq!(condition(&status, "Ready"), ready, "{failed:?}");
         assert_eq!(
@@ -185,7 +185,7 @@ fn a_failure_names_the_step_that_failed_and_keeps_what_was_known() {
             world.base.status.as_ref().unwrap().released,
             "{failed:?}"
         );
-        assert_eq!((notices.len(), next), (1, failed.failure.class.into()), "{failed:?}");
+        assert_eq!((events.len(), next), (1, failed.failure.class.into()), "{failed:?}");
     }
     let first = failed(&world.base, &throttled(600), None, NOW);
     let second = failed(&world.base, &throttled(599), None, NOW);

@@ -2,13 +2,13 @@
 
 use crate::{
     controllers::{
-        candidate::judging::WaiversError,
+        candidate::evaluation_inputs::WaiversError,
+        desired::ask,
         error::{Class, Classified, WAIT},
         history, inputs,
         paging::ListError,
         slots,
         transfers::GivenUp,
-        wish::ask,
         writes::WriteError,
     },
     domain::{image_ref::InvalidImageRef, recall::Recalled},

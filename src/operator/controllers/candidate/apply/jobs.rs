@@ -7,7 +7,7 @@ use crate::{
         refs::{ANNOTATION_URGENT, LABEL_SELF_TEST},
     },
     controllers::{
-        candidate::{jobs, observe::JobRef, validate::Wish},
+        candidate::{jobs, observe::JobRef, validate::ValidatedCandidate},
         context::Context,
         writes::{self, Created, WriteError},
     },
@@ -25,7 +25,7 @@ use std::fmt::Debug;
 pub(super) async fn start(
     jobs: Vec<(Box<ConfigMap>, Box<Job>)>,
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     ctx: &Context,
     applied: &mut Applied,
 ) -> Result<(), Error> {
@@ -34,7 +34,10 @@ pub(super) async fn start(
     }
     let names: Vec<String> = jobs.iter().map(|(_, job)| job.name_any()).collect();
     let urgent = candidate.annotations().contains_key(ANNOTATION_URGENT);
-    let admitted = ctx.slots.admit(&ctx.client, &wish.namespace, &names, urgent).await?;
+    let admitted = ctx
+        .slots
+        .admit(&ctx.client, &validated.namespace, &names, urgent)
+        .await?;
     for (inputs, job) in jobs {
         if admitted.contains(&job.name_any()) {
             start_job(ctx, candidate, *inputs, &job).await?;
@@ -134,8 +137,8 @@ fn too_large(error: WriteError) -> Error {
 }
 
 /// Deletes this Job and its pods; one that is gone, or has ended and was replaced by another of its name, is no failure.
-pub(super) async fn delete(job: &JobRef, wish: &Wish, ctx: &Context) -> Result<(), Error> {
-    writes::delete_once::<Job>(ctx, Kind::Job, &wish.namespace, &job.name, &job.uid).await?;
+pub(super) async fn delete(job: &JobRef, validated: &ValidatedCandidate, ctx: &Context) -> Result<(), Error> {
+    writes::delete_once::<Job>(ctx, Kind::Job, &validated.namespace, &job.name, &job.uid).await?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use super::Error;
 use crate::{
     api::ImageCandidate,
     controllers::{
-        candidate::{exceptions, judging, validate::Wish},
+        candidate::{evaluation_inputs, exceptions, validate::ValidatedCandidate},
         context::Context,
     },
     domain::digest::Digest,
@@ -18,16 +18,16 @@ use bytes::Bytes;
 /// The document, if there is anything to say. A report that cannot be read was refused before it came here.
 pub(super) async fn document(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     ctx: &Context,
     image: &Digest,
     reports: &[ReportArtifact],
 ) -> Result<Option<Bytes>, Error> {
-    let waivers = judging::waivers(ctx, &wish.namespace).await?;
+    let waivers = evaluation_inputs::waivers(ctx, &validated.namespace).await?;
     let at = exceptions::judged_at(candidate);
     let mut accepted = Vec::new();
     for stored in reports {
-        let check = wish.checks.iter().find(|check| check.name == stored.kind);
+        let check = validated.checks.iter().find(|check| check.name == stored.kind);
         let report = report::read(&stored.json, Some(&stored.kind), image);
         if let (Some(check), Ok(report)) = (check, report) {
             accepted.extend(exceptions::accepted(check, &report, &waivers, candidate, at));

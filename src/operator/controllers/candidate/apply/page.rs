@@ -8,7 +8,7 @@ use crate::controllers::named::Named as _;
 use crate::{
     api::{BaseImage, ImageCandidate, image_candidate::CheckSummary},
     controllers::{
-        candidate::{exceptions, judging, validate::Wish},
+        candidate::{evaluation_inputs, exceptions, validate::ValidatedCandidate},
         context::Context,
         error::{Classified as _, one_line},
     },
@@ -35,15 +35,15 @@ struct Previous {
 /// Publishes the page, or says why not.
 pub(super) async fn publish(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     ctx: &Context,
     image: &Digest,
 ) -> Result<Digest, PageFailure> {
-    let published = Box::pin(try_publish(candidate, wish, ctx, image)).await;
+    let published = Box::pin(try_publish(candidate, validated, ctx, image)).await;
     published.map_err(|error| {
         tracing::warn!(
-            candidate = wish.name,
-            namespace = wish.namespace,
+            candidate = validated.name,
+            namespace = validated.namespace,
             error = one_line(&error),
             "page not published"
         );
@@ -54,13 +54,18 @@ pub(super) async fn publish(
     })
 }
 
-async fn try_publish(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, image: &Digest) -> Result<Digest, Error> {
-    let auth = push_auth(candidate, wish, ctx).await?;
-    let subject = subject(ctx, &wish.staging, image, &auth).await?;
-    let previous = previous(candidate, wish, ctx, image, &auth).await;
-    let waivers = judging::waivers(ctx, &wish.namespace).await?;
+async fn try_publish(
+    candidate: &ImageCandidate,
+    validated: &ValidatedCandidate,
+    ctx: &Context,
+    image: &Digest,
+) -> Result<Digest, Error> {
+    let auth = push_auth(candidate, validated, ctx).await?;
+    let subject = subject(ctx, &validated.staging, image, &auth).await?;
+    let previous = previous(candidate, validated, ctx, image, &auth).await;
+    let waivers = evaluation_inputs::waivers(ctx, &validated.namespace).await?;
     let excepted = |check: &str, report: &Report| -> Vec<Exception> {
-        let check = wish.checks.iter().find(|planned| planned.name == check);
+        let check = validated.checks.iter().find(|planned| planned.name == check);
         let at = exceptions::judged_at(candidate);
         let accepted = check.map(|check| exceptions::accepted(check, report, &waivers, candidate, at));
         exceptions::shown(accepted.unwrap_or_default())
@@ -68,12 +73,12 @@ async fn try_publish(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, ima
     let mut sections = Vec::new();
     // One check after the other: at most two reports are in memory.
     for summary in candidate.status.iter().flat_map(|status| &status.checks) {
-        sections.push(section(wish, ctx, image, summary, previous.as_ref(), &excepted, &auth).await?);
+        sections.push(section(validated, ctx, image, summary, previous.as_ref(), &excepted, &auth).await?);
     }
     let compared = previous.map(|previous| format!("{} ({})", previous.tag, previous.digest));
     let html = Bytes::from(Page::new(candidate, sections, compared.as_deref()).html()?);
     ctx.leader.require()?;
-    let page = evidence::attach_page(&ctx.registry, &wish.staging, &subject, html.clone(), &auth).await?;
+    let page = evidence::attach_page(&ctx.registry, &validated.staging, &subject, html.clone(), &auth).await?;
     // It came too late for the promotion: then it is brought after.
     if let Some(promoted) = candidate.status.as_ref().and_then(|status| status.promoted.as_ref()) {
         let subject = self::subject(ctx, &promoted.repository, &promoted.digest, &auth).await?;
@@ -90,7 +95,7 @@ async fn subject(ctx: &Context, repository: &Repository, image: &Digest, auth: &
 }
 
 async fn section(
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     ctx: &Context,
     image: &Digest,
     summary: &CheckSummary,
@@ -99,14 +104,21 @@ async fn section(
     auth: &Auth,
 ) -> Result<Section, Error> {
     let report = match &summary.report {
-        Some(stored) => stored_report(ctx, &wish.staging, stored, &summary.name, image, auth).await?,
+        Some(stored) => stored_report(ctx, &validated.staging, stored, &summary.name, image, auth).await?,
         None => None,
     };
     let before = previous.and_then(|previous| Some((previous, previous.reports.get(&summary.name)?)));
     let before = match before {
         // Without it there is only no comparison.
         Some((previous, stored)) => {
-            let report = stored_report(ctx, &wish.production, stored, &summary.name, &previous.digest, auth);
+            let report = stored_report(
+                ctx,
+                &validated.production,
+                stored,
+                &summary.name,
+                &previous.digest,
+                auth,
+            );
             report.await.unwrap_or_default()
         }
         None => None,
@@ -132,16 +144,18 @@ async fn stored_report(
 /// What is released now, unless it is this very image. Whatever fails here costs only the comparison.
 async fn previous(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     ctx: &Context,
     image: &Digest,
     auth: &Auth,
 ) -> Option<Previous> {
-    let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &wish.namespace);
+    let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &validated.namespace);
     let base = bases.named(&candidate.spec.base_image).await.ok()??;
     let released = base.status?.released.filter(|released| released.digest != *image)?;
     let kind = Some(evidence::REPORT_ARTIFACT_TYPE);
-    let kept = ctx.registry.referrers(&wish.production, &released.digest, kind, auth);
+    let kept = ctx
+        .registry
+        .referrers(&validated.production, &released.digest, kind, auth);
     let by_check = |entry: Descriptor| Some((entry.annotations.get(evidence::REPORT_KIND)?.clone(), entry.digest));
     Some(Previous {
         reports: kept.await.ok()?.into_iter().filter_map(by_check).collect(),
@@ -151,12 +165,17 @@ async fn previous(
 }
 
 /// The page in staging, for the promotion. Without it the promotion goes on: the page stays in staging.
-pub(super) async fn stored(wish: &Wish, ctx: &Context, page: Option<&Digest>, auth: &Auth) -> Option<Bytes> {
-    match evidence::fetch_page(&ctx.registry, &wish.staging, page?, auth).await {
+pub(super) async fn stored(
+    validated: &ValidatedCandidate,
+    ctx: &Context,
+    page: Option<&Digest>,
+    auth: &Auth,
+) -> Option<Bytes> {
+    match evidence::fetch_page(&ctx.registry, &validated.staging, page?, auth).await {
         Ok(html) => Some(html),
         Err(error) => {
             tracing::warn!(
-                candidate = wish.name,
+                candidate = validated.name,
                 error = one_line(&error),
                 "promoted without its page"
             );

@@ -6,10 +6,10 @@ use super::{Error, openvex, page, push_auth};
 use crate::{
     api::{ImageCandidate, image_candidate::Promoted},
     controllers::{
-        candidate::{observe, validate::Wish},
+        candidate::{observe, validate::ValidatedCandidate},
         context::Context,
+        desired::{ask, wanted::Wanted},
         inputs,
-        wish::{ask, wanted::Wanted},
     },
     domain::{digest::Digest, lineage, proof::Proof},
     evidence::{
@@ -26,22 +26,24 @@ use kube::ResourceExt as _;
 /// says so last. `docs/architecture.md` has the reasons.
 pub(super) async fn promote(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     ctx: &Context,
     proof: &Proof,
     page: Option<&Digest>,
 ) -> Result<Promoted, Error> {
     let image = proof.image();
-    let auth = push_auth(candidate, wish, ctx).await?;
-    let key = signing_key(candidate, wish, ctx).await?;
-    let staged = wish.staging.at(image);
-    still_wanted(candidate, wish, image, ctx).await?;
-    ctx.registry.copy_image(&staged, &wish.production, &auth, &auth).await?;
+    let auth = push_auth(candidate, validated, ctx).await?;
+    let key = signing_key(candidate, validated, ctx).await?;
+    let staged = validated.staging.at(image);
+    still_wanted(candidate, validated, image, ctx).await?;
+    ctx.registry
+        .copy_image(&staged, &validated.production, &auth, &auth)
+        .await?;
     // The copy may take minutes, and only from here on something says that this is a release.
-    still_wanted(candidate, wish, image, ctx).await?;
+    still_wanted(candidate, validated, image, ctx).await?;
     let tag = immutable_tag(candidate, image);
-    ctx.registry.tag(&wish.production, image, &tag, &auth).await?;
-    let produced = wish.production.at(image);
+    ctx.registry.tag(&validated.production, image, &tag, &auth).await?;
+    let produced = validated.production.at(image);
     let subject = ctx
         .registry
         .head(&produced, &auth)
@@ -55,9 +57,9 @@ pub(super) async fn promote(
         .pop()
         .ok_or_else(|| Error::Lost(produced.to_string()))?;
     let layers = u32::try_from(config.diff_ids.len()).unwrap_or(u32::MAX);
-    let reports = stored_reports(proof, wish, ctx, &auth).await?;
+    let reports = stored_reports(proof, validated, ctx, &auth).await?;
     let release = ReleaseRecord {
-        base_image: format!("{}/{}", wish.namespace, candidate.spec.base_image),
+        base_image: format!("{}/{}", validated.namespace, candidate.spec.base_image),
         sequence: proof.sequence(),
         candidate: candidate.name_any(),
         source_digest: candidate.spec.source_digest.clone(),
@@ -66,15 +68,24 @@ pub(super) async fn promote(
         tag: tag.clone(),
     };
     let evidence = Evidence {
-        vex: openvex::document(candidate, wish, ctx, image, &reports).await?,
+        vex: openvex::document(candidate, validated, ctx, image, &reports).await?,
         reports,
-        page: page::stored(wish, ctx, page, &auth).await,
-        summary: summary(candidate, wish, proof, release),
+        page: page::stored(validated, ctx, page, &auth).await,
+        summary: summary(candidate, validated, proof, release),
     };
     ctx.leader.require()?;
-    evidence::publish(&ctx.registry, &wish.production, &subject, proof, &evidence, &key, &auth).await?;
+    evidence::publish(
+        &ctx.registry,
+        &validated.production,
+        &subject,
+        proof,
+        &evidence,
+        &key,
+        &auth,
+    )
+    .await?;
     Ok(Promoted {
-        repository: wish.production.clone(),
+        repository: validated.production.clone(),
         digest: image.clone(),
         tag,
         chain_id,
@@ -85,20 +96,29 @@ pub(super) async fn promote(
 
 /// Asked again right before a write that people rely on: what was wanted when the step began may not be any more, and what
 /// was good may have been taken back.
-async fn still_wanted(candidate: &ImageCandidate, wish: &Wish, image: &Digest, ctx: &Context) -> Result<(), Error> {
+async fn still_wanted(
+    candidate: &ImageCandidate,
+    validated: &ValidatedCandidate,
+    image: &Digest,
+    ctx: &Context,
+) -> Result<(), Error> {
     if ask::still_wanted(candidate, ctx).await? != Wanted::Yes {
         return Err(Error::NotWantedNow);
     }
-    if let Some(recalled) = observe::recall::recalled(candidate, wish, Some(image), ctx).await? {
+    if let Some(recalled) = observe::recall::recalled(candidate, validated, Some(image), ctx).await? {
         return Err(Error::Recalled(recalled));
     }
     ctx.leader.require()?;
     Ok(())
 }
 
-async fn signing_key(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<signing::PromotionKey, Error> {
+async fn signing_key(
+    candidate: &ImageCandidate,
+    validated: &ValidatedCandidate,
+    ctx: &Context,
+) -> Result<signing::PromotionKey, Error> {
     let reference = &candidate.spec.promote.signing.key_ref;
-    let pem = inputs::secret_key(ctx, &wish.namespace, reference, "cosign.key").await?;
+    let pem = inputs::secret_key(ctx, &validated.namespace, reference, "cosign.key").await?;
     signing::PromotionKey::from_pem(&pem).map_err(|error| Error::Key {
         secret: reference.name.clone(),
         error,
@@ -118,17 +138,27 @@ fn created(candidate: &ImageCandidate) -> Timestamp {
 }
 
 /// The reports that the proof rests on, from staging.
-async fn stored_reports(proof: &Proof, wish: &Wish, ctx: &Context, auth: &Auth) -> Result<Vec<ReportArtifact>, Error> {
+async fn stored_reports(
+    proof: &Proof,
+    validated: &ValidatedCandidate,
+    ctx: &Context,
+    auth: &Auth,
+) -> Result<Vec<ReportArtifact>, Error> {
     let mut reports = Vec::new();
     for (check, digest) in proof.reports() {
-        reports.push(evidence::fetch_whole_report(&ctx.registry, &wish.staging, digest, check, auth).await?);
+        reports.push(evidence::fetch_whole_report(&ctx.registry, &validated.staging, digest, check, auth).await?);
     }
     Ok(reports)
 }
 
 /// What the promotion attests: this verifier, these policies, passed. Its time is the candidate's, so that a second try
 /// writes the same bytes.
-fn summary(candidate: &ImageCandidate, wish: &Wish, proof: &Proof, release: ReleaseRecord) -> vsa::VerificationSummary {
+fn summary(
+    candidate: &ImageCandidate,
+    validated: &ValidatedCandidate,
+    proof: &Proof,
+    release: ReleaseRecord,
+) -> vsa::VerificationSummary {
     // What is only reported attests nothing.
     let mut levels: Vec<String> = Vec::new();
     if !proof.policies().is_empty() {
@@ -142,7 +172,7 @@ fn summary(candidate: &ImageCandidate, wish: &Wish, proof: &Proof, release: Rele
         policy: vsa::ResourceRef {
             uri: format!(
                 "k8s://{}/validationpolicies/{}",
-                wish.namespace,
+                validated.namespace,
                 proof.policies().join("+")
             ),
             digest: proof.policies_digest().clone(),

@@ -7,7 +7,7 @@ use super::{Error, push_auth};
 use crate::{
     api::{ImageCandidate, ImageCandidateStatus, phase::Phase, refs::LABEL_BASE_IMAGE},
     controllers::{
-        candidate::{observe::MAX_SIBLINGS, validate::Wish},
+        candidate::{observe::MAX_SIBLINGS, validate::ValidatedCandidate},
         context::Context,
         error::one_line,
         paging,
@@ -30,23 +30,23 @@ const PAGE: u32 = 100;
 /// Keeps a report with the built image in staging. It is large: taken, and let go before it is sent.
 pub(super) async fn store(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     ctx: &Context,
     image: &Digest,
     delivery: Delivery,
 ) -> Result<Digest, Error> {
-    let auth = push_auth(candidate, wish, ctx).await?;
-    let staged = wish.staging.at(image);
+    let auth = push_auth(candidate, validated, ctx).await?;
+    let staged = validated.staging.at(image);
     let subject = ctx
         .registry
         .head(&staged, &auth)
         .await?
         .ok_or_else(|| Error::Lost(staged.to_string()))?;
     let released = candidate.status.as_ref().map(Phase::of) == Some(Phase::Released);
-    if released && let Err(error) = prune(candidate, wish, ctx, image, &delivery.report.check, &auth).await {
+    if released && let Err(error) = prune(candidate, validated, ctx, image, &delivery.report.check, &auth).await {
         // The report itself may still find room.
         tracing::warn!(
-            candidate = wish.name,
+            candidate = validated.name,
             error = one_line(&error),
             "superseded reports of rescans not deleted"
         );
@@ -58,7 +58,7 @@ pub(super) async fn store(
     };
     drop(delivery.report);
     ctx.leader.require()?;
-    Ok(evidence::attach_report(&ctx.registry, &wish.staging, &subject, &report, &auth).await?)
+    Ok(evidence::attach_report(&ctx.registry, &validated.staging, &subject, &report, &auth).await?)
 }
 
 fn layer(attached: Attached) -> ArtifactLayer {
@@ -72,19 +72,19 @@ fn layer(attached: Attached) -> ArtifactLayer {
 /// Deletes the oldest reports of this check that nothing names, but for a few.
 async fn prune(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     ctx: &Context,
     image: &Digest,
     check: &str,
     auth: &Auth,
 ) -> Result<(), Error> {
-    let kept = evidence::reports_of(&ctx.registry, &wish.staging, image, check, auth).await?;
+    let kept = evidence::reports_of(&ctx.registry, &validated.staging, image, check, auth).await?;
     if kept.len() <= SUPERSEDED_KEPT {
         return Ok(());
     }
-    let Some(named) = named(candidate, wish, ctx).await? else {
+    let Some(named) = named(candidate, validated, ctx).await? else {
         tracing::warn!(
-            candidate = wish.name,
+            candidate = validated.name,
             "a candidate cannot be read, which may name reports: none is deleted"
         );
         return Ok(());
@@ -97,11 +97,11 @@ async fn prune(
     ctx.leader.require()?;
     let deleted = ctx
         .registry
-        .detach(&wish.staging, image, &superseded[..surplus], auth)
+        .detach(&validated.staging, image, &superseded[..surplus], auth)
         .await?;
     match deleted {
         Deleted::Gone => tracing::info!(
-            candidate = wish.name,
+            candidate = validated.name,
             check,
             surplus,
             "superseded reports of rescans deleted"
@@ -112,10 +112,14 @@ async fn prune(
 }
 
 /// Every report that a candidate of the same BaseImage names; none if one of them cannot be read.
-async fn named(candidate: &ImageCandidate, wish: &Wish, ctx: &Context) -> Result<Option<BTreeSet<Digest>>, Error> {
+async fn named(
+    candidate: &ImageCandidate,
+    validated: &ValidatedCandidate,
+    ctx: &Context,
+) -> Result<Option<BTreeSet<Digest>>, Error> {
     let label = format!("{LABEL_BASE_IMAGE}={}", candidate.spec.base_image);
     let params = ListParams::default().labels(&label).limit(PAGE);
-    let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &wish.namespace);
+    let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &validated.namespace);
     let mut unreadable = false;
     let named = paging::list(&api, params, MAX_SIBLINGS, |guarded| {
         unreadable |= guarded.0.is_err();
@@ -162,7 +166,7 @@ mod tests {
         let mut candidate = candidate();
         candidate.spec.promote.push_secret_ref = None;
         candidate.spec.staging = staging.clone();
-        let wish = validate::validate(&candidate).unwrap();
+        let validated = validate::validate(&candidate).unwrap();
         let delivery = |evaluated: u64| {
             let mut report = completed(&planned("cves"), &image);
             report.evaluated = evaluated;
@@ -173,7 +177,11 @@ mod tests {
         };
         let mut all = Vec::new();
         for number in 0..15 {
-            all.push(store(&candidate, &wish, &ctx, &image, delivery(number)).await.unwrap());
+            all.push(
+                store(&candidate, &validated, &ctx, &image, delivery(number))
+                    .await
+                    .unwrap(),
+            );
         }
         let names = |report: &Digest| {
             json!({"result": "Passed", "builtDigest": image, "checks": [{"name": "cves", "verdict": "Passed", "message": "",
@@ -186,7 +194,7 @@ mod tests {
         sibling.status = Some(serde_json::from_value(names(&all[1])).unwrap());
         server.put(&sibling);
         candidate.status = Some(serde_json::from_value(names(&all[0])).unwrap());
-        let newest = store(&candidate, &wish, &ctx, &image, delivery(99)).await.unwrap();
+        let newest = store(&candidate, &validated, &ctx, &image, delivery(99)).await.unwrap();
         let auth = Auth::anonymous();
         let left = evidence::reports_of(&client, &staging, &image, "cves", &auth).await;
         let kept: Vec<Digest> = [0, 1]

@@ -4,7 +4,7 @@ use super::{Error, copy_to_staging, promotion::promote};
 use crate::{
     api::{ImageCandidate, image_candidate::Promoted},
     controllers::{
-        candidate::validate::Wish,
+        candidate::validate::ValidatedCandidate,
         context::Context,
         transfers::{self, Key, Parties, Progress},
     },
@@ -27,15 +27,15 @@ pub enum Done {
 /// Copies the upstream image to staging.
 pub fn copy(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     ctx: &Context,
     transfers: &Transfers,
 ) -> Result<Progress<Done>, Error> {
-    let hosts = [&wish.source.repository, &wish.staging];
+    let hosts = [&validated.source.repository, &validated.staging];
     let begin = || {
-        let (candidate, wish, ctx) = (candidate.clone(), wish.clone(), ctx.clone());
+        let (candidate, validated, ctx) = (candidate.clone(), validated.clone(), ctx.clone());
         async move {
-            copy_to_staging(&candidate, &wish, &ctx).await?;
+            copy_to_staging(&candidate, &validated, &ctx).await?;
             Ok(Done::Copied)
         }
     };
@@ -45,17 +45,17 @@ pub fn copy(
 /// Promotes what is proven.
 pub fn promotion(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     ctx: &Context,
     transfers: &Transfers,
     proof: &Proof,
     page: Option<Digest>,
 ) -> Result<Progress<Done>, Error> {
-    let hosts = [&wish.staging, &wish.production];
+    let hosts = [&validated.staging, &validated.production];
     let begin = || {
-        let (candidate, wish, ctx, proof) = (candidate.clone(), wish.clone(), ctx.clone(), proof.clone());
+        let (candidate, validated, ctx, proof) = (candidate.clone(), validated.clone(), ctx.clone(), proof.clone());
         async move {
-            let promoted = promote(&candidate, &wish, &ctx, &proof, page.as_ref()).await?;
+            let promoted = promote(&candidate, &validated, &ctx, &proof, page.as_ref()).await?;
             Ok(Done::Promoted(Box::new(promoted)))
         }
     };

@@ -7,8 +7,8 @@ use super::{
 use crate::{
     api::{image_candidate::Step, phase::Phase},
     controllers::candidate::{
+        evaluation_inputs::EvaluationInputs,
         exceptions, gate, jobs,
-        judging::Judging,
         observe::{CheckState, JobState, MAX_ATTEMPTS, reevaluation::Reevaluate, rescan, self_tests::SelfTest},
         validate::PlannedCheck,
     },
@@ -25,19 +25,19 @@ impl Inputs<'_> {
                 image: Some(again.image.clone()),
                 ..Evaluation::default()
             };
-            for check in &self.wish.checks {
+            for check in &self.validated.checks {
                 let old = status.check(&check.name);
                 match reports.iter().find(|(report, _)| report.check == check.name) {
                     Some((report, stored)) => {
                         let key = old.and_then(|old| format!("sha256:{}", old.key.as_deref()?).parse().ok());
                         let key = key.unwrap_or_else(|| check.key(&again.image, &self.settings.tools_image));
-                        evaluation.add(check, report, Some(stored), &key, &again.judging, self.now);
+                        evaluation.add(check, report, Some(stored), &key, &again.evaluation_inputs, self.now);
                     }
                     // Only a check that is not enforced may be without a report.
                     None => evaluation.checks.extend(old.cloned()),
                 }
             }
-            let verdict = gate::verdict(self.wish, &evaluation, self.now);
+            let verdict = gate::verdict(self.validated, &evaluation, self.now);
             match verdict.phase() {
                 Phase::Promote | Phase::Rejected => Ok((Box::new(evaluation), Box::new(verdict))),
                 Phase::Pull
@@ -46,7 +46,7 @@ impl Inputs<'_> {
                 | Phase::Check
                 | Phase::Released
                 | Phase::Error
-                | Phase::Superseded => Err(not_usable(&evaluation, &self.wish.checks)),
+                | Phase::Superseded => Err(not_usable(&evaluation, &self.validated.checks)),
             }
         });
         if let (Err(why), Phase::Promote) = (&result, Phase::of(&self.candidate.status.clone().unwrap_or_default())) {
@@ -56,7 +56,7 @@ impl Inputs<'_> {
             return out(Phase::Error, Step::Promoted, "ReportsNotUsable", message);
         }
         Decision::go_on(Course::Reevaluated {
-            in_force: again.judging.in_force.clone(),
+            in_force: again.evaluation_inputs.in_force.clone(),
             result,
         })
     }
@@ -65,7 +65,7 @@ impl Inputs<'_> {
         self,
         image: &Digest,
         self_tests: &[SelfTest],
-        judging: &Judging,
+        evaluation_inputs: &EvaluationInputs,
         checks: Vec<(PlannedCheck, CheckState)>,
     ) -> Decision {
         let status = self.candidate.status.clone().unwrap_or_default();
@@ -76,7 +76,7 @@ impl Inputs<'_> {
             let key = check.key(image, &self.settings.tools_image);
             match &state {
                 JobState::Delivered(delivery) => {
-                    scans.push(self.rescanned(&check, &delivery.report, key.clone(), judging));
+                    scans.push(self.rescanned(&check, &delivery.report, key.clone(), evaluation_inputs));
                 }
                 JobState::Absent(_) => waiting_on.push((check.name.clone(), None)),
                 JobState::Running(what) | JobState::Foreign(what) => {
@@ -94,14 +94,14 @@ impl Inputs<'_> {
                 continue;
             };
             actions.extend(next_of_check(image, state, |attempt| {
-                let staged = self.wish.staging.at(image);
+                let staged = self.validated.staging.at(image);
                 let again = jobs::Rescan {
                     image: &staged,
                     digest: image,
                     artifact,
                 };
                 let name = jobs::attempt_name(&jobs::rescan_name(&key), attempt);
-                jobs::rescan(self.candidate, self.wish, self.settings, &check, again, &name)
+                jobs::rescan(self.candidate, self.validated, self.settings, &check, again, &name)
             }));
         }
         let distrusted = distrusted(self_tests);
@@ -113,8 +113,14 @@ impl Inputs<'_> {
         decision
     }
 
-    pub(super) fn rescanned(self, check: &PlannedCheck, report: &Report, key: Digest, judging: &Judging) -> Rescanned {
-        let judgement = exceptions::judge(check, report, &judging.waivers, self.now);
+    pub(super) fn rescanned(
+        self,
+        check: &PlannedCheck,
+        report: &Report,
+        key: Digest,
+        evaluation_inputs: &EvaluationInputs,
+    ) -> Rescanned {
+        let judgement = exceptions::judge(check, report, &evaluation_inputs.waivers, self.now);
         let fixable = report.findings.iter().filter(|finding| finding.fixed_version.is_some());
         let worst = judgement.worst.iter();
         Rescanned {

@@ -8,13 +8,13 @@ use crate::{
     api::{image_candidate::Step, phase::Phase},
     controllers::{
         candidate::{
+            evaluation_inputs::EvaluationInputs,
             gate::{self, GateState, Verdict},
             jobs,
-            judging::Judging,
             observe::{CheckState, JobState, MAX_ATTEMPTS, Verification, self_tests::SelfTest},
             validate::PlannedCheck,
         },
-        driver::Next,
+        driver::Requeue,
     },
     domain::digest::Digest,
 };
@@ -23,14 +23,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 impl Inputs<'_> {
     pub(super) fn pull(self) -> Decision {
-        let wish = self.wish;
+        let validated = self.validated;
         let tag = &self.candidate.spec.source_tag;
         Decision::go_on(Course::Done {
             step: Step::Pulled,
             next: Phase::Verify,
             built: None,
             reason: "Copied",
-            message: format!("{} (tag {tag}) is in {}", wish.source, wish.staging),
+            message: format!("{} (tag {tag}) is in {}", validated.source, validated.staging),
         })
         .with([Action::CopyToStaging])
     }
@@ -46,11 +46,11 @@ impl Inputs<'_> {
             }),
             Verification::Refused(message) => out(Phase::Rejected, Step::Verified, "VerificationFailed", message),
             Verification::SignaturePending(why) => {
-                let pause = Next::After(self.signature_pause());
+                let pause = Requeue::After(self.signature_pause());
                 Decision::wait(WaitingOn::Signature(why), pause)
             }
             // Nothing that could appear would change it: only another BaseImage, and that is another candidate.
-            Verification::NotConfigured => Decision::wait(WaitingOn::VerificationConfigured, Next::AwaitChange),
+            Verification::NotConfigured => Decision::wait(WaitingOn::VerificationConfigured, Requeue::AwaitChange),
         }
     }
 
@@ -68,9 +68,12 @@ impl Inputs<'_> {
     }
 
     pub(super) fn build(self, state: &JobState<Digest>) -> Decision {
-        let (wish, step) = (self.wish, Step::Built);
-        if !wish.violations.is_empty() {
-            let broken = wish.violations.iter().map(|v| format!("{} ({})", v.message, v.rule));
+        let (validated, step) = (self.validated, Step::Built);
+        if !validated.violations.is_empty() {
+            let broken = validated
+                .violations
+                .iter()
+                .map(|v| format!("{} ({})", v.message, v.rule));
             let broken: Vec<_> = broken.collect();
             let message = format!(
                 "spec.customize.containerfile: {}. Nothing was built.",
@@ -79,15 +82,16 @@ impl Inputs<'_> {
             return out(Phase::Rejected, step, "BuildConfigRejected", message);
         }
         let attempt = next_attempt(state);
-        let create = attempt.map(|attempt| create(jobs::build(self.candidate, wish, self.settings, attempt)));
-        let waits = |reason, what: String| Decision::wait(WaitingOn::Build { reason, what }, Next::After(SAFETY_NET));
+        let create = attempt.map(|attempt| create(jobs::build(self.candidate, validated, self.settings, attempt)));
+        let waits =
+            |reason, what: String| Decision::wait(WaitingOn::Build { reason, what }, Requeue::After(SAFETY_NET));
         match state {
             JobState::Delivered(digest) => Decision::go_on(Course::Done {
                 step,
                 next: Phase::Check,
                 built: Some(digest.clone()),
                 reason: "Built",
-                message: format!("{} is in staging", wish.staging.at(digest)),
+                message: format!("{} is in staging", validated.staging.at(digest)),
             }),
             JobState::Absent(_) => waits("BuildStarted", "the build Job is created".to_owned()),
             JobState::Running(what) => waits("Building", what.clone()),
@@ -97,7 +101,7 @@ impl Inputs<'_> {
                 format!("attempt {attempt} of {MAX_ATTEMPTS} failed: {message}"),
             ),
             JobState::Broken { message, .. } => {
-                let job = jobs::build_name(&wish.name);
+                let job = jobs::build_name(&validated.name);
                 let message = format!(
                     "the build failed {MAX_ATTEMPTS} times: {message}. Nothing was promoted. See: kubectl logs job/{job} --all-containers"
                 );
@@ -113,7 +117,7 @@ impl Inputs<'_> {
         env: &[String],
         self_tests: &[SelfTest],
         checks: Vec<(PlannedCheck, CheckState)>,
-        judging: &Judging,
+        evaluation_inputs: &EvaluationInputs,
     ) -> Decision {
         let status = self.candidate.status.clone().unwrap_or_default();
         let mut evaluation = Evaluation::of(&status);
@@ -125,19 +129,27 @@ impl Inputs<'_> {
                 }
                 CheckState::Job(JobState::Delivered(delivery)) => {
                     let key = check.key(image, &self.settings.tools_image);
-                    evaluation.add(check, &delivery.report, None, &key, judging, self.now);
+                    evaluation.add(check, &delivery.report, None, &key, evaluation_inputs, self.now);
                 }
                 CheckState::Job(JobState::Foreign(why)) => drop(foreign.insert(check.name.clone(), why.clone())),
                 CheckState::Judged
                 | CheckState::Job(JobState::Absent(_) | JobState::Running(_) | JobState::Broken { .. }) => {}
             }
         }
-        let verdict = gate::verdict(self.wish, &evaluation, self.now);
+        let verdict = gate::verdict(self.validated, &evaluation, self.now);
         let mut actions = self.self_test_jobs(self_tests);
         for (check, state) in checks {
             let CheckState::Job(state) = state else { continue };
             actions.extend(next_of_check(image, state, |attempt| {
-                jobs::check(self.candidate, self.wish, self.settings, &check, image, env, attempt)
+                jobs::check(
+                    self.candidate,
+                    self.validated,
+                    self.settings,
+                    &check,
+                    image,
+                    env,
+                    attempt,
+                )
             }));
         }
         let waiting_on = waiting_gates(&verdict, image, &foreign);
@@ -152,7 +164,7 @@ impl Inputs<'_> {
     }
 
     pub(super) fn promote(self) -> Decision {
-        match gate::proof(self.candidate, self.wish) {
+        match gate::proof(self.candidate, self.validated) {
             Ok(proof) => Decision::go_on(Course::Promoted).with([Action::Promote(proof)]),
             Err(why) => {
                 let message = format!(

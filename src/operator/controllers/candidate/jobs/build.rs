@@ -1,7 +1,7 @@
 //! The Job that builds a candidate. Only its first and last container see credentials.
 
 use super::{
-    LABEL_CANDIDATE, Wish, attempt_name, build_name, inputs, job,
+    LABEL_CANDIDATE, ValidatedCandidate, attempt_name, build_name, inputs, job,
     pod::{OPERATOR, RUNNER, pull, runner, volumes, with_registry},
 };
 use crate::{api::ImageCandidate, controllers::context::Settings};
@@ -13,9 +13,14 @@ use std::collections::BTreeMap;
 const BUILD_SECONDS: u64 = 1800;
 
 /// The Job that builds: pull (runner, credentials), build (buildah, none), push (runner, credentials).
-pub fn build(candidate: &ImageCandidate, wish: &Wish, settings: &Settings, attempt: u32) -> (ConfigMap, Job) {
-    let name = attempt_name(&build_name(&wish.name), attempt);
-    let mut files = BTreeMap::from([("Containerfile".to_owned(), wish.containerfile.clone())]);
+pub fn build(
+    candidate: &ImageCandidate,
+    validated: &ValidatedCandidate,
+    settings: &Settings,
+    attempt: u32,
+) -> (ConfigMap, Job) {
+    let name = attempt_name(&build_name(&validated.name), attempt);
+    let mut files = BTreeMap::from([("Containerfile".to_owned(), validated.containerfile.clone())]);
     for (n, pem) in candidate.spec.build.ca_certificates.iter().enumerate() {
         files.insert(format!("ca-{n}.crt"), pem.clone());
     }
@@ -26,7 +31,7 @@ pub fn build(candidate: &ImageCandidate, wish: &Wish, settings: &Settings, attem
         "--layout".into(),
         "/work/out".into(),
     ];
-    push.extend(["--repository".to_owned(), wish.staging.to_string()]);
+    push.extend(["--repository".to_owned(), validated.staging.to_string()]);
     let build = [
         RUNNER,
         "runner",
@@ -60,16 +65,16 @@ pub fn build(candidate: &ImageCandidate, wish: &Wish, settings: &Settings, attem
     });
     let pod = json!({
         "initContainers": [
-            pull(wish, settings, &candidate.spec.source_digest, "/work/in"),
+            pull(validated, settings, &candidate.spec.source_digest, "/work/in"),
             builder,
         ],
-        "containers": [with_registry(runner(settings, "push", &push, &work), settings, wish.registry_secret.as_deref())],
-        "volumes": volumes(&name, &["work", "storage", "tmp"], wish.registry_secret.as_deref()),
+        "containers": [with_registry(runner(settings, "push", &push, &work), settings, validated.registry_secret.as_deref())],
+        "volumes": volumes(&name, &["work", "storage", "tmp"], validated.registry_secret.as_deref()),
         "hostUsers": false,
     });
-    let labels = [(LABEL_CANDIDATE, wish.name.as_str())];
+    let labels = [(LABEL_CANDIDATE, validated.name.as_str())];
     (
-        inputs(candidate, wish, &name, &files),
-        job(candidate, wish, &name, &labels, BUILD_SECONDS, pod),
+        inputs(candidate, validated, &name, &files),
+        job(candidate, validated, &name, &labels, BUILD_SECONDS, pod),
     )
 }

@@ -15,13 +15,13 @@ pub(super) fn pod(subject: &Subject<'_>, container: &ContainerCheck) -> Value {
     let mut volumes = volumes(
         subject.job,
         &["work", "tools", "tmp"],
-        subject.wish.registry_secret.as_deref(),
+        subject.validated.registry_secret.as_deref(),
     );
     if let Some(list) = volumes.as_array_mut() {
         list.push(json!({"name": "result", "emptyDir": {"sizeLimit": "64Mi"}}));
     }
     json!({
-        "initContainers": [pull(subject.wish, subject.settings, subject.image, "/work/image"), install(subject.settings, &["--without-goss"])],
+        "initContainers": [pull(subject.validated, subject.settings, subject.image, "/work/image"), install(subject.settings, &["--without-goss"])],
         "containers": [{
             "name": "check",
             "image": container.image,

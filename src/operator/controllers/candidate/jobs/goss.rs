@@ -31,7 +31,7 @@ fn in_image(subject: &Subject<'_>) -> Value {
         "initContainers": [install(subject.settings, &[])],
         "containers": [{
             "name": "check",
-            "image": subject.wish.staging.at(subject.image).to_string(),
+            "image": subject.validated.staging.at(subject.image).to_string(),
             "command": command,
             "securityContext": security(&json!({"drop": ["ALL"]})),
             "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
@@ -67,7 +67,7 @@ fn in_chroot(subject: &Subject<'_>) -> Value {
     let devices = json!({"name": "dev", "mountPath": "/repave-dev"});
     push(&mut install["volumeMounts"], [candidate.clone(), devices]);
     let mut volumes = volumes(subject.job, &["tools", "tmp", "folder", "dev"], None);
-    let reference = subject.wish.staging.at(subject.image).to_string();
+    let reference = subject.validated.staging.at(subject.image).to_string();
     let image = json!({"reference": reference, "pullPolicy": "IfNotPresent"});
     push(&mut volumes, [json!({"name": "candidate", "image": image})]);
     json!({

@@ -18,7 +18,7 @@ pub use same::{difference, is_of_template};
 pub use self_test::{is_self_test, self_test, self_test_name};
 pub use vulnerabilities::{Rescan, rescan};
 
-use super::validate::{PlannedCheck, Wish};
+use super::validate::{PlannedCheck, ValidatedCandidate};
 use crate::{
     api::{
         ImageCandidate,
@@ -65,7 +65,7 @@ pub fn attempt_name(name: &str, attempt: u32) -> String {
 
 /// What a check's pod is about.
 struct Subject<'a> {
-    wish: &'a Wish,
+    validated: &'a ValidatedCandidate,
     settings: &'a Settings,
     check: &'a PlannedCheck,
     image: &'a Digest,
@@ -76,7 +76,7 @@ struct Subject<'a> {
 /// The Job of one check.
 pub fn check(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     settings: &Settings,
     check: &PlannedCheck,
     image: &Digest,
@@ -85,7 +85,7 @@ pub fn check(
 ) -> (ConfigMap, Job) {
     let name = attempt_name(&check_name(&check.key(image, &settings.tools_image)), attempt);
     let subject = Subject {
-        wish,
+        validated,
         settings,
         check,
         image,
@@ -101,12 +101,12 @@ pub fn check(
     let files = files(check, env);
     let seconds = check.spec.timeout.get().as_secs() + POD_SECONDS;
     let labels = [
-        (LABEL_CANDIDATE, wish.name.as_str()),
+        (LABEL_CANDIDATE, validated.name.as_str()),
         (LABEL_CHECK, check.name.as_str()),
     ];
     (
-        inputs(candidate, wish, &name, &files),
-        job(candidate, wish, &name, &labels, seconds, pod),
+        inputs(candidate, validated, &name, &files),
+        job(candidate, validated, &name, &labels, seconds, pod),
     )
 }
 
@@ -119,15 +119,20 @@ fn files(check: &PlannedCheck, env: &[String]) -> BTreeMap<String, String> {
 }
 
 /// The inputs of a Job. They get their owner, the Job, when that is there.
-fn inputs(candidate: &ImageCandidate, wish: &Wish, name: &str, files: &BTreeMap<String, String>) -> ConfigMap {
+fn inputs(
+    candidate: &ImageCandidate,
+    validated: &ValidatedCandidate,
+    name: &str,
+    files: &BTreeMap<String, String>,
+) -> ConfigMap {
     let mut map = ConfigMap {
         data: Some(files.clone()),
         immutable: Some(true),
         ..ConfigMap::default()
     };
     map.metadata.name = Some(name.to_owned());
-    map.metadata.namespace = Some(wish.namespace.clone());
-    map.metadata.labels = Some(labels_of(candidate, &[(LABEL_CANDIDATE, &wish.name)]));
+    map.metadata.namespace = Some(validated.namespace.clone());
+    map.metadata.labels = Some(labels_of(candidate, &[(LABEL_CANDIDATE, &validated.name)]));
     map
 }
 
@@ -142,7 +147,7 @@ fn labels_of(candidate: &ImageCandidate, labels: &[(&str, &str)]) -> BTreeMap<St
 /// The Job around a pod: one try, a deadline, kept for a day.
 fn job(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     name: &str,
     labels: &[(&str, &str)],
     seconds: u64,
@@ -154,7 +159,7 @@ fn job(
     pod["enableServiceLinks"] = json!(false);
     pod["terminationGracePeriodSeconds"] = json!(5);
     pod["securityContext"] = json!({"fsGroup": 65532});
-    if let Some(secret) = &wish.registry_secret {
+    if let Some(secret) = &validated.registry_secret {
         pod["imagePullSecrets"] = json!([{"name": secret}]);
     }
     let job = json!({
@@ -162,7 +167,7 @@ fn job(
         "kind": "Job",
         "metadata": {
             "name": name,
-            "namespace": wish.namespace,
+            "namespace": validated.namespace,
             "labels": labels,
             "ownerReferences": candidate.controller_owner_ref(&()).map(|owner| vec![owner]),
         },

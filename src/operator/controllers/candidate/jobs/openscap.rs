@@ -25,7 +25,7 @@ pub(super) fn pod(subject: &Subject<'_>, openscap: &OpenscapCheck) -> Value {
 
 /// The candidate as a read-only image volume, in a user namespace.
 fn image_volume(subject: &Subject<'_>, openscap: &OpenscapCheck) -> Value {
-    let reference = subject.wish.staging.at(subject.image).to_string();
+    let reference = subject.validated.staging.at(subject.image).to_string();
     let mut volumes = volumes(subject.job, &["tmp"], None);
     if let Some(list) = volumes.as_array_mut() {
         list.push(json!({"name": "candidate", "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}));
@@ -59,7 +59,7 @@ fn snapshot(subject: &Subject<'_>, openscap: &OpenscapCheck) -> Value {
             },
             {
                 "name": "copy",
-                "image": subject.wish.staging.at(subject.image).to_string(),
+                "image": subject.validated.staging.at(subject.image).to_string(),
                 "command": ["/repave-tools/repave", "runner", "snapshot", "/", COPY, "--except", "/repave-tools"],
                 // What keeps owners, modes and file capabilities in the copy; all of Pod Security `baseline`.
                 "securityContext": rights(&["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP"]),

@@ -1,6 +1,6 @@
 //! What the pods of all Jobs share: containers of our own, rights, volumes.
 
-use super::{PlannedCheck, Subject, Wish};
+use super::{PlannedCheck, Subject, ValidatedCandidate};
 use crate::{controllers::context::Settings, domain::digest::Digest};
 use serde_json::{Value, json};
 
@@ -99,18 +99,18 @@ pub(super) fn volumes(inputs: &str, empty: &[&str], secret: Option<&str>) -> Val
 }
 
 /// The container that brings an image of the staging repository into a folder of `/work`; it alone sees credentials.
-pub(super) fn pull(wish: &Wish, settings: &Settings, image: &Digest, into: &str) -> Value {
-    let reference = wish.staging.at(image).to_string();
+pub(super) fn pull(validated: &ValidatedCandidate, settings: &Settings, image: &Digest, into: &str) -> Value {
+    let reference = validated.staging.at(image).to_string();
     let words = [OPERATOR, "runner", "pull", "--image", &reference, "--out", into].map(String::from);
     let work = json!({"name": "work", "mountPath": "/work"});
     let container = runner(settings, "pull", &words, &work);
-    with_registry(container, settings, wish.registry_secret.as_deref())
+    with_registry(container, settings, validated.registry_secret.as_deref())
 }
 
 /// A pod over an OCI layout that the runner pulled; nothing of the candidate is executed.
 pub(super) fn layout(subject: &Subject<'_>) -> Value {
     let Subject {
-        wish,
+        validated,
         settings,
         check,
         image,
@@ -132,8 +132,8 @@ pub(super) fn layout(subject: &Subject<'_>) -> Value {
         {"name": "tmp", "mountPath": "/tmp"},
     ]);
     json!({
-        "initContainers": [pull(wish, settings, image, "/work/image")],
+        "initContainers": [pull(validated, settings, image, "/work/image")],
         "containers": [container],
-        "volumes": volumes(name, &["work", "tmp"], wish.registry_secret.as_deref()),
+        "volumes": volumes(name, &["work", "tmp"], validated.registry_secret.as_deref()),
     })
 }

@@ -149,9 +149,9 @@ mod tests {
 
     fn asked() -> Job {
         let candidate = candidate();
-        let wish = validate::validate(&candidate).unwrap();
+        let validated = validate::validate(&candidate).unwrap();
         let settings = crate::controllers::testing::settings();
-        jobs::build(&candidate, &wish, &settings, 1).1
+        jobs::build(&candidate, &validated, &settings, 1).1
     }
 
     #[test]

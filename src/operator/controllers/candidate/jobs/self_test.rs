@@ -1,7 +1,7 @@
 //! The self-test of one tool: the tools image examines fixtures that the runner makes. No candidate, no credentials.
 
 use super::{
-    LABEL_BASE_IMAGE, Wish, attempt_name, inputs, job,
+    LABEL_BASE_IMAGE, ValidatedCandidate, attempt_name, inputs, job,
     pod::{RUNNER, unprivileged, volumes},
 };
 use crate::{
@@ -29,7 +29,7 @@ pub fn self_test_name(key: &Digest) -> String {
 /// its report is about a tool and not about the candidate that needed it first.
 pub fn self_test(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     settings: &Settings,
     (tool, database): (ToolName, Option<&ImageRef>),
     attempt: u32,
@@ -86,8 +86,8 @@ pub fn self_test(
     });
     let labels = [(LABEL_SELF_TEST, tool)];
     let files = BTreeMap::from([("options.json".to_owned(), "{}".to_owned())]);
-    let mut inputs = inputs(candidate, wish, &name, &files);
-    let mut job = job(candidate, wish, &name, &labels, SECONDS, pod);
+    let mut inputs = inputs(candidate, validated, &name, &files);
+    let mut job = job(candidate, validated, &name, &labels, SECONDS, pod);
     // The names of a tenant's objects have no business here; the label is what limits are counted by.
     let labels = BTreeMap::from([
         (LABEL_BASE_IMAGE.to_owned(), "self-test".to_owned()),

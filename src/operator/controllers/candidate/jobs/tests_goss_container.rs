@@ -21,9 +21,17 @@ fn planned(check: &Value, files: &Value) -> (PodSpec, Value) {
         }
     }))
     .unwrap();
-    let wish = validate::validate(&candidate).unwrap();
+    let validated = validate::validate(&candidate).unwrap();
     let image = Digest::of(b"built");
-    let (inputs, job) = super::check(&candidate, &wish, &settings(), &wish.checks[0], &image, &[], 1);
+    let (inputs, job) = super::check(
+        &candidate,
+        &validated,
+        &settings(),
+        &validated.checks[0],
+        &image,
+        &[],
+        1,
+    );
     let options = serde_json::from_str(&inputs.data.unwrap()["options.json"]).unwrap();
     (job.spec.unwrap().template.spec.unwrap(), options)
 }

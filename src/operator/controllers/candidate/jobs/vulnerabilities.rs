@@ -12,7 +12,7 @@ use crate::{
         ImageCandidate,
         refs::{LABEL_CANDIDATE, LABEL_CHECK},
     },
-    controllers::{candidate::validate::Wish, context::Settings},
+    controllers::{candidate::validate::ValidatedCandidate, context::Settings},
     domain::{digest::Digest, image_ref::ImageRef},
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
@@ -61,13 +61,13 @@ pub struct Rescan<'a> {
 /// outcome: image, check and database.
 pub fn rescan(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     settings: &Settings,
     check: &PlannedCheck,
     again: Rescan<'_>,
     name: &str,
 ) -> (ConfigMap, Job) {
-    let secret = wish.registry_secret.as_deref();
+    let secret = validated.registry_secret.as_deref();
     let work = json!({"name": "work", "mountPath": "/work"});
     let (image, artifact) = (again.image.to_string(), again.artifact.to_string());
     let fetch = [
@@ -103,12 +103,12 @@ pub fn rescan(
     scan_with(&mut pod, check);
     let seconds = check.spec.timeout.get().as_secs() + super::POD_SECONDS;
     let labels = [
-        (LABEL_CANDIDATE, wish.name.as_str()),
+        (LABEL_CANDIDATE, validated.name.as_str()),
         (LABEL_CHECK, check.name.as_str()),
     ];
     (
-        super::inputs(candidate, wish, name, &super::files(check, &[])),
-        job(candidate, wish, name, &labels, seconds, pod),
+        super::inputs(candidate, validated, name, &super::files(check, &[])),
+        job(candidate, validated, name, &labels, seconds, pod),
     )
 }
 

@@ -3,7 +3,7 @@
 
 use crate::{
     controllers::{
-        candidate::judging::WaiversError,
+        candidate::evaluation_inputs::WaiversError,
         databases,
         error::{Class, Classified, WAIT},
         history, inputs,

@@ -13,7 +13,7 @@ use crate::{
     controllers::{
         candidate::{
             jobs::{attempt_name, difference, is_of_template, is_self_test},
-            validate::Wish,
+            validate::ValidatedCandidate,
         },
         context::Context,
         paging, slots, writes,
@@ -34,13 +34,13 @@ use kube::{
 const MAX_JOBS: usize = 500;
 
 /// The candidate's own Jobs, without self-tests: those are read by other candidates too.
-pub(super) async fn own(wish: &Wish, ctx: &Context) -> Result<Vec<JobRef>, Error> {
-    let params = ListParams::default().labels(&format!("{LABEL_CANDIDATE}={},!{LABEL_SELF_TEST}", wish.name));
-    let api = Api::<Guarded<Job>>::namespaced(ctx.client.clone(), &wish.namespace);
+pub(super) async fn own(validated: &ValidatedCandidate, ctx: &Context) -> Result<Vec<JobRef>, Error> {
+    let params = ListParams::default().labels(&format!("{LABEL_CANDIDATE}={},!{LABEL_SELF_TEST}", validated.name));
+    let api = Api::<Guarded<Job>>::namespaced(ctx.client.clone(), &validated.namespace);
     // One that cannot be read is none of ours.
     let mine = |job: Guarded<Job>| {
         let job = job.0.ok()?;
-        let ours = is_owned(&job, wish);
+        let ours = is_owned(&job, validated);
         let (name, uid) = (job.metadata.name?, job.metadata.uid?);
         ours.then_some(JobRef { name, uid })
     };
@@ -50,13 +50,13 @@ pub(super) async fn own(wish: &Wish, ctx: &Context) -> Result<Vec<JobRef>, Error
 /// Follows the attempts at one Job of this candidate to the newest and reads what its main container delivered.
 pub(super) async fn job<T>(
     ctx: &Context,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     (name, container): (&str, &str),
     asked: impl Fn(u32) -> Job,
     read: impl Fn(&[u8], Termination) -> Result<T, String>,
 ) -> Result<JobState<T>, Error> {
     let stranger = |job: &Job, attempt| {
-        if !is_owned(job, wish) {
+        if !is_owned(job, validated) {
             return Some(not_ours(job));
         }
         // Of another version of Repave, or forged: it is as if it were not there, and is replaced when it is made.
@@ -68,7 +68,7 @@ pub(super) async fn job<T>(
         );
         Some(JobState::Absent(attempt))
     };
-    follow(ctx, &wish.namespace, name, container, stranger, read).await
+    follow(ctx, &validated.namespace, name, container, stranger, read).await
 }
 
 /// The same for a self-test, which several candidates share and which runs in our own namespace.
@@ -155,8 +155,8 @@ fn controller(owners: Option<&Vec<OwnerReference>>) -> Option<&OwnerReference> {
 }
 
 /// Whether this candidate, and not one of the same name, controls the Job.
-fn is_owned(job: &Job, wish: &Wish) -> bool {
-    writes::is_controlled_by::<ImageCandidate>(job, &wish.uid)
+fn is_owned(job: &Job, validated: &ValidatedCandidate) -> bool {
+    writes::is_controlled_by::<ImageCandidate>(job, &validated.uid)
 }
 
 /// Pods with the label of a Job.
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn wish() -> Wish {
+    fn validated() -> ValidatedCandidate {
         let candidate = crate::controllers::candidate::tests::candidate();
         crate::controllers::candidate::validate::validate(&candidate).unwrap()
     }
@@ -278,24 +278,29 @@ mod tests {
     }
 
     fn job_of(owner: &Value) -> Job {
-        serde_json::from_value(json!({"metadata": {"name": "check", "uid": "job", "ownerReferences": [owner]}}))
-            .unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "check", "uid": "job", "ownerReferences": [owner]},
+            "spec": {"template": {"spec": {"containers": [{"name": "check", "image": "r.test/tools:1"}]}}}}),
+        )
+        .unwrap()
     }
 
     fn pod_of(name: &str, owner: &Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": name, "ownerReferences": [owner]}})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": name, "ownerReferences": [owner]},
+            "spec": {"containers": [{"name": "check", "image": "r.test/tools:1"}]}}))
+        .unwrap()
     }
 
     #[test]
     fn a_job_is_the_candidates_only_by_the_uid_of_its_controller() {
-        assert!(is_owned(&job_of(&owner("ImageCandidate", "u", true)), &wish()));
+        assert!(is_owned(&job_of(&owner("ImageCandidate", "u", true)), &validated()));
         for (other, waits) in [
             (owner("ImageCandidate", "another", true), true),
             (owner("ImageCandidate", "u", false), false),
             (owner("CronJob", "c", true), false),
         ] {
             let job = job_of(&other);
-            assert!(!is_owned(&job, &wish()), "{other}");
+            assert!(!is_owned(&job, &validated()), "{other}");
             match not_ours::<()>(&job) {
                 JobState::Running(why) => assert!(waits && why.contains("ImageCandidate one"), "{why}"),
                 JobState::Foreign(why) => assert!(!waits && why.contains("delete it"), "{why}"),
@@ -329,6 +334,6 @@ mod tests {
         forged.spec = serde_json::from_value(json!({"template": {"spec": {"containers": [
             {"name": "check", "image": "evil.example/print-a-report"}]}}}))
         .unwrap();
-        assert!(!is_owned(&forged, &wish()), "an owner of another kind");
+        assert!(!is_owned(&forged, &validated()), "an owner of another kind");
     }
 }

@@ -1,7 +1,7 @@
 //! Whether what a candidate builds was taken back before. Reads only; what counts as the same is decided in
 //! `domain::recall`.
 
-use super::Wish;
+use super::ValidatedCandidate;
 use crate::{
     api::ImageCandidate,
     controllers::{context::Context, history},
@@ -14,12 +14,12 @@ use crate::{
 /// The release that this candidate would bring again although it was taken back. `built` is its image, once it is known.
 pub async fn recalled(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     built: Option<&Digest>,
     ctx: &Context,
 ) -> Result<Option<Recalled>, history::Error> {
-    let stored = history::store::read(ctx, &wish.namespace, &wish.base_image).await?;
-    let stored = stored.ok_or_else(|| history::Error::Missing(wish.base_image.clone()))?;
+    let stored = history::store::read(ctx, &validated.namespace, &validated.base_image).await?;
+    let stored = stored.ok_or_else(|| history::Error::Missing(validated.base_image.clone()))?;
     Ok(recall::recalled(&stored.history, &build(candidate, built)))
 }
 

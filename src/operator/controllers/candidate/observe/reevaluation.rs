@@ -3,18 +3,18 @@
 //!
 //! An error is never looked at this way: a waiver takes findings out of a count, and an error has none.
 
-use super::{Error, Wish};
+use super::{Error, ValidatedCandidate};
 use crate::{
     api::{ImageCandidate, ImageCandidateStatus, Waiver, image_candidate::Step, phase::Phase},
     controllers::{
         candidate::{
+            evaluation_inputs::{self, EvaluationInputs},
             exceptions,
-            judging::{self, Judging},
             validate::PlannedCheck,
         },
         context::Context,
+        desired::{ask, wanted::Wanted},
         inputs,
-        wish::{ask, wanted::Wanted},
     },
     domain::{digest::Digest, report::Report, verdict::Verdict},
     evidence,
@@ -37,7 +37,7 @@ pub struct Reevaluate {
     /// The stored reports, or why they cannot be used any more.
     pub reports: Result<Vec<Stored>, String>,
     /// The waivers of now, and the release before.
-    pub judging: Judging,
+    pub evaluation_inputs: EvaluationInputs,
 }
 
 /// The image of a candidate that findings alone keep out; only such a one may be judged anew.
@@ -56,36 +56,36 @@ pub fn refused_for_findings<'a>(status: &'a ImageCandidateStatus, checks: &[Plan
 /// nothing that was left behind.
 pub async fn observe(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     status: &ImageCandidateStatus,
     ctx: &Context,
 ) -> Result<Option<Reevaluate>, Error> {
-    let Some(image) = refused_for_findings(status, &wish.checks) else {
+    let Some(image) = refused_for_findings(status, &validated.checks) else {
         return Ok(None);
     };
-    let waivers = judging::waivers(ctx, &wish.namespace).await?;
+    let waivers = evaluation_inputs::waivers(ctx, &validated.namespace).await?;
     let in_force = exceptions::in_force(&waivers, candidate, image, ctx.now());
     if status.waivers_hash.as_deref() == Some(in_force.as_str()) || ask::wanted(candidate, ctx).await? != Wanted::Yes {
         return Ok(None);
     }
-    read(candidate, wish, status, image, &waivers, ctx).await.map(Some)
+    read(candidate, validated, status, image, &waivers, ctx).await.map(Some)
 }
 
 /// Reads it for a candidate whose gates are open: it may have waited long (suspended, a registry that was away), and what
 /// opened them need not hold any more.
 pub async fn before_promotion(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     status: &ImageCandidateStatus,
     image: &Digest,
     ctx: &Context,
 ) -> Result<Option<Reevaluate>, Error> {
-    let waivers = judging::waivers(ctx, &wish.namespace).await?;
+    let waivers = evaluation_inputs::waivers(ctx, &validated.namespace).await?;
     let in_force = exceptions::in_force(&waivers, candidate, image, ctx.now());
     if !is_due(status, &in_force, ctx.now()) {
         return Ok(None);
     }
-    read(candidate, wish, status, image, &waivers, ctx).await.map(Some)
+    read(candidate, validated, status, image, &waivers, ctx).await.map(Some)
 }
 
 /// Whether open gates are judged again before the promotion: the waivers are others now, or [`HOLDS`] is over.
@@ -104,34 +104,39 @@ pub fn is_due(status: &ImageCandidateStatus, in_force: &str, now: Timestamp) -> 
 
 async fn read(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     status: &ImageCandidateStatus,
     image: &Digest,
     waivers: &[Waiver],
     ctx: &Context,
 ) -> Result<Reevaluate, Error> {
-    let auth = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.promote.push_secret_ref.as_ref()).await?;
-    let checks: Vec<&PlannedCheck> = wish.checks.iter().collect();
+    let auth = inputs::registry_auth(
+        ctx,
+        &validated.namespace,
+        candidate.spec.promote.push_secret_ref.as_ref(),
+    )
+    .await?;
+    let checks: Vec<&PlannedCheck> = validated.checks.iter().collect();
     Ok(Reevaluate {
         image: image.clone(),
-        reports: reports(wish, status, image, ctx, &auth).await?,
-        judging: judging::with(ctx, candidate, wish, image, &checks, waivers).await,
+        reports: reports(validated, status, image, ctx, &auth).await?,
+        evaluation_inputs: evaluation_inputs::with(ctx, candidate, validated, image, &checks, waivers).await,
     })
 }
 
 async fn reports(
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     status: &ImageCandidateStatus,
     image: &Digest,
     ctx: &Context,
     auth: &Auth,
 ) -> Result<Result<Vec<Stored>, String>, Error> {
     let mut reports = Vec::new();
-    for check in &wish.checks {
+    for check in &validated.checks {
         let Some(stored) = status.check(&check.name).and_then(|summary| summary.report.as_ref()) else {
             continue;
         };
-        match evidence::fetch_report(&ctx.registry, &wish.staging, stored, auth).await {
+        match evidence::fetch_report(&ctx.registry, &validated.staging, stored, auth).await {
             Ok(json) => match check.stored(&json, image) {
                 Ok(report) => reports.push((Box::new(report), stored.clone())),
                 Err(why) => return Ok(Err(why)),

@@ -3,12 +3,12 @@
 //!
 //! Only the release that is current is looked at, and only what another database or tool could judge differently.
 
-use super::{CheckState, Error, Stage, Wish, self_tests, withhold};
+use super::{CheckState, Error, Stage, ValidatedCandidate, self_tests, withhold};
 use crate::controllers::named::Named as _;
 use crate::{
     api::{BaseImage, ImageCandidate, ImageCandidateStatus},
     controllers::{
-        candidate::{jobs, judging},
+        candidate::{evaluation_inputs, jobs},
         context::Context,
     },
     domain::digest::Digest,
@@ -18,23 +18,23 @@ use kube::{Api, ResourceExt};
 /// What is to be evaluated again (`Stage::Rescan`), that nothing is for now (`Stage::Released`), or never (`Stage::Finished`).
 pub async fn observe(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     status: &ImageCandidateStatus,
     ctx: &Context,
 ) -> Result<Stage, Error> {
     let (Some(image), true) = (
         &status.built_digest,
-        wish.checks.iter().any(super::PlannedCheck::is_scan),
+        validated.checks.iter().any(super::PlannedCheck::is_scan),
     ) else {
         return Ok(Stage::Finished);
     };
-    if !is_current(candidate, wish, status, ctx).await? {
+    if !is_current(candidate, validated, status, ctx).await? {
         return Ok(Stage::Finished);
     }
     let mut checks = Vec::new();
     // As with the first evaluation: one report at a time.
     let mut one_is_there = false;
-    for check in wish.checks.iter().filter(|check| check.is_scan()) {
+    for check in validated.checks.iter().filter(|check| check.is_scan()) {
         let Some(database) = ctx.databases.current(&ctx.registry, &ctx.settings, check.tool).await? else {
             continue;
         };
@@ -49,7 +49,7 @@ pub async fn observe(
             break;
         }
         let name = jobs::rescan_name(&key);
-        let at = wish.staging.at(image);
+        let at = validated.staging.at(image);
         let again = jobs::Rescan {
             image: &at,
             digest: image,
@@ -57,9 +57,9 @@ pub async fn observe(
         };
         let asked = |attempt| {
             let name = jobs::attempt_name(&name, attempt);
-            jobs::rescan(candidate, wish, &ctx.settings, &check, again, &name).1
+            jobs::rescan(candidate, validated, &ctx.settings, &check, again, &name).1
         };
-        let state = super::report_of(ctx, wish, &name, asked, (&check, image)).await?;
+        let state = super::report_of(ctx, validated, &name, asked, (&check, image)).await?;
         one_is_there = matches!(state, super::JobState::Delivered(_));
         checks.push((check, CheckState::Job(state)));
     }
@@ -71,11 +71,13 @@ pub async fn observe(
     for (check, state) in &mut checks {
         withhold(check, state, &self_tests);
     }
-    let judging = Box::new(judging::judging(ctx, candidate, wish, image, &super::delivered(&checks)).await?);
+    let evaluation_inputs = Box::new(
+        evaluation_inputs::evaluation_inputs(ctx, candidate, validated, image, &super::delivered(&checks)).await?,
+    );
     Ok(Stage::Rescan {
         image: image.clone(),
         self_tests,
-        judging,
+        evaluation_inputs,
         checks,
     })
 }
@@ -83,11 +85,11 @@ pub async fn observe(
 /// Whether this candidate is what its BaseImage has released, or is about to say so.
 async fn is_current(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     status: &ImageCandidateStatus,
     ctx: &Context,
 ) -> Result<bool, Error> {
-    let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &wish.namespace);
+    let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &validated.namespace);
     let base = bases.named(&candidate.spec.base_image).await?;
     if status.promoted.is_none() {
         return Ok(false);

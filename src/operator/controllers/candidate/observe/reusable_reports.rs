@@ -7,7 +7,7 @@
 //! What is taken over is named by digest in a status that only the operator writes, and is judged anew. A report that
 //! cannot be read, or is about something else, is no report: the check runs.
 
-use super::{Error, PlannedCheck, Wish};
+use super::{Error, PlannedCheck, ValidatedCandidate};
 use crate::{
     api::{
         ImageCandidate, ImageCandidateStatus,
@@ -50,12 +50,17 @@ struct Entry {
 
 impl ReusableReports {
     /// The reports of all other candidates of this BaseImage that were built to the same image.
-    pub async fn of(candidate: &ImageCandidate, wish: &Wish, image: &Digest, ctx: &Context) -> Result<Self, Error> {
+    pub async fn of(
+        candidate: &ImageCandidate,
+        validated: &ValidatedCandidate,
+        image: &Digest,
+        ctx: &Context,
+    ) -> Result<Self, Error> {
         let params = ListParams::default().labels(&format!("{LABEL_BASE_IMAGE}={}", candidate.spec.base_image));
-        let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &wish.namespace);
+        let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &validated.namespace);
         let entries = |sibling: Guarded<ImageCandidate>| {
             let sibling = sibling.0.ok()?;
-            let other = sibling.uid() != candidate.uid() && sibling.spec.staging == wish.staging;
+            let other = sibling.uid() != candidate.uid() && sibling.spec.staging == validated.staging;
             let status = sibling
                 .status
                 .filter(|status| other && status.built_digest.as_ref() == Some(image))?;
@@ -76,19 +81,20 @@ impl ReusableReports {
         key: &Digest,
         image: &Digest,
         candidate: &ImageCandidate,
-        wish: &Wish,
+        validated: &ValidatedCandidate,
         ctx: &Context,
     ) -> Result<Option<Box<Delivery>>, Error> {
         let Some(entry) = self.0.iter().find(|entry| entry.key == key.hex()) else {
             return Ok(None);
         };
         let secret = candidate.spec.promote.push_secret_ref.as_ref();
-        let auth = inputs::registry_auth(ctx, &wish.namespace, secret).await?;
-        let kept = evidence::fetch_whole_report(&ctx.registry, &wish.staging, &entry.report, &check.name, &auth).await;
+        let auth = inputs::registry_auth(ctx, &validated.namespace, secret).await?;
+        let kept =
+            evidence::fetch_whole_report(&ctx.registry, &validated.staging, &entry.report, &check.name, &auth).await;
         let kept = match kept {
             Ok(kept) => kept,
             Err(error) => {
-                tracing::warn!(candidate = wish.name, check = check.name, %error, "reusable report not read: the check runs");
+                tracing::warn!(candidate = validated.name, check = check.name, %error, "reusable report not read: the check runs");
                 return Ok(None);
             }
         };

@@ -14,12 +14,12 @@ pub struct SelfTest {
     /// Its database, by digest.
     pub database: Option<ImageRef>,
     /// How it stands.
-    pub state: Trusted,
+    pub state: SelfTestState,
 }
 
 /// How a self-test stands.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Trusted {
+pub enum SelfTestState {
     /// It found what it had to.
     Yes,
     /// It did not, or cannot be carried out: nothing of this tool counts.
@@ -50,7 +50,7 @@ pub async fn observe(checks: &[&PlannedCheck], ctx: &Context) -> Result<Vec<Self
         let mut test = SelfTest {
             tool: check.tool,
             database: check.database.clone(),
-            state: Trusted::Yes,
+            state: SelfTestState::Yes,
         };
         test.state = state(&test, ctx).await?;
         tests.push(test);
@@ -58,10 +58,10 @@ pub async fn observe(checks: &[&PlannedCheck], ctx: &Context) -> Result<Vec<Self
     Ok(tests)
 }
 
-async fn state(test: &SelfTest, ctx: &Context) -> Result<Trusted, Error> {
+async fn state(test: &SelfTest, ctx: &Context) -> Result<SelfTestState, Error> {
     let key = test.key(&ctx.settings.tools_image);
-    if let Some(outcome) = ctx.trust.known(&key) {
-        return Ok(outcome.map_or_else(Trusted::No, |()| Trusted::Yes));
+    if let Some(outcome) = ctx.self_tests.known(&key) {
+        return Ok(outcome.map_or_else(SelfTestState::No, |()| SelfTestState::Yes));
     }
     let tool = test.tool;
     let job = super::self_test_job(ctx, test, &jobs::self_test_name(&key), move |log, termination| {
@@ -71,16 +71,16 @@ async fn state(test: &SelfTest, ctx: &Context) -> Result<Trusted, Error> {
     Ok(match job {
         JobState::Delivered(delivery) => {
             let outcome = self_test::judge(&delivery.report);
-            ctx.trust.remember(key, outcome.clone());
-            ctx.metrics.self_test_failed(ctx.trust.any_refused());
-            outcome.map_or_else(Trusted::No, |()| Trusted::Yes)
+            ctx.self_tests.remember(key, outcome.clone());
+            ctx.metrics.self_test_failed(ctx.self_tests.any_refused());
+            outcome.map_or_else(SelfTestState::No, |()| SelfTestState::Yes)
         }
         JobState::Broken { attempt, message } if attempt >= super::MAX_ATTEMPTS => {
-            Trusted::No(format!("the self-test of {tool:?} could not be carried out: {message}"))
+            SelfTestState::No(format!("the self-test of {tool:?} could not be carried out: {message}"))
         }
-        JobState::Broken { attempt, message } => Trusted::NotYet(JobState::Broken { attempt, message }),
-        JobState::Absent(attempt) => Trusted::NotYet(JobState::Absent(attempt)),
-        JobState::Running(what) => Trusted::NotYet(JobState::Running(what)),
-        JobState::Foreign(why) => Trusted::NotYet(JobState::Foreign(why)),
+        JobState::Broken { attempt, message } => SelfTestState::NotYet(JobState::Broken { attempt, message }),
+        JobState::Absent(attempt) => SelfTestState::NotYet(JobState::Absent(attempt)),
+        JobState::Running(what) => SelfTestState::NotYet(JobState::Running(what)),
+        JobState::Foreign(why) => SelfTestState::NotYet(JobState::Foreign(why)),
     })
 }

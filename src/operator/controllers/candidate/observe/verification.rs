@@ -3,14 +3,14 @@
 use super::{Error, Verification};
 use crate::{
     api::ImageCandidate,
-    controllers::{candidate::validate::Wish, context::Context, inputs},
+    controllers::{candidate::validate::ValidatedCandidate, context::Context, inputs},
     evidence::{cosign, signing::PublicKey},
 };
 
 /// Looks at every declared way; all of them must agree.
 pub(super) async fn verification(
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     ctx: &Context,
 ) -> Result<Verification, Error> {
     let mut proofs = Vec::new();
@@ -26,8 +26,8 @@ pub(super) async fn verification(
             proofs.push("its digest is on the allow list".to_owned());
         }
         if let Some(cosign) = &way.cosign {
-            let pem = inputs::secret_key(ctx, &wish.namespace, &cosign.key_ref, "cosign.pub").await?;
-            match signature(candidate, wish, ctx, &pem).await? {
+            let pem = inputs::secret_key(ctx, &validated.namespace, &cosign.key_ref, "cosign.pub").await?;
+            match signature(candidate, validated, ctx, &pem).await? {
                 Verification::Succeeded(proof) => proofs.push(proof),
                 other => return Ok(other),
             }
@@ -40,12 +40,17 @@ pub(super) async fn verification(
     }
 }
 
-async fn signature(candidate: &ImageCandidate, wish: &Wish, ctx: &Context, pem: &str) -> Result<Verification, Error> {
+async fn signature(
+    candidate: &ImageCandidate,
+    validated: &ValidatedCandidate,
+    ctx: &Context,
+    pem: &str,
+) -> Result<Verification, Error> {
     let key = match PublicKey::from_pem(pem) {
         Ok(key) => key,
         Err(error) => return Ok(Verification::Refused(format!("the public key cannot be used: {error}"))),
     };
-    let auth = inputs::registry_auth(ctx, &wish.namespace, candidate.spec.pull_secret_ref.as_ref()).await?;
+    let auth = inputs::registry_auth(ctx, &validated.namespace, candidate.spec.pull_secret_ref.as_ref()).await?;
     match cosign::verify(
         &ctx.registry,
         &candidate.spec.source,

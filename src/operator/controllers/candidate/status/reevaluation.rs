@@ -4,7 +4,7 @@
 //! Whatever could not be judged any more (a report that is gone, a vulnerability database that is too old by now) changed no
 //! verdict: the refusal stands, and a condition says what to do.
 
-use super::{Conditions, Draft, Evaluation, Notice, Step, Truth, Verdict};
+use super::{ConditionStatus, Conditions, Draft, Evaluation, EventRecord, Step, Verdict};
 
 /// Condition: waivers changed after the refusal, and whether the stored reports could be judged with them.
 const JUDGED_AGAIN: &str = "Reevaluated";
@@ -27,16 +27,21 @@ impl Draft<'_> {
                         "the waivers of this namespace changed: the stored reports were judged with them, and nothing ran again",
                     )
                 };
-                self.conditions.set(JUDGED_AGAIN, Truth::True, reason, message);
+                self.conditions
+                    .set(JUDGED_AGAIN, ConditionStatus::True, reason, message);
             }
             Err(why) => {
                 let message = format!(
                     "the waivers of this namespace changed, and the stored reports cannot be judged with them: {why}. The refusal stands. Delete this ImageCandidate: its BaseImage makes it again, and its checks run"
                 );
                 self.status.waivers_hash = Some(in_force.to_owned());
-                self.conditions
-                    .set(JUDGED_AGAIN, Truth::False, "ReportsNotUsable", message.clone());
-                self.notices.push(Notice {
+                self.conditions.set(
+                    JUDGED_AGAIN,
+                    ConditionStatus::False,
+                    "ReportsNotUsable",
+                    message.clone(),
+                );
+                self.events.push(EventRecord {
                     warning: true,
                     reason: "ReportsNotUsable",
                     message,

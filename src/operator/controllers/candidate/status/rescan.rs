@@ -2,7 +2,7 @@
 //!
 //! Must not touch what the release was judged by: that stays as it was, the new evaluation stands beside it.
 
-use super::{Draft, Notice, QUEUED, Time, Truth, WaitingOn, conditions};
+use super::{ConditionStatus, Draft, EventRecord, QUEUED, Time, WaitingOn, conditions};
 use crate::{api::image_candidate::Reevaluation, controllers::candidate::decide::Rescanned, domain::verdict::Verdict};
 
 /// Condition: whether the released image still passes its scans, with the newest database.
@@ -73,21 +73,21 @@ impl Draft<'_> {
         let (truth, reason, message) = if !failed.is_empty() {
             let what: Vec<String> = failed.iter().map(|again| described(again)).collect();
             (
-                Truth::False,
+                ConditionStatus::False,
                 "NewFindings",
                 format!("with the newest database it would not be released: {}", what.join("; ")),
             )
         } else if open.is_empty() {
             let message = "the newest database changes nothing".to_owned();
-            (Truth::True, "EvaluatedAgain", message)
+            (ConditionStatus::True, "EvaluatedAgain", message)
         } else {
-            (Truth::Unknown, "EvaluatingAgain", open.join("; "))
+            (ConditionStatus::Unknown, "EvaluatingAgain", open.join("; "))
         };
         let known = conditions::find(&self.status.conditions, RESCAN_PASSED).is_some_and(|old| old.message == message);
         let told = !failed.is_empty();
         self.conditions.set(RESCAN_PASSED, truth, reason, message.clone());
         if !known && told {
-            self.notices.push(Notice {
+            self.events.push(EventRecord {
                 warning: true,
                 reason,
                 message,

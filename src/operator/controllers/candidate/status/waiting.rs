@@ -1,6 +1,6 @@
 //! What a candidate's status says about what it waits for. Pure.
 
-use super::{CandidateResult, Draft, Pending, QUEUED, Step, Truth, WaitingOn, Wanted};
+use super::{CandidateResult, ConditionStatus, Draft, Pending, QUEUED, Step, WaitingOn, Wanted};
 
 impl Draft<'_> {
     pub(super) fn waiting(&mut self, waiting_on: &[WaitingOn]) {
@@ -43,7 +43,7 @@ impl Draft<'_> {
                 self.running(Step::Verified, "VerificationNotConfigured", message);
                 self.conditions.set(
                     Step::Verified.as_str(),
-                    Truth::False,
+                    ConditionStatus::False,
                     "VerificationNotConfigured",
                     message,
                 );

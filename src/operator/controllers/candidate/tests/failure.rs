@@ -49,9 +49,9 @@ fn no_error_of_any_step_changes_a_decided_candidate() {
     ] {
         let candidate = stored(result);
         for error in errors() {
-            let Outcome { status, notices, .. } = Candidates::on_failure(&candidate, &error, at(2_000_000));
+            let Outcome { status, events, .. } = Candidates::on_failure(&candidate, &error, at(2_000_000));
             assert_eq!(Some(&status), candidate.status.as_ref(), "{result:?} after: {error:?}");
-            assert_eq!(notices, [], "{error:?}");
+            assert_eq!(events, [], "{error:?}");
         }
     }
 }
@@ -62,9 +62,9 @@ fn an_error_on_the_way_is_said_at_the_step_that_was_next_and_the_steps_before_st
         let mut candidate = stored(CandidateResult::Running);
         let status = candidate.status.as_mut().unwrap();
         status.conditions.retain(|condition| condition.type_ != "Promoted");
-        let Outcome { status, notices, .. } = Candidates::on_failure(&candidate, &error, at(2_000_000));
+        let Outcome { status, events, .. } = Candidates::on_failure(&candidate, &error, at(2_000_000));
         assert_eq!(
-            (status.step, status.result, notices.len()),
+            (status.step, status.result, events.len()),
             (Some(Step::Promoted), Some(CandidateResult::Waiting), 1),
             "{error:?}"
         );

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    controllers::candidate::judging::{Before, Judging, Previous},
+    controllers::candidate::evaluation_inputs::{Before, EvaluationInputs, Previous},
     domain::waiver::{Kind, Pattern, Suppression},
 };
 
@@ -15,10 +15,10 @@ fn under(enforcement: &str, rules: &serde_json::Value) -> ImageCandidate {
 }
 
 /// Its status once every check has reported; `cves` has this many findings.
-fn judged(candidate: &ImageCandidate, findings: usize, judging: Judging) -> ImageCandidateStatus {
-    let wish = validate::validate(candidate).unwrap();
+fn judged(candidate: &ImageCandidate, findings: usize, evaluation_inputs: EvaluationInputs) -> ImageCandidateStatus {
+    let validated = validate::validate(candidate).unwrap();
     let count = |name: &str| if name == "cves" { findings } else { 0 };
-    let checks = wish.checks.iter().map(|check| {
+    let checks = validated.checks.iter().map(|check| {
         let delivered = delivery(report(&check.name, check.tool, count(&check.name)));
         (check.clone(), CheckState::Job(JobState::Delivered(delivered)))
     });
@@ -28,10 +28,10 @@ fn judged(candidate: &ImageCandidate, findings: usize, judging: Judging) -> Imag
             env: Vec::new(),
             self_tests: Vec::new(),
             checks: checks.collect(),
-            judging: Box::new(judging),
+            evaluation_inputs: Box::new(evaluation_inputs),
         },
     };
-    let reports = wish
+    let reports = validated
         .checks
         .iter()
         .map(|check| (check.name.clone(), Digest::of(b"kept")));
@@ -69,7 +69,7 @@ fn waiver(expires: i64) -> Suppression {
 
 #[test]
 fn what_a_waiver_covers_opens_the_gate_until_it_is_over() {
-    let with = |expires| Judging {
+    let with = |expires| EvaluationInputs {
         waivers: vec![waiver(expires)],
         in_force: "w".into(),
         previous: Previous::None,
@@ -89,7 +89,7 @@ fn what_a_waiver_covers_opens_the_gate_until_it_is_over() {
 fn an_audit_policy_reports_everything_and_keeps_nothing_out() {
     let rule = json!([{"name": "never", "expression": "false", "message": "never holds"}]);
     let audit = under("Audit", &rule);
-    let status = judged(&audit, 3, Judging::default());
+    let status = judged(&audit, 3, EvaluationInputs::default());
     assert!(open(&status), "{:?}", condition(&status, "Scanned"));
     assert_eq!(
         (status.result, status.failed_checks.as_deref()),
@@ -108,14 +108,14 @@ fn an_audit_policy_reports_everything_and_keeps_nothing_out() {
     assert!(status.checks.iter().all(|check| !check.enforced));
     let written = serde_json::to_value(&status.checks[0]).unwrap();
     assert_eq!(written["enforced"], false);
-    let enforced = judged(&under("Enforce", &json!([])), 3, Judging::default());
+    let enforced = judged(&under("Enforce", &json!([])), 3, EvaluationInputs::default());
     assert!(!open(&enforced) && serde_json::to_value(&enforced.checks[0]).unwrap()["enforced"].is_null());
 }
 
 #[test]
 fn an_audit_check_that_came_to_nothing_is_reported_as_an_error_and_keeps_nothing_out() {
     let audit = under("Audit", &json!([]));
-    let wish = validate::validate(&audit).unwrap();
+    let validated = validate::validate(&audit).unwrap();
     let broken = |check: &validate::PlannedCheck| {
         let state = JobState::Broken {
             attempt: MAX_ATTEMPTS,
@@ -128,8 +128,8 @@ fn an_audit_check_that_came_to_nothing_is_reported_as_an_error_and_keeps_nothing
             image: Digest::of(b"built"),
             env: Vec::new(),
             self_tests: Vec::new(),
-            checks: wish.checks.iter().map(broken).collect(),
-            judging: Box::default(),
+            checks: validated.checks.iter().map(broken).collect(),
+            evaluation_inputs: Box::default(),
         },
     };
     let status = rendered(&audit, &observed, &Applied::default(), 1);
@@ -161,7 +161,7 @@ fn a_rule_that_is_not_true_keeps_the_candidate_out_and_says_why() {
         ),
     ] {
         let rules = json!([{"name": "r", "expression": expression, "message": "too few"}]);
-        let status = judged(&under("Enforce", &rules), 0, Judging::default());
+        let status = judged(&under("Enforce", &rules), 0, EvaluationInputs::default());
         let (truth, found, message) = condition(&status, "Validated");
         assert_eq!(
             (truth.as_str(), found.as_str()),
@@ -179,7 +179,7 @@ fn a_rule_that_is_not_true_keeps_the_candidate_out_and_says_why() {
         built_digest: Some(Digest::of(b"built")),
         ..ImageCandidateStatus::default()
     });
-    assert!(open(&judged(&ready, 0, Judging::default())));
+    assert!(open(&judged(&ready, 0, EvaluationInputs::default())));
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn the_difference_to_the_release_before_is_said_and_never_keeps_anything_out() {
         let report = report(name, tool, findings);
         (name.to_owned(), Before { report, waived })
     };
-    let with = |checks: Vec<(String, Before)>| Judging {
+    let with = |checks: Vec<(String, Before)>| EvaluationInputs {
         waivers: vec![waiver(2_000_000)],
         in_force: "w".into(),
         previous: Previous::Known {
@@ -240,7 +240,7 @@ fn the_largest_status_with_all_of_this_stays_under_eight_kibibytes() {
         waivers,
         ..ImageCandidateStatus::default()
     });
-    let judging = Judging {
+    let evaluation_inputs = EvaluationInputs {
         waivers: Vec::new(),
         in_force: "w".into(),
         previous: Previous::Known {
@@ -255,7 +255,7 @@ fn the_largest_status_with_all_of_this_stays_under_eight_kibibytes() {
             .into(),
         },
     };
-    let status = judged(&candidate, 3000, judging);
+    let status = judged(&candidate, 3000, evaluation_inputs);
     let bytes = serde_json::to_vec(&status).unwrap().len();
     assert!(bytes < 8 * 1024, "{bytes} bytes");
 }

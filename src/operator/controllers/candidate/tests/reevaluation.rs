@@ -3,13 +3,13 @@
 use super::*;
 use crate::{
     controllers::candidate::{
-        judging::{Judging, Previous},
+        evaluation_inputs::{EvaluationInputs, Previous},
         observe::reevaluation::{Reevaluate, refused_for_findings},
     },
     domain::waiver::{Kind, Pattern, Suppression},
 };
 
-fn judging(names: &[&str], in_force: &str) -> Judging {
+fn evaluation_inputs(names: &[&str], in_force: &str) -> EvaluationInputs {
     let waivers = names.iter().map(|name| Suppression {
         id: Pattern::glob("rule-*"),
         aliases: Vec::new(),
@@ -23,7 +23,7 @@ fn judging(names: &[&str], in_force: &str) -> Judging {
             expires: at(2_000_000_000),
         },
     });
-    Judging {
+    EvaluationInputs {
         waivers: waivers.collect(),
         in_force: in_force.to_owned(),
         previous: Previous::None,
@@ -39,7 +39,7 @@ fn refused() -> ImageCandidateStatus {
     }
 }
 
-fn again(reports: Result<usize, &str>, judging: Judging) -> Observed {
+fn again(reports: Result<usize, &str>, evaluation_inputs: EvaluationInputs) -> Observed {
     let checks = validate::validate(&candidate()).unwrap().checks;
     let stored = |findings| {
         let stored = checks.iter().map(|check| {
@@ -52,7 +52,7 @@ fn again(reports: Result<usize, &str>, judging: Judging) -> Observed {
         stage: Stage::Reevaluate(Box::new(Reevaluate {
             image: Digest::of(b"built"),
             reports: reports.map(stored).map_err(str::to_owned),
-            judging,
+            evaluation_inputs,
         })),
     }
 }
@@ -67,7 +67,7 @@ fn at_time(observed: &Observed, old: &ImageCandidateStatus, now: i64) -> ImageCa
 #[test]
 fn a_waiver_that_covers_everything_opens_the_gate_and_nothing_runs() {
     let old = refused();
-    let observed = again(Ok(3000), judging(&["accepted"], "new"));
+    let observed = again(Ok(3000), evaluation_inputs(&["accepted"], "new"));
     assert_eq!(planned_for(old.clone(), observed.stage.clone()), []);
     let new = at_time(&observed, &old, 1_000_200);
     assert!(conditions::is_true(&new.conditions, "Validated") && conditions::is_true(&new.conditions, "Scanned"));
@@ -87,7 +87,7 @@ fn a_waiver_that_covers_everything_opens_the_gate_and_nothing_runs() {
 #[test]
 fn without_a_waiver_that_helps_it_stays_refused_and_is_not_judged_a_third_time() {
     let old = refused();
-    let new = at_time(&again(Ok(3000), judging(&[], "new")), &old, 1_000_200);
+    let new = at_time(&again(Ok(3000), evaluation_inputs(&[], "new")), &old, 1_000_200);
     assert_eq!(
         (new.result, new.step),
         (Some(CandidateResult::Rejected), Some(Step::Scanned))
@@ -101,9 +101,13 @@ fn without_a_waiver_that_helps_it_stays_refused_and_is_not_judged_a_third_time()
 fn reports_that_cannot_be_judged_any_more_change_no_verdict() {
     let old = refused();
     // The database of the stored report is too old by then; and a report that is gone.
-    let stale = at_time(&again(Ok(3000), judging(&["accepted"], "new")), &old, 100_000_000);
+    let stale = at_time(
+        &again(Ok(3000), evaluation_inputs(&["accepted"], "new")),
+        &old,
+        100_000_000,
+    );
     let gone = at_time(
-        &again(Err("it is gone"), judging(&["accepted"], "new")),
+        &again(Err("it is gone"), evaluation_inputs(&["accepted"], "new")),
         &old,
         1_000_200,
     );

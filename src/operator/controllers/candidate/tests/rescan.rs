@@ -4,8 +4,8 @@ use super::*;
 use crate::{
     api::image_candidate::CheckSummary,
     controllers::candidate::{
-        judging::Judging,
-        observe::self_tests::{SelfTest, Trusted},
+        evaluation_inputs::EvaluationInputs,
+        observe::self_tests::{SelfTest, SelfTestState},
     },
 };
 
@@ -31,7 +31,7 @@ fn again(state: JobState<Box<Delivery>>, self_tests: Vec<SelfTest>) -> Observed 
         stage: Stage::Rescan {
             image: Digest::of(b"built"),
             self_tests,
-            judging: Box::<Judging>::default(),
+            evaluation_inputs: Box::<EvaluationInputs>::default(),
             checks: vec![(planned("cves"), CheckState::Job(state))],
         },
     }
@@ -124,7 +124,7 @@ fn a_blind_scanner_is_told_and_forgotten_when_it_is_not_used_any_more() {
     let blind = SelfTest {
         tool: ToolName::Grype,
         database: None,
-        state: Trusted::No("Grype does not find CVE-2021-44228".into()),
+        state: SelfTestState::No("Grype does not find CVE-2021-44228".into()),
     };
     let observed = again(JobState::Running("its report does not count".into()), vec![blind]);
     let status = status_after(&candidate, &observed, &Applied::default());

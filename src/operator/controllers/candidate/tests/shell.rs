@@ -122,7 +122,7 @@ async fn a_copy_to_staging_says_that_it_is_under_way_and_is_no_failure() {
     let mut shell = Shell::at(&registry).await;
     let mut ended = shell.candidates.transfers.ended();
     let begun = shell.reconcile().await;
-    assert_eq!(begun.notices, []);
+    assert_eq!(begun.events, []);
     assert_eq!(begun.status.result, Some(CandidateResult::Running));
     let (truth, reason, message) = shell.said("Pulled");
     assert_eq!((truth.as_str(), reason.as_str()), ("Unknown", "Copying"));
@@ -158,7 +158,7 @@ async fn a_copy_that_waits_for_its_turn_says_for_whom_at_each_look_in_the_same_w
     assert!(message.contains("namespace platform has as many"), "{message}");
     let second = shell.reconcile().await;
     assert_eq!(
-        (second.status, first.notices.len() + second.notices.len()),
+        (second.status, first.events.len() + second.events.len()),
         (first.status, 0)
     );
 }
@@ -173,7 +173,7 @@ async fn what_failed_in_a_copy_is_still_a_failure_of_its_step() {
     ended.next().await;
     let failure = shell.candidates.steps(&shell.candidate).await.unwrap_err();
     let outcome = Candidates::on_failure(&shell.candidate, &failure, at(0));
-    assert_eq!((failure.reason, outcome.notices.len()), ("ManifestNotFound", 1));
+    assert_eq!((failure.reason, outcome.events.len()), ("ManifestNotFound", 1));
     assert_eq!(outcome.status.result, Some(CandidateResult::Waiting));
 }
 
@@ -257,7 +257,7 @@ async fn an_image_that_was_revoked_is_not_promoted_again_and_another_one_of_the_
         (Phase::of(&outcome.status), shell.said("Promoted").1.as_str()),
         (Phase::Rejected, "Revoked")
     );
-    assert_eq!(outcome.notices.len(), 1);
+    assert_eq!(outcome.events.len(), 1);
 }
 
 #[tokio::test]

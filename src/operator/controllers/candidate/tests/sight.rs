@@ -8,10 +8,10 @@ use crate::{
     api::phase::Phase,
     controllers::{
         candidate::{
-            judging::{Judging, Previous},
+            evaluation_inputs::{EvaluationInputs, Previous},
             observe::{self, JobRef, reevaluation::Reevaluate},
         },
-        wish::wanted::{self, Wanted},
+        desired::wanted::{self, Wanted},
     },
     domain::waiver::{Kind, Pattern, Suppression},
 };
@@ -58,7 +58,7 @@ impl World {
         report(&check.name, check.tool, usize::from(bad))
     }
 
-    fn judging(&self) -> Judging {
+    fn evaluation_inputs(&self) -> EvaluationInputs {
         let waiver = Suppression {
             id: Pattern::glob("rule-*"),
             aliases: Vec::new(),
@@ -72,7 +72,7 @@ impl World {
                 expires: at(2_000_000_000),
             },
         };
-        Judging {
+        EvaluationInputs {
             waivers: if self.waived { vec![waiver] } else { Vec::new() },
             in_force: format!("{}", self.waived),
             previous: Previous::None,
@@ -81,16 +81,16 @@ impl World {
 
     /// What `observe` would read.
     pub fn observe(&self, candidate: &ImageCandidate, inputs: Inputs) -> Observed {
-        let wish = validate::validate(candidate).unwrap();
+        let validated = validate::validate(candidate).unwrap();
         let status = candidate.status.clone().unwrap_or_default();
         let stage = match Phase::of(&status) {
             Phase::Released => Stage::Released,
-            Phase::Rejected => self.reevaluation(candidate, inputs, &wish, &status),
+            Phase::Rejected => self.reevaluation(candidate, inputs, &validated, &status),
             Phase::Error | Phase::Superseded => Stage::Finished,
             phase @ (Phase::Pull | Phase::Verify | Phase::Build | Phase::Check | Phase::Promote) => {
                 match self.ask(candidate) {
                     Wanted::Yes => {
-                        self.not_recalled(self.on_the_way(phase, candidate, inputs, &wish, &status), &status)
+                        self.not_recalled(self.on_the_way(phase, candidate, inputs, &validated, &status), &status)
                     }
                     wanted => self.unwanted(candidate, wanted),
                 }
@@ -127,25 +127,30 @@ impl World {
         &self,
         candidate: &ImageCandidate,
         inputs: Inputs,
-        wish: &validate::Wish,
+        validated: &validate::ValidatedCandidate,
         status: &ImageCandidateStatus,
     ) -> Stage {
-        let image = observe::reevaluation::refused_for_findings(status, &wish.checks);
-        let judging = self.judging();
-        let known = status.waivers_hash.as_ref() == Some(&judging.in_force);
+        let image = observe::reevaluation::refused_for_findings(status, &validated.checks);
+        let evaluation_inputs = self.evaluation_inputs();
+        let known = status.waivers_hash.as_ref() == Some(&evaluation_inputs.in_force);
         let Some(image) = image.filter(|_| !known && self.ask(candidate) == Wanted::Yes) else {
             return Stage::Finished;
         };
-        Self::stored(inputs, wish, image, judging)
+        Self::stored(inputs, validated, image, evaluation_inputs)
     }
 
-    fn stored(inputs: Inputs, wish: &validate::Wish, image: &Digest, judging: Judging) -> Stage {
-        let reports = wish.checks.iter();
+    fn stored(
+        inputs: Inputs,
+        validated: &validate::ValidatedCandidate,
+        image: &Digest,
+        evaluation_inputs: EvaluationInputs,
+    ) -> Stage {
+        let reports = validated.checks.iter();
         let reports = reports.map(|check| (Self::findings(check, inputs), Digest::of(check.name.as_bytes())));
         Stage::Reevaluate(Box::new(Reevaluate {
             image: image.clone(),
             reports: Ok(reports.collect()),
-            judging,
+            evaluation_inputs,
         }))
     }
 
@@ -154,7 +159,7 @@ impl World {
         phase: Phase,
         candidate: &ImageCandidate,
         inputs: Inputs,
-        wish: &validate::Wish,
+        validated: &validate::ValidatedCandidate,
         status: &ImageCandidateStatus,
     ) -> Stage {
         match (phase, &status.built_digest) {
@@ -163,7 +168,7 @@ impl World {
             (Phase::Verify, _) => Stage::Verify(Verification::SignaturePending("no signature".into())),
             (Phase::Check, Some(image)) => {
                 let mut one_is_there = false;
-                let checks = wish.checks.iter().map(|check| {
+                let checks = validated.checks.iter().map(|check| {
                     let name = jobs::check_name(&check.key(image, &settings().tools_image));
                     let state = if status.check(&check.name).is_some() {
                         CheckState::Judged
@@ -187,19 +192,19 @@ impl World {
                     image: image.clone(),
                     env: Vec::new(),
                     self_tests: Vec::new(),
-                    judging: Box::new(self.judging()),
+                    evaluation_inputs: Box::new(self.evaluation_inputs()),
                 }
             }
             (Phase::Promote, Some(image)) => {
-                let judging = self.judging();
-                if observe::reevaluation::is_due(status, &judging.in_force, at(self.now)) {
-                    Self::stored(inputs, wish, image, judging)
+                let evaluation_inputs = self.evaluation_inputs();
+                if observe::reevaluation::is_due(status, &evaluation_inputs.in_force, at(self.now)) {
+                    Self::stored(inputs, validated, image, evaluation_inputs)
                 } else {
                     Stage::Promote
                 }
             }
             (Phase::Build | Phase::Check | Phase::Promote, _) => {
-                Stage::Build(self.job(candidate, &jobs::build_name(&wish.name), built(inputs.upstream)))
+                Stage::Build(self.job(candidate, &jobs::build_name(&validated.name), built(inputs.upstream)))
             }
             (Phase::Released | Phase::Rejected | Phase::Error | Phase::Superseded, _) => Stage::Finished,
         }

@@ -5,7 +5,7 @@ use crate::{
     api::BaseImage,
     controllers::{
         candidate::observe::JobRef,
-        wish::wanted::{Wanted, named},
+        desired::wanted::{Wanted, named},
     },
 };
 use serde_json::Value;

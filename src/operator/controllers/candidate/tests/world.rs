@@ -10,8 +10,8 @@ use crate::{
     api::{BaseImage, phase::Phase},
     controllers::{
         candidate::{decide::Course, observe},
+        desired::wanted::Wanted,
         reconciler::Failure,
-        wish::wanted::Wanted,
     },
     domain::{
         promotion::Revocation,
@@ -318,13 +318,13 @@ impl World {
         let Some((seen, inputs)) = eyes.candidates.get(name).cloned() else {
             return;
         };
-        let wish = validate::validate(&seen).unwrap();
+        let validated = validate::validate(&seen).unwrap();
         let now = at(self.now);
         if fault == Fault::Read {
             let error = observe::Error::Api(unavailable()).into();
             return self.write_status(&seen, status::failed(&seen, &error, now).0, None);
         }
-        let mut decision = decide::decide(&seen, &wish, eyes.observe(&seen, inputs), &settings(), now);
+        let mut decision = decide::decide(&seen, &validated, eyes.observe(&seen, inputs), &settings(), now);
         let actions = std::mem::take(&mut decision.actions);
         let mut writes = 0;
         match self.apply(actions, &seen, inputs, fault, &mut writes) {
@@ -332,7 +332,7 @@ impl World {
                 if fault == Fault::Refused(writes) {
                     return;
                 }
-                let status = status::render(&seen, &wish, &decision, &applied, now).0;
+                let status = status::render(&seen, &validated, &decision, &applied, now).0;
                 self.write_status(&seen, status, Some(&decision.course));
             }
             Err(Stop::Crash) => {}

@@ -97,10 +97,10 @@ fn a_promotion_is_written_before_it_is_released_and_then_the_world_is_quiet() {
     assert_eq!(first.write.as_ref().unwrap().releases.len(), 1);
     let released = first.released.clone().unwrap();
     assert_eq!((released.digest, released.sequence), (digest(1), 1));
-    assert_eq!(first.notices[0].message, "12-1 is released");
+    assert_eq!(first.events[0].message, "12-1 is released");
     // The next look, whether the status was written or not.
     let again = decided(&base, Some(&stored(&first)), &Rebuild::NotNeeded, &candidates);
-    assert_eq!((again.write, again.notices), (None, vec![]));
+    assert_eq!((again.write, again.events), (None, vec![]));
     assert_eq!(again.released, first.released);
 }
 
@@ -128,7 +128,7 @@ fn a_revoked_release_goes_back_and_says_who_and_why() {
         message.starts_with("12-2 was revoked by ann: CVE-1. 12-1 is released instead."),
         "{message}"
     );
-    let reasons: Vec<&str> = after.notices.iter().map(|notice| notice.reason).collect();
+    let reasons: Vec<&str> = after.events.iter().map(|notice| notice.reason).collect();
     assert_eq!(reasons, ["Revoked", "ReleasedAgain"]);
     // The annotation is taken off: nothing changes, and nothing is written.
     let off = decided(
@@ -188,7 +188,7 @@ fn a_lost_history_is_rebuilt_from_the_registry_and_what_the_status_knows_stays_r
         message.starts_with("3 releases are proven") && message.contains("2 more tags"),
         "{message}"
     );
-    assert_eq!(after.notices[0].reason, HISTORY_REBUILT);
+    assert_eq!(after.events[0].reason, HISTORY_REBUILT);
     // Restored without a status: the newest is out, and the annotation takes it back again.
     let bare = decided(&base(&json!(null), Some(&order)), None, &done(entries), &[]);
     assert_eq!(bare.released.unwrap().digest, digest(2));

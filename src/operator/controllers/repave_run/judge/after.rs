@@ -6,7 +6,7 @@ use super::{Judge, moved_by_others, moved_long_ago};
 use crate::{
     api::repave_plan::FailureAction,
     controllers::repave_run::{
-        estate::Seen,
+        estate::ObservedWorkload,
         refusals::Standing,
         sightings::Times,
         state::{Skip, State},
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 impl Judge<'_> {
     /// This run moved it, it is not settled, and its wave has not soaked since.
-    pub(super) fn after_the_move(&self, seen: &Seen, wave: Option<usize>) -> State {
+    pub(super) fn after_the_move(&self, seen: &ObservedWorkload, wave: Option<usize>) -> State {
         match seen.workload.whose() {
             None => State::Skipped(Skip::NoRecord),
             Some(Whose::Others) => moved_by_others(&seen.workload),
@@ -27,7 +27,7 @@ impl Judge<'_> {
     }
 
     /// Kubernetes' own verdict comes first, then what the pods say, then our deadline.
-    fn our_rollout(&self, seen: &Seen) -> State {
+    fn our_rollout(&self, seen: &ObservedWorkload) -> State {
         let crash = seen.evidence.crash.clone();
         let times = self.known.elapsed.of(&seen.workload.uid);
         match &seen.workload.rollout {
@@ -57,7 +57,7 @@ impl Judge<'_> {
 
     /// It is complete: done once it has stayed so. One that does not, because a container is started again and again, has as much
     /// time for that as for its roll-out, from when it was complete first: how long it took to start is another matter.
-    fn staying(&self, seen: &Seen, times: Times) -> State {
+    fn staying(&self, seen: &ObservedWorkload, times: Times) -> State {
         if self.has_stayed(seen) {
             return State::Done;
         }
@@ -74,7 +74,7 @@ impl Judge<'_> {
         Span::seconds(self.v.rollout_deadline.as_secs().unsigned_abs())
     }
 
-    fn too_late(&self, seen: &Seen) -> String {
+    fn too_late(&self, seen: &ObservedWorkload) -> String {
         let deadline = self.deadline();
         match cause(&seen.workload, &seen.evidence) {
             Some(cause) => format!("not healthy within {deadline}: {cause}"),
@@ -82,7 +82,7 @@ impl Judge<'_> {
         }
     }
 
-    fn failing(&self, seen: &Seen, reason: String) -> State {
+    fn failing(&self, seen: &ObservedWorkload, reason: String) -> State {
         match self.v.action {
             FailureAction::Pause => State::Failed { reason },
             FailureAction::RollbackWorkload => match self.previous(seen) {
@@ -107,13 +107,13 @@ impl Judge<'_> {
 
     /// What it ran before, for every container on the target, if all of that are releases of this base image that were not
     /// revoked. The annotation could have been written by anyone.
-    fn previous(&self, seen: &Seen) -> Option<BTreeMap<String, ImageRef>> {
+    fn previous(&self, seen: &ObservedWorkload) -> Option<BTreeMap<String, ImageRef>> {
         let mut previous = BTreeMap::new();
         for (container, image) in seen.workload.containers.iter().zip(&seen.images) {
             if image.digest.as_ref() != Some(&self.v.digest) {
                 continue;
             }
-            let Some(before) = seen.workload.marks.previous.get(&container.name) else {
+            let Some(before) = seen.workload.annotations.previous.get(&container.name) else {
                 // It was on the target before this run came.
                 continue;
             };
@@ -135,7 +135,7 @@ impl Judge<'_> {
 }
 
 /// Kubernetes says that it made no progress; who knows more says why.
-fn no_progress(seen: &Seen, reason: &str) -> String {
+fn no_progress(seen: &ObservedWorkload, reason: &str) -> String {
     match (&seen.evidence.crash, cause(&seen.workload, &seen.evidence)) {
         (Some(crash), _) => crash.clone(),
         (None, Some(cause)) => format!("{reason}: {cause}"),

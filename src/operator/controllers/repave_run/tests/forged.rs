@@ -31,9 +31,16 @@ fn record(world: &World, object: &Value, rolled_back: bool) -> Value {
 
 #[test]
 fn a_record_that_a_tenant_forged_on_an_unrelated_workload_does_not_hold_everybody_up_for_ever() {
-    let mut world = World::new(&json!({"waves": [{"name": "all", "maxConcurrent": 1}]}), &[GOOD, UNRELATED]);
+    let mut world = World::new(
+        &json!({"waves": [{"name": "all", "maxConcurrent": 1}]}),
+        &[GOOD, UNRELATED],
+    );
     let (victim, tenant) = (world.key(0), world.key(1));
-    assert_eq!(world.clone().step().len(), 1, "control: without the record it is moved at once");
+    assert_eq!(
+        world.clone().step().len(),
+        1,
+        "control: without the record it is moved at once"
+    );
     let moved = record(&world, &world.workloads[&tenant].object, false);
     edit(&mut world, &tenant, |object| {
         object["metadata"]["annotations"]["repave.dev/moved"] = moved;
@@ -61,8 +68,15 @@ fn a_rollback_that_a_tenant_forged_on_his_workload_does_not_keep_others_from_bei
     });
     assert!(matches!(world.step().as_slice(), [Action::Move { workload, .. }] if *workload == victim));
     world.tick(&victim);
-    assert_eq!(world.clone().step().len(), 1, "control: without the marks it is rolled back at once");
-    let (moved, mark) = (record(&world, &world.workloads[&tenant].object, true), world.v.mark.clone());
+    assert_eq!(
+        world.clone().step().len(),
+        1,
+        "control: without the marks it is rolled back at once"
+    );
+    let (moved, mark) = (
+        record(&world, &world.workloads[&tenant].object, true),
+        world.v.run_ref.clone(),
+    );
     let hold = json!({"by": "repave", "digest": world.v.digest}).to_string();
     edit(&mut world, &tenant, |object| {
         let annotations = &mut object["metadata"]["annotations"];
@@ -77,5 +91,9 @@ fn a_rollback_that_a_tenant_forged_on_his_workload_does_not_keep_others_from_bei
         world.wait(3600);
         world.tick(&victim);
     }
-    assert!(back > 0, "the victim has crashed for a day: {:?}", world.status.conditions);
+    assert!(
+        back > 0,
+        "the victim has crashed for a day: {:?}",
+        world.status.conditions
+    );
 }

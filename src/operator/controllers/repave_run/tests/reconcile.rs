@@ -18,7 +18,7 @@ use super::{
     world::{Fault, World},
 };
 use crate::{
-    controllers::driver::Next,
+    controllers::driver::Requeue,
     domain::{
         revisions,
         workload::{Rollout, WorkloadKey},
@@ -106,7 +106,7 @@ impl World {
             assert_eq!(decided.actions, [], "a finished run has nothing to do");
             let ended = decided.targets.iter().all(target::Target::ended);
             assert!(ended, "finished before everything came to its end");
-            assert_eq!(outcome.next, Next::AwaitChange);
+            assert_eq!(outcome.next, Requeue::AwaitChange);
         }
         Self::check_status(&outcome.status);
         self.check_done(&decided.targets);

@@ -118,7 +118,7 @@ fn two_runs_of_one_plan_share_its_limit() {
     assert_eq!(names(&world.step()), ["app-0"]);
     // The run of the next release sees the same workloads; its own record is another digest.
     let mut next = world.clone();
-    next.v.mark = "platform/all-v4".to_owned();
+    next.v.run_ref = "platform/all-v4".to_owned();
     next.status = crate::api::RepaveRunStatus::default();
     next.memory = crate::controllers::repave_run::memory::RunMemory::default();
     next.second_leader = true;

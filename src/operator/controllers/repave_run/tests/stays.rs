@@ -118,7 +118,7 @@ fn after_a_restart_nothing_that_has_ended_is_watched_or_asked_again() {
     assert_eq!((world.status.counts.done, &world.status.waves), (30, &settled));
     let image = world.v.repository.at(&world.v.digest);
     let supervised = Supervised {
-        mark: &world.v.mark,
+        run_ref: &world.v.run_ref,
         image: &image,
         steady: &world.memory.steady,
     };
@@ -325,7 +325,7 @@ fn pods_are_asked_also_where_admission_wrote_a_tag_beside_our_digest() {
     let image = world.v.repository.at(&world.v.digest);
     let steady = Steady::default();
     let supervised = Supervised {
-        mark: &world.v.mark,
+        run_ref: &world.v.run_ref,
         image: &image,
         steady: &steady,
     };

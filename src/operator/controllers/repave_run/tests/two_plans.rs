@@ -35,7 +35,7 @@ impl Two {
         // Limits and waves are promises of one run.
         world.second_leader = true;
         let v = Validated {
-            mark: format!("{namespace}/second-v3"),
+            run_ref: format!("{namespace}/second-v3"),
             namespace: namespace.to_owned(),
             plan: "second".to_owned(),
             ..world.v.clone()
@@ -54,7 +54,7 @@ impl Two {
     fn swap(&mut self) {
         self.world.active_runs.clear();
         if self.world.status.finished.is_none() {
-            self.world.active_runs.insert(self.world.v.mark.clone());
+            self.world.active_runs.insert(self.world.v.run_ref.clone());
         }
         std::mem::swap(&mut self.world.v, &mut self.other.v);
         std::mem::swap(&mut self.world.status, &mut self.other.status);

@@ -240,7 +240,7 @@ impl World {
             scope: &self.v.scope,
             releases: &releases,
             supervised: Some(Supervised {
-                mark: &self.v.mark,
+                run_ref: &self.v.run_ref,
                 image: &image,
                 steady: &self.memory.steady,
             }),

@@ -21,17 +21,17 @@ fn made(candidate_root: CandidateRoot, openscap: &Value, files: &Value) -> Value
         }
     }))
     .unwrap();
-    let wish = validate::validate(&candidate).unwrap();
+    let validated = validate::validate(&candidate).unwrap();
     let settings = Settings {
         candidate_root,
         ..settings()
     };
-    let check = &wish.checks[0];
+    let check = &validated.checks[0];
     let CheckKind::Openscap(openscap) = &check.spec.kind else {
         panic!("another kind: {check:?}")
     };
     let subject = Subject {
-        wish: &wish,
+        validated: &validated,
         settings: &settings,
         check,
         image: &Digest::of(b"built"),

@@ -15,12 +15,17 @@ fn database() -> ImageRef {
         .unwrap()
 }
 
-fn cves(tool: ToolName) -> (ImageCandidate, Wish, PlannedCheck) {
+fn cves(tool: ToolName) -> (ImageCandidate, ValidatedCandidate, PlannedCheck) {
     let candidate = candidate();
-    let wish = validate::validate(&candidate).unwrap();
-    let mut check = wish.checks.iter().find(|check| check.name == "cves").unwrap().clone();
+    let validated = validate::validate(&candidate).unwrap();
+    let mut check = validated
+        .checks
+        .iter()
+        .find(|check| check.name == "cves")
+        .unwrap()
+        .clone();
     check.tool = tool;
-    (candidate, wish, check)
+    (candidate, validated, check)
 }
 
 fn has(container: &Container, words: &[&str]) -> bool {
@@ -36,7 +41,7 @@ fn mounts(container: &Container, name: &str) -> bool {
 #[test]
 fn the_database_is_mounted_read_only_by_digest_and_named_in_the_report() {
     for (tool, word) in [(ToolName::Grype, "grype"), (ToolName::Trivy, "trivy")] {
-        let (candidate, wish, check) = cves(tool);
+        let (candidate, validated, check) = cves(tool);
         let database = database();
         let image = Digest::of(b"built");
         let with = |database: Option<&ImageRef>| {
@@ -44,7 +49,7 @@ fn the_database_is_mounted_read_only_by_digest_and_named_in_the_report() {
                 database: database.cloned(),
                 ..check.clone()
             };
-            pod(&jobs::check(&candidate, &wish, &settings(), &check, &image, &[], 1).1)
+            pod(&jobs::check(&candidate, &validated, &settings(), &check, &image, &[], 1).1)
         };
         let pod = with(Some(&database));
         let container = &pod.containers[0];
@@ -80,9 +85,9 @@ fn the_database_is_mounted_read_only_by_digest_and_named_in_the_report() {
 
 #[test]
 fn judging_again_pulls_no_image_and_shows_credentials_to_the_fetching_step_only() {
-    let (candidate, wish, check) = cves(ToolName::Grype);
+    let (candidate, validated, check) = cves(ToolName::Grype);
     let digest = Digest::of(b"built");
-    let image = wish.production.at(&digest);
+    let image = validated.production.at(&digest);
     let artifact = Digest::of(b"report");
     let check = PlannedCheck {
         database: Some(database()),
@@ -93,7 +98,7 @@ fn judging_again_pulls_no_image_and_shows_credentials_to_the_fetching_step_only(
         digest: &digest,
         artifact: &artifact,
     };
-    let (inputs, job) = rescan(&candidate, &wish, &settings(), &check, again, "repave-rescan-x");
+    let (inputs, job) = rescan(&candidate, &validated, &settings(), &check, again, "repave-rescan-x");
     assert_eq!(inputs.metadata.name.as_deref(), Some("repave-rescan-x"));
     assert_eq!(job.metadata.name.as_deref(), Some("repave-rescan-x"));
     let pod = pod(&job);

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 /// A BaseImage with everything parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct ValidatedBaseImage {
     /// Namespace of the object and of all that it refers to.
     pub namespace: String,
     /// Upstream repository.
@@ -97,7 +97,7 @@ fn names(spec: &BaseImageSpec) -> impl Iterator<Item = (&'static str, &str)> {
 }
 
 /// Parses the spec. Pure: looks at nothing but the object.
-pub fn validate(base: &BaseImage) -> Result<Wish, Error> {
+pub fn validate(base: &BaseImage) -> Result<ValidatedBaseImage, Error> {
     let repository = |field, text: &str| text.parse().map_err(|source| Error::Repository { field, source });
     let spec = &base.spec;
     for (field, name) in names(spec) {
@@ -106,7 +106,7 @@ pub fn validate(base: &BaseImage) -> Result<Wish, Error> {
     }
     let default_staging = format!("{}-staging", spec.promote.repository);
     let staging = spec.promote.staging_repository.as_ref().unwrap_or(&default_staging);
-    Ok(Wish {
+    Ok(ValidatedBaseImage {
         namespace: base.namespace().unwrap_or_default(),
         source: repository("source.image", &spec.source.image)?,
         tag: spec.source.track.tag.clone(),

@@ -5,7 +5,7 @@
 
 use super::{
     exceptions,
-    validate::{PlannedCheck, Wish},
+    validate::{PlannedCheck, ValidatedCandidate},
 };
 use crate::controllers::named::Named as _;
 use crate::{
@@ -28,7 +28,7 @@ pub const MAX_WAIVERS: usize = 2_000;
 
 /// What a judgement takes besides the reports.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Judging {
+pub struct EvaluationInputs {
     /// The waivers that are about this image, whatever the time is.
     pub waivers: Vec<Suppression>,
     /// Which of them are in force now ([`exceptions::in_force`]).
@@ -64,38 +64,38 @@ pub struct Before {
 }
 
 /// Reads it for the checks whose report has come; nothing where there is none.
-pub async fn judging(
+pub async fn evaluation_inputs(
     ctx: &Context,
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     image: &Digest,
     now: &[&PlannedCheck],
-) -> Result<Judging, WaiversError> {
+) -> Result<EvaluationInputs, WaiversError> {
     if now.is_empty() {
-        return Ok(Judging::default());
+        return Ok(EvaluationInputs::default());
     }
-    let waivers = waivers(ctx, &wish.namespace).await?;
-    Ok(with(ctx, candidate, wish, image, now, &waivers).await)
+    let waivers = waivers(ctx, &validated.namespace).await?;
+    Ok(with(ctx, candidate, validated, image, now, &waivers).await)
 }
 
 /// The same for these checks and waivers.
 pub async fn with(
     ctx: &Context,
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     image: &Digest,
     now: &[&PlannedCheck],
     waivers: &[Waiver],
-) -> Judging {
-    let previous = previous(ctx, candidate, wish, now).await.unwrap_or_else(|error| {
+) -> EvaluationInputs {
+    let previous = previous(ctx, candidate, validated, now).await.unwrap_or_else(|error| {
         tracing::warn!(
-            candidate = wish.name,
+            candidate = validated.name,
             error = one_line(&error),
             "the release before cannot be read"
         );
         Previous::NotKnown
     });
-    Judging {
+    EvaluationInputs {
         waivers: exceptions::of_waivers(waivers, candidate, image),
         in_force: exceptions::in_force(waivers, candidate, image, ctx.now()),
         previous,
@@ -158,19 +158,19 @@ enum Unread {
 async fn previous(
     ctx: &Context,
     candidate: &ImageCandidate,
-    wish: &Wish,
+    validated: &ValidatedCandidate,
     now: &[&PlannedCheck],
 ) -> Result<Previous, Unread> {
-    let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &wish.namespace);
+    let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &validated.namespace);
     let base = bases.named(&candidate.spec.base_image).await?;
     let Some(released) = base.and_then(|base| base.status).and_then(|status| status.released) else {
         return Ok(Previous::None);
     };
-    let candidates = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &wish.namespace);
+    let candidates = Api::<ImageCandidate>::namespaced(ctx.client.clone(), &validated.namespace);
     let Some(before) = candidates.named(&released.candidate).await? else {
         return Ok(Previous::NotKnown);
     };
-    let auth = inputs::registry_auth(ctx, &wish.namespace, before.spec.promote.push_secret_ref.as_ref()).await?;
+    let auth = inputs::registry_auth(ctx, &validated.namespace, before.spec.promote.push_secret_ref.as_ref()).await?;
     let mut checks = BTreeMap::new();
     let summaries = before.status.iter().flat_map(|status| &status.checks);
     for summary in summaries {
@@ -182,7 +182,7 @@ async fn previous(
             Ok(json) => json,
             Err(error) => {
                 tracing::warn!(
-                    candidate = wish.name,
+                    candidate = validated.name,
                     check = summary.name,
                     error = one_line(&error),
                     "a report of the release before cannot be read"
@@ -222,11 +222,11 @@ mod tests {
         })
     }
 
-    async fn judged_with(server: &Server) -> Result<Judging, WaiversError> {
+    async fn judged_with(server: &Server) -> Result<EvaluationInputs, WaiversError> {
         let candidate = candidate();
-        let wish = validate::validate(&candidate).unwrap();
+        let validated = validate::validate(&candidate).unwrap();
         let image = Digest::of(b"built");
-        judging(&server.context(), &candidate, &wish, &image, &[&planned("cves")]).await
+        evaluation_inputs(&server.context(), &candidate, &validated, &image, &[&planned("cves")]).await
     }
 
     #[tokio::test]

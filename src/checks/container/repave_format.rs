@@ -15,7 +15,7 @@ const WHAT: &str = "report";
 /// The fields of a report that the program fills; the others may be there, so that a whole report can be given back.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Own {
+struct RepaveReport {
     schema: String,
     #[serde(default)]
     image: Option<Digest>,
@@ -42,7 +42,7 @@ struct Own {
 
 /// Reads one whole report.
 pub(super) fn read(json: &[u8], image: &Digest) -> Result<Parsed, ReadError> {
-    let own: Own = serde_json::from_slice(json).map_err(|error| malformed(WHAT, error))?;
+    let own: RepaveReport = serde_json::from_slice(json).map_err(|error| malformed(WHAT, error))?;
     if own.schema != SCHEMA {
         return Err(malformed(
             WHAT,
@@ -76,7 +76,7 @@ pub(super) fn read(json: &[u8], image: &Digest) -> Result<Parsed, ReadError> {
     })
 }
 
-fn consistent(own: &Own) -> Result<(), ReadError> {
+fn consistent(own: &RepaveReport) -> Result<(), ReadError> {
     let (evaluated, passed, findings) = (own.evaluated, own.passed, own.findings.len());
     if evaluated > MAX_TESTS || own.not_applicable > MAX_TESTS {
         return Err(malformed(

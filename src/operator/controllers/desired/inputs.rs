@@ -2,7 +2,7 @@
 //!
 //! Must not let anything through that a check could only fail at later: a rule or a VEX document that cannot be read.
 
-use super::{Wish, spec::Inputs};
+use super::{ValidatedBaseImage, spec::Inputs};
 use crate::{
     api::{
         BaseImage, ValidationPolicy, ValidationPolicySpec,
@@ -83,15 +83,19 @@ impl Classified for Error {
 }
 
 /// Reads the policies and ConfigMaps, live.
-pub async fn read(base: &BaseImage, wish: &Wish, ctx: &Context) -> Result<Inputs, Error> {
+pub async fn read(base: &BaseImage, validated: &ValidatedBaseImage, ctx: &Context) -> Result<Inputs, Error> {
     Ok(Inputs {
-        policies: policies(base, wish, ctx).await?,
-        build: build_inputs(base, wish, ctx).await?,
+        policies: policies(base, validated, ctx).await?,
+        build: build_inputs(base, validated, ctx).await?,
     })
 }
 
-async fn policies(base: &BaseImage, wish: &Wish, ctx: &Context) -> Result<Vec<PolicySnapshot>, Error> {
-    let api = Api::<ValidationPolicy>::namespaced(ctx.client.clone(), &wish.namespace);
+async fn policies(
+    base: &BaseImage,
+    validated: &ValidatedBaseImage,
+    ctx: &Context,
+) -> Result<Vec<PolicySnapshot>, Error> {
+    let api = Api::<ValidationPolicy>::namespaced(ctx.client.clone(), &validated.namespace);
     let mut snapshots = Vec::new();
     for reference in &base.spec.policy_refs {
         let missing = || Error::PolicyMissing(reference.name.clone());
@@ -102,7 +106,7 @@ async fn policies(base: &BaseImage, wish: &Wish, ctx: &Context) -> Result<Vec<Po
         for check in &spec.checks {
             let mut own = check.inline_files();
             for (name, reference, default) in check.file_references() {
-                let text = inputs::config_map_key(ctx, &wish.namespace, reference, default).await?;
+                let text = inputs::config_map_key(ctx, &validated.namespace, reference, default).await?;
                 check_vex(&policy, check, reference, &text)?;
                 own.insert(name, text);
             }
@@ -144,14 +148,14 @@ fn check_vex(policy: &str, check: &Check, reference: &KeyRef, text: &str) -> Res
     })
 }
 
-async fn build_inputs(base: &BaseImage, wish: &Wish, ctx: &Context) -> Result<BuildInputs, Error> {
+async fn build_inputs(base: &BaseImage, validated: &ValidatedBaseImage, ctx: &Context) -> Result<BuildInputs, Error> {
     let Some(customize) = &base.spec.customize else {
         return Ok(BuildInputs::default());
     };
     let mut ca_certificates = Vec::new();
     for certificate in &customize.ca_certificates {
         let reference: &KeyRef = &certificate.config_map_ref;
-        ca_certificates.push(inputs::config_map_key(ctx, &wish.namespace, reference, "ca.crt").await?);
+        ca_certificates.push(inputs::config_map_key(ctx, &validated.namespace, reference, "ca.crt").await?);
     }
     Ok(BuildInputs {
         ca_certificates,

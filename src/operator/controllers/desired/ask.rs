@@ -72,12 +72,12 @@ pub async fn still_wanted(candidate: &ImageCandidate, ctx: &Context) -> Result<W
     let Some(rivals) = ctx.base_images.rivals(&base) else {
         return unknown("the list of all BaseImages is still being read".to_owned());
     };
-    let wish = super::validate(&base)?;
+    let validated = super::validate(&base)?;
     if let Some(taken) = owner::taken(&Claim::of(&base), &rivals) {
         return unknown(taken.message());
     }
-    let inputs = inputs::read(&base, &wish, ctx).await?;
-    Ok(wanted::made_of(candidate, &base, &wish, &inputs)?)
+    let inputs = inputs::read(&base, &validated, ctx).await?;
+    Ok(wanted::made_of(candidate, &base, &validated, &inputs)?)
 }
 
 async fn named(candidate: &ImageCandidate, ctx: &Context) -> Result<(Option<BaseImage>, Wanted), kube::Error> {

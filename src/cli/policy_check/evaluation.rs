@@ -39,7 +39,7 @@ pub struct Outcome {
 
 /// An answer, and what the operator would keep of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answered {
+pub struct PolicyOutcome {
     /// The answer.
     pub outcome: Outcome,
     /// What rules are evaluated over; only where a report of exactly this examination was judged.
@@ -84,13 +84,13 @@ enum Difference {
 
 /// Judges every check of the new policy from the reports of the old checks, by the old checks' names. `at` is when the old
 /// ones were judged: the age of a vulnerability database counts from then. What is `granted` counts as of its own time.
-pub fn would(
+pub fn evaluate_policy(
     old: &[PlannedCheck],
     new: &[PlannedCheck],
     reports: &BTreeMap<String, Report>,
     at: Timestamp,
     granted: &Granted<'_>,
-) -> Vec<Answered> {
+) -> Vec<PolicyOutcome> {
     new.iter().map(|check| one(old, check, reports, at, granted)).collect()
 }
 
@@ -100,8 +100,8 @@ fn one(
     reports: &BTreeMap<String, Report>,
     at: Timestamp,
     granted: &Granted<'_>,
-) -> Answered {
-    let unknown = |message: String| Answered {
+) -> PolicyOutcome {
+    let unknown = |message: String| PolicyOutcome {
         outcome: Outcome {
             check: new.name.clone(),
             answer: Answer::Unknown,
@@ -154,7 +154,7 @@ fn one(
             .map(|finding| describe_finding(finding, LINE))
             .collect(),
     };
-    Answered { outcome, kept }
+    PolicyOutcome { outcome, kept }
 }
 
 fn difference(old: &PlannedCheck, new: &PlannedCheck) -> Difference {

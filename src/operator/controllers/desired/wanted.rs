@@ -4,7 +4,7 @@
 //! waited for: nothing goes on, and nothing is given up, on a status that is older than the candidate or the spec.
 
 use super::{
-    Wish, is_of,
+    ValidatedBaseImage, is_of,
     spec::{Inputs, Unusable, wanted_spec},
 };
 use crate::api::{BaseImage, ImageCandidate, ImageCandidateSpec};
@@ -98,10 +98,10 @@ pub fn order(candidate: &ImageCandidate) -> (u64, Option<jiff::Timestamp>) {
 pub fn made_of(
     candidate: &ImageCandidate,
     base: &BaseImage,
-    wish: &Wish,
+    validated: &ValidatedBaseImage,
     inputs: &Inputs,
 ) -> Result<Wanted, Unusable> {
-    let source = format!("{}:{}", wish.source, wish.tag);
+    let source = format!("{}:{}", validated.source, validated.tag);
     let status = base.status.as_ref();
     let upstream = status
         .filter(|status| status.source.as_deref() == Some(source.as_str()))
@@ -112,7 +112,7 @@ pub fn made_of(
         });
     };
     let digest = upstream.held.as_ref().unwrap_or(&upstream.digest);
-    let spec = wanted_spec(base, wish, inputs, digest)?;
+    let spec = wanted_spec(base, validated, inputs, digest)?;
     if spec.inputs_hash == candidate.spec.inputs_hash {
         return Ok(Wanted::Yes);
     }

@@ -5,7 +5,7 @@
 
 use crate::{
     api::BaseImage,
-    controllers::conditions::{self, Truth},
+    controllers::conditions::{self, ConditionStatus},
     domain::image_ref::Repository,
 };
 use kube::ResourceExt as _;
@@ -20,7 +20,7 @@ pub const REPOSITORY_TAKEN: &str = "RepositoryTaken";
 pub fn not_owned(base: &BaseImage) -> Option<&str> {
     let conditions = base.status.as_ref().map(|status| status.conditions.as_slice())?;
     conditions::find(conditions, REPOSITORY_OWNED)
-        .filter(|found| found.status == Truth::False.as_str())
+        .filter(|found| found.status == ConditionStatus::False.as_str())
         .map(|found| found.message.as_str())
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The hash of it names the candidate: must not depend on anything that does not decide the outcome.
 
-use super::Wish;
+use super::ValidatedBaseImage;
 use crate::{
     api::{
         BaseImage, ImageCandidateSpec,
@@ -64,18 +64,18 @@ impl Classified for Unusable {
 /// What a candidate for this digest would have to be made of, without its place in the order.
 pub fn wanted_spec(
     base: &BaseImage,
-    wish: &Wish,
+    validated: &ValidatedBaseImage,
     inputs: &Inputs,
     source_digest: &Digest,
 ) -> Result<ImageCandidateSpec, Unusable> {
     let mut spec = ImageCandidateSpec {
         base_image: base.name_any(),
         sequence: 0,
-        source: wish.source.clone(),
-        source_tag: wish.tag.clone(),
+        source: validated.source.clone(),
+        source_tag: validated.tag.clone(),
         source_digest: source_digest.clone(),
         inputs_hash: Digest::of(b""),
-        staging: wish.staging.clone(),
+        staging: validated.staging.clone(),
         pull_secret_ref: base.spec.source.pull_secret_ref.clone(),
         verify: base.spec.verify.clone(),
         build: inputs.build.clone(),

@@ -54,14 +54,14 @@ fn would_of(
     reports: &BTreeMap<String, Report>,
     when: Timestamp,
     waivers: &[Waiver],
-) -> Vec<Answered> {
+) -> Vec<PolicyOutcome> {
     let granted = Granted {
         waivers,
         base_image: "debian-12",
         digests: &[&Digest::of(b"i")],
         now: at(1_000_000),
     };
-    would(old, new, reports, when, &granted)
+    evaluate_policy(old, new, reports, when, &granted)
 }
 
 fn waiver(name: &str, from: i64, until: i64) -> Waiver {

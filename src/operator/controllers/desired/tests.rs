@@ -20,7 +20,7 @@ fn judged(world: &World, name: &str) -> Wanted {
     let candidate = find(name).unwrap();
     let current = other(candidate, &world.base).and_then(find);
     match named(candidate, Some(&world.base), current) {
-        Wanted::Yes => made_of(candidate, &world.base, &world.wish(), &world.observed.inputs).unwrap(),
+        Wanted::Yes => made_of(candidate, &world.base, &world.validated(), &world.observed.inputs).unwrap(),
         said => said,
     }
 }
@@ -140,10 +140,27 @@ fn a_base_image_of_the_same_name_that_was_made_later_is_not_its_own() {
 fn inputs_that_no_object_can_hold_are_refused_with_their_size_and_are_not_tried_again() {
     let mut world = World::new();
     world.observed.inputs.build.containerfile = "x".repeat(MAX_SPEC);
-    let error = wanted_spec(&world.base, &world.wish(), &world.observed.inputs, &Digest::of(b"d")).unwrap_err();
+    let error = wanted_spec(
+        &world.base,
+        &world.validated(),
+        &world.observed.inputs,
+        &Digest::of(b"d"),
+    )
+    .unwrap_err();
     assert_eq!((error.reason(), error.class()), ("InputsTooLarge", Class::Stalled));
     let words = error.to_string();
-    assert!(words.contains("at most 1048576 bytes") && words.contains("found 104"), "{words}");
+    assert!(
+        words.contains("at most 1048576 bytes") && words.contains("found 104"),
+        "{words}"
+    );
     world.observed.inputs.build.containerfile = "x".repeat(MAX_SPEC - 4_000);
-    assert!(wanted_spec(&world.base, &world.wish(), &world.observed.inputs, &Digest::of(b"d")).is_ok());
+    assert!(
+        wanted_spec(
+            &world.base,
+            &world.validated(),
+            &world.observed.inputs,
+            &Digest::of(b"d")
+        )
+        .is_ok()
+    );
 }

@@ -12,15 +12,15 @@ const MAX_KNOWN: usize = 1_000;
 
 /// The outcomes.
 #[derive(Debug)]
-pub struct Trust(Mutex<BoundedMap<Digest, Result<(), String>>>);
+pub struct SelfTestResults(Mutex<BoundedMap<Digest, Result<(), String>>>);
 
-impl Default for Trust {
+impl Default for SelfTestResults {
     fn default() -> Self {
         Self(Mutex::new(BoundedMap::new(MAX_KNOWN)))
     }
 }
 
-impl Trust {
+impl SelfTestResults {
     /// What is known of this self-test.
     pub fn known(&self, key: &Digest) -> Option<Result<(), String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()

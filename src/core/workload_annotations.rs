@@ -17,7 +17,7 @@ const MAX_LENGTH: usize = 4096;
 
 /// All our annotations on one workload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Marks {
+pub struct WorkloadAnnotations {
     /// The run that moved it, `namespace/name`.
     pub run: Option<String>,
     /// Our last write to its pod template; `None` when there was none, or the record cannot be read.
@@ -27,12 +27,12 @@ pub struct Marks {
     /// What it ran before, per container, always with a digest.
     pub previous: BTreeMap<String, ImageRef>,
     /// The hold, if there is one.
-    pub hold: Option<HoldMark>,
+    pub hold: Option<HoldAnnotation>,
 }
 
 /// A hold as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HoldMark {
+pub enum HoldAnnotation {
     /// One that can be read.
     Valid(Hold),
     /// Something that cannot: it holds until a person removes or repairs it.
@@ -59,7 +59,7 @@ pub struct Hold {
     pub until: Option<String>,
 }
 
-impl Marks {
+impl WorkloadAnnotations {
     /// Reads the annotations of a workload.
     pub fn parse(annotations: &BTreeMap<String, String>) -> Self {
         let get = |key: &str| annotations.get(key).filter(|value| value.len() <= MAX_LENGTH);
@@ -74,24 +74,24 @@ impl Marks {
                 .into_iter()
                 .filter(|(_, image)| image.digest.is_some())
                 .collect(),
-            hold: annotations.get(ANNOTATION_HOLD).map(|text| HoldMark::parse(text)),
+            hold: annotations.get(ANNOTATION_HOLD).map(|text| HoldAnnotation::parse(text)),
         }
     }
 
     /// The hold that is in force now against a move to this digest. One that Repave put after a failure binds only the digest
     /// that failed; one of a person binds every digest.
-    pub fn hold_for(&self, digest: &Digest, now: Timestamp) -> Option<&HoldMark> {
+    pub fn hold_for(&self, digest: &Digest, now: Timestamp) -> Option<&HoldAnnotation> {
         self.hold_now(now).filter(|mark| match mark {
-            HoldMark::Unreadable => true,
-            HoldMark::Valid(hold) => !hold.is_for_another(digest),
+            HoldAnnotation::Unreadable => true,
+            HoldAnnotation::Valid(hold) => !hold.is_for_another(digest),
         })
     }
 
     /// The hold that is in force now: expired ones are not.
-    pub fn hold_now(&self, now: Timestamp) -> Option<&HoldMark> {
+    pub fn hold_now(&self, now: Timestamp) -> Option<&HoldAnnotation> {
         self.hold.as_ref().filter(|mark| match mark {
-            HoldMark::Unreadable => true,
-            HoldMark::Valid(hold) => hold.until.as_deref().and_then(end).is_none_or(|until| until > now),
+            HoldAnnotation::Unreadable => true,
+            HoldAnnotation::Valid(hold) => hold.until.as_deref().and_then(end).is_none_or(|until| until > now),
         })
     }
 }
@@ -111,7 +111,7 @@ impl Hold {
     }
 }
 
-impl HoldMark {
+impl HoldAnnotation {
     fn parse(text: &str) -> Self {
         let hold = (text.len() <= MAX_LENGTH)
             .then(|| serde_json::from_str::<Hold>(text).ok())
@@ -143,8 +143,8 @@ fn end(until: &str) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
-    fn marks(key: &str, value: &str) -> Marks {
-        Marks::parse(&BTreeMap::from([(key.to_owned(), value.to_owned())]))
+    fn marks(key: &str, value: &str) -> WorkloadAnnotations {
+        WorkloadAnnotations::parse(&BTreeMap::from([(key.to_owned(), value.to_owned())]))
     }
 
     fn held(value: &str, now: &str) -> bool {
@@ -195,19 +195,26 @@ mod tests {
             r#"{"digest": "x"}"#,
             &long,
         ] {
-            assert_eq!(marks(ANNOTATION_HOLD, text).hold, Some(HoldMark::Unreadable), "{text}");
+            assert_eq!(
+                marks(ANNOTATION_HOLD, text).hold,
+                Some(HoldAnnotation::Unreadable),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn the_record_of_a_move_comes_before_the_time_that_an_older_version_wrote() {
         let time = ("repave.dev/moved-at".to_owned(), "2026-01-01T00:00:00Z".to_owned());
-        let only_time = Marks::parse(&BTreeMap::from([time.clone()]));
+        let only_time = WorkloadAnnotations::parse(&BTreeMap::from([time.clone()]));
         assert!(matches!(only_time.last_write, Some(LastWrite::TimeOnly(_))));
         assert!(only_time.has_moved_at);
         let broken = ("repave.dev/moved".to_owned(), "{}".to_owned());
-        assert_eq!(Marks::parse(&BTreeMap::from([time, broken])).last_write, None);
-        assert_eq!(Marks::parse(&BTreeMap::new()).last_write, None);
+        assert_eq!(
+            WorkloadAnnotations::parse(&BTreeMap::from([time, broken])).last_write,
+            None
+        );
+        assert_eq!(WorkloadAnnotations::parse(&BTreeMap::new()).last_write, None);
     }
 
     #[test]
