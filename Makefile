@@ -5,7 +5,7 @@ CLUSTER := e2e/cluster/cluster
 TARGET := x86_64-unknown-linux-gnu
 export RUST_BACKTRACE ?= 0
 
-.PHONY: bench bench-checks bench-scale fuzz model help prepare build binaries tools images generate verify lint fmt test test-fast test-docs e2e e2e-estate demo demo-clean cluster cluster-down deny
+.PHONY: bench bench-checks bench-scale fuzz model help prepare build binaries tools images generate verify lint fmt test test-all test-fast test-docs e2e e2e-estate demo demo-clean cluster cluster-down deny
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -23,9 +23,12 @@ cluster: tools ## Start the local cluster (kubeconfig: target/cluster/kubeconfig
 cluster-down: ## Remove the local cluster; the built tools stay
 	@$(CLUSTER) down
 
-test: prepare lint verify test-fast e2e ## Every test; installs what it needs
+test: prepare lint verify test-all e2e ## Every test; installs what it needs
 
-test-fast: ## What needs no cluster
+test-fast: ## What needs no cluster, with few cases of the random walks
+	@PROPTEST_CASES=$${PROPTEST_CASES:-12} $(MAKE) --no-print-directory test-all
+
+test-all: ## What needs no cluster, with all cases of the random walks
 	@cargo test --workspace --lib --bins
 	@cargo test --package repave --test crates --test imports --test writes
 	@cargo test --package repave --features fuzzing --test fuzz_seeds
