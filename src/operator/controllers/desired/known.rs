@@ -130,4 +130,22 @@ mod tests {
         writer.apply_watcher_event(&watcher::Event::InitDone);
         assert_eq!(known.rivals(own.0.as_ref().unwrap()).unwrap().len(), 1);
     }
+
+    /// review: the default staging repository of one whose own name ends in `-staging`.
+    #[test]
+    fn review_whoever_promotes_to_our_default_staging_repository_is_found_whatever_its_name_ends_in() {
+        let known = BaseImages::default();
+        let (store, mut writer) = reflector::store();
+        known.fill(store);
+        let own = base("own", "r.test/base/light-staging");
+        writer.apply_watcher_event(&watcher::Event::Init);
+        writer.apply_watcher_event(&watcher::Event::InitApply(own.clone()));
+        writer.apply_watcher_event(&watcher::Event::InitApply(base(
+            "tenant",
+            "r.test/base/light-staging-staging",
+        )));
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+        let rivals = known.rivals(own.0.as_ref().unwrap()).unwrap();
+        assert_eq!(rivals.len(), 1, "what is unproven goes where another one promotes to");
+    }
 }

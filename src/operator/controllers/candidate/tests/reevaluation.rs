@@ -165,3 +165,47 @@ fn checks_judged_with_different_waivers_are_remembered_as_such() {
         assert_eq!(evaluation.waivers_hash.as_deref(), Some(expected));
     }
 }
+
+/// review: a policy that only audits, and no check of it could be run (its tools image is not to be had): the gates are open, there
+/// is no report, and so nothing says which waivers were in force. It is judged again at every look, and never promoted.
+#[test]
+fn review_open_gates_without_any_report_are_judged_again_once_and_then_promoted() {
+    use crate::{
+        api::{phase::Phase, validation_policy::Enforcement},
+        controllers::candidate::{evaluation::Evaluation, observe::reevaluation::is_due},
+    };
+    let mut candidate = candidate();
+    candidate.spec.policies[0].spec.enforcement = Enforcement::Audit;
+    let validated = validate::validate(&candidate).unwrap();
+    let mut evaluation = Evaluation::default();
+    for check in &validated.checks {
+        evaluation.add_missing(check, "the image cannot be pulled");
+    }
+    let mut status = ImageCandidateStatus {
+        built_digest: Some(Digest::of(b"built")),
+        checks: evaluation.checks,
+        phase: Some(Phase::Promote),
+        ..ImageCandidateStatus::default()
+    };
+    let mut looks = Vec::new();
+    for look in 0..5 {
+        if !is_due(&status, "none", at(1_000_200 + look)) {
+            break;
+        }
+        candidate.status = Some(status.clone());
+        let observed = Observed {
+            stage: Stage::Reevaluate(Box::new(Reevaluate {
+                image: Digest::of(b"built"),
+                reports: Ok(Vec::new()),
+                evaluation_inputs: evaluation_inputs(&[], "none"),
+            })),
+        };
+        let next = rendered(&candidate, &observed, &Applied::default(), 1_000_200 + look);
+        looks.push((Phase::of(&next), next != status));
+        status = next;
+    }
+    assert!(
+        looks.len() <= 1,
+        "judged again at every look, and written each time: {looks:?}"
+    );
+}

@@ -292,3 +292,131 @@ fn a_history_that_is_lost_gives_the_release_no_smaller_number_than_the_status_sa
     assert_eq!(out.digest, digest(1));
     assert!(out.sequence >= 7, "it was 7 and is {}", out.sequence);
 }
+
+fn as_signed(sequence: u64) -> Entry {
+    let candidate = candidate(sequence, u8::try_from(sequence).unwrap());
+    Entry {
+        promotion: convert::promotion(&candidate).unwrap(),
+        state: State::Superseded,
+    }
+}
+
+fn shown(content: u8, sequence: u64) -> Value {
+    json!({"digest": digest(content), "repository": "r.test/base/debian", "tag": format!("12-{content}"),
+        "sourceDigest": digest(content + 100), "candidate": format!("debian-12-{content}"), "sequence": sequence,
+        "promotedAt": "2026-01-05T00:00:00Z"})
+}
+
+fn taken_back(content: u8) -> Value {
+    json!({"digest": digest(content), "repository": "r.test/base/debian", "tag": format!("12-{content}"), "at": "2026-01-06T00:00:00Z",
+        "by": "ann", "reason": "CVE-1"})
+}
+
+/// review: the history is gone, and the registry is away or refuses to list its tags (for ever): an order to take the release back
+/// is neither followed nor is anybody told.
+#[test]
+fn review_a_release_is_taken_back_also_while_the_history_is_lost_and_the_registry_is_away() {
+    let failed = Rebuild::Failed {
+        reason: "RegistryDenied",
+        message: "tags are not listed for us".to_owned(),
+    };
+    let candidates = [candidate(1, 1), candidate(2, 2)];
+    let status = json!({"released": shown(2, 2)});
+    let order = revoke(2, false);
+    let after = decided(&base(&status, Some(&order)), None, &failed, &candidates);
+    let told = said(&after, &failed, REVOCATION_UNREADABLE).is_some();
+    let out = after.released.clone().map(|released| released.digest);
+    assert!(after.is_revoked(&digest(2)) || told, "the order is followed or refused");
+    assert_ne!(out, Some(digest(2)), "what was ordered back stays out");
+}
+
+/// review: who revokes a release often deletes its tag, too. The history is lost later; the status still says what was taken back.
+#[test]
+fn review_what_the_status_says_was_revoked_stays_so_though_the_registry_has_no_tag_of_it() {
+    let status = json!({"released": shown(2, 4), "revoked": [taken_back(3)]});
+    let after = decided(&base(&status, None), None, &done(vec![as_signed(1), as_signed(2)]), &[]);
+    assert_eq!(after.released.clone().unwrap().digest, digest(2));
+    assert!(after.is_revoked(&digest(3)), "{:?}", after.revoked);
+}
+
+/// review: and then the same content is built again.
+#[test]
+fn review_what_the_status_says_was_revoked_is_not_released_again_after_the_history_was_lost() {
+    let status = json!({"released": shown(2, 4), "revoked": [taken_back(3)]});
+    let after = decided(&base(&status, None), None, &done(vec![as_signed(1), as_signed(2)]), &[]);
+    let again = decided(
+        &base(&status, None),
+        Some(&stored(&after)),
+        &Rebuild::NotNeeded,
+        &[candidate(5, 3)],
+    );
+    assert_ne!(
+        again.released.unwrap().digest,
+        digest(3),
+        "the revoked digest is released again"
+    );
+}
+
+/// review: the history is lost; the registry does not prove what is released (a retention rule took its tag, the key was rotated
+/// since, more tags than are looked at).
+#[test]
+fn review_a_release_that_the_registry_does_not_prove_is_not_replaced_by_an_older_one() {
+    let status = json!({"released": shown(3, 3)});
+    let after = decided(&base(&status, None), None, &done(vec![as_signed(1), as_signed(2)]), &[]);
+    let out = after.released.clone().map(|out| (out.digest, out.sequence));
+    assert_ne!(
+        out.clone().map(|(digest, _)| digest),
+        Some(digest(2)),
+        "gone back without an order, with a number behind it: {out:?} {:?}",
+        after.events
+    );
+}
+
+/// review: a backup brings a status from before the newest releases; the registry knows them.
+#[test]
+fn review_what_is_out_is_newer_than_all_that_is_found_whether_or_not_its_candidate_is_there() {
+    let candidates = [candidate(1, 1), candidate(2, 2), candidate(3, 3)];
+    let found: Vec<Entry> = (1..=5).map(as_signed).collect();
+    let status = json!({"released": shown(2, 2)});
+    for kept in [&candidates[1..2], &[][..]] {
+        let after = decided(&base(&status, None), None, &done(found.clone()), kept);
+        let out = after.released.clone().unwrap();
+        let entries = after.history.entries().iter();
+        let newest = entries
+            .filter(|one| one.revocation().is_none())
+            .map(|one| one.promotion.sequence)
+            .max();
+        assert_eq!(
+            Some(out.sequence),
+            newest,
+            "kept {}: workloads on 12-5 look newer than the release for ever",
+            kept.len()
+        );
+    }
+}
+
+/// review: a candidate was promoted, and before its BaseImage has looked the history is lost.
+#[test]
+fn review_what_was_promoted_since_the_status_is_released_though_the_history_is_lost() {
+    let candidates = [candidate(1, 1), candidate(2, 2), candidate(3, 3)];
+    let status = json!({"released": shown(2, 2)});
+    let after = decided(
+        &base(&status, None),
+        None,
+        &done(vec![as_signed(1), as_signed(2)]),
+        &candidates,
+    );
+    let again = decided(
+        &base(&status, None),
+        Some(&stored(&after)),
+        &Rebuild::NotNeeded,
+        &candidates,
+    );
+    for one in [after, again] {
+        assert_eq!(
+            one.released.unwrap().digest,
+            digest(3),
+            "a promoted candidate is forgotten for ever"
+        );
+    }
+}

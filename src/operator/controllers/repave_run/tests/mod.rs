@@ -13,6 +13,7 @@ mod promises;
 mod reconcile;
 mod refused;
 mod reopened;
+mod review;
 mod set_back;
 mod sim;
 mod stays;
