@@ -280,4 +280,17 @@ mod tests {
         assert_eq!(names, [Some("a"), Some("b"), Some("a")]);
         assert!(all[0].0.is_ok() && all[1].0.is_err() && all[2].0.is_ok());
     }
+
+    /// Review rvb. kube-apiserver 1.36 stores `fieldsV1` of any depth that a writer sends; serde_json stops at 128.
+    #[test]
+    fn rvb_one_object_with_deep_field_ownership_ends_no_list() {
+        let deep = format!("{}{}", "{\"f:x\":".repeat(200), "{}".to_owned() + &"}".repeat(200));
+        let poison = format!(
+            "{{\"metadata\":{{\"name\":\"b\",\"managedFields\":[{{\"manager\":\"m\",\"fieldsV1\":{deep}}}]}}}}"
+        );
+        let text = format!("[{{\"metadata\":{{\"name\":\"a\"}}}},{poison}]");
+        assert!(serde_json::from_str::<Vec<Meta<Job>>>(&text).is_ok(), "control");
+        let all = serde_json::from_str::<Vec<Guarded<Job>>>(&text);
+        assert!(all.is_ok(), "{:?}", all.err());
+    }
 }

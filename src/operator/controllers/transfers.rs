@@ -376,4 +376,29 @@ mod tests {
         assert_eq!(transfers.look(&key("u"), &at, pending), Ok(running()));
         assert!(lock(&transfers.inner).running.is_empty());
     }
+
+    /// Review rvb. Four namespaces and two silent registries of one tenant; nobody else's registry has a part in it.
+    #[tokio::test(start_paused = true)]
+    async fn rvb_registries_that_hang_leave_room_for_transfers_between_other_registries() {
+        let transfers = Transfers::<()>::default();
+        for number in 0..40 {
+            let at = Parties {
+                namespace: format!("evil-{}", number % 4),
+                name: "c".into(),
+                hosts: vec![format!("silent-{}.local", number % 2)],
+            };
+            drop(transfers.look(&key(&format!("e{number}")), &at, pending));
+        }
+        let at = Parties {
+            namespace: "good".into(),
+            name: "c".into(),
+            hosts: vec!["docker.io".into(), "r.local".into()],
+        };
+        let mut waited = 0;
+        while transfers.look(&key("good"), &at, || ready(())) != Ok(running()) {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            waited += 10;
+            assert!(waited < 60, "all {MOST} are taken for {} s", DEADLINE.as_secs());
+        }
+    }
 }

@@ -358,4 +358,74 @@ mod tests {
         ];
         assert!(conflict("tenant", &all).is_some() && conflict("other", &all).is_some());
     }
+
+    fn revoked(mut base: BaseImage, repository: &str) -> BaseImage {
+        let revoked = json!({"digest": Digest::of(b"d"), "tag": "t", "reason": "CVE", "at": "2026-01-02T00:00:00Z",
+            "repository": repository});
+        base.status.get_or_insert_default().revoked = vec![serde_json::from_value(revoked).unwrap()];
+        base
+    }
+
+    /// Review rvb. docs/releases.md: an older object cannot take a repository over by an edit. It gave the repository up, and
+    /// moved on; the next owner has released there since.
+    #[test]
+    fn rvb_who_gave_a_repository_up_cannot_take_it_back_by_an_edit_from_who_has_released_there_since() {
+        let tenant = revoked(
+            base("tenant", 1, "r.test/base/light", None, Some("r.test/tenant/own")),
+            "r.test/base/light",
+        );
+        let all = [
+            tenant,
+            base("platform", 2, "r.test/base/light", None, Some("r.test/base/light")),
+        ];
+        assert_eq!(
+            conflict("platform", &all),
+            None,
+            "its release is there, and what was revoked is not released"
+        );
+        assert!(conflict("tenant", &all).is_some());
+    }
+
+    /// Review rvb. Released to `shop/light` with a staging repository of its own, then the field is taken out again.
+    #[test]
+    fn rvb_a_release_beside_it_takes_no_repository_from_who_has_released_there() {
+        let platform = base(
+            "platform",
+            2,
+            "r.test/shop/light-staging",
+            None,
+            Some("r.test/shop/light-staging"),
+        );
+        let elsewhere = Some("r.test/tenant/unproven");
+        let own = Some("r.test/shop/light");
+        let before = [base("tenant", 1, "r.test/shop/light", elsewhere, own), platform.clone()];
+        assert_eq!(
+            (conflict("platform", &before), conflict("tenant", &before)),
+            (None, None),
+            "control"
+        );
+        let after = [base("tenant", 1, "r.test/shop/light", None, own), platform];
+        assert_eq!(
+            conflict("platform", &after),
+            None,
+            "its release is there; that of the tenant is not"
+        );
+        assert!(
+            conflict("tenant", &after).is_some(),
+            "it would put what is unproven where another one has released"
+        );
+    }
+
+    /// Review rvb. An older version of Repave wrote no repository.
+    #[test]
+    fn rvb_a_release_that_nobody_knows_the_place_of_takes_no_repository_from_an_older_one() {
+        let mut tenant = revoked(base("tenant", 2, "r.test/base/light", None, None), "r.test/x");
+        tenant.status.as_mut().unwrap().revoked[0].repository = None;
+        let all = [base("platform", 1, "r.test/base/light", None, None), tenant];
+        assert_eq!(
+            conflict("platform", &all),
+            None,
+            "docs/releases.md: otherwise the older one"
+        );
+    }
 }

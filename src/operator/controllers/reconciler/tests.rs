@@ -298,3 +298,28 @@ fn a_failure_is_told_once_and_not_again_for_another_text() {
     assert!(second.events.is_empty());
     assert!(conditions::is_true(&second.status.conditions, "Reconciling"));
 }
+
+/// Review rvb. A tenant has more than one namespace: six workers are the share of the first, and the two that are left that of
+/// the second. What hangs may be a registry of his own.
+#[tokio::test(start_paused = true)]
+async fn rvb_two_namespaces_whose_turns_hang_do_not_stop_the_others() {
+    for (namespaces, what) in [(&["bad-a"][..], "control"), (&["bad-a", "bad-b"][..], "two")] {
+        let server = Server::default();
+        for namespace in namespaces {
+            for number in 0..60 {
+                server.put(&waiver(namespace, &format!("hangs-{number}")));
+            }
+        }
+        let running = start(&server);
+        running.after(5).await;
+        server.put(&waiver("good", "fine"));
+        let mut waited = 1;
+        running.after(1).await;
+        while running.reason("good/fine").is_none() && waited < 86_400 {
+            running.after(10).await;
+            waited += 10;
+        }
+        // A turn may take 60 seconds here, and 120 to 600 in the real controllers.
+        assert!(waited <= 60, "{what}: it had to wait for {waited} s");
+    }
+}

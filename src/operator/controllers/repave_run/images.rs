@@ -359,4 +359,28 @@ mod tests {
             "what is in use stays"
         );
     }
+
+    /// Review rvb. Before the bound in bytes 20 000 images were needed; now it is as many as one namespace has Deployments with
+    /// no replicas, and each costs its tenant a manifest and a configuration that name one empty layer a thousand times.
+    #[test]
+    fn rvb_the_images_of_one_asker_leave_room_for_those_of_the_others() {
+        let (images, mine) = (Images::default(), places(&["tenant/x"]));
+        let layers = vec![digest(7); MAX_LAYERS];
+        for seed in 0..1_049 {
+            images.found(place(seed, "tenant/x", "tenant/evil"), &layers, at(0));
+        }
+        for minutes in (30..24 * 60).step_by(30) {
+            // His plan looks at them again and again: they are in use.
+            for seed in 0..1_049 {
+                images.layers(&digest(seed), &mine, "tenant/evil", at(minutes));
+            }
+            let (victim, theirs) = (digest(1_000_000), places(&["platform/app"]));
+            let ask = images.layers(&victim, &theirs, "platform/debian", at(minutes + 1));
+            assert_eq!(
+                ask,
+                Layers::NotYet,
+                "after {minutes} minutes nobody else's image is looked up any more"
+            );
+        }
+    }
 }

@@ -242,3 +242,108 @@ async fn one_job_of_a_stranger_with_a_time_that_nobody_can_read_stops_nobody() {
     let admitted = ctx.slots.admit(&ctx.client, "team", &names(&["one"]), false).await;
     assert!(admitted.is_ok_and(|admitted| admitted.contains("one")));
 }
+
+/// Review rvb. Whoever may create a Job anywhere writes this; kube-apiserver 1.36 stores it.
+#[tokio::test(start_paused = true)]
+async fn rvb_one_job_with_deep_field_ownership_stops_nobody_elses_job() {
+    for (depth, what) in [
+        (20, "control"),
+        (200, "one Job of a stranger stops every Job of the cluster"),
+    ] {
+        let server = Server::default();
+        let ctx = server.context();
+        server.put(&job("stranger", "deep", |job| {
+            let deep = (0..depth).fold(json!({}), |inner, _| json!({"f:x": inner}));
+            job["metadata"]["managedFields"] = json!([{"manager": "m", "operation": "Update", "apiVersion": "batch/v1",
+                "time": "2026-01-01T00:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": deep}}]);
+            job["spec"]["suspend"] = json!(true);
+        }));
+        let admitted = ctx.slots.admit(&ctx.client, "team", &names(&["one"]), false).await;
+        assert!(
+            admitted.as_ref().is_ok_and(|admitted| admitted.contains("one")),
+            "{what}: {admitted:?}"
+        );
+    }
+}
+
+/// Review rvb. The list of the whole cluster takes longer than 20 s: fewer than 10 001 Jobs do, if they are large.
+#[tokio::test(start_paused = true)]
+async fn rvb_a_list_of_the_whole_cluster_that_takes_too_long_stops_nobody_for_ever() {
+    let server = Server::default();
+    let ctx = server.context();
+    server.faults(|seen| {
+        (seen.verb == "LIST" && seen.resource == "jobs" && seen.object.is_empty()).then_some(Fault::Silent)
+    });
+    let mut said = String::new();
+    for _ in 0..20 {
+        match ctx.slots.admit(&ctx.client, "team", &names(&["one"]), false).await {
+            Ok(admitted) if admitted.contains("one") => return,
+            other => said = format!("{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    panic!("in 20 minutes no Job of anybody was started, and no namespace was read for itself: {said}");
+}
+
+/// Review rvb. Somebody made the cluster crowded, and the list of his own namespace does not come (large Jobs, deep ones).
+#[tokio::test(start_paused = true)]
+async fn rvb_in_a_crowded_cluster_one_namespace_that_cannot_be_listed_stops_nobody_else() {
+    let server = Server::default();
+    let ctx = server.context();
+    *ctx.slots.crowded() = Some(Instant::now() + CROWDED);
+    server.faults(|seen| {
+        (seen.verb == "LIST" && seen.resource == "jobs" && seen.object == "stranger/").then_some(Fault::Silent)
+    });
+    // He waits in the queue, so his namespace is one that is read.
+    drop(ctx.slots.admit(&ctx.client, "stranger", &names(&["x"]), false).await);
+    assert!(
+        server.seen().iter().any(|seen| seen.object == "stranger/"),
+        "control: {:?}",
+        server.seen()
+    );
+    let admitted = ctx.slots.admit(&ctx.client, "team", &names(&["one"]), false).await;
+    assert!(
+        admitted.as_ref().is_ok_and(|admitted| admitted.contains("one")),
+        "{admitted:?}"
+    );
+}
+
+/// Review rvb. A tenant with two namespaces and a candidate in each. His Jobs name them as their owner, have no deadline and no
+/// pod that can be scheduled; nothing of it is what Repave asked for. The limits are the defaults.
+#[tokio::test(start_paused = true)]
+async fn rvb_forged_jobs_in_two_namespaces_do_not_take_all_slots_for_ever() {
+    for (namespaces, what) in [(&["team"][..], "control"), (&["team", "team-2"][..], "two namespaces")] {
+        let server = Server::default();
+        let ctx = server.context();
+        let limits = Limits {
+            total: 20,
+            per_namespace: 10,
+        };
+        let slots = Slots::new(limits, "repave-system");
+        let (store, mut writer) = kube::runtime::reflector::store();
+        for namespace in namespaces {
+            let mut candidate = crate::controllers::candidate::example();
+            candidate.metadata.name = Some("c".to_owned());
+            candidate.metadata.namespace = Some((*namespace).to_owned());
+            candidate.metadata.uid = Some("live".to_owned());
+            writer.apply_watcher_event(&kube::runtime::watcher::Event::Apply(Guarded(Ok(candidate))));
+            for number in 0..20 {
+                server.put(&job(namespace, &format!("x-{number}"), |job| {
+                    job["spec"]["template"]["spec"] = json!({"nodeSelector": {"no": "such-node"}, "restartPolicy": "Never",
+                        "containers": [{"name": "x", "image": "evil.example/x"}]});
+                }));
+            }
+        }
+        slots.count_those_of(store);
+        let mut admitted = false;
+        for _ in 0..100 {
+            admitted |= slots
+                .admit(&ctx.client, "good", &names(&["one"]), false)
+                .await
+                .unwrap()
+                .contains("one");
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        assert!(admitted, "{what}: no Job of anybody else was started in 100 minutes");
+    }
+}

@@ -253,4 +253,84 @@ mod tests {
         assert!(is_same(&at(ours, "a"), &at(mirrored, "a")) && !is_same(&at(ours, "a"), &at(ours, "b")));
         assert!(!is_same("r.test/a:1", "mirror.test/a:1"));
     }
+
+    /// Review rvb. A probe runs a command in the container of the check, as its user and with its volumes.
+    #[test]
+    fn rvb_a_command_that_runs_beside_the_check_is_a_difference() {
+        let exec = json!({"exec": {"command": ["/bin/sh", "-c", "echo forged > /proc/1/fd/1"]}, "periodSeconds": 1});
+        let others: [(&str, Change); 4] = [
+            ("startupProbe", |pod| pod["containers"][0]["startupProbe"] = json!({})),
+            ("livenessProbe", |pod| pod["containers"][0]["livenessProbe"] = json!({})),
+            ("readinessProbe", |pod| {
+                pod["containers"][0]["readinessProbe"] = json!({})
+            }),
+            ("initContainers restartPolicy", |pod| {
+                pod["initContainers"][0]["restartPolicy"] = json!("Always");
+            }),
+        ];
+        let unseen: Vec<&str> = others
+            .into_iter()
+            .filter(|(at, change)| {
+                let forged = stored(|pod| {
+                    change(pod);
+                    if pod["containers"][0].get(*at).is_some() {
+                        pod["containers"][0][*at] = exec.clone();
+                    }
+                });
+                difference(&asked(), &forged).is_none()
+            })
+            .map(|(at, _)| at)
+            .collect();
+        assert!(unseen.is_empty(), "not seen: {unseen:?}");
+    }
+
+    /// Review rvb. The controller of Jobs takes in a pod with the right labels and owner, whoever made it.
+    #[test]
+    fn rvb_a_pod_that_runs_the_same_words_over_other_inputs_is_not_of_its_job() {
+        let candidate = candidate();
+        let validated = validate::validate(&candidate).unwrap();
+        let settings = crate::controllers::testing::settings();
+        let check = validated.checks.iter().find(|check| check.name == "hardening").unwrap();
+        let image = crate::domain::digest::Digest::of(b"built");
+        let job = jobs::check(&candidate, &validated, &settings, check, &image, &[], 1).1;
+        let spec = template(&job).unwrap();
+        let pod = |change: Change| -> Pod {
+            let mut pod = json!({"metadata": {"name": "p"}, "spec": value(spec)});
+            change(&mut pod["spec"]);
+            serde_json::from_value(pod).unwrap()
+        };
+        assert!(is_of_template(&pod(|_| {}), &job), "control");
+        let forged: [(&str, Change); 5] = [
+            ("another ConfigMap at /inputs", |pod| {
+                let mine = json!({"name": "mine", "configMap": {"name": "mine"}});
+                pod["volumes"].as_array_mut().unwrap().push(mine);
+                for mount in pod["containers"][0]["volumeMounts"].as_array_mut().unwrap() {
+                    if mount["mountPath"] == "/inputs" {
+                        mount["name"] = json!("mine");
+                    }
+                }
+            }),
+            ("an image of mine at /work", |pod| {
+                let mine = json!({"name": "mine", "configMap": {"name": "mine"}});
+                pod["volumes"].as_array_mut().unwrap().push(mine);
+                pod["containers"][0]["volumeMounts"][0]["name"] = json!("mine");
+            }),
+            ("an init container that writes into /work after the pull", |pod| {
+                let more = json!({"name": "z", "image": "evil.example/x", "volumeMounts": [{"name": "work", "mountPath": "/work"}]});
+                pod["initContainers"].as_array_mut().unwrap().push(more);
+            }),
+            ("a command beside the check", |pod| {
+                pod["containers"][0]["livenessProbe"] = json!({"exec": {"command": ["/bin/sh"]}});
+            }),
+            ("an environment", |pod| {
+                pod["containers"][0]["env"] = json!([{"name": "SSL_CERT_FILE", "value": "/work/x"}]);
+            }),
+        ];
+        let believed: Vec<&str> = forged
+            .into_iter()
+            .filter(|(_, change)| is_of_template(&pod(*change), &job))
+            .map(|(what, _)| what)
+            .collect();
+        assert!(believed.is_empty(), "believed: {believed:?}");
+    }
 }

@@ -336,4 +336,69 @@ mod tests {
         .unwrap();
         assert!(!is_owned(&forged, &validated()), "an owner of another kind");
     }
+
+    /// Review rvb. Who may create Jobs and ConfigMaps there makes both as they are asked for, but for the content of the
+    /// ConfigMap, and lets the Job run at once: the operator never makes either, so it never compares the inputs.
+    #[tokio::test]
+    async fn rvb_what_a_check_says_that_ran_with_somebody_elses_inputs_is_not_believed() {
+        use crate::{
+            controllers::{
+                candidate::{jobs, tests::planned},
+                testing::Api as Server,
+            },
+            domain::{
+                digest::Digest,
+                report::{Outcome, Report, Tool, ToolName},
+            },
+            runner::frame::Reported,
+        };
+        for (forge, what) in [(false, "control"), (true, "forged")] {
+            let server = Server::default();
+            let ctx = server.context();
+            let candidate = crate::controllers::candidate::tests::candidate();
+            let (validated, check, image) = (validated(), planned("hardening"), Digest::of(b"built"));
+            let made = |attempt| jobs::check(&candidate, &validated, &ctx.settings, &check, &image, &[], attempt);
+            let (mut inputs, asked) = made(1);
+            let name = asked.metadata.name.clone().unwrap();
+            let mut there = serde_json::to_value(&asked).unwrap();
+            there["spec"]["suspend"] = json!(false);
+            there["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+            let there = server.put(&there);
+            if forge {
+                inputs.data = Some([("options.json".to_owned(), "{}".to_owned())].into());
+            }
+            inputs.metadata.owner_references = Some(vec![
+                serde_json::from_value(json!({"apiVersion": "batch/v1", "kind": "Job", "name": name,
+                    "uid": there["metadata"]["uid"], "controller": true}))
+                .unwrap(),
+            ]);
+            server.put(&inputs);
+            let report = Report {
+                outcome: Outcome::Completed,
+                evaluated: 1,
+                passed: 1,
+                ..Report::error(&check.name, &image, Tool::new(ToolName::Native, "1"), "")
+            };
+            let sent = frame::encode(&report, &[]).unwrap();
+            let message = Termination::Reported(Reported::of(&report, &sent.sha256, None, None)).encode();
+            server.put(&json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": format!("{name}-x"), "namespace": "platform",
+                    "labels": {"batch.kubernetes.io/job-name": name},
+                    "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": name,
+                        "uid": there["metadata"]["uid"], "controller": true}]},
+                "spec": there["spec"]["template"]["spec"],
+                "status": {"phase": "Succeeded", "containerStatuses": [{"name": "check", "image": "i", "imageID": "",
+                    "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 0, "message": message}}}]}}));
+            let state = job(
+                &ctx,
+                &validated,
+                (&name, "check"),
+                |attempt| made(attempt).1,
+                |_, _| Ok(()),
+            )
+            .await
+            .unwrap();
+            assert_eq!(matches!(state, JobState::Delivered(())), !forge, "{what}: {state:?}");
+        }
+    }
 }
