@@ -11,6 +11,7 @@ pub mod digest;
 pub mod duration;
 pub mod history;
 pub mod image_ref;
+pub mod inputs;
 pub mod lineage;
 pub mod moved;
 pub mod native_rules;

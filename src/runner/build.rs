@@ -8,10 +8,11 @@ use super::{
     check::{read_file, version},
     deliver::Failure,
     frame::Termination,
-    isolate, repack,
+    inputs, isolate, repack,
     termination::MAX_LOG_LINES,
 };
 use repave_checks::{Invocation, PATH};
+use repave_core::digest::Digest;
 use std::{
     ffi::OsString,
     fs,
@@ -31,6 +32,9 @@ pub struct Args {
     /// The build context.
     #[arg(long)]
     context: PathBuf,
+    /// The digest of the whole context: with another one nothing is built.
+    #[arg(long)]
+    inputs: Option<Digest>,
     /// The OCI layout of the base.
     #[arg(long)]
     layout_in: PathBuf,
@@ -117,6 +121,9 @@ fn prepare(args: &Args) -> Result<(), Failure> {
             )
             .into());
         }
+    }
+    if let Some(asked) = &args.inputs {
+        inputs::are_as_asked(&args.context, asked)?;
     }
     let text = read_file(&args.containerfile, MAX_CONTAINERFILE, TOOL, "Containerfile").map_err(|e| e.to_string())?;
     let text = String::from_utf8(text).map_err(|_| "the Containerfile is not UTF-8".to_owned())?;
@@ -269,6 +276,7 @@ mod tests {
         Args {
             containerfile,
             context: dir.into(),
+            inputs: None,
             layout_in: dir.join("in"),
             layout_out: dir.join("out"),
             work: dir.join("work"),

@@ -5,6 +5,7 @@
 use super::{
     capture::{self, Bounds, Captured, Ended, Keep},
     frame::Attached,
+    inputs,
 };
 use repave_checks::{Invocation, Parsed, ReadError, Run};
 use repave_core::{
@@ -34,6 +35,9 @@ pub struct Common {
     /// A JSON file with the check's options; without it they are in REPAVE_CHECK_OPTIONS.
     #[arg(long)]
     pub options: Option<PathBuf>,
+    /// The digest of all inputs, which are in the folder of the options: with others nothing is examined.
+    #[arg(long)]
+    pub inputs: Option<Digest>,
     /// Seconds until the tool is killed.
     #[arg(long, default_value_t = 600)]
     pub timeout: u64,
@@ -71,6 +75,8 @@ pub struct RunRecord {
 impl Common {
     /// The options; a mistake in them is an error of the run, not a default.
     pub fn options<T: DeserializeOwned>(&self, tool: &'static str) -> Result<T, ReadError> {
+        // Every kind of check asks for its options first.
+        self.check_inputs(tool)?;
         let text = match &self.options {
             Some(path) => read_file(path, MAX_OPTIONS, tool, "options")?,
             None => env::var("REPAVE_CHECK_OPTIONS")
@@ -84,6 +90,14 @@ impl Common {
                 tool,
                 why: format!("its options are not understood: {error}"),
             })
+    }
+
+    /// Whether the inputs are those that the Job was made for.
+    fn check_inputs(&self, tool: &'static str) -> Result<(), ReadError> {
+        let (Some(asked), Some(folder)) = (&self.inputs, self.options.as_deref().and_then(Path::parent)) else {
+            return Ok(());
+        };
+        inputs::are_as_asked(folder, asked).map_err(|why| ReadError::Crashed { tool, why })
     }
 
     /// Runs the tool and notes how it ended.

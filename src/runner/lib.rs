@@ -9,6 +9,7 @@ mod check;
 mod chroot;
 mod database;
 mod deliver;
+mod inputs;
 mod install;
 mod isolate;
 mod kinds;

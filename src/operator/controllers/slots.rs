@@ -32,13 +32,13 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How soon a candidate at the head of the line asks again; one further back asks later, the last ones this late.
+/// How soon a candidate at the head of the queue asks again; one further back asks later, the last ones this late.
 const QUEUED_REQUEUE: Duration = Duration::from_secs(5);
 const ASK_AT_LATEST: Duration = Duration::from_secs(300);
 /// A claim that was not renewed for so long is forgotten: its candidate is gone or needs it no more. Longer than the
 /// longest time between two questions, so that nobody loses a place by waiting.
 const FORGOTTEN: Duration = Duration::from_secs(900);
-/// Most claims in the line; further ones wait outside until their candidate asks again.
+/// Most claims in the queue; further ones wait outside until their candidate asks again.
 const MAX_CLAIMS: usize = 50_000;
 /// How long a list of what runs is used.
 const FRESH: Duration = Duration::from_secs(2);
@@ -65,7 +65,10 @@ pub enum Error {
     Late,
 }
 
-/// The line.
+/// The longest deadline of a Job of ours, in seconds: a check of an hour and what its pod takes.
+const LONGEST_JOB: i64 = 3_600 + 300;
+
+/// The queue.
 #[derive(Debug)]
 pub struct Slots {
     limits: Limits,
@@ -110,7 +113,7 @@ impl Drop for Admitted<'_> {
 }
 
 impl Slots {
-    /// An empty line with these limits; self-tests count in the operator's own namespace.
+    /// An empty queue with these limits; self-tests count in the operator's own namespace.
     pub fn new(limits: Limits, own_namespace: &str) -> Self {
         Self {
             limits,
@@ -129,7 +132,7 @@ impl Slots {
         }
     }
 
-    /// Puts the Jobs of one namespace in the line, or renews their place, and says which ones may start.
+    /// Puts the Jobs of one namespace in the queue, or renews their place, and says which ones may start.
     pub async fn admit(
         &self,
         client: &Client,
@@ -245,7 +248,7 @@ impl Slots {
     }
 
     fn counts(&self, job: &Job) -> bool {
-        if is_finished(job) || is_suspended(job) {
+        if is_finished(job) || is_suspended(job) || !ends_in_time(job) {
             return false;
         }
         if job.namespace().as_deref() == Some(self.own_namespace.as_str()) && job.labels().contains_key(LABEL_SELF_TEST)
@@ -353,7 +356,7 @@ impl Queue {
         }
     }
 
-    /// One round of the line later for each time that all slots are taken by those before: what the whole line asks is
+    /// One round of the queue later for each time that all slots are taken by those before: what the whole queue asks is
     /// bounded, however long it is.
     fn ask_again(&self, namespace: &str, jobs: &[String], limits: Limits) -> Duration {
         let mine = jobs
@@ -381,6 +384,12 @@ pub fn is_finished(job: &Job) -> bool {
         all.iter()
             .any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True")
     })
+}
+
+/// Whether a Job has a deadline as ours have: one that may run for ever is none of ours, and would take a slot for ever.
+fn ends_in_time(job: &Job) -> bool {
+    let deadline = job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+    deadline.is_some_and(|seconds| seconds <= LONGEST_JOB)
 }
 
 /// Whether a Job is held back: it has no pod and gets none.

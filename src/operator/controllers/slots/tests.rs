@@ -57,7 +57,7 @@ fn job(namespace: &str, name: &str, change: impl FnOnce(&mut Value)) -> Value {
         "metadata": {"name": name, "namespace": namespace, "labels": {LABEL_BASE_IMAGE: "debian"}, "ownerReferences": [
             {"apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate", "name": "c", "uid": "live", "controller": true},
         ]},
-        "spec": {"template": {"spec": {"containers": []}}},
+        "spec": {"activeDeadlineSeconds": 900, "template": {"spec": {"containers": []}}},
     });
     change(&mut job);
     job
@@ -308,10 +308,10 @@ async fn rvb_in_a_crowded_cluster_one_namespace_that_cannot_be_listed_stops_nobo
     );
 }
 
-/// Review rvb. A tenant with two namespaces and a candidate in each. His Jobs name them as their owner, have no deadline and no
-/// pod that can be scheduled; nothing of it is what Repave asked for. The limits are the defaults.
+/// A tenant with two namespaces and a candidate in each. His Jobs name them as their owner, have no deadline and no pod that can
+/// be scheduled; nothing of it is what Repave asked for. The limits are the defaults.
 #[tokio::test(start_paused = true)]
-async fn rvb_forged_jobs_in_two_namespaces_do_not_take_all_slots_for_ever() {
+async fn forged_jobs_in_two_namespaces_do_not_take_all_slots_for_ever() {
     for (namespaces, what) in [(&["team"][..], "control"), (&["team", "team-2"][..], "two namespaces")] {
         let server = Server::default();
         let ctx = server.context();
@@ -329,6 +329,7 @@ async fn rvb_forged_jobs_in_two_namespaces_do_not_take_all_slots_for_ever() {
             writer.apply_watcher_event(&kube::runtime::watcher::Event::Apply(Guarded(Ok(candidate))));
             for number in 0..20 {
                 server.put(&job(namespace, &format!("x-{number}"), |job| {
+                    job["spec"]["activeDeadlineSeconds"] = [json!(null), json!(1_000_000)][number % 2].clone();
                     job["spec"]["template"]["spec"] = json!({"nodeSelector": {"no": "such-node"}, "restartPolicy": "Never",
                         "containers": [{"name": "x", "image": "evil.example/x"}]});
                 }));

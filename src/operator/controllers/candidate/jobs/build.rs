@@ -4,7 +4,7 @@ use super::{
     LABEL_CANDIDATE, ValidatedCandidate, attempt_name, build_name, inputs, job,
     pod::{OPERATOR, RUNNER, pull, runner, volumes, with_registry},
 };
-use crate::{api::ImageCandidate, controllers::context::Settings};
+use crate::{api::ImageCandidate, controllers::context::Settings, domain::inputs as digests};
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -51,7 +51,12 @@ pub fn build(
         "--network",
         "none",
     ];
-    let build: Vec<&str> = build.into_iter().chain(dirs).collect();
+    let asked = digests::digest(&files);
+    let build: Vec<&str> = build
+        .into_iter()
+        .chain(dirs)
+        .chain(["--inputs", asked.as_str()])
+        .collect();
     let work = json!({"name": "work", "mountPath": "/work"});
     let builder = json!({
         "name": "build",

@@ -14,7 +14,7 @@ mod self_test;
 mod vulnerabilities;
 
 pub use build::build;
-pub use same::{difference, is_of_template};
+pub use same::{difference, difference_of_pod};
 pub use self_test::{is_self_test, self_test, self_test_name};
 pub use vulnerabilities::{Rescan, rescan};
 

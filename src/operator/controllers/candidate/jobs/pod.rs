@@ -1,7 +1,10 @@
 //! What the pods of all Jobs share: containers of our own, rights, volumes.
 
 use super::{PlannedCheck, Subject, ValidatedCandidate};
-use crate::{controllers::context::Settings, domain::digest::Digest};
+use crate::{
+    controllers::context::Settings,
+    domain::{digest::Digest, inputs},
+};
 use serde_json::{Value, json};
 
 /// Where the runner is in the tools and builder images.
@@ -25,6 +28,9 @@ pub(super) fn check_command(runner: &str, check: &PlannedCheck, image: &Digest) 
     ];
     let mut command: Vec<String> = words.map(String::from).into();
     command.extend(["--options", "/inputs/options.json", "--work", "/tmp"].map(String::from));
+    // What is mounted there is compared with this before anything is examined.
+    let inputs = inputs::digest(&super::files(check, &[]));
+    command.extend(["--inputs".to_owned(), inputs.as_str().to_owned()]);
     command
 }
 

@@ -8,12 +8,12 @@
 use crate::domain::image_ref::ImageRef;
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{Container, Pod, PodSpec, Volume},
+    core::v1::{Pod, PodSpec},
 };
 use serde_json::{Map, Value};
 
-/// What decides of a container.
-const OF_CONTAINER: [&str; 10] = [
+/// What decides of a container: also what runs a command beside its own.
+const OF_CONTAINER: [&str; 14] = [
     "name",
     "image",
     "command",
@@ -24,18 +24,21 @@ const OF_CONTAINER: [&str; 10] = [
     "volumeDevices",
     "workingDir",
     "lifecycle",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "restartPolicy",
 ];
-/// What decides of a pod, beside its containers.
-const OF_POD: [&str; 8] = [
-    "volumes",
+/// What decides of a pod, beside its containers and its volumes, whatever admission adds.
+const OF_ANY_POD: [&str; 5] = [
     "hostNetwork",
     "hostPID",
     "hostIPC",
     "shareProcessNamespace",
-    "hostAliases",
-    "dnsConfig",
-    "serviceAccountName",
+    "ephemeralContainers",
 ];
+/// The same of the template of a Job, to which nobody adds anything after us.
+const OF_TEMPLATE: [&str; 4] = ["volumes", "hostAliases", "dnsConfig", "serviceAccountName"];
 /// What the API server fills in.
 const FILLED_IN: [&str; 4] = ["defaultMode", "apiVersion", "pullPolicy", "recursiveReadOnly"];
 
@@ -48,30 +51,83 @@ pub fn difference(asked: &Job, found: &Job) -> Option<String> {
     }
 }
 
-/// The same of a pod: it runs the containers of its Job's template. What admission adds to every pod is none of ours to
-/// refuse; an image that was renamed for a mirror is the same by its digest.
-pub fn is_of_template(pod: &Pod, job: &Job) -> bool {
+/// What of a pod is not as in the template of its Job; none if it runs just that. Admission may add containers and volumes to
+/// every pod (a mesh does), but nothing to our containers and none that sees their volumes; an image that was renamed for a
+/// mirror is the same by its digest.
+pub fn difference_of_pod(pod: &Pod, job: &Job) -> Option<String> {
     let (Some(asked), Some(found)) = (template(job), pod.spec.as_ref()) else {
-        return false;
+        return Some("spec: expected the one of its Job, found none".to_owned());
     };
-    let same = |asked: &[Container], found: &[Container]| {
-        asked.iter().all(|asked| {
-            let there = found.iter().find(|found| found.name == asked.name);
-            there.is_some_and(|found| {
-                is_same_image(asked.image.as_deref(), found.image.as_deref())
-                    && asked.command == found.command
-                    && asked.args == found.args
-            })
-        })
+    match (serde_json::to_value(asked), serde_json::to_value(found)) {
+        (Ok(asked), Ok(found)) => different_pod(&asked, &found),
+        (Err(error), _) | (_, Err(error)) => Some(format!("spec: cannot be compared: {error}")),
+    }
+}
+
+fn different_pod(asked: &Value, found: &Value) -> Option<String> {
+    let whole = |pod: &Value| Value::Object(pick(pod, &OF_ANY_POD));
+    let of_pod = || between("spec", &whole(asked), &whole(found));
+    let of_lists = || {
+        ["volumes", "initContainers", "containers"]
+            .into_iter()
+            .find_map(|list| kept(list, asked, found))
     };
-    let volumes = |pod: &PodSpec| pod.volumes.clone().unwrap_or_default();
-    let there = volumes(found);
-    let kept = volumes(asked).iter().all(|asked| {
-        let found = there.iter().find(|found| found.name == asked.name);
-        found.is_some_and(|found| is_same(asked, found))
-    });
-    let init = |pod: &PodSpec| pod.init_containers.clone().unwrap_or_default();
-    kept && same(&asked.containers, &found.containers) && same(&init(asked), &init(found))
+    of_pod().or_else(of_lists).or_else(|| intruder(asked, found))
+}
+
+/// The first of a list of the template that the pod has otherwise, or not at all.
+fn kept(list: &str, asked: &Value, found: &Value) -> Option<String> {
+    let decisive = |one: &Value| match list {
+        "volumes" => one.clone(),
+        _containers => Value::Object(pick(one, &OF_CONTAINER)),
+    };
+    entries(asked, list).find_map(|asked| {
+        let name = asked.get("name").and_then(Value::as_str).unwrap_or_default();
+        let at = format!("spec.{list}[{name}]");
+        let Some(found) = entries(found, list).find(|one| one.get("name") == asked.get("name")) else {
+            return Some(format!("{at}: expected it, found none"));
+        };
+        let (asked, mut found) = (decisive(asked), decisive(found));
+        let image = |of: &Value| of.get("image").and_then(Value::as_str).map(str::to_owned);
+        if is_same_image(image(&asked).as_deref(), image(&found).as_deref())
+            && let (Some(image), Some(found)) = (asked.get("image"), found.as_object_mut())
+        {
+            found.insert("image".to_owned(), image.clone());
+        }
+        between(&at, &asked, &found)
+    })
+}
+
+/// A container that is none of ours and mounts a volume of ours.
+fn intruder(asked: &Value, found: &Value) -> Option<String> {
+    let names = |of: &Value, list: &str| -> Vec<Value> {
+        entries(of, list).filter_map(|one| one.get("name")).cloned().collect()
+    };
+    let ours = names(asked, "volumes");
+    ["initContainers", "containers"].into_iter().find_map(|list| {
+        let known = names(asked, list);
+        let mut added = entries(found, list).filter(|one| one.get("name").is_none_or(|name| !known.contains(name)));
+        let sees = |one: &&Value| {
+            let mut mounts = entries(one, "volumeMounts").chain(entries(one, "volumeDevices"));
+            mounts.any(|mount| mount.get("name").is_none_or(|name| ours.contains(name)))
+        };
+        let one = added.find(sees)?;
+        let name = one.get("name").and_then(Value::as_str).unwrap_or_default();
+        Some(format!(
+            "spec.{list}[{name}]: it mounts a volume of this Job and is none of its containers"
+        ))
+    })
+}
+
+fn entries<'a>(of: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> {
+    of.get(list).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn pick(from: &Value, keys: &[&str]) -> Map<String, Value> {
+    let there = keys
+        .iter()
+        .filter_map(|key| Some(((*key).to_owned(), from.get(*key)?.clone())));
+    there.collect()
 }
 
 fn is_same_image(asked: Option<&str>, found: Option<&str>) -> bool {
@@ -83,28 +139,14 @@ fn template(job: &Job) -> Option<&PodSpec> {
     job.spec.as_ref()?.template.spec.as_ref()
 }
 
-/// What cannot be compared is not the same.
-fn is_same(asked: &Volume, found: &Volume) -> bool {
-    match (serde_json::to_value(asked), serde_json::to_value(found)) {
-        (Ok(asked), Ok(found)) => between("", &asked, &found).is_none(),
-        (Err(_), _) | (_, Err(_)) => false,
-    }
-}
-
 /// A pod with what decides only.
 fn essence(pod: &PodSpec) -> Result<Value, serde_json::Error> {
     let whole = serde_json::to_value(pod)?;
-    let pick = |from: &Value, keys: &[&str]| -> Map<String, Value> {
-        let there = keys
-            .iter()
-            .filter_map(|key| Some(((*key).to_owned(), from.get(*key)?.clone())));
-        there.collect()
-    };
-    let mut essence = pick(&whole, &OF_POD);
-    for key in ["initContainers", "containers"] {
-        let all = whole.get(key).and_then(Value::as_array).into_iter().flatten();
-        let picked = all.map(|container| Value::Object(pick(container, &OF_CONTAINER)));
-        essence.insert(key.to_owned(), picked.collect());
+    let mut essence = pick(&whole, &OF_ANY_POD);
+    essence.extend(pick(&whole, &OF_TEMPLATE));
+    for list in ["initContainers", "containers"] {
+        let picked = entries(&whole, list).map(|container| Value::Object(pick(container, &OF_CONTAINER)));
+        essence.insert(list.to_owned(), picked.collect());
     }
     Ok(Value::Object(essence))
 }
@@ -233,19 +275,19 @@ mod tests {
             change(&mut pod["spec"]);
             serde_json::from_value(pod).unwrap()
         };
-        assert!(is_of_template(&pod(|_| {}), &job));
+        assert_eq!(difference_of_pod(&pod(|_| {}), &job), None);
         let sidecar = pod(|spec| {
             let more = json!({"name": "proxy", "image": "mesh.example/proxy"});
             spec["containers"].as_array_mut().unwrap().push(more);
         });
-        assert!(is_of_template(&sidecar, &job));
+        assert_eq!(difference_of_pod(&sidecar, &job), None);
         for forged in [
             pod(|spec| spec["containers"][0]["image"] = json!("evil.example/report")),
             pod(|spec| spec["containers"][0]["command"] = json!(["/bin/sh"])),
             pod(|spec| spec["volumes"][0]["configMap"]["name"] = json!("mine")),
             pod(|spec| spec["initContainers"] = json!([])),
         ] {
-            assert!(!is_of_template(&forged, &job));
+            assert!(difference_of_pod(&forged, &job).is_some());
         }
         let (ours, mirrored) = ("r.test/a@sha256:", "mirror.test/r.test/a@sha256:");
         let at = |name: &str, digit: &str| format!("{name}{}", digit.repeat(64));
@@ -254,9 +296,9 @@ mod tests {
         assert!(!is_same("r.test/a:1", "mirror.test/a:1"));
     }
 
-    /// Review rvb. A probe runs a command in the container of the check, as its user and with its volumes.
+    /// A probe runs a command in the container of the check, as its user and with its volumes.
     #[test]
-    fn rvb_a_command_that_runs_beside_the_check_is_a_difference() {
+    fn a_command_that_runs_beside_the_check_is_a_difference() {
         let exec = json!({"exec": {"command": ["/bin/sh", "-c", "echo forged > /proc/1/fd/1"]}, "periodSeconds": 1});
         let others: [(&str, Change); 4] = [
             ("startupProbe", |pod| pod["containers"][0]["startupProbe"] = json!({})),
@@ -284,9 +326,9 @@ mod tests {
         assert!(unseen.is_empty(), "not seen: {unseen:?}");
     }
 
-    /// Review rvb. The controller of Jobs takes in a pod with the right labels and owner, whoever made it.
+    /// The controller of Jobs takes in a pod with the right labels and owner, whoever made it.
     #[test]
-    fn rvb_a_pod_that_runs_the_same_words_over_other_inputs_is_not_of_its_job() {
+    fn a_pod_that_runs_the_same_words_over_other_inputs_is_not_of_its_job() {
         let candidate = candidate();
         let validated = validate::validate(&candidate).unwrap();
         let settings = crate::controllers::testing::settings();
@@ -295,11 +337,11 @@ mod tests {
         let job = jobs::check(&candidate, &validated, &settings, check, &image, &[], 1).1;
         let spec = template(&job).unwrap();
         let pod = |change: Change| -> Pod {
-            let mut pod = json!({"metadata": {"name": "p"}, "spec": value(spec)});
+            let mut pod = json!({"metadata": {"name": "p"}, "spec": serde_json::to_value(spec).unwrap()});
             change(&mut pod["spec"]);
             serde_json::from_value(pod).unwrap()
         };
-        assert!(is_of_template(&pod(|_| {}), &job), "control");
+        assert_eq!(difference_of_pod(&pod(|_| {}), &job), None, "control");
         let forged: [(&str, Change); 5] = [
             ("another ConfigMap at /inputs", |pod| {
                 let mine = json!({"name": "mine", "configMap": {"name": "mine"}});
@@ -328,7 +370,7 @@ mod tests {
         ];
         let believed: Vec<&str> = forged
             .into_iter()
-            .filter(|(_, change)| is_of_template(&pod(*change), &job))
+            .filter(|(_, change)| difference_of_pod(&pod(*change), &job).is_none())
             .map(|(what, _)| what)
             .collect();
         assert!(believed.is_empty(), "believed: {believed:?}");
