@@ -4,8 +4,8 @@ use super::{goss, openscap};
 use crate::check::Examined;
 use clap::Parser;
 use repave_checks::openscap::tailoring;
-use repave_core::report::{Outcome, Report};
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use repave_core::report::{Outcome, Report, ToolName};
+use std::{ffi::OsString, fs, os::unix::fs::PermissionsExt as _, path::Path};
 use tempfile::TempDir;
 
 pub(super) const IMAGE: &str = "sha256:f2a4feecf8aa1e683e53e1522f23fcb977416ad06401d5c38083c290e8973657";
@@ -96,6 +96,26 @@ async fn a_goss_that_does_not_end_well_is_an_error() {
         );
         assert!(matches!(done.report.outcome, Outcome::Error { .. }));
         assert_eq!(done.report.passed, 0);
+    }
+}
+
+#[tokio::test]
+async fn no_kind_of_check_examines_anything_with_other_inputs_than_it_was_made_for() {
+    let dir = folder("x", "", &[("options.json", "{}")]);
+    let path = dir.path().join("options.json");
+    let kinds: [(ToolName, &[&str]); 5] = [
+        (ToolName::Native, &["--layout", "/x"]),
+        (ToolName::Goss, &["--goss", "/x", "--gossfile", "/x"]),
+        (ToolName::Openscap, &["--root", "/x", "--datastream", "auto", "--profile", "p"]),
+        (ToolName::Grype, &["--layout", "/x"]),
+        (ToolName::Container, &["--result-format", "exit-code", "--result", "/x", "--", "true"]),
+    ];
+    for (tool, own) in kinds {
+        let common = ["--check", "c", "--image", IMAGE, "--options", path.to_str().unwrap(), "--inputs", IMAGE];
+        let words = common.iter().chain(own).map(OsString::from).collect();
+        let examined = super::Check::of(tool, words).unwrap().examined().await;
+        let message = message(&examined.report);
+        assert!(message.contains("expected the inputs"), "{tool:?}: {message}");
     }
 }
 
