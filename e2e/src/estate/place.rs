@@ -163,7 +163,7 @@ pub async fn make(home: &str) -> Result<()> {
         }
         objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}));
         if !group.verbs().is_empty() {
-            objects.extend(rights(home, &name, group.verbs()));
+            objects.extend(rights(home, &name, group));
         }
     }
     objects.extend(refusal(home));
@@ -174,11 +174,17 @@ pub async fn make(home: &str) -> Result<()> {
     apply(&objects).await
 }
 
-fn rights(home: &str, namespace: &str, verbs: &[&str]) -> [Value; 2] {
+/// What may be named may be listed: the kinds that are only counted, too.
+fn rights(home: &str, namespace: &str, group: Group) -> [Value; 2] {
+    let mut rules = vec![json!({"apiGroups": ["apps"], "resources": ["deployments"], "verbs": group.verbs()})];
+    if group == Group::Kinds {
+        let all = ["statefulsets", "daemonsets", "replicasets", "jobs", "cronjobs", "pods"];
+        rules.push(json!({"apiGroups": ["", "apps", "batch"], "resources": all, "verbs": ["list"]}));
+    }
     [
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": ACCOUNT, "namespace": namespace},
-            "rules": [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": verbs}],
+            "rules": rules,
         }),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": ACCOUNT, "namespace": namespace},

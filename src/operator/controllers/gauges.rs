@@ -4,11 +4,15 @@
 use super::{context::Context, driver::Owned, wakes::Guarded};
 use crate::{
     api::{BaseImage, ImageCandidate, RepaveRun, RepaveRunStatus, phase::Phase},
-    runtime::metrics::{CandidateState, Metrics},
+    runtime::metrics::{CandidateState, Metrics, WorkloadState},
 };
 use jiff::Timestamp;
 use kube::{ResourceExt as _, runtime::reflector::Store};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How often the caches are counted.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -23,6 +27,57 @@ pub async fn candidates(metrics: Metrics, cache: Store<Guarded<ImageCandidate>>)
             metrics.candidates(state, count);
         }
     }
+}
+
+/// Counts the workloads of all base images by what the newest run of each plan says, for ever.
+pub async fn workloads(metrics: Metrics, cache: Store<Guarded<RepaveRun>>) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    loop {
+        ticks.tick().await;
+        let all = cache.state();
+        for (base, counts) in by_base(readable(&all)) {
+            metrics.workloads(&base, &counts);
+        }
+    }
+}
+
+/// The workloads of each base image (`namespace/name`) in each state. A workload that two plans select counts in both.
+fn by_base<'a>(all: impl Iterator<Item = &'a RepaveRun>) -> BTreeMap<String, Vec<(WorkloadState, u32)>> {
+    let mut newest: BTreeMap<(String, &str, &str), &RepaveRun> = BTreeMap::new();
+    for run in all {
+        let spec = &run.spec;
+        let key = (
+            run.namespace().unwrap_or_default(),
+            spec.base_image.as_str(),
+            spec.plan.as_str(),
+        );
+        let known = newest.entry(key).or_insert(run);
+        if spec.sequence > known.spec.sequence {
+            *known = run;
+        }
+    }
+    let mut counts: BTreeMap<String, Vec<(WorkloadState, u32)>> = BTreeMap::new();
+    for ((namespace, base, _), run) in newest {
+        let of_base = counts
+            .entry(format!("{namespace}/{base}"))
+            .or_insert_with(|| WorkloadState::ALL.iter().map(|state| (*state, 0)).collect());
+        let counted = run
+            .status
+            .as_ref()
+            .map(|status| status.counts.clone())
+            .unwrap_or_default();
+        for (state, count) in of_base {
+            *count = count.saturating_add(match state {
+                WorkloadState::Current => counted.done,
+                WorkloadState::Rolling => counted.rolling,
+                WorkloadState::Outdated => counted.pending,
+                WorkloadState::Held => counted.held,
+                WorkloadState::Failed => counted.failed,
+                WorkloadState::ReportedOnly => counted.skipped,
+            });
+        }
+    }
+    counts
 }
 
 /// Measures the releases of all base images, for ever.
@@ -149,19 +204,40 @@ mod tests {
         assert!(!metrics.encode().unwrap().contains("team/debian-12"));
     }
 
+    fn run(plan: &str, sequence: u64, status: &Value) -> RepaveRun {
+        serde_json::from_value(json!({
+            "apiVersion": "repave.dev/v1alpha1", "kind": "RepaveRun",
+            "metadata": {"name": "r", "namespace": "team", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"plan": plan, "baseImage": "b", "candidate": "c", "repository": "r.local/base", "tag": "t",
+                "digest": format!("sha256:{}", "0".repeat(64)), "sequence": sequence, "targets": {"namespaceSelector": {}}, "waves": [],
+                "health": {}, "onFailure": {}},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_workloads_of_a_base_image_are_those_of_the_newest_run_of_each_plan() {
+        let status = |pending: u32, done: u32| json!({"counts": {"total": 9, "pending": pending, "rolling": 1, "done": done, "failed": 0, "held": 0, "skipped": 0}});
+        let runs = [
+            run("p", 2, &status(3, 4)),
+            run("p", 1, &status(9, 9)),
+            run("q", 1, &status(0, 5)),
+            run("new", 1, &Value::Null),
+        ];
+        let metrics = Metrics::new();
+        for (base, counts) in by_base(runs.iter()) {
+            metrics.workloads(&base, &counts);
+        }
+        let text = metrics.encode().unwrap();
+        for (state, count) in [("outdated", 3), ("current", 9), ("rolling", 2), ("failed", 0)] {
+            let line = format!("repave_workloads{{base=\"team/b\",state=\"{state}\"}} {count}\n");
+            assert!(text.contains(&line), "{line}{text}");
+        }
+    }
+
     #[test]
     fn each_workload_that_a_run_brought_to_its_target_is_observed_once() {
-        let run = |status: Value| -> RepaveRun {
-            serde_json::from_value(json!({
-                "apiVersion": "repave.dev/v1alpha1", "kind": "RepaveRun",
-                "metadata": {"name": "r", "namespace": "team", "creationTimestamp": "2026-01-01T00:00:00Z"},
-                "spec": {"plan": "p", "baseImage": "b", "candidate": "c", "repository": "r.local/base", "tag": "t",
-                    "digest": format!("sha256:{}", "0".repeat(64)), "sequence": 1, "targets": {"namespaceSelector": {}}, "waves": [], "health": {},
-                    "onFailure": {}},
-                "status": status,
-            }))
-            .unwrap()
-        };
         let status = |done: u32| RepaveRunStatus {
             counts: serde_json::from_value(
                 json!({"total": 9, "pending": 0, "rolling": 0, "done": done, "failed": 0,
@@ -172,10 +248,10 @@ mod tests {
         };
         let metrics = Metrics::new();
         let now = "2026-01-01T01:00:00Z".parse().unwrap();
-        repaved(&run(Value::Null), &status(3), &metrics, now);
+        repaved(&run("p", 1, &Value::Null), &status(3), &metrics, now);
         let seen = serde_json::to_value(status(3)).unwrap();
-        repaved(&run(seen.clone()), &status(5), &metrics, now);
-        repaved(&run(seen), &status(2), &metrics, now);
+        repaved(&run("p", 1, &seen), &status(5), &metrics, now);
+        repaved(&run("p", 1, &seen), &status(2), &metrics, now);
         let text = metrics.encode().unwrap();
         assert!(text.contains("repave_time_to_repave_seconds_count 2\n"), "{text}");
         assert!(text.contains("repave_time_to_repave_seconds_sum 7200.0\n"), "{text}");

@@ -1,10 +1,10 @@
 //! The controllers: one folder per kind, each with the same files in the same order.
 //!
 //! ```text
-//! validate (pure) -> observe (IO, read only) -> plan (pure) -> apply (IO, writes) -> summarize (pure) -> one status patch
+//! validate (pure) -> observe (IO, read only) -> decide (pure) -> apply (IO, writes) -> render (pure) -> one status patch
 //! ```
 //!
-//! `plan` never sees a client, a clock or the environment. Only `apply` writes, and only the driver in `driver.rs` writes
+//! `decide` never sees a client, a clock or the environment. Only `apply` writes, and only the driver in `driver.rs` writes
 //! a status, once at the end of a reconcile.
 
 pub mod access;

@@ -1,4 +1,4 @@
-//! How much of something limited one party may hold at the same time: workers per namespace, transfers per registry host.
+//! How much of something limited one party may hold at the same time: workers per namespace, transfers per route.
 //!
 //! Whoever finds the share taken does not wait here: it is told so and comes back, and holds nothing meanwhile.
 

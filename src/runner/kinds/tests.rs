@@ -106,12 +106,27 @@ async fn no_kind_of_check_examines_anything_with_other_inputs_than_it_was_made_f
     let kinds: [(ToolName, &[&str]); 5] = [
         (ToolName::Native, &["--layout", "/x"]),
         (ToolName::Goss, &["--goss", "/x", "--gossfile", "/x"]),
-        (ToolName::Openscap, &["--root", "/x", "--datastream", "auto", "--profile", "p"]),
+        (
+            ToolName::Openscap,
+            &["--root", "/x", "--datastream", "auto", "--profile", "p"],
+        ),
         (ToolName::Grype, &["--layout", "/x"]),
-        (ToolName::Container, &["--result-format", "exit-code", "--result", "/x", "--", "true"]),
+        (
+            ToolName::Container,
+            &["--result-format", "exit-code", "--result", "/x", "--", "true"],
+        ),
     ];
     for (tool, own) in kinds {
-        let common = ["--check", "c", "--image", IMAGE, "--options", path.to_str().unwrap(), "--inputs", IMAGE];
+        let common = [
+            "--check",
+            "c",
+            "--image",
+            IMAGE,
+            "--options",
+            path.to_str().unwrap(),
+            "--inputs",
+            IMAGE,
+        ];
         let words = common.iter().chain(own).map(OsString::from).collect();
         let examined = super::Check::of(tool, words).unwrap().examined().await;
         let message = message(&examined.report);

@@ -97,7 +97,11 @@ pub async fn run(ctx: Context, images: Images, memory: Memory, stop: Cancellatio
                 })
             },
         );
-    reconciler::run(Runs { ctx, images, memory }, wakes, stop).await;
+    let counted = gauges::workloads(ctx.metrics.clone(), wakes.store());
+    tokio::select! {
+        () = reconciler::run(Runs { ctx, images, memory }, wakes, stop) => {}
+        () = counted => {}
+    }
 }
 
 fn is_finished(run: &RepaveRun) -> bool {

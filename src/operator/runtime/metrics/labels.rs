@@ -100,8 +100,8 @@ label! {
         Held => "held",
         /// The move failed.
         Failed => "failed",
-        /// Its ancestry is not known.
-        Unknown => "unknown",
+        /// Told and not moved: built on the base, paused, owned by another controller.
+        ReportedOnly => "reported_only",
     }
 }
 
