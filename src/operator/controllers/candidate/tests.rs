@@ -439,3 +439,19 @@ fn a_page_that_fails_changes_no_verdict_and_no_readiness() {
     assert_eq!((there.page, there.result), (Some(digest), rejected.result));
     assert!(conditions::is_true(&there.conditions, "Reported"));
 }
+
+#[test]
+fn a_signature_that_does_not_come_is_asked_for_less_and_less_often_and_never_given_up() {
+    let mut candidate = candidate();
+    let pending = Observed {
+        stage: Stage::Verify(Verification::SignaturePending("none".into())),
+    };
+    candidate.status = Some(rendered(&candidate, &pending, &Applied::default(), 1_000_000));
+    let pauses = [0_i64, 60, 600, 86_400, -3_600].map(|waited| {
+        match decided(&candidate, &pending, 1_000_000 + waited).requeue {
+            crate::controllers::driver::Requeue::After(pause) => pause.as_secs(),
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(pauses, [20, 60, 600, 1_800, 20]);
+}

@@ -124,3 +124,38 @@ pub fn is_self_test(job: &Job, tool: ToolName, settings: &Settings) -> bool {
                 .all(|container| container.image.as_ref() == Some(&image))
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::{
+        candidate::{tests::candidate, validate},
+        testing::settings,
+    };
+
+    #[test]
+    fn a_self_test_runs_in_our_own_namespace_and_is_believed_nowhere_else() {
+        let (candidate, settings) = (candidate(), settings());
+        let validated = validate::validate(&candidate).unwrap();
+        let ours = self_test(&candidate, &validated, &settings, (ToolName::Native, None), 1).1;
+        assert!(is_self_test(&ours, ToolName::Native, &settings));
+        assert_eq!(ours.metadata.namespace.as_ref(), Some(&settings.namespace));
+        assert!(!is_self_test(&ours, ToolName::Goss, &settings), "of another tool");
+        let mut elsewhere = ours.clone();
+        elsewhere.metadata.namespace = Some(validated.namespace.clone());
+        let mut other_image = ours.clone();
+        let pod = other_image
+            .spec
+            .as_mut()
+            .and_then(|spec| spec.template.spec.as_mut())
+            .unwrap();
+        pod.containers[0].image = Some("evil.example/found-it-all".to_owned());
+        for forged in [elsewhere, other_image] {
+            assert!(
+                !is_self_test(&forged, ToolName::Native, &settings),
+                "{:?}",
+                forged.metadata
+            );
+        }
+    }
+}

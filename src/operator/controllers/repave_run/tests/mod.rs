@@ -1,6 +1,7 @@
 //! Tests of a run: `plans`, `judged`, `refused`, `reopened`, `set_back`, `stays`, `two_plans`, `tags`, `waves` and `edits` for single decisions, `walk` for random estates on the way to
 //! their end, all over `world`; `estate` over an API server in memory.
 
+mod batches;
 mod edits;
 mod estate;
 mod exhaustive;

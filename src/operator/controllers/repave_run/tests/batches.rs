@@ -1,0 +1,103 @@
+//! A batch of patches over an API server in memory: what stops it, and that nothing more is sent then.
+
+use super::{
+    super::{
+        apply::{Applied, Halt, apply},
+        patch::Op,
+        plan::Action,
+        validate,
+    },
+    world::{release, run},
+};
+use crate::{
+    controllers::testing::{Api, Fault},
+    domain::workload::WorkloadKey,
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// More than are sent between two questions.
+const MOVES: usize = 20;
+
+fn put_what_orders(server: &Api, suspend: bool, released: u64) {
+    server.put(&json!({
+        "apiVersion": "repave.dev/v1alpha1", "kind": "RepavePlan", "metadata": {"name": "all", "namespace": "platform", "uid": "plan"},
+        "spec": {"baseImageRefs": [{"name": "debian"}], "targets": {"namespaceSelector": {"matchLabels": {"repave": "auto"}}},
+            "suspend": suspend},
+    }));
+    let target = release("v3", 3);
+    server.put(&json!({
+        "apiVersion": "repave.dev/v1alpha1", "kind": "BaseImage", "metadata": {"name": "debian", "namespace": "platform"},
+        "spec": {"source": {"image": "up.test/debian", "track": {"tag": "12"}}, "policyRefs": [{"name": "p"}],
+            "promote": {"repository": super::world::REPOSITORY, "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}},
+        "status": {"released": {"digest": target.digest, "tag": "v3", "candidate": target.candidate, "sequence": released,
+            "sourceDigest": target.digest, "promotedAt": "2026-01-01T00:00:00Z"}},
+    }));
+}
+
+fn moves(server: &Api) -> Vec<Action> {
+    let names = (0..MOVES).map(|at| format!("app-{at:02}"));
+    names
+        .map(|name| {
+            let object = server.put(&json!({"apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"name": name, "namespace": "shop", "labels": {"app": name}}, "spec": {}}));
+            assert_ne!(object["metadata"]["uid"], Value::Null);
+            Action::Move {
+                workload: WorkloadKey::deployment("shop", &name),
+                patch: vec![Op::Replace {
+                    path: "/metadata/labels/app".to_owned(),
+                    value: json!("moved"),
+                }],
+            }
+        })
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_stops_after_the_few_that_are_under_way_when_it_is_not_wanted_or_the_server_asks_for_quiet() {
+    let v = validate::validate(&run(&json!({}))).unwrap();
+    let sequence = v.sequence;
+    let cases: [(&str, bool, u64, Option<u16>, fn(Option<&Halt>) -> bool); 5] = [
+        ("wanted", false, sequence, None, |halt| halt.is_none()),
+        ("suspended", true, sequence, None, |halt| halt == Some(&Halt::NotWanted)),
+        ("a newer release", false, sequence + 1, None, |halt| {
+            halt == Some(&Halt::NotWanted)
+        }),
+        (
+            "429",
+            false,
+            sequence,
+            Some(429),
+            |halt| matches!(halt, Some(Halt::Unavailable { quiet, .. }) if *quiet >= Duration::from_secs(5)),
+        ),
+        ("503", false, sequence, Some(503), |halt| {
+            matches!(halt, Some(Halt::Unavailable { .. }))
+        }),
+    ];
+    for (what, suspend, released, refused, expected) in cases {
+        let server = Api::default();
+        let actions = moves(&server);
+        put_what_orders(&server, suspend, released);
+        let ctx = server.context();
+        if let Some(code) = refused {
+            server.faults(move |seen| (seen.verb == "PATCH").then_some(Fault::Refused(code, "TooManyRequests")));
+        }
+        let plan = server.get("repaveplans", "platform/all").unwrap();
+        let results = apply(&ctx, &v, plan["metadata"]["uid"].as_str(), &actions).await;
+        assert!(expected(results.halt.as_ref()), "{what}: {:?}", results.halt);
+        let sent = server.count("PATCH", "deployments");
+        let all = results.halt.is_none();
+        assert_eq!(sent, if all { MOVES } else { 8 }, "{what}");
+        assert_eq!(results.applied.len(), MOVES, "{what}: each has an outcome");
+        let unknown = results
+            .applied
+            .iter()
+            .filter(|(_, applied)| *applied == Applied::Unknown);
+        let unsent = MOVES - sent;
+        assert_eq!(
+            unknown.count(),
+            if refused.is_some() { MOVES } else { unsent },
+            "{what}"
+        );
+    }
+}
