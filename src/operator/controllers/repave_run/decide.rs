@@ -7,7 +7,7 @@ use super::{
     judge::Known,
     memory::RunMemory,
     observe::Observed,
-    plan::{self, Action},
+    plan::{self, Action, Taken},
     progress::{self, Progress},
     state::State,
     target::{self, Target},
@@ -40,6 +40,10 @@ pub struct Decided<'a> {
     pub actions: Vec<Action>,
     /// The time that is written down.
     pub stamp: Timestamp,
+    /// UIDs of all workloads that were seen.
+    there: Vec<&'a str>,
+    /// UIDs of those that are in flight for other runs of the plan.
+    elsewhere: Vec<&'a str>,
 }
 
 /// Takes a look, at this time of day and this monotonic time.
@@ -55,7 +59,13 @@ pub fn decide<'a>(
     let own = workloads().map(|seen| -> &Workload { &seen.workload });
     let stamp = clock::stamp(v, old, own, now);
     remembered.steady.know(old.steady_until.as_ref().map(|time| time.0));
+    remembered
+        .steady
+        .look(workloads().map(|seen| seen.workload.as_ref()), &v.run_ref);
     remembered.set_back.look(v, &old.set_back, workloads());
+    let there: Vec<&str> = workloads().map(|seen| seen.workload.uid.as_str()).collect();
+    let deadline = Duration::try_from(v.rollout_deadline).unwrap_or_default();
+    let missing = remembered.places.look(there.iter().copied(), mono, deadline);
     let looks = target::looks(v, observed, &remembered.steady);
     let elapsed = remembered.sightings.look(looks, mono);
     let watched = remembered.soaks.look(&old.waves, mono);
@@ -76,12 +86,19 @@ pub fn decide<'a>(
         may_pass: observed.gate.lets_pass(),
     };
     let progress = progress::progress(v, &targets, waves, stamp);
-    let actions = plan::plan(v, observed, &targets, &progress, (&elapsed, stamp));
+    let elsewhere = target::in_flight_elsewhere(v, observed, &targets, &elapsed);
+    let taken = Taken {
+        elsewhere: elsewhere.len(),
+        missing,
+    };
+    let actions = plan::plan(v, observed, &targets, &progress, (taken, stamp));
     Decided {
         targets,
         progress,
         actions,
         stamp,
+        there,
+        elsewhere,
     }
 }
 
@@ -115,14 +132,24 @@ pub fn note(
     mono: Duration,
 ) {
     let targets = &decided.targets;
-    remembered.steady.note(targets.iter().map(Target::course), &v.run_ref);
+    let courses = targets.iter().map(Target::course);
+    remembered.steady.note(courses, &v.run_ref, decided.stamp);
+    let own = targets.iter().filter(|target| target.in_flight);
+    let own = own.map(|target| {
+        let back = matches!(target.state, State::Held { rolled_back: true, .. });
+        (target.seen.workload.uid.as_str(), back)
+    });
+    let elsewhere = decided.elsewhere.iter().map(|uid| (*uid, false));
+    let there = decided.there.iter().copied();
+    remembered.places.note(there, own.chain(elsewhere), mono);
     let waves = v.waves.iter().zip(&decided.progress.waves);
     let settled = waves.map(|(rule, wave)| (rule.name.as_str(), wave.settled_at));
     remembered.soaks.note(settled, mono);
     for (action, (key, result)) in decided.actions.iter().zip(applied) {
-        if matches!(action, Action::Move { .. }) && *result == Applied::Written {
-            let moved = targets.iter().find(|target| target.seen.workload.key == *key);
-            moved.inspect(|target| remembered.set_back.arrived(&target.seen.workload));
+        let moved = targets.iter().find(|target| target.seen.workload.key == *key);
+        if let (Action::Move { .. }, Some(target), Applied::Written) = (action, moved, result) {
+            remembered.set_back.arrived(&target.seen.workload);
+            remembered.steady.moved(&target.seen.workload, decided.stamp);
         }
     }
     let there: BTreeSet<&str> = targets.iter().map(|t| t.seen.workload.uid.as_str()).collect();

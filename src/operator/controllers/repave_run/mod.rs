@@ -28,6 +28,7 @@ pub mod observe;
 pub mod others;
 pub mod patch;
 pub mod plan;
+pub mod places;
 mod pods;
 pub mod progress;
 pub mod refusals;

@@ -251,6 +251,7 @@ fn what_was_set_back_before_the_run_was_made_anew_does_not_hold_its_waves_up_for
     world.tick_all();
     world.step();
     (world.status, world.memory) = (RepaveRunStatus::default(), RunMemory::default());
+    world.v.uid = Some("anew".to_owned());
     // A new workload of the last wave.
     let mut late = World::new(&json!({}), &[GOOD]).workloads.into_values().next().unwrap();
     late.object["metadata"]["name"] = json!("late");
@@ -550,7 +551,7 @@ async fn runs_that_are_over_keep_nothing_back_however_many_base_images_a_namespa
     let server = crate::controllers::testing::Api::default();
     let observed = world.observed();
     let ctx = server.context();
-    let active = super::super::others::active_runs(&ctx, &world.v, &observed.estate, &observed.releases);
+    let active = super::super::others::active_runs(&ctx, &world.v, &observed, world.mono);
     let active = active.await.unwrap();
     assert!(
         active.is_empty(),
