@@ -6,7 +6,9 @@
 //! its plan must not promise what it has given up, and what stayed healthy, as far as its status does not tell it, because that
 //! is never judged again. Must not decide anything.
 
-use super::{places::Places, refusals::Refusals, set_back::SetBack, sightings::Sightings, soaks::Soaks, steady::Steady};
+use super::{
+    places::Places, refusals::Refusals, set_back::SetBack, sightings::Sightings, soaks::Soaks, steady::Steady,
+};
 use crate::controllers::bounded::BoundedMap;
 use std::{
     collections::HashMap,

@@ -159,7 +159,10 @@ mod tests {
     #[test]
     fn no_look_asks_for_more_runs_than_it_may_and_each_namespace_has_its_turn() {
         let names: Vec<String> = (0..2 * MAX_RUNS).map(|at| format!("p/run-{at}")).collect();
-        let named: BTreeMap<&str, _> = names.iter().map(|name| (name.as_str(), BTreeSet::from([name.as_str()]))).collect();
+        let named: BTreeMap<&str, _> = names
+            .iter()
+            .map(|name| (name.as_str(), BTreeSet::from([name.as_str()])))
+            .collect();
         let mut seen = BTreeSet::new();
         for look in 0..40 {
             let asked = asked(&named, Duration::from_secs(30 * look));

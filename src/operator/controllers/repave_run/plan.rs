@@ -8,8 +8,8 @@ use super::{
     judge::was_never_complete,
     observe::Observed,
     patch::{self, Op},
-    progress::Progress,
     places::Missing,
+    progress::Progress,
     state::State,
     target::Target,
     validate::Validated,
@@ -136,12 +136,7 @@ fn roll_backs(
 
 /// The workloads that are started now. A wave that has passed holds nothing back any more, but what comes late to it is
 /// still moved, first and within its limit.
-fn moves(
-    v: &Validated,
-    targets: &[Target<'_>],
-    progress: &Progress,
-    (taken, now): (Taken, Timestamp),
-) -> Vec<Action> {
+fn moves(v: &Validated, targets: &[Target<'_>], progress: &Progress, (taken, now): (Taken, Timestamp)) -> Vec<Action> {
     // All that are in flight count, also those of other waves: labels may have changed since they were started.
     let in_flight = targets.iter().filter(|target| target.in_flight).count();
     let in_flight = in_flight

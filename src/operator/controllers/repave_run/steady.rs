@@ -94,12 +94,7 @@ impl Steady {
 
     /// Remembers what is done and what is on its way, and forgets what the status tells and what is in another roll-out now. A
     /// time that is not believed is not remembered: who wrote it is not known.
-    pub fn note<'a>(
-        &mut self,
-        workloads: impl Iterator<Item = (&'a Workload, Course)>,
-        run_ref: &str,
-        now: Timestamp,
-    ) {
+    pub fn note<'a>(&mut self, workloads: impl Iterator<Item = (&'a Workload, Course)>, run_ref: &str, now: Timestamp) {
         let mut seen = HashMap::new();
         let mut before = mem::take(&mut self.open);
         for (workload, course) in workloads {
@@ -107,7 +102,8 @@ impl Steady {
             if let (Course::Open, Some(at)) = (course, written(workload, run_ref)) {
                 let known = open.filter(|open| open.at == at);
                 let fresh = clock::is_believed(at, now).then_some(Open { at, missing: false });
-                self.open.extend(known.or(fresh).map(|open| (workload.uid.clone(), open)));
+                self.open
+                    .extend(known.or(fresh).map(|open| (workload.uid.clone(), open)));
             }
             let template = workload.template();
             let known = course == Course::Done || self.seen.get(&workload.uid) == Some(&template);
@@ -207,7 +203,9 @@ mod tests {
         ];
         let until = |courses: [Course; 3], old: Option<Timestamp>, now: &str| {
             let all = workloads.iter().zip(courses);
-            Steady::default().until(all, MARK, old, at(now)).map(|until| until.to_string())
+            Steady::default()
+                .until(all, MARK, old, at(now))
+                .map(|until| until.to_string())
         };
         let late = "2026-01-01T01:00:00Z";
         let says = |text: &str| Some(format!("2026-01-01T00:00:{text}Z"));

@@ -335,7 +335,13 @@ async fn only_the_replica_sets_of_what_is_about_to_be_moved_are_asked_and_an_und
     assert_eq!(undone::ask(&ctx, &v, &mut estate, &keys).await.unwrap(), []);
     assert_eq!(api.count("LIST", "replicasets") - before, 2);
     let answers: Vec<&LedAway> = estate.workloads.iter().map(|seen| &seen.led_away).take(3).collect();
-    assert!(matches!(answers.as_slice(), [LedAway::From(_), LedAway::FromNone, LedAway::NotAsked]), "{answers:?}");
+    assert!(
+        matches!(
+            answers.as_slice(),
+            [LedAway::From(_), LedAway::FromNone, LedAway::NotAsked]
+        ),
+        "{answers:?}"
+    );
     let free: Vec<&str> = undone::free(&estate.workloads)
         .iter()
         .map(|key| key.name.as_str())

@@ -1,6 +1,8 @@
-//! Tests of a run: `plans`, `judged`, `refused`, `reopened`, `set_back`, `stays`, `two_plans`, `tags`, `waves` and `edits` for single decisions, `walk` for random estates on the way to
-//! their end, all over `world`; `estate` over an API server in memory.
+//! Tests of a run: `plans`, `judged`, `clocks`, `soaked`, `refused`, `reopened`, `set_back`, `stays`, `two_plans`, `tags`, `waves` and
+//! `edits` for single decisions, `walk` for random estates on the way to their end, all over `world`; `estate` over an API server
+//! in memory.
 
+mod clocks;
 mod edits;
 mod estate;
 mod exhaustive;
@@ -13,9 +15,9 @@ mod promises;
 mod reconcile;
 mod refused;
 mod reopened;
-mod review;
 mod set_back;
 mod sim;
+mod soaked;
 mod stays;
 mod tags;
 mod two_plans;
