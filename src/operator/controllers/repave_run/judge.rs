@@ -196,9 +196,11 @@ impl Judge<'_> {
         self.known.active_runs.contains(run).then(skip)
     }
 
-    /// Whether it is on the target and still has to show that it stays there.
-    pub fn arrives(&self, seen: &ObservedWorkload) -> bool {
-        !was_complete(&seen.workload.rollout) || !self.has_stayed(seen)
+    /// Whether it is on the target and still has to show that it stays there. One of which nobody knows whether it had soaked lets
+    /// no soak begin anew.
+    pub fn arrives(&self, seen: &ObservedWorkload, wave: Option<usize>) -> bool {
+        let has_come = was_complete(&seen.workload.rollout) && self.has_stayed(seen);
+        !has_come && !self.is_in_doubt(seen, wave)
     }
 
     fn standing(&self, workload: &Workload) -> Standing<'_> {

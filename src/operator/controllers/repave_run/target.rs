@@ -189,7 +189,7 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s ObservedWorkload) 
     };
     let arriving = match &state {
         State::Pending { .. } => true,
-        State::Rolling | State::Failing { .. } => judge.arrives(seen),
+        State::Rolling | State::Failing { .. } => judge.arrives(seen, wave),
         State::Done | State::Failed { .. } | State::Held { .. } | State::Skipped(_) => false,
     };
     let moved = judge.is_to_prove(seen, &state, found.current);
