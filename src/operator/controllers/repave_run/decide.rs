@@ -134,24 +134,10 @@ pub fn note(
     let targets = &decided.targets;
     let courses = targets.iter().map(Target::course);
     remembered.steady.note(courses, &v.run_ref, decided.stamp);
-    let own = targets.iter().filter(|target| target.in_flight);
-    let own = own.map(|target| {
-        let back = matches!(target.state, State::Held { rolled_back: true, .. });
-        (target.seen.workload.uid.as_str(), back)
-    });
-    let elsewhere = decided.elsewhere.iter().map(|uid| (*uid, false));
-    let there = decided.there.iter().copied();
-    remembered.places.note(there, own.chain(elsewhere), mono);
     let waves = v.waves.iter().zip(&decided.progress.waves);
     let settled = waves.map(|(rule, wave)| (rule.name.as_str(), wave.settled_at));
     remembered.soaks.note(settled, mono);
-    for (action, (key, result)) in decided.actions.iter().zip(applied) {
-        let moved = targets.iter().find(|target| target.seen.workload.key == *key);
-        if let (Action::Move { .. }, Some(target), Applied::Written) = (action, moved, result) {
-            remembered.set_back.arrived(&target.seen.workload);
-            remembered.steady.moved(&target.seen.workload, decided.stamp);
-        }
-    }
+    note_writes(remembered, decided, applied, mono);
     let there: BTreeSet<&str> = targets.iter().map(|t| t.seen.workload.uid.as_str()).collect();
     remembered.refusals.keep(&|uid| there.contains(uid));
     for (key, result) in applied {
@@ -165,4 +151,39 @@ pub fn note(
             Applied::LostRace | Applied::Unknown => {}
         }
     }
+}
+
+/// Remembers what is on its way, what was written just now included. A write without an answer may have been carried out: what
+/// is seen at the next look tells.
+fn note_writes(remembered: &mut RunMemory, decided: &Decided<'_>, applied: &[(WorkloadKey, Applied)], mono: Duration) {
+    let seen = |key: &WorkloadKey| {
+        decided
+            .targets
+            .iter()
+            .map(|target| target.seen)
+            .find(|seen| seen.workload.key == *key)
+    };
+    let mut in_flight: Vec<(&str, bool)> = decided.elsewhere.iter().map(|uid| (*uid, false)).collect();
+    for target in decided.targets.iter().filter(|target| target.in_flight) {
+        let back = matches!(target.state, State::Held { rolled_back: true, .. });
+        in_flight.push((&target.seen.workload.uid, back));
+    }
+    for (action, (key, result)) in decided.actions.iter().zip(applied) {
+        let Some(workload) = seen(key).map(|seen| &seen.workload) else {
+            continue;
+        };
+        match result {
+            Applied::Written | Applied::Unknown => {}
+            Applied::Refused(_) | Applied::LostRace => continue,
+        }
+        in_flight.push((&workload.uid, matches!(action, Action::RollBack { .. })));
+        if matches!(action, Action::Move { .. }) {
+            remembered.steady.moved(workload, decided.stamp);
+            if *result == Applied::Written {
+                remembered.set_back.arrived(workload);
+            }
+        }
+    }
+    let there = decided.there.iter().copied();
+    remembered.places.note(there, in_flight.into_iter(), mono);
 }

@@ -176,9 +176,14 @@ pub fn on_their_way(targets: &[Target<'_>], status: &RepaveRunStatus) -> usize {
         };
         goes_on && !failed.contains(target.seen.workload.key.to_string().as_str())
     };
-    // Failures beyond the rows of a status are only counted there.
+    // Failures beyond the rows of a status are only counted there. Rows are sorted, so those come after the last one.
     let without_row = (status.counts.failed as usize).saturating_sub(failed.len());
-    targets.iter().filter(goes_on).count().saturating_sub(without_row)
+    let last = failed.last().copied().unwrap_or_default();
+    let (before, after): (Vec<_>, Vec<_>) = targets
+        .iter()
+        .filter(goes_on)
+        .partition(|target| target.seen.workload.key.to_string().as_str() < last);
+    before.len().saturating_add(after.len().saturating_sub(without_row))
 }
 
 /// Whether a run could begin with it now.
