@@ -35,6 +35,7 @@ pub struct RunMemory {
 
 impl RunMemory {
     /// What a finished run must still know: what was refused, and what stayed healthy and the status does not tell.
+    #[must_use]
     pub fn of_finished(self) -> Self {
         Self {
             refusals: self.refusals,

@@ -77,12 +77,10 @@ impl Steady {
         let there: HashMap<&str, Option<Timestamp>> = workloads
             .map(|workload| (workload.uid.as_str(), written(workload, run_ref)))
             .collect();
-        self.open.retain(|uid, open| match there.get(uid.as_str()) {
-            Some(at) => *at == Some(open.at),
-            None => {
-                open.missing = true;
-                true
-            }
+        self.open.retain(|uid, open| {
+            let seen = there.get(uid.as_str());
+            open.missing |= seen.is_none();
+            seen.is_none_or(|at| *at == Some(open.at))
         });
     }
 
@@ -118,6 +116,7 @@ impl Steady {
     }
 
     /// What a finished run must still know: what stayed healthy is never judged again, and what is missing is when it is back.
+    #[must_use]
     pub fn of_finished(mut self) -> Self {
         self.open.retain(|_, open| open.missing);
         self
