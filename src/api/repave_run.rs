@@ -143,6 +143,10 @@ pub struct WaveStatus {
     /// When its soak was over: the waves after it need not wait for it any more, whatever becomes of its workloads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soaked_at: Option<Time>,
+    /// Whether this run moved something of it: then it passes only by what is healthy on the target, or by failures that the budget
+    /// allows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moved: bool,
     /// How much of its soak was watched, in steps: after a restart it goes on from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watched: Option<Span>,

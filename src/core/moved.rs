@@ -94,6 +94,10 @@ pub struct Moved {
     pub at: Timestamp,
     /// The plan that ordered it, `namespace/name`.
     pub plan: String,
+    /// UID of the run that ordered it: one that was made anew has the name of the old one, and has moved nothing yet. A
+    /// version before this field wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_uid: Option<String>,
     /// The target of the run.
     pub digest: Digest,
     /// The place of that release in the order of releases; a version before this field wrote none.
@@ -191,10 +195,21 @@ impl Moved {
         self.uid.as_deref().is_none_or(|own| own == uid)
     }
 
-    /// Whether a roll-out that timed out at this time is one from before the write. The condition that was seen then is told
-    /// from a new one without a clock; where none was seen, an earlier time is enough.
+    /// Whether a roll-out that timed out at this time is one from before the write: only the very condition that was seen then
+    /// is. Its time is the clock of the cluster, and ours may be ahead of that, so the two are not compared.
+    ///
+    /// A version that wrote no UID did not write what it had seen either. Of such a record the times are compared all the same: a
+    /// timeout from before it must take nothing back, one after it must stay repairable, and our own deadline holds in any case.
     pub fn is_after_timeout(&self, timed_out: Timestamp) -> bool {
-        self.timed_out == Some(timed_out) || timed_out < self.at
+        match &self.uid {
+            Some(_) => self.timed_out == Some(timed_out),
+            None => timed_out < self.at,
+        }
+    }
+
+    /// Whether it was ordered by the run with this UID, as far as the record says.
+    pub fn is_of_run(&self, uid: Option<&str>) -> bool {
+        self.run_uid.as_deref().zip(uid).is_none_or(|(own, run)| own == run)
     }
 
     /// Whose roll-out the present one is, by `metadata.generation`, the template and the revision now. Scaling, pausing and
@@ -232,6 +247,7 @@ mod tests {
         Moved {
             at: "2026-01-01T00:00:00Z".parse().unwrap(),
             plan: "platform/all".to_owned(),
+            run_uid: Some("run".to_owned()),
             digest: Digest::of(b"v3"),
             rolled_back: false,
             sequence: Some(3),
@@ -319,8 +335,27 @@ mod tests {
             "the clock of the cluster is ahead"
         );
         assert!(!seen.is_after_timeout(at("2026-01-01T00:09:01Z")));
+        assert!(
+            !seen.is_after_timeout(at("2025-12-31T23:59:59Z")),
+            "our clock is ahead of that of the cluster"
+        );
+        let none_seen = Moved {
+            timed_out: None,
+            ..moved()
+        };
+        assert!(!none_seen.is_after_timeout(at("2025-12-31T23:59:59Z")));
         assert!(older.is_after_timeout(at("2025-12-31T23:59:59Z")));
         assert!(!older.is_after_timeout(at("2026-01-01T00:10:00Z")));
+    }
+
+    #[test]
+    fn a_run_that_was_made_anew_ordered_nothing_that_the_old_one_did() {
+        assert!(moved().is_of_run(Some("run")) && !moved().is_of_run(Some("anew")));
+        let older = Moved {
+            run_uid: None,
+            ..moved()
+        };
+        assert!(older.is_of_run(Some("anew")), "a version before wrote none");
     }
 
     #[test]

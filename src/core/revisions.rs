@@ -52,9 +52,8 @@ impl Revision {
     }
 }
 
-/// Whether the workload with this UID, which is not on this release now, was moved to it by us and led away from it by
-/// somebody else.
-pub fn was_set_back(sets: &[ReplicaSet], workload: &str, digest: &Digest, sequence: u64) -> bool {
+/// From which move of ours to this release somebody else led the workload with this UID away, which is not on it now.
+pub fn led_away_from(sets: &[ReplicaSet], workload: &str, digest: &Digest, sequence: u64) -> Option<Moved> {
     let mut revisions: Vec<Revision> = sets.iter().filter_map(|set| Revision::read(set, workload)).collect();
     revisions.sort_by_key(|revision| revision.number);
     let on_target = |revision: &Revision| {
@@ -62,12 +61,11 @@ pub fn was_set_back(sets: &[ReplicaSet], workload: &str, digest: &Digest, sequen
         revision.digests.contains(digest)
             && moved.is_some_and(|moved| !moved.rolled_back && moved.is_of(digest, sequence))
     };
-    let Some(last) = revisions.iter().rposition(on_target) else {
-        return false;
-    };
+    let last = revisions.iter().rposition(on_target)?;
     // Without a next one the deployment controller has not seen yet what led away from it; a rollback of ours would be on
     // record in the workload itself.
-    revisions.get(last + 1).is_none_or(|next| !next.is_ours())
+    let is_theirs = revisions.get(last + 1).is_none_or(|next| !next.is_ours());
+    revisions[last].record.take().filter(|_| is_theirs)
 }
 
 #[cfg(test)]
@@ -100,7 +98,7 @@ mod tests {
             .iter()
             .map(|set| serde_json::from_value(set.clone()).unwrap())
             .collect();
-        was_set_back(&sets, "web", &Digest::of(b"v3"), 3)
+        led_away_from(&sets, "web", &Digest::of(b"v3"), 3).is_some()
     }
 
     #[test]

@@ -18,11 +18,9 @@ use crate::{
             memory::Memory,
             observe::{ObserveError, Observed},
             others,
-            refusals::Refusals,
             set_back::SetBack,
             sightings::Elapsed,
             state::State,
-            steady::Steady,
             step::{is_ready, on_their_way},
             target::{self, Target},
             today,
@@ -87,13 +85,13 @@ pub async fn of(
     let mut standing = Standing::default();
     let observed = look(ctx, images, question, &v).await?;
     let (now, mono) = (ctx.now(), memory.now());
-    let active_runs = others::active_runs(ctx, &v, &observed.estate, &observed.releases).await?;
+    let active_runs = others::active_runs(ctx, &v, &observed, mono).await?;
     let uid = question.run.and_then(ResourceExt::uid);
     // What the run has given up is not moved by it, and must not be promised.
-    let refusals = uid.map_or_else(Refusals::default, |uid| memory.refusals(&uid));
+    let (refusals, mut steady) = uid.map(|uid| memory.known(&uid)).unwrap_or_default();
     // Nor is what somebody set back, and what has come to its end is not judged again.
     let status = question.run.and_then(|run| run.status.clone()).unwrap_or_default();
-    let (mut set_back, mut steady) = (SetBack::default(), Steady::default());
+    let mut set_back = SetBack::default();
     set_back.look(&v, &status.set_back, std::iter::empty());
     steady.know(status.steady_until.as_ref().map(|time| time.0));
     let known = Known {
@@ -115,7 +113,7 @@ pub async fn of(
         let v = validate::validate(run)?;
         let mut observed = look(ctx, images, question, &v).await?;
         let v = today::narrow(&v, Some(&today), observed.target.as_ref(), &mut observed.estate);
-        let active_runs = others::active_runs(ctx, &v, &observed.estate, &observed.releases).await?;
+        let active_runs = others::active_runs(ctx, &v, &observed, mono).await?;
         let known = Known {
             active_runs: &active_runs,
             ..known

@@ -7,7 +7,7 @@ use super::{
     judge::Known,
     memory::RunMemory,
     observe::Observed,
-    plan::{self, Action},
+    plan::{self, Action, Taken},
     progress::{self, Progress},
     state::State,
     target::{self, Target},
@@ -40,6 +40,10 @@ pub struct Decided<'a> {
     pub actions: Vec<Action>,
     /// The time that is written down.
     pub stamp: Timestamp,
+    /// UIDs of all workloads that were seen.
+    there: Vec<&'a str>,
+    /// UIDs of those that are in flight for other runs of the plan.
+    elsewhere: Vec<&'a str>,
 }
 
 /// Takes a look, at this time of day and this monotonic time.
@@ -55,7 +59,13 @@ pub fn decide<'a>(
     let own = workloads().map(|seen| -> &Workload { &seen.workload });
     let stamp = clock::stamp(v, old, own, now);
     remembered.steady.know(old.steady_until.as_ref().map(|time| time.0));
+    remembered
+        .steady
+        .look(workloads().map(|seen| seen.workload.as_ref()), &v.run_ref);
     remembered.set_back.look(v, &old.set_back, workloads());
+    let there: Vec<&str> = workloads().map(|seen| seen.workload.uid.as_str()).collect();
+    let deadline = Duration::try_from(v.rollout_deadline).unwrap_or_default();
+    let missing = remembered.places.look(there.iter().copied(), mono, deadline);
     let looks = target::looks(v, observed, &remembered.steady);
     let elapsed = remembered.sightings.look(looks, mono);
     let watched = remembered.soaks.look(&old.waves, mono);
@@ -76,12 +86,19 @@ pub fn decide<'a>(
         may_pass: observed.gate.lets_pass(),
     };
     let progress = progress::progress(v, &targets, waves, stamp);
-    let actions = plan::plan(v, observed, &targets, &progress, (&elapsed, stamp));
+    let elsewhere = target::in_flight_elsewhere(v, observed, &targets, &elapsed);
+    let taken = Taken {
+        elsewhere: elsewhere.len(),
+        missing,
+    };
+    let actions = plan::plan(v, observed, &targets, &progress, (taken, stamp));
     Decided {
         targets,
         progress,
         actions,
         stamp,
+        there,
+        elsewhere,
     }
 }
 
@@ -115,16 +132,12 @@ pub fn note(
     mono: Duration,
 ) {
     let targets = &decided.targets;
-    remembered.steady.note(targets.iter().map(Target::course), &v.run_ref);
+    let courses = targets.iter().map(Target::course);
+    remembered.steady.note(courses, &v.run_ref, decided.stamp);
     let waves = v.waves.iter().zip(&decided.progress.waves);
     let settled = waves.map(|(rule, wave)| (rule.name.as_str(), wave.settled_at));
     remembered.soaks.note(settled, mono);
-    for (action, (key, result)) in decided.actions.iter().zip(applied) {
-        if matches!(action, Action::Move { .. }) && *result == Applied::Written {
-            let moved = targets.iter().find(|target| target.seen.workload.key == *key);
-            moved.inspect(|target| remembered.set_back.arrived(&target.seen.workload));
-        }
-    }
+    note_writes(remembered, decided, applied, mono);
     let there: BTreeSet<&str> = targets.iter().map(|t| t.seen.workload.uid.as_str()).collect();
     remembered.refusals.keep(&|uid| there.contains(uid));
     for (key, result) in applied {
@@ -138,4 +151,39 @@ pub fn note(
             Applied::LostRace | Applied::Unknown => {}
         }
     }
+}
+
+/// Remembers what is on its way, what was written just now included. A write without an answer may have been carried out: what
+/// is seen at the next look tells.
+fn note_writes(remembered: &mut RunMemory, decided: &Decided<'_>, applied: &[(WorkloadKey, Applied)], mono: Duration) {
+    let seen = |key: &WorkloadKey| {
+        decided
+            .targets
+            .iter()
+            .map(|target| target.seen)
+            .find(|seen| seen.workload.key == *key)
+    };
+    let mut in_flight: Vec<(&str, bool)> = decided.elsewhere.iter().map(|uid| (*uid, false)).collect();
+    for target in decided.targets.iter().filter(|target| target.in_flight) {
+        let back = matches!(target.state, State::Held { rolled_back: true, .. });
+        in_flight.push((&target.seen.workload.uid, back));
+    }
+    for (action, (key, result)) in decided.actions.iter().zip(applied) {
+        let Some(workload) = seen(key).map(|seen| &seen.workload) else {
+            continue;
+        };
+        match result {
+            Applied::Written | Applied::Unknown => {}
+            Applied::Refused(_) | Applied::LostRace => continue,
+        }
+        in_flight.push((&workload.uid, matches!(action, Action::RollBack { .. })));
+        if matches!(action, Action::Move { .. }) {
+            remembered.steady.moved(workload, decided.stamp);
+            if *result == Applied::Written {
+                remembered.set_back.arrived(workload);
+            }
+        }
+    }
+    let there = decided.there.iter().copied();
+    remembered.places.note(there, in_flight.into_iter(), mono);
 }

@@ -3,7 +3,7 @@
 //! The inventory says what is in question; what is about to be written or judged is read live (`refresh`), because a
 //! budget that is counted on stale data is no budget. So a look costs what is in flight and not what there is. Reads only.
 
-pub use super::seen::{Ask, Estate, EstateError, ObservedWorkload, OtherKind, Query, RunningImage};
+pub use super::seen::{Ask, Estate, EstateError, LedAway, ObservedWorkload, OtherKind, Query, RunningImage};
 
 use super::{
     found::{Found, classify},

@@ -4,7 +4,7 @@
 
 use super::{
     images::{Asker, Images, Layers, Wanted},
-    seen::{Ask, Estate, ObservedWorkload, Query, RunningImage},
+    seen::{Ask, Estate, LedAway, ObservedWorkload, Query, RunningImage},
 };
 use crate::{
     controllers::{access::Barred, context::Context, error::one_line, inputs, inventory::Entry},
@@ -196,7 +196,7 @@ fn seen(found: Vec<Found>, releases: &ReleaseIndex, layers: &dyn Fn(&Digest) -> 
             workload: found.workload,
             images,
             evidence: found.evidence,
-            set_back: None,
+            led_away: LedAway::NotAsked,
             barred: found.barred,
         });
     }

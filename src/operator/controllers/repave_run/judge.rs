@@ -5,11 +5,11 @@
 //! for other people's changes would take healthy workloads back.
 
 mod after;
+mod out;
 
 use super::{
-    clock,
     consumption::Consumption,
-    estate::ObservedWorkload,
+    estate::{LedAway, ObservedWorkload},
     gate::Gate,
     observe::Observed,
     others,
@@ -21,9 +21,9 @@ use super::{
     validate::Validated,
 };
 use crate::{
-    api::{repave_plan::FailureAction, repave_run::WaveStatus},
+    api::repave_run::WaveStatus,
     domain::{
-        moved::{LastWrite, Whose},
+        moved::{LastWrite, Moved, Whose},
         workload::{Rollout, Workload},
         workload_annotations::{HELD_BY_REPAVE, Hold, HoldAnnotation},
     },
@@ -51,10 +51,6 @@ pub struct Known<'a> {
     /// Runs of other plans that are at work, `namespace/name`.
     pub active_runs: &'a BTreeSet<String>,
 }
-
-/// How much longer than a roll-out and its soak may take it must be that a workload was moved, to be out without a status that
-/// says so.
-const LONG_AGO: SignedDuration = SignedDuration::from_hours(24);
 
 /// What everything is judged by.
 #[derive(Debug)]
@@ -104,7 +100,7 @@ impl Judge<'_> {
         if on_target && self.passed(seen, wave) {
             return Judged {
                 state: State::Done,
-                trouble: trouble(&seen.workload.rollout),
+                trouble: trouble(&seen.workload),
             };
         }
         if on_target && self.ours(seen) {
@@ -121,40 +117,6 @@ impl Judge<'_> {
             return State::Skipped(reported_only(found)).into();
         }
         self.before_the_move(seen, wave).into()
-    }
-
-    /// Whether it was healthy in our roll-out, and its wave has soaked since this run moved it. From then on it is out for
-    /// good. One that never was healthy in our roll-out has not come that far, though its wave may have passed without it.
-    fn passed(&self, seen: &ObservedWorkload, wave: Option<usize>) -> bool {
-        let rule = wave.and_then(|at| self.v.waves.get(at));
-        let recorded = rule.and_then(|rule| self.known.waves.iter().find(|wave| wave.name == rule.name));
-        let soaked = recorded.and_then(|wave| wave.soaked_at.as_ref());
-        let moved = seen.workload.annotations.last_write.as_ref().map(LastWrite::at);
-        let never_healthy = match &seen.workload.rollout {
-            Rollout::Rolling { .. } | Rollout::Unhealthy { .. } | Rollout::Paused => {
-                seen.workload.whose() == Some(Whose::Ours)
-            }
-            // One that is left as it is and does not stay healthy has failed for as long as this process sees it.
-            Rollout::Settled | Rollout::Degraded { .. } => {
-                let relapsed = self.known.elapsed.of(&seen.workload.uid).relapsed;
-                self.v.action == FailureAction::Pause && relapsed && !self.has_stayed(seen)
-            }
-        };
-        // A time that no clock believes was written while a clock was ahead, and the status was put right since.
-        let before = |soaked: Timestamp, moved: Timestamp| moved <= soaked || !clock::is_believed(moved, self.now);
-        let soaked = soaked.zip(moved).is_some_and(|(soaked, moved)| before(soaked.0, moved));
-        self.ours(seen) && !never_healthy && (soaked || self.is_of_long_ago(seen, wave))
-    }
-
-    /// Whether this run moved it so long before its status began that it had soaked since: the status was lost, and what was
-    /// known of it too. The only length of time by the time of day: a day more than all of it may take, and in doubt nothing is
-    /// rolled back.
-    fn is_of_long_ago(&self, seen: &ObservedWorkload, wave: Option<usize>) -> bool {
-        let soak = wave.and_then(|at| self.v.waves.get(at)).map(|rule| rule.soak);
-        let stay = SignedDuration::try_from(self.v.min_ready).unwrap_or(SignedDuration::MAX);
-        let spans = [LONG_AGO, soak.unwrap_or_default(), self.v.rollout_deadline, stay];
-        let moved = seen.workload.annotations.last_write.as_ref().map(LastWrite::at);
-        moved.is_some_and(|moved| spans.into_iter().fold(moved, clock::later) < self.known.began)
     }
 
     /// Whether it is in our roll-out and has not been seen to stay healthy: it is done only then.
@@ -234,9 +196,11 @@ impl Judge<'_> {
         self.known.active_runs.contains(run).then(skip)
     }
 
-    /// Whether it is on the target and still has to show that it stays there.
-    pub fn arrives(&self, seen: &ObservedWorkload) -> bool {
-        !was_complete(&seen.workload.rollout) || !self.has_stayed(seen)
+    /// Whether it is on the target and still has to show that it stays there. One of which nobody knows whether it had soaked lets
+    /// no soak begin anew.
+    pub fn arrives(&self, seen: &ObservedWorkload, wave: Option<usize>) -> bool {
+        let has_come = was_complete(&seen.workload.rollout) && self.has_stayed(seen);
+        !has_come && !self.is_in_doubt(seen, wave)
     }
 
     fn standing(&self, workload: &Workload) -> Standing<'_> {
@@ -250,6 +214,23 @@ impl Judge<'_> {
                 counts: self.v.count_refused,
             }),
             Standing::Free | Standing::Pausing => None,
+        }
+    }
+
+    /// Whether this very run moved it to the target, where it still is, or from where somebody took it back: only that has to
+    /// be proven by its wave. What another plan moved, or a run of this name before it was made anew, proves nothing.
+    pub fn is_to_prove(&self, seen: &ObservedWorkload, state: &State, current: bool) -> bool {
+        let this_run = |moved: &Moved| moved.plan == self.v.plan_key() && moved.is_of_run(self.v.uid.as_deref());
+        let record = seen.workload.record();
+        let here = self.ours(seen) && record.is_none_or(this_run);
+        let of_target = |moved: &&Moved| moved.is_of(&self.v.digest, self.v.sequence) && !moved.rolled_back;
+        let reverted = *state == State::Skipped(Skip::Reverted);
+        match (record.filter(of_target), &seen.led_away) {
+            (_, _) if current => here,
+            (Some(_), _) => reverted && here,
+            (None, LedAway::From(moved)) => reverted && this_run(moved),
+            // It is on record in the status.
+            (None, LedAway::NotAsked | LedAway::FromNone) => false,
         }
     }
 
@@ -301,6 +282,14 @@ pub fn needs_repair(workload: &Workload) -> bool {
     }
 }
 
+/// Whether a roll-out of ours never was complete. One that lacks replicas was, so it is what to go back to.
+pub fn was_never_complete(workload: &Workload) -> bool {
+    match &workload.rollout {
+        Rollout::Unhealthy { .. } => workload.our_rollout().is_some(),
+        Rollout::Settled | Rollout::Rolling { .. } | Rollout::Degraded { .. } | Rollout::Paused => false,
+    }
+}
+
 fn was_complete(rollout: &Rollout) -> bool {
     match rollout {
         Rollout::Settled | Rollout::Degraded { .. } => true,
@@ -336,10 +325,10 @@ fn moved_long_ago(workload: &Workload) -> State {
 }
 
 /// What a person wants to know of a workload that was healthy on the target and soaked.
-fn trouble(rollout: &Rollout) -> Option<String> {
-    match rollout {
+fn trouble(workload: &Workload) -> Option<String> {
+    match &workload.rollout {
+        Rollout::Rolling { .. } => workload.pods_refused.clone(),
         Rollout::Settled
-        | Rollout::Rolling { .. }
         | Rollout::Paused
         | Rollout::Degraded {
             unavailable_since: None,

@@ -3,9 +3,12 @@
 //!
 //! All of it may be lost: a restart then waits longer or tries again, and comes to the same end. A run takes no more than one
 //! entry a workload of each kind; once it is finished only what was refused is kept, because it may go on, and because
-//! its plan must not promise what it has given up. Must not decide anything.
+//! its plan must not promise what it has given up, and what stayed healthy, as far as its status does not tell it, because that
+//! is never judged again. Must not decide anything.
 
-use super::{refusals::Refusals, set_back::SetBack, sightings::Sightings, soaks::Soaks, steady::Steady};
+use super::{
+    places::Places, refusals::Refusals, set_back::SetBack, sightings::Sightings, soaks::Soaks, steady::Steady,
+};
 use crate::controllers::bounded::BoundedMap;
 use std::{
     collections::HashMap,
@@ -26,6 +29,25 @@ pub struct RunMemory {
     pub set_back: SetBack,
     /// How much of the soaks was watched.
     pub soaks: Soaks,
+    /// What was in flight.
+    pub places: Places,
+}
+
+impl RunMemory {
+    /// What a finished run must still know: what was refused, and what stayed healthy and the status does not tell.
+    #[must_use]
+    pub fn of_finished(self) -> Self {
+        Self {
+            refusals: self.refusals,
+            steady: self.steady.of_finished(),
+            places: self.places,
+            ..Self::default()
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.refusals.is_empty() && self.steady.is_empty() && self.places.is_empty()
+    }
 }
 
 /// Runs that are remembered: far more than are ever at work, because those that were deleted are only pushed out.
@@ -70,20 +92,18 @@ impl Memory {
 
     /// Puts back what a finished run must still know.
     pub fn put_finished(&self, run: &str, memory: RunMemory) {
-        if !memory.refusals.is_empty() {
-            let kept = RunMemory {
-                refusals: memory.refusals,
-                ..RunMemory::default()
-            };
+        let kept = memory.of_finished();
+        if !kept.is_empty() {
             self.put(run, kept);
         }
     }
 
-    /// What was refused to a run that is not being reconciled now.
-    pub fn refusals(&self, run: &str) -> Refusals {
-        self.runs()
-            .get(run)
-            .map(|memory| memory.refusals.clone())
+    /// What was refused to a run that is not being reconciled now, and what has stayed healthy in it.
+    pub fn known(&self, run: &str) -> (Refusals, Steady) {
+        let runs = self.runs();
+        let known = runs.get(run);
+        known
+            .map(|memory| (memory.refusals.clone(), memory.steady.clone()))
             .unwrap_or_default()
     }
 
@@ -124,7 +144,7 @@ mod tests {
     #[test]
     fn nothing_is_kept_of_a_run_that_is_forgotten() {
         let memory = Memory::default();
-        let refused = |memory: &Memory| memory.refusals("run").standing("a", Duration::ZERO) == Standing::Free;
+        let refused = |memory: &Memory| memory.known("run").0.standing("a", Duration::ZERO) == Standing::Free;
         memory.put_finished("run", RunMemory::default());
         assert!(memory.runs().get("run").is_none(), "nothing was refused");
         let mut run = RunMemory::default();

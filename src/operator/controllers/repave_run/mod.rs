@@ -27,6 +27,7 @@ pub mod memory;
 pub mod observe;
 pub mod others;
 pub mod patch;
+pub mod places;
 pub mod plan;
 mod pods;
 pub mod progress;

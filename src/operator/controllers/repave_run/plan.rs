@@ -5,13 +5,13 @@
 
 use super::{
     gate::Gate,
-    judge::needs_repair,
+    judge::was_never_complete,
     observe::Observed,
     patch::{self, Op},
+    places::Missing,
     progress::Progress,
-    sightings::Elapsed,
     state::State,
-    target::{Target, in_flight_elsewhere},
+    target::Target,
     validate::Validated,
 };
 use crate::{
@@ -79,21 +79,29 @@ pub fn stop(v: &Validated, targets: &[Target<'_>]) -> Option<BudgetExceeded> {
     (failures > budget).then_some(BudgetExceeded { failures, budget })
 }
 
+/// Places of the limit that are taken by what is no target of this look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// By other runs of the plan.
+    pub elsewhere: usize,
+    /// By what was in flight and is not to be seen.
+    pub missing: Missing,
+}
+
 /// What is done next.
 pub fn plan(
     v: &Validated,
     observed: &Observed,
     targets: &[Target<'_>],
     progress: &Progress,
-    (elapsed, now): (&Elapsed, Timestamp),
+    (taken, now): (Taken, Timestamp),
 ) -> Vec<Action> {
     let mut actions: Vec<Action> = match v.action {
-        FailureAction::RollbackWorkload => roll_backs(v, targets, progress, now),
+        FailureAction::RollbackWorkload => roll_backs(v, targets, progress, (taken, now)),
         FailureAction::Pause => Vec::new(),
     };
     if observed.gate == Gate::Open && stop(v, targets).is_none() {
-        let elsewhere = in_flight_elsewhere(v, observed, targets, elapsed);
-        actions.extend(moves(v, targets, progress, elsewhere, now));
+        actions.extend(moves(v, targets, progress, (taken, now)));
     }
     actions.truncate(MAX_ACTIONS);
     actions
@@ -101,11 +109,16 @@ pub fn plan(
 
 /// The workloads that get their old images back now: no more at once than the limit of their wave, and never behind moves,
 /// because a fault that hits all of them must not replace all pods at the same time.
-fn roll_backs(v: &Validated, targets: &[Target<'_>], progress: &Progress, now: Timestamp) -> Vec<Action> {
-    let mut rolling_back = targets
+fn roll_backs(
+    v: &Validated,
+    targets: &[Target<'_>],
+    progress: &Progress,
+    (taken, now): (Taken, Timestamp),
+) -> Vec<Action> {
+    let rolling_back = targets
         .iter()
-        .filter(|target| target.in_flight && matches!(target.state, State::Held { rolled_back: true, .. }))
-        .count();
+        .filter(|target| target.in_flight && matches!(target.state, State::Held { rolled_back: true, .. }));
+    let mut rolling_back = rolling_back.count().saturating_add(taken.missing.back);
     let mut actions = Vec::new();
     for target in targets {
         let limit = target
@@ -123,10 +136,12 @@ fn roll_backs(v: &Validated, targets: &[Target<'_>], progress: &Progress, now: T
 
 /// The workloads that are started now. A wave that has passed holds nothing back any more, but what comes late to it is
 /// still moved, first and within its limit.
-fn moves(v: &Validated, targets: &[Target<'_>], progress: &Progress, elsewhere: usize, now: Timestamp) -> Vec<Action> {
+fn moves(v: &Validated, targets: &[Target<'_>], progress: &Progress, (taken, now): (Taken, Timestamp)) -> Vec<Action> {
     // All that are in flight count, also those of other waves: labels may have changed since they were started.
     let in_flight = targets.iter().filter(|target| target.in_flight).count();
-    let in_flight = in_flight.saturating_add(elsewhere);
+    let in_flight = in_flight
+        .saturating_add(taken.elsewhere)
+        .saturating_add(taken.missing.all);
     let mut moves = Vec::new();
     for (at, wave) in progress.waves.iter().enumerate() {
         if !wave.passed && progress.current != Some(at) {
@@ -169,13 +184,14 @@ fn start(v: &Validated, target: &Target<'_>, now: Timestamp) -> Option<Action> {
     })
 }
 
-/// What a container ran before the roll-out of ours that this move repairs: that one is broken, and nothing to go back to.
+/// What a container ran before the roll-out of ours that this move repairs: one that was never complete is nothing to go back
+/// to. One that was, and lacks replicas now, is: what it ran before that may be long out of date.
 fn before_what_broke<'a>(v: &Validated, workload: &'a Workload, container: &Container) -> Option<&'a Digest> {
     let previous = workload
         .annotations
         .previous
         .get(&container.name)
-        .filter(|_| needs_repair(workload))?;
+        .filter(|_| was_never_complete(workload))?;
     let digest = previous.digest.as_ref()?;
     (previous.repository == v.repository && *digest != v.digest).then_some(digest)
 }
@@ -190,6 +206,7 @@ fn record<'a>(
     Moved {
         at: now,
         plan: v.plan_key(),
+        run_uid: v.uid.clone(),
         digest: v.digest.clone(),
         sequence: Some(v.sequence),
         rolled_back: false,

@@ -4,7 +4,9 @@
 //! was over once in its turn: what becomes of its workloads later, and what comes late to it, holds no other wave back. In a soak one
 //! that is not ready holds its wave; only a target that is still to arrive lets the soak begin anew. A wave of which something was
 //! moved passes only by what is healthy on the target, or by failures that the budget allows: not by being empty, and not by
-//! what was taken back, so it waits until something of it is healthy there, and soaks then. A soak is counted by what was
+//! what was taken back, so it waits until something of it is healthy there, and soaks then. Nor does one pass of which nothing is
+//! healthy on the target while another run of the plan, which is at work, has something of it: that one is moved first. One of
+//! which something is healthy there does not wait, so that two runs never wait for each other. A soak is counted by what was
 //! watched (`soaks.rs`), also while the run is suspended; but no wave passes then.
 
 use super::{
@@ -29,6 +31,8 @@ pub struct WaveProgress {
     pub begun: bool,
     /// Whether something of it was moved, and nothing of it is healthy on the target or failed there: it does not pass.
     pub unproven: bool,
+    /// Whether nothing of it has shown anything, and another run that is at work has something of it: it does not pass.
+    pub waits: bool,
     /// When all its targets had come to an end; `None` while they have not.
     pub settled_at: Option<Timestamp>,
     /// How much of its soak was watched.
@@ -61,6 +65,11 @@ impl Progress {
     /// The wave that waits because nothing of it is healthy on the target, though it was moved there.
     pub fn unproven(&self) -> Option<usize> {
         self.current.filter(|at| self.waves[*at].unproven)
+    }
+
+    /// The wave that waits for what another run of the plan has.
+    pub fn waiting(&self) -> Option<usize> {
+        self.current.filter(|at| self.waves[*at].waits)
     }
 
     /// How long until the next soak ends that has begun.
@@ -124,7 +133,9 @@ fn wave<'a>(
     let settled_before = time(recorded.and_then(|wave| wave.settled_at.as_ref()));
     let soaked_before = time(recorded.and_then(|wave| wave.soaked_at.as_ref()));
     let unproven = soaked_before.is_none() && proof.is_missing();
-    let settled_at = if arriving || empty || unproven {
+    let waits = soaked_before.is_none() && proof.is_elsewhere();
+    let ended = ended && !waits;
+    let settled_at = if arriving || empty || unproven || waits {
         None
     } else {
         settled_before.or_else(|| ended.then_some(now))
@@ -140,12 +151,15 @@ fn wave<'a>(
         // Known already: a status changes only when something did.
         (true, Some(settled), Some(before)) if before >= settled => Some(before),
         (true, Some(_), Some(_) | None) => Some(now),
+        // Empty in its turn: what comes late to it holds nothing back either.
+        (true, None, None) if !unproven => Some(now),
         (true, None, before) | (false, Some(_) | None, before) => before,
     };
     WaveProgress {
         size,
         begun: proof.begun,
         unproven,
+        waits,
         settled_at,
         watched,
         left,
@@ -166,13 +180,15 @@ struct Proof {
     judged: bool,
     /// Was moved, and is neither.
     lost: bool,
+    /// Another run that is at work has it.
+    elsewhere: bool,
 }
 
 impl Proof {
-    /// Only of a wave that has begun is it recorded how much of its soak was watched.
+    /// A version before recorded how much of a soak was watched of waves, too, of which nothing was moved.
     fn of(recorded: Option<&WaveStatus>) -> Self {
         Self {
-            begun: recorded.is_some_and(|wave| wave.watched.is_some()),
+            begun: recorded.is_some_and(|wave| wave.moved),
             ..Self::default()
         }
     }
@@ -184,6 +200,11 @@ impl Proof {
         self.healthy |= healthy;
         self.judged |= judged;
         self.lost |= target.moved && !healthy && !judged;
+        self.elsewhere |= target.waits_for().is_some();
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        self.elsewhere && !self.healthy && !self.judged
     }
 
     fn is_missing(&self) -> bool {
@@ -206,6 +227,7 @@ pub fn record(v: &Validated, progress: &Progress, targets: &[Target<'_>]) -> Vec
             name: rule.name.clone(),
             settled_at: wave.settled_at.map(Time),
             soaked_at: wave.soaked_at.map(Time),
+            moved: begun,
             watched: begun.then(|| soaks::kept(wave.watched, soak(rule))),
         })
         .collect()

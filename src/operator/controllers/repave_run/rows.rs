@@ -134,6 +134,7 @@ fn skipped(skip: &Skip, v: &Validated) -> Option<String> {
         Skip::MovedLongAgo(why) => Some(format!("not healthy ({why}), and it was moved long before this run's status began, so it is not judged: kubectl describe shows why")),
         Skip::Busy => Some("it is busy with a roll-out of its own for longer than health.rolloutDeadline: it is moved once it has settled".to_owned()),
         Skip::Refused { words, .. } => Some(format!("the API server refused to change it, more than once: {words}. It is moved with the next release, once that is allowed")),
+        Skip::TimeNotBelieved(why) => Some(format!("not healthy ({why}), and the time in its annotation repave.dev/moved is far ahead of the clock, so nobody can tell whether it was healthy until its wave had soaked, and it is not judged: kubectl describe shows why")),
         Skip::OtherPlan(plan) => {
             let plan = plan.as_ref().map_or_else(|| "another RepavePlan".to_owned(), |plan| format!("RepavePlan {plan}"));
             Some(format!("{plan} moved it, and its run is at work: leave the workload to one plan, or wait until that run has finished"))

@@ -13,6 +13,7 @@ use crate::{
         digest::Digest,
         image_ref::{ImageRef, Repository},
         lineage::{Lineage, ReleaseIndex},
+        moved::Moved,
         pod::PodEvidence,
         workload::{Container, Rollout, Workload, WorkloadKey},
     },
@@ -70,10 +71,21 @@ pub struct ObservedWorkload {
     pub images: Vec<RunningImage>,
     /// What its pods with the target image say; empty unless it was asked for.
     pub evidence: PodEvidence,
-    /// Whether its ReplicaSets say that somebody set it back; `None` if they were not asked.
-    pub set_back: Option<bool>,
+    /// What its ReplicaSets say about who set it back.
+    pub led_away: LedAway,
     /// Why nothing new is begun on it, whatever its state.
     pub barred: Option<Barred>,
+}
+
+/// From which move of ours somebody led a workload away, as its ReplicaSets tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LedAway {
+    /// They were not asked.
+    NotAsked,
+    /// From none.
+    FromNone,
+    /// From this one.
+    From(Box<Moved>),
 }
 
 /// What a container runs.

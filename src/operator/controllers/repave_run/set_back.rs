@@ -5,7 +5,10 @@
 //! process has seen (a restart), and the ReplicaSets of the workload (`revisionHistoryLimit`). Once told, the status keeps it,
 //! for as many as it has room for. Must not decide anything.
 
-use super::{seen::ObservedWorkload, validate::Validated};
+use super::{
+    seen::{LedAway, ObservedWorkload},
+    validate::Validated,
+};
 use crate::domain::{digest::Digest, workload::Workload};
 use std::collections::{BTreeSet, HashSet};
 
@@ -63,7 +66,7 @@ impl SetBack {
             }
             let by_us = of_this.is_some_and(|moved| moved.rolled_back);
             let left = self.arrived.contains(&workload.uid) && !by_us;
-            if left || seen.set_back == Some(true) {
+            if left || matches!(seen.led_away, LedAway::From(_)) {
                 self.known.insert(id(&workload.uid));
             }
         }

@@ -111,6 +111,7 @@ mod tests {
             name: "all".to_owned(),
             settled_at: Some(Time(Timestamp::from_second(settled_at).unwrap())),
             soaked_at: None,
+            moved: watched.is_some(),
             watched: watched.map(Span::seconds),
         }
     }

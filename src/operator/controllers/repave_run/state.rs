@@ -80,6 +80,9 @@ pub enum Skip {
     /// It is not healthy on the target, where this run moved it long before its status began: nobody can tell any more whether
     /// it was healthy there.
     MovedLongAgo(String),
+    /// It is not healthy on the target, and its move has a time that no clock believes: nobody can tell whether it was healthy
+    /// until its wave had soaked.
+    TimeNotBelieved(String),
     /// Another plan moved it, and the run of that plan is at work. Its name only where it is no secret.
     OtherPlan(Option<String>),
     /// The run of another base image of this plan moved it, and is at work.

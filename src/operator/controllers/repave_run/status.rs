@@ -11,7 +11,7 @@ use super::{
     rows,
     set_back::SetBack,
     state::State,
-    steady,
+    steady::Steady,
     target::Target,
     validate::Validated,
 };
@@ -59,6 +59,8 @@ pub struct Summary<'a> {
     pub retrying: bool,
     /// What was set back.
     pub set_back: &'a SetBack,
+    /// What has stayed healthy, and what has not.
+    pub steady: &'a Steady,
     /// When the run began.
     pub started: Timestamp,
     /// The time that this look writes down.
@@ -121,7 +123,8 @@ pub fn summarize(summary: &Summary<'_>) -> Outcome<RepaveRunStatus> {
 fn steady_until(summary: &Summary<'_>) -> Option<Time> {
     let old = summary.old.steady_until.as_ref().map(|time| time.0);
     let courses = summary.targets.iter().map(Target::course);
-    steady::until(courses, &summary.v.run_ref, old, summary.stamp).map(Time)
+    let until = summary.steady.until(courses, &summary.v.run_ref, old, summary.stamp);
+    until.map(Time)
 }
 
 /// How many targets are in which state.
@@ -203,6 +206,18 @@ impl Summary<'_> {
         })
     }
 
+    /// The next wave does not begin, because another run of the plan has all that could show how the release does.
+    fn waits_for_another(&self) -> Option<String> {
+        let at = self.progress.waiting()?;
+        let mut members = self.targets.iter().filter(|target| target.wave == Some(at));
+        let run = members.find_map(Target::waits_for)?;
+        let name = &self.v.waves[at].name;
+        Some(format!(
+            "RepaveRun {run} moved another image of what is in wave {name}: that is moved to {} once that run has finished",
+            self.v.tag
+        ))
+    }
+
     fn working(&self) -> Verdict {
         let verdict = |reason, message| Verdict {
             kind: Kind::Working,
@@ -231,6 +246,9 @@ impl Summary<'_> {
                 "Superseded",
                 "a newer release has its own run; what is on its way is finished".to_owned(),
             );
+        }
+        if let Some(waits) = self.waits_for_another() {
+            return verdict("WaitsForRun", waits);
         }
         let soak = wave.and_then(|(at, name)| Some((name, self.v.waves[at].soak, self.progress.waves[at].settled_at?)));
         if let Some((name, soak, settled_at)) = soak {

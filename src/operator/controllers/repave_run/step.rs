@@ -63,7 +63,7 @@ async fn reconcile(
         Ok(observed) => observed,
         Err(error) => return failed(old, generation, &error, ctx),
     };
-    let active_runs = match others::active_runs(ctx, &v, &observed.estate, &observed.releases).await {
+    let active_runs = match others::active_runs(ctx, &v, &observed, memory.now()).await {
         Ok(active) => active,
         Err(error) => return failed(old, generation, &observe::ObserveError::Api(error), ctx),
     };
@@ -80,6 +80,9 @@ async fn reconcile(
         );
         let decided = decide(&v, &observed, remembered, before, (ctx.now(), memory.now()));
         if old.finished.is_some() && !reopens(&observed.gate, &decided.targets, &old) {
+            // What is healthy now has soaked: whatever its roll-out looks like later, it is not judged again.
+            let courses = decided.targets.iter().map(Target::course);
+            remembered.steady.note(courses, &v.run_ref, decided.stamp);
             return unchanged(old, Requeue::AwaitChange);
         }
         questions(ctx, &decided)
@@ -123,6 +126,7 @@ async fn reconcile(
         lost_race: lost_race || decided.actions.len() < planned,
         retrying: remembered.refusals.any_pausing(),
         set_back: &remembered.set_back,
+        steady: &remembered.steady,
         started: old.started.as_ref().map_or(now, |time| time.0),
         stamp: decided.stamp,
         now,
@@ -155,18 +159,31 @@ pub fn reopens(gate: &Gate, targets: &[Target<'_>], status: &RepaveRunStatus) ->
 }
 
 /// How many are in a roll-out of this run that it has not judged, though it has finished: it did not see them then, or they
-/// were paused or held. One that it left as it is was judged: the status has a row of it, or at least counts it.
+/// were paused or held. One that it left as it is was judged: the status has a row of it, or at least counts it. What fails at
+/// once when it goes on was never seen on its way, so those that have failed are counted on both sides.
 pub fn on_their_way(targets: &[Target<'_>], status: &RepaveRunStatus) -> usize {
-    let failed = || status.attention.iter().filter(|row| row.state == "Failed");
-    let goes_on = |target: &&Target<'_>| match &target.state {
-        State::Rolling | State::Failing { .. } => {
-            let name = target.seen.workload.key.to_string();
-            target.arriving && failed().all(|row| row.workload != name)
-        }
-        State::Pending { .. } | State::Done | State::Failed { .. } | State::Held { .. } | State::Skipped(_) => false,
+    let failed: BTreeSet<&str> = status
+        .attention
+        .iter()
+        .filter(|row| row.state == "Failed")
+        .map(|row| row.workload.as_str())
+        .collect();
+    let goes_on = |target: &&Target<'_>| {
+        let goes_on = match &target.state {
+            State::Rolling | State::Failing { .. } => target.arriving,
+            State::Failed { .. } => true,
+            State::Pending { .. } | State::Done | State::Held { .. } | State::Skipped(_) => false,
+        };
+        goes_on && !failed.contains(target.seen.workload.key.to_string().as_str())
     };
-    let without_row = (status.counts.failed as usize).saturating_sub(failed().count());
-    targets.iter().filter(goes_on).count().saturating_sub(without_row)
+    // Failures beyond the rows of a status are only counted there. Rows are sorted, so those come after the last one.
+    let without_row = (status.counts.failed as usize).saturating_sub(failed.len());
+    let last = failed.last().copied().unwrap_or_default();
+    let (before, after): (Vec<_>, Vec<_>) = targets
+        .iter()
+        .filter(goes_on)
+        .partition(|target| target.seen.workload.key.to_string().as_str() < last);
+    before.len().saturating_add(after.len().saturating_sub(without_row))
 }
 
 /// Whether a run could begin with it now.

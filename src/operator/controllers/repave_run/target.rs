@@ -48,7 +48,7 @@ pub struct Target<'a> {
     pub in_flight: bool,
     /// It is on its way to the target for the first time: its wave soaks only after it.
     pub arriving: bool,
-    /// This run moved it to the target, where it still is, or somebody took it back from there.
+    /// This very run moved it to the target, where it still is, or somebody took it back from there.
     pub moved: bool,
     /// What is wrong with one that is done: told, and counted nowhere.
     pub trouble: Option<String>,
@@ -78,6 +78,20 @@ impl Target<'_> {
             State::Done | State::Failed { .. } | State::Held { .. } | State::Skipped(_) => true,
         };
         ended && !self.in_flight
+    }
+
+    /// Whether another run of the plan, which is at work, has it: this one moves it after that.
+    pub fn waits_for(&self) -> Option<&str> {
+        match &self.state {
+            State::Skipped(Skip::OtherRun(run)) => Some(run),
+            State::Pending { .. }
+            | State::Rolling
+            | State::Failing { .. }
+            | State::Done
+            | State::Failed { .. }
+            | State::Held { .. }
+            | State::Skipped(_) => None,
+        }
     }
 
     /// Whether it counts against the failure budget.
@@ -114,6 +128,7 @@ impl Target<'_> {
                 | Skip::RolledByOthers
                 | Skip::NoRecord
                 | Skip::MovedLongAgo(_)
+                | Skip::TimeNotBelieved(_)
                 | Skip::Busy
                 | Skip::Refused { .. }
                 | Skip::OtherPlan(_)
@@ -124,13 +139,19 @@ impl Target<'_> {
     }
 }
 
-/// How many workloads that are no targets of this run are in flight for other runs of its plan: they share one limit.
-pub fn in_flight_elsewhere(v: &Validated, observed: &Observed, targets: &[Target<'_>], elapsed: &Elapsed) -> usize {
+/// The UIDs of workloads that are no targets of this run and in flight for other runs of its plan: they share one limit.
+pub fn in_flight_elsewhere<'a>(
+    v: &Validated,
+    observed: &'a Observed,
+    targets: &[Target<'_>],
+    elapsed: &Elapsed,
+) -> Vec<&'a str> {
     let ours: BTreeSet<&str> = targets.iter().map(|target| target.seen.workload.uid.as_str()).collect();
     let others = observed.estate.workloads.iter();
     others
         .filter(|seen| !ours.contains(seen.workload.uid.as_str()) && replaced_by_us(v, observed, seen, elapsed))
-        .count()
+        .map(|seen| seen.workload.uid.as_str())
+        .collect()
 }
 
 /// The state of every target. Workloads that have nothing to do with the base image are none.
@@ -168,10 +189,10 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s ObservedWorkload) 
     };
     let arriving = match &state {
         State::Pending { .. } => true,
-        State::Rolling | State::Failing { .. } => judge.arrives(seen),
+        State::Rolling | State::Failing { .. } => judge.arrives(seen, wave),
         State::Done | State::Failed { .. } | State::Held { .. } | State::Skipped(_) => false,
     };
-    let moved = (found.current && judge.ours(seen)) || state == State::Skipped(Skip::Reverted);
+    let moved = judge.is_to_prove(seen, &state, found.current);
     Some(Target {
         seen,
         wave,

@@ -5,7 +5,7 @@ use super::{
     apply::{Answer, Applied, answer},
     estate::Estate,
     plan::Action,
-    seen::ObservedWorkload,
+    seen::{LedAway, ObservedWorkload},
     validate::Validated,
 };
 use crate::{
@@ -49,15 +49,15 @@ pub async fn ask(
     let reads: Vec<_> = asked
         .map(|seen| {
             let workload: &Workload = &seen.workload;
-            async move { (workload.key.clone(), was_set_back(ctx, v, workload).await) }.boxed()
+            async move { (workload.key.clone(), led_away(ctx, v, workload).await) }.boxed()
         })
         .collect();
     let read: Vec<_> = stream::iter(reads).buffer_unordered(AT_ONCE).collect().await;
     let (mut answers, mut not_asked) = (BTreeMap::new(), Vec::new());
     for (key, result) in read {
         match result {
-            Ok(set_back) => {
-                answers.insert(key, set_back);
+            Ok(led_away) => {
+                answers.insert(key, led_away);
             }
             Err(error) => {
                 let words = refusal(&error).ok_or(error)?;
@@ -66,8 +66,8 @@ pub async fn ask(
         }
     }
     for seen in &mut estate.workloads {
-        if let Some(answer) = answers.get(&seen.workload.key) {
-            seen.set_back = Some(*answer);
+        if let Some(answer) = answers.remove(&seen.workload.key) {
+            seen.led_away = answer;
         }
     }
     Ok(not_asked)
@@ -91,11 +91,11 @@ fn refusal(error: &ListError) -> Option<String> {
     }
 }
 
-async fn was_set_back(ctx: &Context, v: &Validated, workload: &Workload) -> Result<bool, ListError> {
+async fn led_away(ctx: &Context, v: &Validated, workload: &Workload) -> Result<LedAway, ListError> {
     let selector = parse_selector(&workload.pod_selector);
     // One that cannot be read, or selects all, finds nothing that could be told from others'.
     let Some(selector) = selector.ok().filter(|selector| !selector.selects_all()) else {
-        return Ok(false);
+        return Ok(LedAway::FromNone);
     };
     let api: Api<Guarded<ReplicaSet>> = Api::namespaced(ctx.client.clone(), &workload.key.namespace);
     let params = ListParams::default().labels_from(&selector);
@@ -105,12 +105,18 @@ async fn was_set_back(ctx: &Context, v: &Validated, workload: &Workload) -> Resu
         name: invalid.metadata.name.unwrap_or_default(),
         why: invalid.error,
     })?;
-    Ok(revisions::was_set_back(&sets, &workload.uid, &v.digest, v.sequence))
+    Ok(answer_of(v, &workload.uid, &sets))
+}
+
+/// What the ReplicaSets of the workload with this UID say.
+pub fn answer_of(v: &Validated, uid: &str, sets: &[ReplicaSet]) -> LedAway {
+    let moved = revisions::led_away_from(sets, uid, &v.digest, v.sequence);
+    moved.map_or(LedAway::FromNone, |moved| LedAway::From(Box::new(moved)))
 }
 
 /// The workloads that may be moved: those that were asked and were not set back.
 pub fn free(seen: &[ObservedWorkload]) -> BTreeSet<&WorkloadKey> {
-    let free = seen.iter().filter(|seen| seen.set_back == Some(false));
+    let free = seen.iter().filter(|seen| seen.led_away == LedAway::FromNone);
     free.map(|seen| &seen.workload.key).collect()
 }
 

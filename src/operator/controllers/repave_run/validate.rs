@@ -32,6 +32,8 @@ const MAX_TARGETS: i32 = 50_000;
 pub struct Validated {
     /// `namespace/name` of the run: the mark that its workloads carry.
     pub run_ref: String,
+    /// Its UID: one that was made anew has the same mark.
+    pub uid: Option<String>,
     /// Its namespace.
     pub namespace: String,
     /// Its plan.
@@ -139,6 +141,7 @@ pub fn validate(run: &RepaveRun) -> Result<Validated, InvalidSpec> {
     let namespace = run.namespace().unwrap_or_default();
     Ok(Validated {
         run_ref: format!("{namespace}/{}", run.name_any()),
+        uid: run.uid(),
         namespace,
         plan: spec.plan.clone(),
         base_image: spec.base_image.clone(),

@@ -22,7 +22,13 @@ impl Judge<'_> {
             None => State::Skipped(Skip::NoRecord),
             Some(Whose::Others) => moved_by_others(&seen.workload),
             Some(Whose::Ours) if self.is_of_long_ago(seen, wave) => moved_long_ago(&seen.workload),
-            Some(Whose::Ours) => self.our_rollout(seen),
+            Some(Whose::Ours) => match self.our_rollout(seen) {
+                // In doubt nothing is rolled back.
+                State::Failing { reason, .. } | State::Failed { reason } if self.is_in_doubt(seen, wave) => {
+                    State::Skipped(Skip::TimeNotBelieved(reason))
+                }
+                state => state,
+            },
         }
     }
 

@@ -4,8 +4,10 @@ use super::{
     super::{
         Images,
         apply::Applied,
-        estate::{Ask, Estate, Query, look, refresh},
-        undone,
+        estate::{Ask, Estate, LedAway, Query, look, refresh},
+        gate::Gate,
+        observe::Observed,
+        others, undone,
         validate::{self, Scope},
     },
     world::{release, run},
@@ -23,7 +25,7 @@ use crate::{
     },
 };
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 const REPOSITORY: &str = super::world::REPOSITORY;
 
@@ -332,8 +334,14 @@ async fn only_the_replica_sets_of_what_is_about_to_be_moved_are_asked_and_an_und
     let before = api.count("LIST", "replicasets");
     assert_eq!(undone::ask(&ctx, &v, &mut estate, &keys).await.unwrap(), []);
     assert_eq!(api.count("LIST", "replicasets") - before, 2);
-    let answers: Vec<Option<bool>> = estate.workloads.iter().map(|seen| seen.set_back).take(3).collect();
-    assert_eq!(answers, [Some(true), Some(false), None]);
+    let answers: Vec<&LedAway> = estate.workloads.iter().map(|seen| &seen.led_away).take(3).collect();
+    assert!(
+        matches!(
+            answers.as_slice(),
+            [LedAway::From(_), LedAway::FromNone, LedAway::NotAsked]
+        ),
+        "{answers:?}"
+    );
     let free: Vec<&str> = undone::free(&estate.workloads)
         .iter()
         .map(|key| key.name.as_str())
@@ -419,9 +427,13 @@ async fn names_of_runs_that_a_tenant_makes_up_keep_nobody_elses_workload_back() 
     let estate = look(&ctx, &Images::default(), plan.ask()).await.unwrap();
     assert_eq!(estate.workloads.len(), 65);
     let v = validate::validate(&run(&json!({}))).unwrap();
-    let active = super::super::others::active_runs(&ctx, &v, &estate, &ReleaseIndex::default())
-        .await
-        .unwrap();
+    let observed = Observed {
+        gate: Gate::Open,
+        releases: plan.releases,
+        target: Some(release("v3", 3)),
+        estate,
+    };
+    let active = others::active_runs(&ctx, &v, &observed, Duration::ZERO).await.unwrap();
     assert!(!active.contains("platform/before-v1"), "{active:?}");
 }
 

@@ -289,21 +289,25 @@ fn a_copy_of_a_moved_workload_is_no_rollout_of_ours() {
 /// ReplicaSet, and so the condition of the roll-out before stays: `DeploymentTimedOut` says true to its own reason.
 #[test]
 fn a_repair_is_not_judged_by_the_timeout_of_what_it_repairs() {
-    let mut world = World::new(&json!({}), &[GOOD]);
+    let mut world = World::new(&json!({}), &[(Kind::Direct, Behaviour::NeverReady, false)]);
     let key = world.key(0);
-    world.step();
+    left_by_the_run_before(&mut world, &key);
     let sim = world.workloads.get_mut(&key).unwrap();
-    let generation = sim.object["metadata"]["generation"].clone();
     sim.object["spec"]["strategy"] = json!({"type": "Recreate"});
+    let generation = sim.object["metadata"]["generation"].clone();
     sim.object["status"] = json!({
-        "observedGeneration": generation, "replicas": 2, "updatedReplicas": 0, "availableReplicas": 0, "unavailableReplicas": 2,
+        "observedGeneration": generation, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 0, "unavailableReplicas": 2,
         "conditions": [
             {"type": "Available", "status": "False", "reason": "MinimumReplicasUnavailable",
                 "lastTransitionTime": "1970-01-01T00:00:01Z", "lastUpdateTime": "1970-01-01T00:00:01Z"},
             {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
                 "message": "ReplicaSet \"app-0-1\" has timed out progressing.",
-                "lastTransitionTime": "1970-01-01T00:05:00Z", "lastUpdateTime": "1970-01-01T00:05:00Z"}]});
-    sim.behaviour = Behaviour::NeverReady;
+                "lastTransitionTime": "1970-01-01T00:26:40Z", "lastUpdateTime": "1970-01-01T00:26:40Z"}]});
+    world.wait(900);
+    assert!(matches!(world.step().as_slice(), [Action::Move { .. }]));
+    let sim = world.workloads.get_mut(&key).unwrap();
+    sim.object["status"]["observedGeneration"] = sim.object["metadata"]["generation"].clone();
+    sim.object["status"]["updatedReplicas"] = json!(0);
     bump(&mut sim.object, "resourceVersion");
     assert_eq!(world.step(), [], "no second has passed since the write");
 }
@@ -365,15 +369,11 @@ fn what_was_moved_before_the_first_status_is_judged() {
     assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
 }
 
-/// The image of a rollback is not one that the operator itself knows to have failed.
-#[test]
-fn a_repair_that_fails_does_not_go_back_to_what_was_broken_before_it() {
-    let mut world = World::new(&json!({}), &[(Kind::Direct, Behaviour::Crashes, false)]);
-    let key = world.key(0);
+/// What the run of v2 left: it crashes, and a rollback to v1 was refused by a policy that is gone.
+fn left_by_the_run_before(world: &mut World, key: &WorkloadKey) {
     let v2 = world.v.repository.at(&release("v2", 2).digest).to_string();
     let v1 = world.v.repository.at(&release("v1", 1).digest).to_string();
-    // What the run of v2 left: it crashes, and a rollback to v1 was refused by a policy that is gone.
-    let sim = world.workloads.get_mut(&key).unwrap();
+    let sim = world.workloads.get_mut(key).unwrap();
     let before = parse(&sim.object);
     sim.object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(v2);
     let template = parse(&sim.object).template();
@@ -384,6 +384,16 @@ fn a_repair_that_fails_does_not_go_back_to_what_was_broken_before_it() {
     annotations["repave.dev/moved"] = json!(record.to_string());
     annotations["repave.dev/previous-images"] = json!(json!({"app": v1}).to_string());
     bump_generation(&mut sim.object);
+}
+
+/// The image of a rollback is not one that the operator itself knows to have failed.
+#[test]
+fn a_repair_that_fails_does_not_go_back_to_what_was_broken_before_it() {
+    let mut world = World::new(&json!({}), &[(Kind::Direct, Behaviour::Crashes, false)]);
+    let key = world.key(0);
+    let v1 = world.v.repository.at(&release("v1", 1).digest).to_string();
+    left_by_the_run_before(&mut world, &key);
+    let sim = world.workloads.get_mut(&key).unwrap();
     sim.object["status"]["observedGeneration"] = json!(2);
     sim.object["status"]["updatedReplicas"] = json!(1);
     sim.object["status"]["conditions"][0] =

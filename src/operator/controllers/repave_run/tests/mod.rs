@@ -1,7 +1,9 @@
-//! Tests of a run: `plans`, `judged`, `refused`, `reopened`, `set_back`, `stays`, `two_plans`, `tags`, `waves` and `edits` for single decisions, `walk` for random estates on the way to
-//! their end, all over `world`; `estate` over an API server in memory.
+//! Tests of a run: `plans`, `judged`, `clocks`, `soaked`, `refused`, `reopened`, `set_back`, `stays`, `two_plans`, `tags`, `waves` and
+//! `edits` for single decisions, `walk` for random estates on the way to their end, all over `world`; `batches` and `estate` over an API server
+//! in memory.
 
 mod batches;
+mod clocks;
 mod edits;
 mod estate;
 mod exhaustive;
@@ -14,9 +16,9 @@ mod promises;
 mod reconcile;
 mod refused;
 mod reopened;
-mod review;
 mod set_back;
 mod sim;
+mod soaked;
 mod stays;
 mod tags;
 mod two_plans;

@@ -19,10 +19,7 @@ use super::{
 };
 use crate::{
     controllers::driver::Requeue,
-    domain::{
-        revisions,
-        workload::{Rollout, WorkloadKey},
-    },
+    domain::workload::{Rollout, WorkloadKey},
 };
 use jiff::SignedDuration;
 use std::{collections::BTreeSet, time::Duration};
@@ -53,6 +50,11 @@ impl World {
         let to_ask = {
             let first = decide(&self.v, &observed, &mut memory, before, times);
             if seen.status.finished.is_some() && !reopens(&observed.gate, &first.targets, &seen.status) {
+                let courses = first.targets.iter().map(target::Target::course);
+                memory.steady.note(courses, &self.v.run_ref, first.stamp);
+                if seen.mono == self.mono {
+                    self.memory = memory.of_finished();
+                }
                 return Vec::new();
             }
             undone::to_ask(&first.actions)
@@ -98,6 +100,7 @@ impl World {
             lost_race: decided.actions.len() < planned,
             retrying,
             set_back: &memory.set_back,
+            steady: &memory.steady,
             started,
             stamp: decided.stamp,
             now: seen.now,
@@ -113,7 +116,8 @@ impl World {
         self.note_soaks(&outcome.status);
         self.status = outcome.status;
         if seen.mono == self.mono {
-            self.memory = memory;
+            let finished = self.status.finished.is_some();
+            self.memory = if finished { memory.of_finished() } else { memory };
         }
         self.check_soaks();
         decided.actions
@@ -125,8 +129,7 @@ impl World {
             if keys.contains(&seen.workload.key) {
                 let sets = self.workloads[&seen.workload.key].replica_sets();
                 let uid = &seen.workload.uid;
-                let answer = revisions::was_set_back(&sets, uid, &self.v.digest, self.v.sequence);
-                seen.set_back = Some(answer);
+                seen.led_away = undone::answer_of(&self.v, uid, &sets);
             }
         }
     }

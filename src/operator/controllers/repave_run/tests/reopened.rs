@@ -212,3 +212,75 @@ fn one_that_failed_and_was_left_is_not_judged_again() {
         world.wait(30);
     }
 }
+
+/// As `one_that_was_paused_in_our_rollout_is_judged_when_it_is_resumed`, with `action: Pause`: what fails at once has no look in which it
+/// is "rolling".
+#[test]
+fn one_that_was_paused_and_crashes_when_it_is_resumed_is_told_and_counted_also_if_it_is_left() {
+    let mut world = World::new(
+        &json!({"waves": [{"name": "all", "maxConcurrent": 1}], "onFailure": {"budget": 9, "action": "Pause"}}),
+        &[(Kind::Direct, Behaviour::Crashes, false)],
+    );
+    let key = world.key(0);
+    world.step();
+    world.team(&key, TeamChange::Pause);
+    world.tick_all();
+    for _ in 0..3 {
+        assert_eq!(world.step(), []);
+        world.wait(5);
+    }
+    assert!(world.status.finished.is_some());
+    world.team(&key, TeamChange::Resume);
+    for _ in 0..40 {
+        world.tick_all();
+        world.step();
+        world.wait(5);
+    }
+    let rows: Vec<_> = world
+        .status
+        .attention
+        .iter()
+        .map(|row| (&row.state, &row.reason))
+        .collect();
+    assert_eq!(
+        world.status.counts.failed, 1,
+        "it crashes for minutes, and the run says {rows:?}"
+    );
+}
+
+/// More failures than a status has rows for, in a roll-out that Kubernetes gave up: they must not hide one that was resumed.
+#[test]
+fn many_failures_do_not_hide_one_that_was_resumed_after_the_end() {
+    for failures in [5, 25] {
+        let mut estate = vec![(Kind::Direct, Behaviour::NeverReady, false); failures];
+        estate.push((Kind::Direct, Behaviour::NeverReady, false));
+        let spec = json!({"waves": [{"name": "all", "maxConcurrent": 99}],
+            "onFailure": {"budget": "100%", "action": "Pause"}});
+        let mut world = World::new(&spec, &estate);
+        let key = world.workloads.keys().next_back().unwrap().clone();
+        world.step();
+        world.team(&key, TeamChange::Pause);
+        for _ in 0..30 {
+            world.tick_all();
+            world.step();
+            world.wait(5);
+        }
+        assert!(world.status.finished.is_some());
+        assert_eq!(world.status.counts.failed as usize, failures);
+        world.memory = RunMemory::default();
+        world.team(&key, TeamChange::Resume);
+        // It is on its way at the first looks, and never becomes ready.
+        for _ in 0..40 {
+            world.tick_all();
+            world.step();
+            world.wait(5);
+        }
+        let counts = &world.status.counts;
+        assert_eq!(
+            counts.failed as usize,
+            failures + 1,
+            "of {failures}: {} are skipped",
+            counts.skipped
+        );
+    }
+}

@@ -112,6 +112,14 @@ impl World {
         self.note_stayed();
     }
 
+    /// The deployment controller's status of the present generation.
+    pub fn shows(&mut self, key: &WorkloadKey, mut status: Value) {
+        let sim = self.workloads.get_mut(key).unwrap();
+        status["observedGeneration"] = sim.object["metadata"]["generation"].clone();
+        sim.object["status"] = status;
+        bump(&mut sim.object, "resourceVersion");
+    }
+
     /// A team changes its own workload.
     pub fn team(&mut self, key: &WorkloadKey, change: TeamChange) {
         let sim = self.workloads.get_mut(key).unwrap();

@@ -334,3 +334,77 @@ fn pods_are_asked_also_where_admission_wrote_a_tag_beside_our_digest() {
         "nobody would see it crash or be started again"
     );
 }
+
+/// Two that were moved at the same look; the one that is not healthy is not to be seen at the look in which the other one is done.
+/// `status.steadyUntil` must not tell of both then.
+#[test]
+fn one_that_was_not_there_for_one_look_is_not_done_without_having_stayed() {
+    let spec = json!({"waves": [{"name": "all", "maxConcurrent": 9, "soak": "1h"}],
+        "health": {"rolloutDeadline": "30s", "minReadySeconds": 8}, "onFailure": {"budget": 9}});
+    let mut world = World::new(&spec, &[(Kind::Direct, Behaviour::Restarts, false), GOOD]);
+    let key = world.key(0);
+    assert_eq!(world.step().len(), 2);
+    for _ in 0..4 {
+        world.tick_all();
+        assert_eq!(world.step(), []);
+        world.wait(2);
+    }
+    assert_eq!(world.status.counts.done, 0);
+    let gone = world.workloads.remove(&key).unwrap();
+    world.tick_all();
+    assert_eq!(world.step(), []);
+    assert_eq!(world.status.counts.done, 1);
+    world.workloads.insert(key.clone(), gone);
+    let mut back = Vec::new();
+    for _ in 0..40 {
+        world.tick_all();
+        back.extend(world.step());
+        assert!(world.status.counts.done < 2, "it is started again every few seconds");
+        world.wait(2);
+    }
+    assert_eq!(back.len(), 1);
+}
+
+#[test]
+fn one_that_is_there_at_every_look_and_restarts_is_rolled_back() {
+    let spec = json!({"waves": [{"name": "all", "maxConcurrent": 9, "soak": "1h"}],
+        "health": {"rolloutDeadline": "30s", "minReadySeconds": 8}, "onFailure": {"budget": 9}});
+    let mut world = World::new(&spec, &[(Kind::Direct, Behaviour::Restarts, false), GOOD]);
+    world.step();
+    let mut back = Vec::new();
+    for _ in 0..40 {
+        world.tick_all();
+        back.extend(world.step());
+        world.wait(2);
+    }
+    assert_eq!(back.len(), 1);
+}
+
+/// The same, and its wave passes while it is not there.
+#[test]
+fn one_that_was_not_there_when_its_wave_had_soaked_is_not_done_without_having_stayed() {
+    let spec = json!({"waves": [{"name": "all", "maxConcurrent": 9, "soak": "0s"}],
+        "health": {"rolloutDeadline": "30s", "minReadySeconds": 8}, "onFailure": {"budget": 9}});
+    let mut world = World::new(&spec, &[RESTARTS, GOOD]);
+    let key = world.key(0);
+    assert_eq!(world.step().len(), 2);
+    for _ in 0..4 {
+        world.tick_all();
+        assert_eq!(world.step(), []);
+        world.wait(2);
+    }
+    let gone = world.workloads.remove(&key).unwrap();
+    assert_eq!(world.step(), []);
+    assert!(world.status.finished.is_some());
+    // It was not there for that soak.
+    world.soaked_in[0] = 0;
+    world.workloads.insert(key.clone(), gone);
+    let mut back = Vec::new();
+    for _ in 0..40 {
+        world.tick_all();
+        back.extend(world.step());
+        world.wait(2);
+    }
+    let back: Vec<_> = back.iter().map(Action::workload).collect();
+    assert_eq!(back, [&key], "it is started again every few seconds");
+}

@@ -1,16 +1,21 @@
 //! Two plans over the same workloads: the first one keeps each, the second one says so, and never both move it.
 
 use super::{
-    super::memory::RunMemory,
+    super::{memory::RunMemory, others, plan::Action},
     objects::{bump, bump_generation, parse},
     sim::TeamChange,
     world::{Behaviour, Fault, Kind, World, release},
 };
-use crate::{api::RepaveRunStatus, controllers::repave_run::validate::Validated, domain::digest::Digest};
+use crate::{
+    api::RepaveRunStatus,
+    controllers::{conditions, repave_run::validate::Validated},
+    domain::{digest::Digest, workload::WorkloadKey},
+};
 use proptest::prelude::*;
 use serde_json::json;
 
 const GOOD: (Kind, Behaviour, bool) = (Kind::Direct, Behaviour::Healthy, false);
+const LOG_RUN: &str = "platform/all-log-2";
 
 /// The other run, while the world plays one.
 struct Other {
@@ -144,23 +149,7 @@ fn the_run_of_a_second_base_image_of_one_plan_waits_for_the_first() {
     let spec = json!({"waves": [{"name": "all", "maxConcurrent": 1}]});
     let mut world = World::new(&spec, &[(Kind::TwoContainers, Behaviour::Healthy, false)]);
     let key = world.key(0);
-    // As `plan::start` of that run writes it: the same plan, another mark and a digest that is no release of this base image.
-    let sim = world.workloads.get_mut(&key).unwrap();
-    let before = parse(&sim.object);
-    let (digest, run) = (Digest::of(b"log-2"), "platform/all-log-2");
-    sim.object["spec"]["template"]["spec"]["containers"][1]["image"] = json!(format!("registry.test/log@{digest}"));
-    let template = parse(&sim.object).template();
-    let record = json!({"at": world.now.to_string(), "plan": "platform/all", "digest": digest, "sequence": 2, "uid": before.uid,
-        "generation": before.generation, "template": template, "revision": before.revision});
-    let annotations = &mut sim.object["metadata"]["annotations"];
-    annotations["repave.dev/run"] = json!(run);
-    annotations["repave.dev/moved"] = json!(record.to_string());
-    bump(&mut sim.object, "resourceVersion");
-    bump_generation(&mut sim.object);
-    world.tick_all();
-    // Limits and waves are promises of one run.
-    world.second_leader = true;
-    world.active_runs.insert(run.to_owned());
+    moved_by_the_log_run(&mut world, &key);
     assert_eq!(world.step(), []);
     let row = &world.status.attention[0];
     assert!(
@@ -171,12 +160,90 @@ fn the_run_of_a_second_base_image_of_one_plan_waits_for_the_first() {
     // It was moved by an earlier run of this base image: that one goes by the order of releases.
     let mut earlier = world.clone();
     let annotations = &mut earlier.workloads.get_mut(&key).unwrap().object["metadata"]["annotations"];
-    annotations["repave.dev/moved"] = json!(
-        record
-            .to_string()
-            .replace(digest.as_str(), release("v1", 1).digest.as_str())
-    );
+    let record = annotations["repave.dev/moved"].as_str().unwrap();
+    let (log, v1) = (Digest::of(b"log-2"), release("v1", 1).digest);
+    annotations["repave.dev/moved"] = json!(record.replace(log.as_str(), v1.as_str()));
     assert_eq!(earlier.step().len(), 1);
     world.active_runs.clear();
     assert_eq!(world.step().len(), 1, "the first one has finished");
+}
+
+/// As the run of a second base image of the same plan moves it.
+fn moved_by_the_log_run(world: &mut World, key: &WorkloadKey) {
+    let sim = world.workloads.get_mut(key).unwrap();
+    let before = parse(&sim.object);
+    let digest = Digest::of(b"log-2");
+    sim.object["spec"]["template"]["spec"]["containers"][1]["image"] = json!(format!("registry.test/log@{digest}"));
+    let template = parse(&sim.object).template();
+    let record = json!({"at": world.now.to_string(), "plan": "platform/all", "digest": digest, "sequence": 2, "uid": before.uid,
+        "generation": before.generation, "template": template, "revision": before.revision});
+    let annotations = &mut sim.object["metadata"]["annotations"];
+    annotations["repave.dev/run"] = json!(LOG_RUN);
+    annotations["repave.dev/moved"] = json!(record.to_string());
+    bump(&mut sim.object, "resourceVersion");
+    bump_generation(&mut sim.object);
+    world.tick_all();
+    // Limits and waves are promises of one run.
+    world.second_leader = true;
+    world.active_runs.insert(LOG_RUN.to_owned());
+}
+
+/// One plan, two base images that are released together, one canary with both: while the run of the first has it, the run of the
+/// second would go on to its next wave, and nobody has seen its release run anywhere.
+#[test]
+fn the_run_of_a_second_base_image_does_not_go_past_a_canary_that_the_first_one_has() {
+    let canary = (Kind::TwoContainers, Behaviour::Healthy, true);
+    let mut world = World::new(&json!({}), &[canary, GOOD, GOOD]);
+    let key = world.key(0);
+    moved_by_the_log_run(&mut world, &key);
+    for _ in 0..20 {
+        assert_eq!(world.step(), [], "the release ran on no canary");
+        world.tick_all();
+        world.wait(5);
+    }
+    let reconciling = conditions::find(&world.status.conditions, "Reconciling").unwrap();
+    assert_eq!(reconciling.reason, "WaitsForRun", "{}", reconciling.message);
+    // That run has finished.
+    world.active_runs.clear();
+    let moved = world.step();
+    assert_eq!(moved.iter().map(Action::workload).collect::<Vec<_>>(), [&key]);
+    assert!(world.walk_to_the_end());
+    assert_eq!(world.status.counts.done, 3);
+}
+
+/// Two runs, each of which has a canary: neither waits for the other one.
+#[test]
+fn a_wave_of_which_one_is_healthy_does_not_wait_for_what_another_run_has() {
+    let canary = (Kind::TwoContainers, Behaviour::Healthy, true);
+    let mut world = World::new(&json!({}), &[canary, canary, GOOD]);
+    let key = world.key(0);
+    moved_by_the_log_run(&mut world, &key);
+    assert!(world.walk_to_the_end());
+    assert_eq!((world.status.counts.done, world.status.counts.skipped), (2, 1));
+}
+
+/// One plan over ten base images, all of them in one namespace, all their runs over and pruned: nobody is at work.
+#[tokio::test]
+async fn runs_that_are_over_keep_nothing_back_however_many_base_images_a_namespace_has() {
+    let mut world = World::new(&json!({}), &[GOOD; 12]);
+    for at in 0..12 {
+        let key = world.key(at);
+        let sim = world.workloads.get_mut(&key).unwrap();
+        let template = parse(&sim.object).template();
+        let digest = Digest::of(format!("other-{at}").as_bytes());
+        let record = json!({"at": "1970-01-01T00:00:01Z", "plan": "platform/all", "digest": digest, "sequence": 2,
+            "uid": sim.object["metadata"]["uid"], "generation": 0, "template": template});
+        let annotations = &mut sim.object["metadata"]["annotations"];
+        annotations["repave.dev/run"] = json!(format!("platform/all-base-{at:02}"));
+        annotations["repave.dev/moved"] = json!(record.to_string());
+    }
+    let server = crate::controllers::testing::Api::default();
+    let observed = world.observed();
+    let ctx = server.context();
+    let active = others::active_runs(&ctx, &world.v, &observed, world.mono);
+    let active = active.await.unwrap();
+    assert!(
+        active.is_empty(),
+        "there is no run at all, and these are taken to be at work, for ever: {active:?}"
+    );
 }

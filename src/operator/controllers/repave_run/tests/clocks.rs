@@ -1,0 +1,202 @@
+//! Clocks of two machines, and one that was far ahead and is put right: they hide no verdict of Kubernetes and make nothing done.
+
+use super::{
+    super::{memory::RunMemory, plan::Action, state::State},
+    objects::{bump, bump_generation},
+    world::{Behaviour, Kind, World},
+};
+use serde_json::json;
+
+const GOOD: (Kind, Behaviour, bool) = (Kind::Direct, Behaviour::Healthy, false);
+const CANARY: (Kind, Behaviour, bool) = (Kind::Direct, Behaviour::Healthy, true);
+
+/// A latecomer to the first wave is moved while the clock is two days ahead; then the clock is put right.
+#[test]
+fn a_clock_that_is_put_right_makes_no_latecomer_done_that_keeps_restarting() {
+    let spec = json!({"health": {"rolloutDeadline": "30s", "minReadySeconds": 8}, "onFailure": {"budget": 9}});
+    let restarts = (Kind::Direct, Behaviour::Restarts, true);
+    let mut world = World::new(&spec, &[CANARY, restarts, GOOD]);
+    let late = world.key(1);
+    world.hold(&late, None);
+    for _ in 0..12 {
+        world.tick_all();
+        world.step();
+        world.wait(5);
+    }
+    assert_eq!((world.status.counts.done, world.status.counts.held), (2, 1));
+    world.jump(2 * 24 * 3600);
+    let sim = world.workloads.get_mut(&late).unwrap();
+    let annotations = sim.object["metadata"]["annotations"].as_object_mut().unwrap();
+    annotations.remove("repave.dev/hold");
+    sim.hold = None;
+    bump(&mut sim.object, "resourceVersion");
+    bump_generation(&mut sim.object);
+    world.tick_all();
+    assert_eq!(world.step().len(), 1);
+    world.tick_all();
+    world.step();
+    world.jump(-2 * 24 * 3600);
+    let mut back = Vec::new();
+    for _ in 0..40 {
+        world.tick_all();
+        back.extend(world.step());
+        let observed = world.observed();
+        let target = world
+            .targets(&observed)
+            .into_iter()
+            .find(|t| t.seen.workload.key == late);
+        let state = target.unwrap().state;
+        assert_ne!(state, State::Done, "it is started again every few seconds");
+        world.wait(2);
+    }
+    assert_eq!(back.len(), 1);
+}
+
+#[test]
+fn a_timeout_of_our_own_rollout_is_seen() {
+    let spec = json!({"health": {"rolloutDeadline": "2h", "minReadySeconds": 0}});
+    let mut world = World::new(&spec, &[(Kind::Direct, Behaviour::NeverReady, false), GOOD]);
+    let key = world.key(0);
+    world.step();
+    world.tick_all();
+    world.step();
+    world.wait(600);
+    let timed_out = world.now.to_string();
+    world.shows(&key,
+        json!({"replicas": 3, "updatedReplicas": 1, "availableReplicas": 2, "unavailableReplicas": 1, "conditions": [
+            {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "has timed out progressing.",
+                "lastUpdateTime": timed_out},
+            {"type": "Available", "status": "True", "lastTransitionTime": "1970-01-01T00:00:01Z"}]}),
+    );
+    assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
+}
+
+/// Our clock is an hour ahead of the cluster's: Kubernetes' own verdict about our roll-out has a time before our write.
+#[test]
+fn a_clock_that_is_ahead_hides_no_timeout_of_our_own_rollout() {
+    let spec = json!({"health": {"rolloutDeadline": "2h", "minReadySeconds": 0}});
+    let mut world = World::new(&spec, &[(Kind::Direct, Behaviour::NeverReady, false), GOOD]);
+    let key = world.key(0);
+    let real = world.now;
+    world.jump(3600);
+    world.step();
+    world.tick_all();
+    world.step();
+    world.wait(600);
+    let timed_out = (real + jiff::SignedDuration::from_secs(600)).to_string();
+    world.shows(&key,
+        json!({"replicas": 3, "updatedReplicas": 1, "availableReplicas": 2, "unavailableReplicas": 1, "conditions": [
+            {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "has timed out progressing.",
+                "lastUpdateTime": timed_out},
+            {"type": "Available", "status": "True", "lastTransitionTime": "1970-01-01T00:00:01Z"}]}),
+    );
+    let actions = world.step();
+    assert!(matches!(actions.as_slice(), [Action::RollBack { .. }]), "{actions:?}");
+}
+
+#[test]
+fn a_rollback_that_timed_out_gives_its_slot_away() {
+    let slow = (Kind::Direct, Behaviour::NeverReady, false);
+    let spec = json!({"waves": [{"name": "all", "maxConcurrent": 1}], "onFailure": {"budget": 9}});
+    let mut world = World::new(&spec, &[slow, GOOD]);
+    world.second_leader = true;
+    let key = world.key(0);
+    assert_eq!(world.step().len(), 1);
+    world.tick_all();
+    world.step();
+    world.wait(31);
+    assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
+    let mut moved = Vec::new();
+    for look in 0..60 {
+        let timed_out = world.now.to_string();
+        if look == 20 {
+            world.shows(&key,
+                json!({"replicas": 3, "updatedReplicas": 1, "availableReplicas": 1, "unavailableReplicas": 2, "conditions": [
+                    {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
+                        "message": "has timed out progressing.", "lastUpdateTime": timed_out},
+                    {"type": "Available", "status": "False", "lastTransitionTime": timed_out}]}),
+            );
+        }
+        moved.extend(world.step());
+        world.wait(60);
+    }
+    assert_eq!(moved.len(), 1);
+}
+
+/// The clock was some hours ahead for a moment and was put right long ago: the times that are written stay ahead, and for as long no
+/// timeout of Kubernetes is believed. One that was rolled back and does not come up keeps its slot.
+#[test]
+fn one_whose_rollback_has_timed_out_is_not_in_flight_after_the_clock_was_put_right() {
+    let slow = (Kind::Direct, Behaviour::NeverReady, false);
+    let spec = json!({"waves": [{"name": "all", "maxConcurrent": 1}], "onFailure": {"budget": 9}});
+    let mut world = World::new(&spec, &[slow, GOOD]);
+    world.second_leader = true;
+    let key = world.key(0);
+    world.jump(20 * 3600);
+    assert_eq!(world.step().len(), 1);
+    world.jump(-20 * 3600);
+    world.tick_all();
+    world.step();
+    world.wait(31);
+    assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
+    // Its old image does not come up either: no room on any node.
+    let mut moved = Vec::new();
+    for look in 0..60 {
+        let timed_out = world.now.to_string();
+        if look == 20 {
+            world.shows(&key,
+                json!({"replicas": 3, "updatedReplicas": 1, "availableReplicas": 1, "unavailableReplicas": 2, "conditions": [
+                    {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
+                        "message": "has timed out progressing.", "lastUpdateTime": timed_out},
+                    {"type": "Available", "status": "False", "lastTransitionTime": timed_out}]}),
+            );
+        }
+        moved.extend(world.step());
+        world.wait(60);
+    }
+    assert_eq!(
+        moved.len(),
+        1,
+        "an hour after Kubernetes gave up, the other one still waits for its slot"
+    );
+}
+
+/// Moved and soaked while the clock was two days ahead; it is put right, and the process restarts. Whether it had soaked cannot be told
+/// by any time, so it is neither done at once nor taken back.
+#[test]
+fn what_has_a_time_that_nobody_believes_is_neither_done_at_once_nor_taken_back() {
+    let spec = json!({"health": {"rolloutDeadline": "30s", "minReadySeconds": 8}, "onFailure": {"budget": 9}});
+    let unready = (Kind::Direct, Behaviour::UnreadyLater, true);
+    let mut world = World::new(&spec, &[unready, GOOD, (Kind::Flux, Behaviour::Healthy, false)]);
+    world.second_leader = true;
+    let key = world.key(0);
+    world.jump(2 * 24 * 3600);
+    world.step();
+    world.tick(&key);
+    for _ in 0..6 {
+        world.step();
+        world.wait(5);
+    }
+    assert!(world.status.waves[0].soaked_at.is_some(), "{:?}", world.status);
+    world.jump(-2 * 24 * 3600);
+    world.memory = RunMemory::default();
+    let mut well = world.clone();
+    for _ in 0..20 {
+        world.tick_all();
+        let back = |action: &Action| matches!(action, Action::RollBack { .. });
+        assert!(!world.step().iter().any(back), "it may have soaked");
+        world.wait(5);
+    }
+    let rows: Vec<_> = world.status.attention.iter().map(|row| &row.reason).collect();
+    assert!(
+        rows.iter().any(|row| row.contains("far ahead of the clock")),
+        "{rows:?}"
+    );
+    // One that is well has to stay so, and is done then.
+    well.workloads.get_mut(&key).unwrap().behaviour = Behaviour::Healthy;
+    well.tick(&key);
+    well.step();
+    assert_eq!(well.status.counts.done, 0);
+    assert!(well.walk_to_the_end());
+    assert_eq!(well.status.counts.done, 2);
+}
