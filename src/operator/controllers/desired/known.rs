@@ -53,10 +53,11 @@ fn last_parts(base: &BaseImage) -> Vec<&str> {
     parts
 }
 
-/// `light` of `registry.example.com/base/light-staging`: the default staging repository has the end of its production one.
+/// `light` of `registry.example.com/base/light-staging`: a repository and its default staging one have the same, also where
+/// its own name ends in `-staging`.
 fn last_part(repository: &str) -> &str {
     let last = repository.rsplit_once('/').map_or(repository, |(_, last)| last);
-    last.strip_suffix("-staging").unwrap_or(last)
+    last.trim_end_matches("-staging")
 }
 
 #[cfg(test)]

@@ -91,6 +91,14 @@ pub enum Rebuild {
         /// Whether there were more than are looked at.
         cut: bool,
     },
+    /// The registry does not let it be looked through (it lists no tags, say), and asking again changes nothing: nothing waits
+    /// for it. It is asked again at later looks all the same.
+    Refused {
+        /// A static word.
+        reason: &'static str,
+        /// What is so, and what to do.
+        message: String,
+    },
     /// It could not be looked through; it is tried again.
     Failed {
         /// A static word.
@@ -163,13 +171,19 @@ async fn search(
     match releases::find(&ctx.registry, production, &name, &inputs.key, &inputs.auth).await {
         Ok(found) => done(found, production),
         Err(error) => {
-            let failed = Rebuild::Failed {
-                reason: error.reason(),
-                message: registry_message(production, &error),
-            };
+            let failed = failed(production, &error);
             failures.remember(&uid, made_with, &failed);
             failed
         }
+    }
+}
+
+fn failed(production: &Repository, error: &registry::Error) -> Rebuild {
+    let (reason, message) = (error.reason(), registry_message(production, error));
+    if error.is_for_good() {
+        Rebuild::Refused { reason, message }
+    } else {
+        Rebuild::Failed { reason, message }
     }
 }
 
@@ -187,7 +201,7 @@ fn done(found: Found, production: &Repository) -> Rebuild {
             sequence: summary.release.sequence,
             digest,
             source_digest: summary.release.source_digest,
-            chain_id: summary.release.chain_id,
+            chain_id: Some(summary.release.chain_id),
             layers: summary.release.layers,
             repository: production.clone(),
             tag: summary.release.tag,

@@ -11,9 +11,9 @@ use crate::{
         transfers::{Key, Parties, Pending, Progress},
     },
     domain::{
-        history::History,
+        history::{History, Shown},
         image_ref::Repository,
-        promotion::{Promotion, Revocation},
+        promotion::{Promotion, Revocation, UnlistedRevocation},
     },
     registry::{
         Auth,
@@ -96,20 +96,28 @@ impl Shell {
             sequence: 1,
             digest: digest.clone(),
             source_digest: self.candidate.spec.source_digest.clone(),
-            chain_id: Digest::of(b"c"),
+            chain_id: Some(Digest::of(b"c")),
             layers: 1,
             repository: "r.local:5000/base".parse().unwrap(),
             tag: "12-20260101-bad".into(),
             candidate: by_candidate.into(),
             promoted_at: at(0),
         };
-        let mut history = History::seed(vec![promotion], None);
         let revocation = Revocation {
             at: at(0),
             by: Some("ann".into()),
             reason: "CVE-2026-1".into(),
         };
-        history.take_back([(digest, revocation)]);
+        let shown = Shown {
+            revoked: vec![UnlistedRevocation {
+                digest: digest.clone(),
+                repository: None,
+                tag: promotion.tag.clone(),
+                revocation,
+            }],
+            ..Shown::default()
+        };
+        let (history, _) = History::begin(vec![promotion], [], shown);
         let mut stored = ReleaseHistory::new("debian-12", ReleaseHistorySpec::of(&history, None));
         stored.metadata.namespace = Some("platform".into());
         self.server.put(&stored);
