@@ -225,7 +225,6 @@ impl History {
                 }
                 // Going back may have used its number.
                 promotion.sequence = promotion.sequence.max(self.counters.last.saturating_add(1));
-                self.counters.last = promotion.sequence;
                 let digest = promotion.digest.clone();
                 if self.revocation(&digest).is_none() {
                     self.supersede_released();
@@ -279,6 +278,8 @@ impl History {
         let revoked = self.revocation(&promotion.digest).cloned();
         let state = revoked.map_or(state, State::Revoked);
         self.unlisted.retain(|one| one.digest != promotion.digest);
+        // Also for what comes late or is taken back: what is released after it must look newer.
+        self.counters.last = self.counters.last.max(promotion.sequence);
         self.entries.push(Entry { promotion, state });
         self.sort();
     }

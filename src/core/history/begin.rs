@@ -56,8 +56,7 @@ impl History {
             if let Some(at) = self.place(&entry.promotion) {
                 self.entries[at].promotion.complete(&entry.promotion);
             } else {
-                // Not `promoted`: a candidate that was made before this was known is no late one.
-                self.counters.last = self.counters.last.max(entry.promotion.sequence);
+                // It does not count as promoted: a candidate that was made before this was known is no late one.
                 let state = match entry.state {
                     State::Released => State::Superseded,
                     State::Superseded | State::Revoked(_) => entry.state,

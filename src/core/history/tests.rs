@@ -4,6 +4,8 @@ use super::*;
 use crate::orders::Named;
 use proptest::prelude::*;
 
+mod begin;
+
 fn production() -> Repository {
     "registry.test/base/debian".parse().unwrap()
 }
@@ -144,6 +146,17 @@ fn an_order_that_disappears_lifts_nothing_and_one_that_lifts_brings_back_what_is
     // Where something came after it, it is only no longer revoked.
     let other = advance(&history, &[promotion(5, 5)], &[order(2, true)]).history;
     assert!(is_out(&other, 5, 5) && other.revoked().count() == 0);
+}
+
+#[test]
+fn what_is_released_after_one_that_came_late_and_was_taken_back_is_newer_than_it() {
+    let history = advance(&History::default(), &[promotion(1, 1)], &[order(1, false)]).history;
+    // A build of it has a greater number, and is taken back like it: what comes after that is late.
+    let revoked = advance(&history, &[promotion(10, 1)], &[]).history;
+    let late = advance(&revoked, &[promotion(3, 3)], &[]).history;
+    let back = advance(&late, &[promotion(1, 2)], &[order(3, false)]).history;
+    assert!(is_out(&back, 2, 4), "{back:?}");
+    assert!(is_out(&advance(&back, &[], &[order(3, true)]).history, 2, 4));
 }
 
 #[test]

@@ -132,9 +132,9 @@ mod tests {
         assert_eq!(known.rivals(own.0.as_ref().unwrap()).unwrap().len(), 1);
     }
 
-    /// review: the default staging repository of one whose own name ends in `-staging`.
+    /// The default staging repository of one whose own name ends in `-staging`.
     #[test]
-    fn review_whoever_promotes_to_our_default_staging_repository_is_found_whatever_its_name_ends_in() {
+    fn whoever_promotes_to_our_default_staging_repository_is_found_whatever_its_name_ends_in() {
         let known = BaseImages::default();
         let (store, mut writer) = reflector::store();
         known.fill(store);

@@ -33,6 +33,9 @@ pub const HISTORY_REBUILT: &str = "HistoryRebuilt";
 /// Condition, only while it is so: the newest build was taken back.
 pub const RELEASE_REVOKED: &str = "ReleaseRevoked";
 
+/// What is added where an order about an unknown release cannot be followed yet.
+const LOST: &str = ". The history of this BaseImage is lost and not rebuilt yet (condition HistoryRebuilt): older releases are known again then, and the order is followed if it is still there";
+
 /// What a decision is made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
@@ -93,7 +96,9 @@ pub fn decide(known: Known<'_>, now: Timestamp) -> Decided {
     let same = known
         .stored
         .is_some_and(|stored| stored.history == advanced.history && stored.searched.as_ref() == searched);
-    let refused = advanced.refused.first().map(|why| ("NotDone", why.to_string()));
+    let waits = waits(known, &status, &advanced.history);
+    let lost = if waits { LOST } else { "" };
+    let refused = advanced.refused.first().map(|why| ("NotDone", format!("{why}{lost}")));
     let newest = promotions.iter().max_by_key(|promotion| promotion.sequence);
     let revoked = convert::revoked(&advanced.history);
     let newest_revoked = newest.and_then(|newest| {
@@ -101,8 +106,7 @@ pub fn decide(known: Known<'_>, now: Timestamp) -> Decided {
         all.find(|one| *one.digest == newest.digest).map(RevokedRelease::of)
     });
     Decided {
-        write: (!same && !waits(known, &status, &advanced.history))
-            .then(|| ReleaseHistorySpec::of(&advanced.history, searched)),
+        write: (!same && !waits).then(|| ReleaseHistorySpec::of(&advanced.history, searched)),
         released: released(&advanced.history, &status, known.production),
         newest_revoked,
         events: events(&advanced.changes, &advanced.history, known.rebuild, found),
