@@ -1,6 +1,13 @@
 //! A promotion that is under way while what it rests on changes: nothing of it gets to production.
 
 use super::*;
+use crate::{
+    api::BaseImage,
+    controllers::{
+        candidate::{evaluation::Evaluation, evaluation_inputs, exceptions},
+        desired::{self, spec::wanted_spec},
+    },
+};
 
 fn signing_key() -> Secret {
     let pem = include_bytes!("../../../../../oci/evidence/testdata/promotion-pkcs8.pem");
@@ -37,26 +44,13 @@ async fn an_image_that_is_revoked_while_it_is_promoted_does_not_come_out() {
     assert_eq!(shell.said("Promoted").1, "Revoked");
 }
 
-/// Its scan passed by a waiver. The promotion takes its minutes (or waits in the queue of a slow registry), and meanwhile the
-/// waiver is taken away: whoever looks at the candidate then refuses it, and what was begun goes on.
-#[tokio::test]
-async fn what_was_waived_does_not_come_out_when_the_waiver_is_taken_away_while_it_is_promoted() {
-    use crate::{
-        api::BaseImage,
-        controllers::{
-            candidate::{evaluation::Evaluation, evaluation_inputs, exceptions},
-            desired::{self, spec::wanted_spec},
-        },
-    };
-    let registry = TestRegistry::docker().await;
-    let mut shell = Shell::at(&registry).await;
+/// The BaseImage asks for exactly this candidate, with one scan.
+async fn wanted_today(shell: &mut Shell, production: &Repository) {
     let (source, digest) = (
         shell.candidate.spec.source.clone(),
         shell.candidate.spec.source_digest.clone(),
     );
-    let production: Repository = registry.repository("base");
-    let staging = registry.repository("staging");
-    let built = push_image(&registry.client(), &staging, "b", &[b"built"]).await;
+    let staging = shell.candidate.spec.staging.clone();
     shell
         .server
         .put(&json!({"apiVersion": "repave.dev/v1alpha1", "kind": "ValidationPolicy",
@@ -84,6 +78,17 @@ async fn what_was_waived_does_not_come_out_when_the_waiver_is_taken_away_while_i
         .unwrap();
     shell.candidate.spec = wanted_spec(&base, &validated, &inputs, &digest).unwrap();
     shell.candidate.spec.sequence = 1;
+}
+
+/// Its scan passed by a waiver. The promotion takes its minutes (or waits in the queue of a slow registry), and meanwhile the
+/// waiver is taken away: whoever looks at the candidate then refuses it, and what was begun goes on.
+#[tokio::test]
+async fn what_was_waived_does_not_come_out_when_the_waiver_is_taken_away_while_it_is_promoted() {
+    let registry = TestRegistry::docker().await;
+    let mut shell = Shell::at(&registry).await;
+    let production: Repository = registry.repository("base");
+    let built = push_image(&registry.client(), &registry.repository("staging"), "b", &[b"built"]).await;
+    wanted_today(&mut shell, &production).await;
     let expires = shell.candidates.ctx.now() + jiff::SignedDuration::from_hours(240);
     shell
         .server
@@ -169,7 +174,8 @@ async fn a_promotion_ends_when_its_candidate_is_not_at_that_step_any_more() {
     let (held, ended) = tokio::sync::oneshot::channel::<()>();
     let slow = || async move {
         let _held = held;
-        std::future::pending().await
+        std::future::pending::<()>().await;
+        unreachable!("it never ends")
     };
     let begun = shell.candidates.transfers.look(&key, &parties, slow);
     assert!(matches!(begun, Ok(Progress::Pending(Pending::Running))));
@@ -177,7 +183,7 @@ async fn a_promotion_ends_when_its_candidate_is_not_at_that_step_any_more() {
     assert_eq!(shell.said("Promoted").1, "Promoting", "it goes on while it is wanted");
     tokio::task::yield_now().await;
     shell.server.edit("baseimages", "platform/debian-12", |base| {
-        base["spec"]["suspend"] = json!(true)
+        base["spec"]["suspend"] = json!(true);
     });
     shell.reconcile().await;
     assert!(ended.await.is_err(), "it was dropped");
