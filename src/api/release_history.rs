@@ -9,9 +9,11 @@ use repave_core::{
     digest::Digest,
     history::{Counters, History},
     image_ref::Repository,
-    promotion::{Entry, Promotion, Revocation, State},
+    promotion::{Entry, Promotion, Revocation, Revoked, State, UnlistedRevocation},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::base_image::RevokedRelease;
 
 /// Every digest that the BaseImage of the same name ever promoted. Do not edit it: to take a release back, use
 /// `kubectl repave revoke`.
@@ -53,6 +55,11 @@ pub struct ReleaseHistorySpec {
     #[serde(default)]
     #[schemars(length(max = 500))]
     pub releases: Vec<HistoryRow>,
+    /// Releases that were taken back and of which nothing else is known any more, because the history was lost: what the
+    /// status of the BaseImage showed of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub unlisted: Vec<RevokedRelease>,
 }
 
 /// One digest that was promoted.
@@ -68,10 +75,12 @@ pub struct HistoryRow {
     /// The upstream digest that it was built from.
     #[schemars(with = "String")]
     pub source_digest: Digest,
-    /// Chain ID of all its layers: by it, images built on this release are recognised.
-    #[schemars(with = "String")]
-    pub chain_id: Digest,
-    /// How many layers it has.
+    /// Chain ID of all its layers: by it, images built on this release are recognised. Not known where the history was lost and
+    /// only the status of the BaseImage was left of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub chain_id: Option<Digest>,
+    /// How many layers it has; 0 if that is not known.
     pub layers: u32,
     /// The production repository.
     #[schemars(with = "String")]
@@ -123,7 +132,8 @@ impl From<&ReleaseHistorySpec> for History {
             last: spec.last_sequence,
             promoted: spec.last_candidate,
         };
-        Self::from_entries(spec.releases.iter().map(entry).collect(), counters)
+        let unlisted = spec.unlisted.iter().map(RevokedRelease::unlisted).collect();
+        Self::from_entries(spec.releases.iter().map(entry).collect(), unlisted, counters)
     }
 }
 
@@ -170,6 +180,11 @@ impl ReleaseHistorySpec {
             released: history.released().map(|entry| entry.promotion.tag.clone()),
             searched: searched.cloned(),
             releases,
+            unlisted: history
+                .revoked()
+                .filter(|one| one.promotion.is_none())
+                .map(RevokedRelease::of)
+                .collect(),
         }
     }
 }
@@ -203,6 +218,34 @@ fn row(entry: &Entry) -> HistoryRow {
     }
 }
 
+impl RevokedRelease {
+    /// One that was taken back, as it is shown and stored.
+    pub fn of(revoked: Revoked<'_>) -> Self {
+        Self {
+            digest: revoked.digest.clone(),
+            repository: revoked.repository.cloned(),
+            tag: revoked.tag.to_owned(),
+            at: Time(revoked.revocation.at),
+            by: revoked.revocation.by.clone(),
+            reason: revoked.revocation.reason.clone(),
+        }
+    }
+
+    /// The same for decisions, where no more is known of it.
+    pub fn unlisted(&self) -> UnlistedRevocation {
+        UnlistedRevocation {
+            digest: self.digest.clone(),
+            repository: self.repository.clone(),
+            tag: self.tag.clone(),
+            revocation: Revocation {
+                at: self.at.0,
+                by: self.by.clone(),
+                reason: self.reason.clone(),
+            },
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,7 +263,9 @@ mod tests {
         revoked["revoked"] = json!({"at": "2026-01-02T00:00:00Z", "by": "ann", "reason": "CVE-1"});
         serde_json::from_value(json!({
             "lastSequence": 5, "lastCandidate": 4, "count": 3, "released": "12-3", "searched": "r.test/debian",
-            "releases": [row(3, "Released"), row(2, "Superseded"), revoked]
+            "releases": [row(3, "Released"), row(2, "Superseded"), revoked],
+            "unlisted": [{"digest": Digest::of(b"gone"), "repository": "r.test/debian", "tag": "12-0", "at": "2026-01-02T00:00:00Z",
+                "by": "ann", "reason": "CVE-1"}]
         }))
         .unwrap()
     }
@@ -240,6 +285,6 @@ mod tests {
         stored.releases[0].revoked = stored.releases[2].revoked.clone();
         stored.releases[1].state = ReleaseState::Revoked;
         let history = History::from(&stored);
-        assert_eq!((history.revoked().count(), history.released()), (3, None));
+        assert_eq!((history.revoked().count(), history.released()), (4, None));
     }
 }

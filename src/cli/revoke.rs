@@ -11,6 +11,7 @@ use kube::{
 };
 use repave_api::{BaseImage, ReleaseHistory, refs::ANNOTATION_REVOKE};
 use repave_core::{
+    digest::Digest,
     history::History,
     orders::{self, Named, Order},
     promotion::{Entry, State},
@@ -95,9 +96,8 @@ async fn user(client: &Client) -> Option<String> {
 /// The new annotation, and what is said to the person. Pure.
 fn ordered(base: &BaseImage, history: &History, args: &Args, by: Option<String>) -> anyhow::Result<(String, String)> {
     let name = base.name_any();
-    let entry = find(base, history, &args.release)?;
-    let (tag, digest) = (&entry.promotion.tag, &entry.promotion.digest);
-    match (args.lift, &entry.state) {
+    let Meant { tag, digest, state } = find(base, history, &args.release)?;
+    match (args.lift, &state) {
         (false, State::Revoked(revocation)) => {
             bail!(
                 "{tag} is revoked already, since {}: {}",
@@ -121,10 +121,11 @@ fn ordered(base: &BaseImage, history: &History, args: &Args, by: Option<String>)
     let annotation = orders::with_order(&there, &order)?;
     // What we write must be what the operator can read.
     orders::orders(&annotation).context("the order cannot be written")?;
-    let next = match (args.lift, &entry.state) {
+    let next = match (args.lift, &state) {
         (true, _) => "It may be released and gone back to again.".to_owned(),
         (false, State::Released) => {
-            let good = history.previous(&entry.promotion.repository);
+            let out = history.released();
+            let good = out.and_then(|out| history.previous(&out.promotion.repository));
             good.map_or_else(
                 || "No good release is left to go back to: the next one that passes is released.".to_owned(),
                 |good| {
@@ -148,21 +149,46 @@ fn ordered(base: &BaseImage, history: &History, args: &Args, by: Option<String>)
     Ok((annotation, said))
 }
 
-fn find<'a>(base: &BaseImage, history: &'a History, release: &str) -> anyhow::Result<&'a Entry> {
+/// The release that a person means.
+struct Meant {
+    tag: String,
+    digest: Digest,
+    state: State,
+}
+
+impl From<&Entry> for Meant {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            tag: entry.promotion.tag.clone(),
+            digest: entry.promotion.digest.clone(),
+            state: entry.state.clone(),
+        }
+    }
+}
+
+fn find(base: &BaseImage, history: &History, release: &str) -> anyhow::Result<Meant> {
     let name = base.name_any();
     ensure!(
-        !history.entries().is_empty(),
+        !history.entries().is_empty() || !history.unlisted().is_empty(),
         "BaseImage {name} has no ReleaseHistory yet, so nothing was released: kubectl get releasehistory {name}"
     );
     if release == base.spec.promote.channel_tag {
         let out = history.released();
-        return out.with_context(|| format!("nothing is released by BaseImage {name}, so {release} names nothing"));
+        return out
+            .map(Meant::from)
+            .with_context(|| format!("nothing is released by BaseImage {name}, so {release} names nothing"));
     }
     let named =
         orders::named(release).with_context(|| format!("expected a digest (sha256:…) or a tag, found {release:?}"))?;
-    let found = history.entries().iter().find(|entry| match &named {
-        Named::Digest(digest) => entry.promotion.digest == *digest,
-        Named::Tag(tag) => entry.promotion.tag == *tag,
+    let listed = history.entries().iter().map(Meant::from);
+    let unlisted = history.unlisted().iter().map(|one| Meant {
+        tag: one.tag.clone(),
+        digest: one.digest.clone(),
+        state: State::Revoked(one.revocation.clone()),
+    });
+    let found = listed.chain(unlisted).find(|one| match &named {
+        Named::Digest(digest) => one.digest == *digest,
+        Named::Tag(tag) => one.tag == *tag,
     });
     let known: Vec<&str> = history
         .entries()
@@ -182,7 +208,7 @@ fn find<'a>(base: &BaseImage, history: &'a History, release: &str) -> anyhow::Re
 mod tests {
     use super::*;
     use jiff::Timestamp;
-    use repave_core::{digest::Digest, promotion::Promotion};
+    use repave_core::promotion::Promotion;
 
     fn base(annotation: Option<&str>) -> BaseImage {
         let mut base: BaseImage = serde_json::from_value(json!({
@@ -204,7 +230,7 @@ mod tests {
             sequence,
             digest: Digest::of(&sequence.to_be_bytes()),
             source_digest: Digest::of(b"s"),
-            chain_id: Digest::of(b"c"),
+            chain_id: Some(Digest::of(b"c")),
             layers: 1,
             repository: "r.test/debian".parse().unwrap(),
             tag: format!("12-{sequence}"),

@@ -9,9 +9,14 @@ use super::{
     digest::Digest,
     image_ref::Repository,
     orders::Order,
-    promotion::{Entry, Promotion, Revocation, State},
+    promotion::{Entry, Promotion, Revocation, Revoked, State, UnlistedRevocation},
 };
 use jiff::Timestamp;
+
+mod begin;
+mod follow;
+
+pub use begin::Shown;
 
 /// Entries that are kept: beyond it the oldest superseded ones are forgotten, never one that is released or revoked.
 pub const MAX_ENTRIES: usize = 300;
@@ -22,6 +27,8 @@ pub const MAX_REVOKED: usize = 100;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     entries: Vec<Entry>,
+    /// Of digests that have no entry.
+    unlisted: Vec<UnlistedRevocation>,
     counters: Counters,
 }
 
@@ -81,10 +88,11 @@ pub struct Advanced {
 
 impl History {
     /// From what was stored. Where two are marked as released, the newer one is.
-    pub fn from_entries(entries: Vec<Entry>, counters: Counters) -> Self {
+    pub fn from_entries(entries: Vec<Entry>, unlisted: Vec<UnlistedRevocation>, counters: Counters) -> Self {
         let greatest = entries.iter().map(|entry| entry.promotion.sequence).max();
         let mut history = Self {
             entries,
+            unlisted: Vec::new(),
             counters: Counters {
                 last: counters.last.max(greatest.unwrap_or(0)),
                 promoted: counters.promoted,
@@ -97,29 +105,8 @@ impl History {
                 entry.state = State::Superseded;
             }
         }
-        history
-    }
-
-    /// From candidates alone, where nothing was stored: those that an older version promoted get their places by when they
-    /// were promoted, what is released now the last one.
-    pub fn seed(mut promotions: Vec<Promotion>, released: Option<&Digest>) -> Self {
-        promotions.sort_by_key(|one| (one.sequence, Some(&one.digest) == released, one.promoted_at));
-        let promoted = promotions.last().map_or(0, |one| one.sequence);
-        if promoted == 0 {
-            for (promotion, place) in promotions.iter_mut().zip(1..) {
-                promotion.sequence = place;
-            }
-        }
-        let mut history = Self::default();
-        for promotion in promotions {
-            history.promote(promotion, &mut Vec::new());
-        }
-        history.counters.promoted = promoted;
-        let out = |one: &Entry| Some(&one.promotion.digest) == released && one.state == State::Superseded;
-        if let Some(at) = history.entries.iter().position(out)
-            && history.released().map(|one| &one.promotion.digest) != released
-        {
-            history.release_again(at, &mut Vec::new());
+        for one in unlisted {
+            history.take_back(one);
         }
         history
     }
@@ -151,74 +138,33 @@ impl History {
 
     /// The revocation of a digest, wherever it was promoted to.
     pub fn revocation(&self, digest: &Digest) -> Option<&Revocation> {
-        let mut same = self.entries.iter().filter(|entry| entry.promotion.digest == *digest);
-        same.find_map(Entry::revocation)
+        let mut same = self.revoked().filter(|one| one.digest == digest);
+        same.next().map(|one| one.revocation)
     }
 
-    /// All that are revoked, newest first.
-    pub fn revoked(&self) -> impl Iterator<Item = (&Promotion, &Revocation)> {
-        let mut revoked = Vec::new();
-        for entry in &self.entries {
-            revoked.extend(entry.revocation().map(|revocation| (&entry.promotion, revocation)));
-        }
-        revoked.into_iter()
+    /// All that are revoked: newest first, then those of which nothing else is known.
+    pub fn revoked(&self) -> impl Iterator<Item = Revoked<'_>> {
+        let listed = self.entries.iter().filter_map(|entry| {
+            Some(Revoked {
+                digest: &entry.promotion.digest,
+                repository: Some(&entry.promotion.repository),
+                tag: &entry.promotion.tag,
+                revocation: entry.revocation()?,
+                promotion: Some(&entry.promotion),
+            })
+        });
+        listed.chain(self.unlisted.iter().map(|one| Revoked {
+            digest: &one.digest,
+            repository: one.repository.as_ref(),
+            tag: &one.tag,
+            revocation: &one.revocation,
+            promotion: None,
+        }))
     }
 
-    /// Takes over entries of another source for digests that are not known here; says how many those were. What is known
-    /// here stays as it is, nothing is released by being found, and what is out stays newer than all that is found.
-    pub fn learn(&mut self, found: impl IntoIterator<Item = Entry>) -> usize {
-        let mut learned = 0;
-        for entry in found {
-            if self.place(&entry.promotion).is_none() {
-                // Not `promoted`: a candidate that was made before this was known is no late one.
-                self.counters.last = self.counters.last.max(entry.promotion.sequence);
-                let state = match entry.state {
-                    State::Released => State::Superseded,
-                    State::Superseded | State::Revoked(_) => entry.state,
-                };
-                self.entries.push(Entry { state, ..entry });
-                learned += 1;
-            }
-        }
-        self.sort();
-        let newest = self
-            .entries
-            .iter()
-            .filter(|one| one.revocation().is_none())
-            .map(|one| one.promotion.sequence)
-            .max();
-        let out = self.entries.iter().position(|one| one.state == State::Released);
-        if let Some(at) = out.filter(|at| newest > Some(self.entries[*at].promotion.sequence)) {
-            self.release_again(at, &mut Vec::new());
-        }
-        learned
-    }
-
-    /// WorkloadAnnotations what another record says was revoked; what is not known here is left out.
-    pub fn take_back<'a>(&mut self, revoked: impl IntoIterator<Item = (&'a Digest, Revocation)>) {
-        for (digest, revocation) in revoked {
-            if self.revocation(digest).is_none() {
-                self.set_state(digest, &State::Revoked(revocation));
-            }
-        }
-    }
-
-    /// What another record says is out, is out here too, if it is known and was not taken back; with no smaller number than
-    /// it says, so that nothing that runs looks newer than it is.
-    pub fn keep_out(&mut self, digest: &Digest, sequence: u64) {
-        if self.revocation(digest).is_some() {
-            return;
-        }
-        let Some(at) = self.entries.iter().position(|one| one.promotion.digest == *digest) else {
-            self.counters.last = self.counters.last.max(sequence);
-            return;
-        };
-        self.supersede_released();
-        let entry = &mut self.entries[at];
-        entry.state = State::Released;
-        entry.promotion.sequence = entry.promotion.sequence.max(sequence);
-        self.counters.last = self.counters.last.max(entry.promotion.sequence);
-        self.sort();
+    /// Revocations of digests that have no entry.
+    pub fn unlisted(&self) -> &[UnlistedRevocation] {
+        &self.unlisted
     }
 
     /// The next state: first what was promoted is entered, then the orders are followed, then an earlier release at the
@@ -233,7 +179,7 @@ impl History {
         let mut history = self.clone();
         let (mut changes, mut refused) = (Vec::new(), Vec::new());
         let mut in_order: Vec<&Promotion> = promotions.iter().collect();
-        in_order.sort_by_key(|promotion| promotion.sequence);
+        in_order.sort_by_key(|one| (one.sequence, one.promoted_at));
         for promotion in &in_order {
             history.promote((*promotion).clone(), &mut changes);
         }
@@ -254,6 +200,9 @@ impl History {
 
     fn promote(&mut self, mut promotion: Promotion, changes: &mut Vec<Change>) {
         let at = self.place(&promotion);
+        if let Some(at) = at {
+            self.entries[at].promotion.complete(&promotion);
+        }
         // What an older version began has no number; it is new if it is not known.
         let unnumbered = promotion.sequence == 0 && self.counters.promoted == 0 && at.is_none();
         if promotion.sequence <= self.counters.promoted && !unnumbered {
@@ -276,47 +225,12 @@ impl History {
                 }
                 // Going back may have used its number.
                 promotion.sequence = promotion.sequence.max(self.counters.last.saturating_add(1));
-                self.counters.last = promotion.sequence;
                 let digest = promotion.digest.clone();
                 if self.revocation(&digest).is_none() {
                     self.supersede_released();
                     changes.push(Change::Released(digest));
                 }
                 self.insert(promotion, State::Released);
-            }
-        }
-    }
-
-    fn follow(
-        &mut self,
-        order: &Order,
-        newest: Option<&Promotion>,
-        now: Timestamp,
-        changes: &mut Vec<Change>,
-    ) -> Result<(), Refused> {
-        let mut meant = self.entries.iter().filter(|one| order.names(&one.promotion));
-        let Some(digest) = meant.next().map(|one| one.promotion.digest.clone()) else {
-            return Err(Refused::NoRelease(order.release.to_string()));
-        };
-        let known = self.revocation(&digest).is_some();
-        match (order.lift, known) {
-            (false, true) | (true, false) => Ok(()),
-            (false, false) if self.revoked().count() >= MAX_REVOKED => Err(Refused::TooMany(order.release.to_string())),
-            (false, false) => {
-                self.set_state(&digest, &State::Revoked(order.revocation(now)));
-                let reason = order.reason.clone();
-                changes.push(Change::Revoked { digest, reason });
-                Ok(())
-            }
-            (true, true) => {
-                self.set_state(&digest, &State::Superseded);
-                changes.push(Change::Lifted(digest.clone()));
-                // Nothing came after it but what it was replaced by: it is what the base image wants.
-                let wanted = newest.filter(|newest| newest.digest == digest);
-                if let Some(at) = wanted.and_then(|newest| self.place(newest)) {
-                    self.release_again(at, changes);
-                }
-                Ok(())
             }
         }
     }
@@ -363,6 +277,9 @@ impl History {
         // A digest that was taken back stays so at every repository.
         let revoked = self.revocation(&promotion.digest).cloned();
         let state = revoked.map_or(state, State::Revoked);
+        self.unlisted.retain(|one| one.digest != promotion.digest);
+        // Also for what comes late or is taken back: what is released after it must look newer.
+        self.counters.last = self.counters.last.max(promotion.sequence);
         self.entries.push(Entry { promotion, state });
         self.sort();
     }

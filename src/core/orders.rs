@@ -5,10 +5,7 @@
 //!
 //! Must not know which releases there are: whether an order has an effect is decided in `history.rs`.
 
-use super::{
-    digest::Digest,
-    promotion::{Promotion, Revocation},
-};
+use super::{digest::Digest, promotion::Revocation};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -171,10 +168,10 @@ pub fn with_order(orders: &[Order], new: &Order) -> Result<String, serde_json::E
 
 impl Order {
     /// Whether this is about that release.
-    pub fn names(&self, promotion: &Promotion) -> bool {
+    pub fn names(&self, digest: &Digest, tag: &str) -> bool {
         match &self.release {
-            Named::Digest(digest) => promotion.digest == *digest,
-            Named::Tag(tag) => promotion.tag == *tag,
+            Named::Digest(named) => named == digest,
+            Named::Tag(named) => named == tag,
         }
     }
 

@@ -12,9 +12,9 @@ pub struct Promotion {
     pub digest: Digest,
     /// The upstream digest that it was built from.
     pub source_digest: Digest,
-    /// Chain ID of all its layers.
-    pub chain_id: Digest,
-    /// How many layers it has.
+    /// Chain ID of all its layers; not known where only the status of the base image was left of it.
+    pub chain_id: Option<Digest>,
+    /// How many layers it has; 0 if that is not known.
     pub layers: u32,
     /// The production repository.
     pub repository: Repository,
@@ -24,6 +24,16 @@ pub struct Promotion {
     pub candidate: String,
     /// When it was promoted; for people.
     pub promoted_at: Timestamp,
+}
+
+impl Promotion {
+    /// Takes over what only another record of the same digest knows.
+    pub(crate) fn complete(&mut self, other: &Self) {
+        if self.chain_id.is_none() {
+            self.chain_id.clone_from(&other.chain_id);
+            self.layers = other.layers;
+        }
+    }
 }
 
 /// Who took a release back, when and why.
@@ -65,4 +75,33 @@ impl Entry {
             State::Released | State::Superseded => None,
         }
     }
+}
+
+/// A revocation of a digest of which nothing else is known any more: the history was lost, and neither the production
+/// repository nor a candidate proves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnlistedRevocation {
+    /// The digest.
+    pub digest: Digest,
+    /// The production repository, if it is known.
+    pub repository: Option<Repository>,
+    /// Its immutable tag.
+    pub tag: String,
+    /// Who took it back, when and why.
+    pub revocation: Revocation,
+}
+
+/// A release that was taken back, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revoked<'a> {
+    /// The digest.
+    pub digest: &'a Digest,
+    /// The production repository, if it is known.
+    pub repository: Option<&'a Repository>,
+    /// Its immutable tag.
+    pub tag: &'a str,
+    /// Who took it back, when and why.
+    pub revocation: &'a Revocation,
+    /// All that is known of it, if more is.
+    pub promotion: Option<&'a Promotion>,
 }

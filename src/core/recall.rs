@@ -3,7 +3,7 @@
 use super::{
     digest::Digest,
     history::History,
-    promotion::{Promotion, Revocation},
+    promotion::{Promotion, Revocation, Revoked},
 };
 use std::fmt;
 
@@ -62,23 +62,24 @@ impl fmt::Display for Recalled {
 /// another image is another release.
 pub fn recalled(history: &History, build: &Build<'_>) -> Option<Recalled> {
     let made_of_the_same = format!("{}-{}", build.base_image, build.inputs.short());
-    let same = |one: &Promotion| {
-        if build.built == Some(&one.digest) {
+    let made_so = |one: &Promotion| *build.source == one.source_digest && one.candidate.starts_with(&made_of_the_same);
+    let same = |one: &Revoked<'_>| {
+        if build.built == Some(one.digest) {
             Some(Same::Image)
-        } else if *build.source == one.digest {
+        } else if build.source == one.digest {
             Some(Same::Upstream)
-        } else if *build.source == one.source_digest && one.candidate.starts_with(&made_of_the_same) {
+        } else if one.promotion.is_some_and(made_so) {
             Some(Same::Inputs)
         } else {
             None
         }
     };
     let mut revoked = history.revoked();
-    revoked.find_map(|(one, revocation)| {
+    revoked.find_map(|one| {
         Some(Recalled {
-            same: same(one)?,
-            tag: one.tag.clone(),
-            revocation: revocation.clone(),
+            same: same(&one)?,
+            tag: one.tag.to_owned(),
+            revocation: one.revocation.clone(),
         })
     })
 }
@@ -86,6 +87,7 @@ pub fn recalled(history: &History, build: &Build<'_>) -> Option<Recalled> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{history::Shown, promotion::UnlistedRevocation};
     use jiff::Timestamp;
 
     #[test]
@@ -95,21 +97,30 @@ mod tests {
             sequence: 1,
             digest: bad.clone(),
             source_digest: upstream.clone(),
-            chain_id: Digest::of(b"c"),
+            chain_id: Some(Digest::of(b"c")),
             layers: 1,
             repository: "r.test/debian".parse().unwrap(),
             tag: "12-1".into(),
             candidate: format!("debian-12-{}", inputs.short()),
             promoted_at: Timestamp::UNIX_EPOCH,
         };
-        let out = History::seed(vec![promotion], None);
+        let out = History::begin(vec![promotion.clone()], [], Shown::default()).0;
         let revocation = Revocation {
             at: Timestamp::UNIX_EPOCH,
             by: Some("ann".into()),
             reason: "CVE-1".into(),
         };
-        let mut revoked = out.clone();
-        revoked.take_back([(&bad, revocation)]);
+        let shown = Shown {
+            revoked: vec![UnlistedRevocation {
+                digest: bad.clone(),
+                repository: None,
+                tag: "12-1".into(),
+                revocation,
+            }],
+            ..Shown::default()
+        };
+        let revoked = History::begin(vec![promotion], [], shown.clone()).0;
+        let unlisted = History::begin(Vec::new(), [], shown).0;
         let (other, good) = (Digest::of(b"other"), Digest::of(b"good"));
         for (source, inputs, built, same) in [
             (&upstream, &other, None, None),
@@ -129,6 +140,12 @@ mod tests {
             };
             assert_eq!(recalled(&revoked, &build).map(|found| found.same), same, "{build:?}");
             assert_eq!(recalled(&out, &build), None, "nothing is revoked");
+            let by_digest = same.filter(|same| *same != Same::Inputs);
+            assert_eq!(
+                recalled(&unlisted, &build).map(|found| found.same),
+                by_digest,
+                "{build:?}"
+            );
         }
         let again = Build {
             base_image: "debian-12",

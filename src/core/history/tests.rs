@@ -4,6 +4,8 @@ use super::*;
 use crate::orders::Named;
 use proptest::prelude::*;
 
+mod begin;
+
 fn production() -> Repository {
     "registry.test/base/debian".parse().unwrap()
 }
@@ -18,7 +20,7 @@ fn promotion(sequence: u64, content: u8) -> Promotion {
         sequence,
         digest: Digest::of(&[content]),
         source_digest: Digest::of(&[content, 1]),
-        chain_id: Digest::of(&[content, 2]),
+        chain_id: Some(Digest::of(&[content, 2])),
         layers: 3,
         repository: production(),
         tag: format!("12-{content}"),
@@ -147,6 +149,17 @@ fn an_order_that_disappears_lifts_nothing_and_one_that_lifts_brings_back_what_is
 }
 
 #[test]
+fn what_is_released_after_one_that_came_late_and_was_taken_back_is_newer_than_it() {
+    let history = advance(&History::default(), &[promotion(1, 1)], &[order(1, false)]).history;
+    // A build of it has a greater number, and is taken back like it: what comes after that is late.
+    let revoked = advance(&history, &[promotion(10, 1)], &[]).history;
+    let late = advance(&revoked, &[promotion(3, 3)], &[]).history;
+    let back = advance(&late, &[promotion(1, 2)], &[order(3, false)]).history;
+    assert!(is_out(&back, 2, 4), "{back:?}");
+    assert!(is_out(&advance(&back, &[], &[order(3, true)]).history, 2, 4));
+}
+
+#[test]
 fn the_last_release_can_be_revoked_and_then_nothing_is_out() {
     let one = advance(&History::default(), &[promotion(1, 1)], &[order(1, false)]);
     assert_eq!(
@@ -179,7 +192,11 @@ fn releases_of_an_older_version_get_their_places_by_when_they_were_promoted() {
     for one in &mut old {
         one.sequence = 0;
     }
-    let history = History::seed(old.to_vec(), Some(&Digest::of(&[2])));
+    let shown = Shown {
+        released: Some(old[1].clone()),
+        ..Shown::default()
+    };
+    let history = History::begin(old.to_vec(), [], shown).0;
     assert!(is_out(&history, 2, 3), "{history:?}");
     // They are known, so nothing is released by looking at them again.
     assert_eq!(advance(&history, &old, &[]).history, history);
@@ -228,7 +245,7 @@ fn two_marks_of_release_are_read_as_one() {
         promotion: promotion(sequence, content),
         state: State::Released,
     };
-    let history = History::from_entries(vec![entry(1, 1), entry(2, 2)], Counters::default());
+    let history = History::from_entries(vec![entry(1, 1), entry(2, 2)], Vec::new(), Counters::default());
     assert!(is_out(&history, 2, 2));
     assert_eq!(history.counters().last, 2);
 }
@@ -290,9 +307,9 @@ proptest! {
             let good = next.entries().iter().filter(|one| one.revocation().is_none());
             let newest = good.map(|one| one.promotion.sequence).max();
             prop_assert_eq!(released.first().map(|one| one.promotion.sequence), newest, "the newest good one is out");
-            let lifted = |digest: &Digest| orders.iter().any(|one: &Order| one.lift && one.names(&Promotion { digest: digest.clone(), ..promotion(1, 1) }));
-            for (was, _) in history.revoked() {
-                prop_assert!(next.revocation(&was.digest).is_some() || lifted(&was.digest), "only a lift lifts");
+            let lifted = |digest: &Digest| orders.iter().any(|one: &Order| one.lift && one.names(digest, ""));
+            for was in history.revoked() {
+                prop_assert!(next.revocation(was.digest).is_some() || lifted(was.digest), "only a lift lifts");
             }
             for entry in history.entries() {
                 prop_assert!(next.entries().iter().any(|one| one.promotion.digest == entry.promotion.digest), "nothing is forgotten");

@@ -269,6 +269,15 @@ impl Error {
         }
     }
 
+    /// Whether the registry does not do this, or its answer cannot be used: asking again changes nothing, and neither does
+    /// another credential.
+    pub fn is_for_good(&self) -> bool {
+        // 408 and 425 ask for another try, and 501 is the one 5xx that does not.
+        let refused = matches!(self, Self::Refused { code, .. } if !matches!(code, 408 | 425));
+        let not_implemented = matches!(self, Self::Unavailable { code: 501, .. });
+        refused || not_implemented || self.is_of_content()
+    }
+
     /// One stable word: condition reason, event reason and metric label.
     pub fn reason(&self) -> &'static str {
         match self {

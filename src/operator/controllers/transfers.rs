@@ -211,6 +211,16 @@ impl<T: Send + 'static> Transfers<T> {
         Ok(Progress::Pending(Pending::Running))
     }
 
+    /// Ends this transfer, if it runs: what it would do is not to be done any more. What it came to is forgotten.
+    pub fn give_up(&self, key: &Key) {
+        let running = {
+            let mut inner = lock(&self.inner);
+            inner.ended.remove(key);
+            inner.running.remove(key)
+        };
+        drop(running);
+    }
+
     /// The shares of all parties, or whose is used up.
     fn shares(&self, parties: &Parties) -> Result<Vec<Share>, Pending> {
         let queued = |by: &str, wait| Pending::Queued {
@@ -246,8 +256,10 @@ fn end<T>(place: &Weak<Mutex<Inner<T>>>, key: Key, result: Result<T, GivenUp>, o
         return;
     };
     let mut inner = lock(&inner);
-    // The handle of this very task: dropping it aborts nothing any more.
-    inner.running.remove(&key);
+    // The handle of this very task: dropping it aborts nothing any more. Without one it was given up.
+    if inner.running.remove(&key).is_none() {
+        return;
+    }
     inner.ended.insert(key, result);
     let unheard = inner
         .wake
@@ -357,6 +369,26 @@ mod tests {
         let what = "the copy to staging";
         assert_eq!(transfers.look(&key("u0"), &at, pending), Err(GivenUp::TooSlow { what }));
         assert_eq!(transfers.look(&key("next"), &at, pending), Ok(running()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_not_to_be_done_any_more_ends_and_gives_its_share_back() {
+        let transfers = Transfers::<u8>::default();
+        let at = parties("team", "a.local");
+        for number in 0..MOST_OF_A_NAMESPACE {
+            let key = key(&format!("u{number}"));
+            assert_eq!(transfers.look(&key, &at, pending), Ok(running()));
+            transfers.give_up(&key);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(transfers.look(&key("u0"), &at, || ready(7)), Ok(running()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        transfers.give_up(&key("u0"));
+        assert_eq!(
+            transfers.look(&key("u0"), &at, pending),
+            Ok(running()),
+            "its result is forgotten"
+        );
     }
 
     #[tokio::test(start_paused = true)]

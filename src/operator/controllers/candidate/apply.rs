@@ -77,6 +77,10 @@ pub async fn apply(
     transfers: &Transfers,
 ) -> Result<Applied, Error> {
     let mut applied = Applied::default();
+    // Before anything is said about it: what was refused, superseded or stopped must not come out behind its back.
+    if !actions.iter().any(|action| matches!(action, Action::Promote(_))) {
+        transfer::no_promotion(candidate, transfers);
+    }
     let (mut starts, mut rest) = (Vec::new(), Vec::new());
     for action in actions {
         match action {

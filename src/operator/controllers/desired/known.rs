@@ -53,10 +53,11 @@ fn last_parts(base: &BaseImage) -> Vec<&str> {
     parts
 }
 
-/// `light` of `registry.example.com/base/light-staging`: the default staging repository has the end of its production one.
+/// `light` of `registry.example.com/base/light-staging`: a repository and its default staging one have the same, also where
+/// its own name ends in `-staging`.
 fn last_part(repository: &str) -> &str {
     let last = repository.rsplit_once('/').map_or(repository, |(_, last)| last);
-    last.strip_suffix("-staging").unwrap_or(last)
+    last.trim_end_matches("-staging")
 }
 
 #[cfg(test)]
@@ -131,9 +132,9 @@ mod tests {
         assert_eq!(known.rivals(own.0.as_ref().unwrap()).unwrap().len(), 1);
     }
 
-    /// review: the default staging repository of one whose own name ends in `-staging`.
+    /// The default staging repository of one whose own name ends in `-staging`.
     #[test]
-    fn review_whoever_promotes_to_our_default_staging_repository_is_found_whatever_its_name_ends_in() {
+    fn whoever_promotes_to_our_default_staging_repository_is_found_whatever_its_name_ends_in() {
         let known = BaseImages::default();
         let (store, mut writer) = reflector::store();
         known.fill(store);

@@ -2,16 +2,16 @@
 
 use crate::{
     api::{
-        ImageCandidate,
+        BaseImageStatus, ImageCandidate,
         base_image::{Release as Released, RevokedRelease},
     },
     controllers::repave_run::gate,
     domain::{
         digest::Digest,
-        history::History,
+        history::{History, Shown},
         image_ref::Repository,
         lineage::Release,
-        promotion::{Entry, Promotion, Revocation},
+        promotion::{Entry, Promotion},
     },
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -27,7 +27,7 @@ pub fn promotion(candidate: &ImageCandidate) -> Option<Promotion> {
         sequence: candidate.spec.sequence,
         digest: release.digest,
         source_digest: candidate.spec.source_digest.clone(),
-        chain_id: release.chain_id,
+        chain_id: Some(release.chain_id),
         layers: u32::try_from(release.layers).unwrap_or(u32::MAX),
         repository: release.repository,
         tag: release.tag,
@@ -52,19 +52,36 @@ pub fn released(entry: &Entry) -> Released {
 
 /// What the BaseImage's status shows of what was taken back: the newest 20.
 pub fn revoked(history: &History) -> Vec<RevokedRelease> {
-    history.revoked().take(MAX_REVOKED_SHOWN).map(revoked_release).collect()
+    history
+        .revoked()
+        .take(MAX_REVOKED_SHOWN)
+        .map(RevokedRelease::of)
+        .collect()
 }
 
-/// One that was taken back, as the status shows it.
-pub fn revoked_release((promotion, revocation): (&Promotion, &Revocation)) -> RevokedRelease {
-    RevokedRelease {
-        digest: promotion.digest.clone(),
-        repository: Some(promotion.repository.clone()),
-        tag: promotion.tag.clone(),
-        at: Time(revocation.at),
-        by: revocation.by.clone(),
-        reason: revocation.reason.clone(),
+/// What a status shows, for a history that is lost. A status of an older version does not say where it released to; then it is
+/// the production repository.
+pub fn shown(status: &BaseImageStatus, production: &Repository) -> Shown {
+    let released = status.released.as_ref().map(|one| Promotion {
+        sequence: one.sequence,
+        digest: one.digest.clone(),
+        source_digest: one.source_digest.clone(),
+        chain_id: None,
+        layers: 0,
+        repository: one.repository.clone().unwrap_or_else(|| production.clone()),
+        tag: one.tag.clone(),
+        candidate: one.candidate.clone(),
+        promoted_at: one.promoted_at.0,
+    });
+    Shown {
+        released,
+        revoked: status.revoked.iter().map(RevokedRelease::unlisted).collect(),
     }
+}
+
+/// Whether a status shows all that its history knows of what was taken back.
+pub fn shows_all(history: &History) -> bool {
+    history.revoked().count() <= MAX_REVOKED_SHOWN
 }
 
 /// Every release of the histories, as lineage knows it, and those of candidates that no history has yet.
@@ -102,14 +119,19 @@ pub fn recorded(
 
 fn release(entry: &Entry, base_image: &str) -> Release {
     let promotion = &entry.promotion;
+    // No image is ever "built on" a release whose layers are not known.
+    let (chain_id, layers) = match &promotion.chain_id {
+        Some(chain_id) => (chain_id.clone(), promotion.layers as usize),
+        None => (promotion.digest.clone(), usize::MAX),
+    };
     Release {
         base_image: base_image.to_owned(),
         candidate: promotion.candidate.clone(),
         repository: promotion.repository.clone(),
         digest: promotion.digest.clone(),
         tag: promotion.tag.clone(),
-        chain_id: promotion.chain_id.clone(),
-        layers: promotion.layers as usize,
+        chain_id,
+        layers,
         sequence: promotion.sequence,
         promoted_at: promotion.promoted_at,
         revoked: entry.revocation().is_some(),
@@ -119,6 +141,7 @@ fn release(entry: &Entry, base_image: &str) -> Release {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::promotion::{Revocation, UnlistedRevocation};
     use jiff::Timestamp;
     use serde_json::json;
 
@@ -128,20 +151,28 @@ mod tests {
             sequence,
             digest: Digest::of(&[u8::try_from(sequence).unwrap()]),
             source_digest: Digest::of(b"s"),
-            chain_id: Digest::of(b"c"),
+            chain_id: Some(Digest::of(b"c")),
             layers: 3,
             repository: "r.test/debian".parse().unwrap(),
             tag: format!("12-{sequence}"),
             candidate: "debian-12-a".into(),
             promoted_at: Timestamp::UNIX_EPOCH,
         };
-        let mut history = History::seed([1, 2, 3].map(promoted).to_vec(), None);
         let revocation = Revocation {
             at: Timestamp::UNIX_EPOCH,
             by: None,
             reason: "CVE-1".into(),
         };
-        history.take_back([(&Digest::of(&[1]), revocation)]);
+        let shown = Shown {
+            revoked: vec![UnlistedRevocation {
+                digest: Digest::of(&[1]),
+                repository: None,
+                tag: "12-1".into(),
+                revocation,
+            }],
+            ..Shown::default()
+        };
+        let (history, _) = History::begin([1, 2, 3].map(promoted).to_vec(), [], shown);
         let candidate = |digest: &Digest, sequence: u64| -> ImageCandidate {
             serde_json::from_value(json!({
                 "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate",

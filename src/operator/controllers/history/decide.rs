@@ -20,7 +20,7 @@ use crate::{
         history::{Change, History},
         image_ref::Repository,
         orders::{self, Order},
-        promotion::{Promotion, Revocation},
+        promotion::Promotion,
     },
 };
 use jiff::Timestamp;
@@ -32,6 +32,9 @@ pub const REVOCATION_UNREADABLE: &str = "RevocationUnreadable";
 pub const HISTORY_REBUILT: &str = "HistoryRebuilt";
 /// Condition, only while it is so: the newest build was taken back.
 pub const RELEASE_REVOKED: &str = "ReleaseRevoked";
+
+/// What is added where an order about an unknown release cannot be followed yet.
+const LOST: &str = ". The history of this BaseImage is lost and not rebuilt yet (condition HistoryRebuilt): older releases are known again then, and the order is followed if it is still there";
 
 /// What a decision is made from.
 #[derive(Debug, Clone, Copy)]
@@ -70,41 +73,40 @@ pub struct Decided {
 pub fn decide(known: Known<'_>, now: Timestamp) -> Decided {
     let status = known.base.status.clone().unwrap_or_default();
     let promotions: Vec<Promotion> = known.candidates.iter().filter_map(convert::promotion).collect();
-    let mut history = known
-        .stored
-        .map_or_else(|| seeded(&status, &promotions), |stored| stored.history.clone());
     let found = match known.rebuild {
-        Rebuild::Done { entries, .. } => history.learn(entries.iter().cloned()),
-        Rebuild::NotNeeded | Rebuild::Failed { .. } => 0,
+        Rebuild::Done { entries, .. } => entries.clone(),
+        Rebuild::NotNeeded | Rebuild::Refused { .. } | Rebuild::Failed { .. } => Vec::new(),
     };
-    if known.stored.is_none() {
-        history.take_back(status.revoked.iter().map(|one| (&one.digest, revocation(one))));
-        if let Some(shown) = &status.released {
-            history.keep_out(&shown.digest, shown.sequence);
+    let (history, found) = match known.stored {
+        Some(stored) => {
+            let mut history = stored.history.clone();
+            let found = history.learn(found);
+            (history, found)
         }
-        if let (Rebuild::Failed { .. }, true) = (known.rebuild, shows_releases(&status)) {
-            return as_shown(history, status);
-        }
-    }
+        None => History::begin(promotions.clone(), found, convert::shown(&status, known.production)),
+    };
     let (orders, unreadable) = orders(known.base);
     let advanced = history.advance(&promotions, &orders, known.production, now);
     let searched = match known.rebuild {
         Rebuild::Done { .. } => Some(known.production),
-        Rebuild::NotNeeded | Rebuild::Failed { .. } => known.stored.and_then(|stored| stored.searched.as_ref()),
+        Rebuild::NotNeeded | Rebuild::Refused { .. } | Rebuild::Failed { .. } => {
+            known.stored.and_then(|stored| stored.searched.as_ref())
+        }
     };
     let same = known
         .stored
         .is_some_and(|stored| stored.history == advanced.history && stored.searched.as_ref() == searched);
-    let refused = advanced.refused.first().map(|why| ("NotDone", why.to_string()));
+    let waits = waits(known, &status, &advanced.history);
+    let lost = if waits { LOST } else { "" };
+    let refused = advanced.refused.first().map(|why| ("NotDone", format!("{why}{lost}")));
     let newest = promotions.iter().max_by_key(|promotion| promotion.sequence);
     let revoked = convert::revoked(&advanced.history);
     let newest_revoked = newest.and_then(|newest| {
-        let all = advanced.history.revoked();
-        all.map(convert::revoked_release)
-            .find(|one| one.digest == newest.digest)
+        let mut all = advanced.history.revoked();
+        all.find(|one| *one.digest == newest.digest).map(RevokedRelease::of)
     });
     Decided {
-        write: (!same).then(|| ReleaseHistorySpec::of(&advanced.history, searched)),
+        write: (!same && !waits).then(|| ReleaseHistorySpec::of(&advanced.history, searched)),
         released: released(&advanced.history, &status, known.production),
         newest_revoked,
         events: events(&advanced.changes, &advanced.history, known.rebuild, found),
@@ -114,35 +116,17 @@ pub fn decide(known: Known<'_>, now: Timestamp) -> Decided {
     }
 }
 
-fn shows_releases(status: &BaseImageStatus) -> bool {
-    status.released.is_some() || !status.revoked.is_empty()
-}
-
-/// The history is lost, and the production repository cannot be looked through: the status knows more than what would be
-/// written, above all what was taken back. It stays as it is, and nothing is written over it.
-fn as_shown(history: History, status: BaseImageStatus) -> Decided {
-    Decided {
-        write: None,
-        released: status.released,
-        revoked: status.revoked,
-        history,
-        newest_revoked: None,
-        events: Vec::new(),
-        problem: None,
-    }
-}
-
-fn seeded(status: &BaseImageStatus, promotions: &[Promotion]) -> History {
-    let released = status.released.as_ref().map(|release| &release.digest);
-    History::seed(promotions.to_vec(), released)
-}
-
-fn revocation(shown: &RevokedRelease) -> Revocation {
-    Revocation {
-        at: shown.at.0,
-        by: shown.by.clone(),
-        reason: shown.reason.clone(),
-    }
+/// Whether the history is not written yet: it is lost, and the production repository, which knows more than the status, cannot be
+/// looked through at the moment. Until then the status is the record: what is decided goes into it, and the next look begins with
+/// it. No candidate goes on without a written history.
+fn waits(known: Known<'_>, status: &BaseImageStatus, history: &History) -> bool {
+    let away = match known.rebuild {
+        Rebuild::Failed { .. } => known.stored.is_none(),
+        Rebuild::NotNeeded | Rebuild::Refused { .. } | Rebuild::Done { .. } => false,
+    };
+    let shows_releases = status.released.is_some() || !status.revoked.is_empty();
+    // What does not fit into the status must be kept somewhere.
+    away && shows_releases && convert::shows_all(history)
 }
 
 fn orders(base: &BaseImage) -> (Vec<Order>, Option<(&'static str, String)>) {
@@ -195,7 +179,13 @@ impl Decided {
                 let message = found(entries.len(), *unproven, *cut, production);
                 conditions.set(HISTORY_REBUILT, ConditionStatus::True, "Found", message);
             }
-            Rebuild::Failed { reason, message, .. } => {
+            Rebuild::Refused { reason, message } => {
+                let message = format!(
+                    "earlier releases at {production} are not known, because its registry does not let it be looked through: nothing waits for them, and what was promoted or taken back from now on is kept. {message}"
+                );
+                conditions.set(HISTORY_REBUILT, ConditionStatus::False, reason, message);
+            }
+            Rebuild::Failed { reason, message } => {
                 let message = format!(
                     "earlier releases at {production} are not known, because it could not be looked through; it is tried again. {message}"
                 );

@@ -1,8 +1,8 @@
 //! Looks through the production repository for releases that the history does not know: after it was lost, after a restore,
 //! and once for every production repository. Reads only.
 //!
-//! What is found is only history: it never takes the place of what is out. So nothing waits for a registry that does not answer;
-//! it is asked again.
+//! What is found is only history: it never takes the place of what is out. So nothing that is out waits for a registry that does
+//! not answer; it is asked again.
 
 use crate::{
     api::BaseImage,
@@ -91,6 +91,14 @@ pub enum Rebuild {
         /// Whether there were more than are looked at.
         cut: bool,
     },
+    /// The registry does not let it be looked through (it lists no tags, say), and asking again changes nothing: nothing waits
+    /// for it. It is asked again at later looks all the same.
+    Refused {
+        /// A static word.
+        reason: &'static str,
+        /// What is so, and what to do.
+        message: String,
+    },
     /// It could not be looked through; it is tried again.
     Failed {
         /// A static word.
@@ -163,13 +171,19 @@ async fn search(
     match releases::find(&ctx.registry, production, &name, &inputs.key, &inputs.auth).await {
         Ok(found) => done(found, production),
         Err(error) => {
-            let failed = Rebuild::Failed {
-                reason: error.reason(),
-                message: registry_message(production, &error),
-            };
+            let failed = failed(production, &error);
             failures.remember(&uid, made_with, &failed);
             failed
         }
+    }
+}
+
+fn failed(production: &Repository, error: &registry::Error) -> Rebuild {
+    let (reason, message) = (error.reason(), registry_message(production, error));
+    if error.is_for_good() {
+        Rebuild::Refused { reason, message }
+    } else {
+        Rebuild::Failed { reason, message }
     }
 }
 
@@ -187,7 +201,7 @@ fn done(found: Found, production: &Repository) -> Rebuild {
             sequence: summary.release.sequence,
             digest,
             source_digest: summary.release.source_digest,
-            chain_id: summary.release.chain_id,
+            chain_id: Some(summary.release.chain_id),
             layers: summary.release.layers,
             repository: production.clone(),
             tag: summary.release.tag,
@@ -206,6 +220,54 @@ fn done(found: Found, production: &Repository) -> Rebuild {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_registry_that_does_not_list_tags_is_not_waited_for_and_one_that_is_away_is() {
+        let production: Repository = "r.test/debian".parse().unwrap();
+        let refused = |code| registry::Error::Refused {
+            host: "r.test".to_owned(),
+            verb: "list_tags",
+            target: "debian".to_owned(),
+            code,
+            oci_code: "UNSUPPORTED".to_owned(),
+        };
+        let unavailable = |code| registry::Error::Unavailable {
+            host: "r.test".to_owned(),
+            verb: "list_tags",
+            code,
+        };
+        let throttled = registry::Error::Throttled {
+            host: "r.test".to_owned(),
+            verb: "list_tags",
+            code: 429,
+            retry_after: None,
+        };
+        let denied = registry::Error::Unauthorized {
+            host: "r.test".to_owned(),
+            verb: "list_tags",
+            target: "debian".to_owned(),
+            code: 403,
+            with: registry::error::CredentialUse::Configured,
+        };
+        let too_many = registry::Error::TooLarge {
+            host: "r.test".to_owned(),
+            what: "the list of tags (tags)",
+            limit: 1,
+        };
+        for (error, waits) in [
+            (refused(405), false),
+            (refused(400), false),
+            (unavailable(501), false),
+            (too_many, false),
+            (refused(408), true),
+            (unavailable(500), true),
+            (throttled, true),
+            (denied, true),
+        ] {
+            let waited_for = matches!(failed(&production, &error), Rebuild::Failed { .. });
+            assert_eq!(waited_for, waits, "{error}");
+        }
+    }
 
     #[test]
     fn a_failed_search_is_remembered_for_what_it_was_made_with_and_for_nothing_else() {

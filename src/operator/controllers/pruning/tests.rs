@@ -4,7 +4,12 @@ use super::*;
 use crate::{
     api::{ImageCandidate, ReleaseHistory, release_history::ReleaseHistorySpec},
     controllers::testing::Api as Server,
-    domain::{digest::Digest, history::History, image_ref::Repository, promotion::Promotion},
+    domain::{
+        digest::Digest,
+        history::{History, Shown},
+        image_ref::Repository,
+        promotion::Promotion,
+    },
     registry::{
         Artifact, Auth, Client,
         testing::{TestRegistry, push_image},
@@ -49,7 +54,7 @@ impl Estate {
             server.put(&candidate(&promotion, &staging, &base["metadata"]["uid"]));
             promotions.push(promotion);
         }
-        let history = History::seed(promotions, None);
+        let history = History::begin(promotions, [], Shown::default()).0;
         let mut stored = ReleaseHistory::new("debian-12", ReleaseHistorySpec::of(&history, Some(&production)));
         stored.metadata.namespace = Some("team".into());
         server.put(&stored);
@@ -103,7 +108,7 @@ fn promotion(sequence: u64, digest: &Digest, production: &Repository) -> Promoti
         sequence,
         digest: digest.clone(),
         source_digest: Digest::of(&sequence.to_be_bytes()),
-        chain_id: Digest::of(b"c"),
+        chain_id: Some(Digest::of(b"c")),
         layers: 1,
         repository: production.clone(),
         tag: format!("12-{sequence}"),

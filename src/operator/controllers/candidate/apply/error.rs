@@ -35,6 +35,11 @@ pub enum Error {
         "the BaseImage changed while this was being promoted: nothing was released, and it is asked again what it wants"
     )]
     NotWantedNow,
+    /// What opened its gates is not so any more, or is too old.
+    #[error(
+        "the waivers changed while this was being promoted, or its gates opened more than a day ago: nothing was released, and its stored reports are judged again"
+    )]
+    JudgedAgain,
     /// What the BaseImage wants now could not be found out.
     #[error(transparent)]
     Wanted(#[from] ask::Error),
@@ -128,6 +133,7 @@ impl Classified for Error {
             Self::Registry(error) => error.reason(),
             Self::NotLeader(_) => "NotLeader",
             Self::NotWantedNow => "NotWantedNow",
+            Self::JudgedAgain => "JudgedAgain",
             Self::Wanted(error) => error.reason(),
             Self::Lost(_) => "StagedImageLost",
             Self::Key { .. } => "SigningKeyUnusable",
@@ -151,7 +157,9 @@ impl Classified for Error {
         match self {
             Self::Input(error) => error.class(),
             Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
-            Self::Key { .. } | Self::NotWantedNow | Self::Recalled(_) | Self::Forged { .. } => Class::Waiting(WAIT),
+            Self::Key { .. } | Self::NotWantedNow | Self::JudgedAgain | Self::Recalled(_) | Self::Forged { .. } => {
+                Class::Waiting(WAIT)
+            }
             Self::Lost(_) | Self::Tag(_) | Self::Page(_) | Self::TooLarge { .. } | Self::Changed { .. } => {
                 Class::Stalled
             }

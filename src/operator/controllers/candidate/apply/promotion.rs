@@ -73,7 +73,8 @@ pub(super) async fn promote(
         page: page::stored(validated, ctx, page, &auth).await,
         summary: summary(candidate, validated, proof, release),
     };
-    ctx.leader.require()?;
+    // The summary says for ever that this was good; reading the reports may have taken long, too.
+    still_wanted(candidate, validated, image, ctx).await?;
     evidence::publish(
         &ctx.registry,
         &validated.production,
@@ -94,8 +95,8 @@ pub(super) async fn promote(
     })
 }
 
-/// Asked again right before a write that people rely on: what was wanted when the step began may not be any more, and what
-/// was good may have been taken back.
+/// Asked again right before a write that people rely on: what was wanted when the step began may not be any more, what was
+/// good may have been taken back, and what opened the gates (a waiver, a young database) may have ended.
 async fn still_wanted(
     candidate: &ImageCandidate,
     validated: &ValidatedCandidate,
@@ -107,6 +108,9 @@ async fn still_wanted(
     }
     if let Some(recalled) = observe::recall::recalled(candidate, validated, Some(image), ctx).await? {
         return Err(Error::Recalled(recalled));
+    }
+    if observe::reevaluation::is_due_now(candidate, validated, image, ctx).await? {
+        return Err(Error::JudgedAgain);
     }
     ctx.leader.require()?;
     Ok(())

@@ -12,6 +12,8 @@ use crate::{
 };
 use kube::ResourceExt;
 
+const PROMOTION: &str = "the promotion";
+
 /// The transfers of candidates.
 pub type Transfers = transfers::Transfers<Result<Done, Error>>;
 
@@ -59,7 +61,12 @@ pub fn promotion(
             Ok(Done::Promoted(Box::new(promoted)))
         }
     };
-    look(transfers, candidate, "the promotion", &hosts, begin)
+    look(transfers, candidate, PROMOTION, &hosts, begin)
+}
+
+/// Ends the promotion that was begun: its candidate is not at that step any more, or waits.
+pub fn no_promotion(candidate: &ImageCandidate, transfers: &Transfers) {
+    transfers.give_up(&key(candidate, PROMOTION));
 }
 
 fn look<F>(
@@ -72,10 +79,7 @@ fn look<F>(
 where
     F: Future<Output = Result<Done, Error>> + Send + 'static,
 {
-    let key = Key {
-        uid: candidate.uid().unwrap_or_default(),
-        what,
-    };
+    let key = key(candidate, what);
     let parties = Parties {
         namespace: candidate.namespace().unwrap_or_default(),
         name: candidate.name_any(),
@@ -87,5 +91,12 @@ where
     match transfers.look(&key, &parties, begin)? {
         Progress::Done(result) => Ok(Progress::Done(result?)),
         Progress::Pending(pending) => Ok(Progress::Pending(pending)),
+    }
+}
+
+fn key(candidate: &ImageCandidate, what: &'static str) -> Key {
+    Key {
+        uid: candidate.uid().unwrap_or_default(),
+        what,
     }
 }

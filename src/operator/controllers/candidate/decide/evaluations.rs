@@ -23,6 +23,8 @@ impl Inputs<'_> {
             let status = self.candidate.status.clone().unwrap_or_default();
             let mut evaluation = Evaluation {
                 image: Some(again.image.clone()),
+                // Also where no check has a report that could say it.
+                waivers_hash: Some(again.evaluation_inputs.in_force.clone()),
                 ..Evaluation::default()
             };
             for check in &self.validated.checks {

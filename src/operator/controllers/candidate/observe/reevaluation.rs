@@ -88,6 +88,20 @@ pub async fn before_promotion(
     read(candidate, validated, status, image, &waivers, ctx).await.map(Some)
 }
 
+/// Whether the gates that opened for this candidate must be judged again before anything of it gets to production: asked
+/// again while it is promoted, of the status that the promotion began with.
+pub async fn is_due_now(
+    candidate: &ImageCandidate,
+    validated: &ValidatedCandidate,
+    image: &Digest,
+    ctx: &Context,
+) -> Result<bool, evaluation_inputs::WaiversError> {
+    let waivers = evaluation_inputs::waivers(ctx, &validated.namespace).await?;
+    let in_force = exceptions::in_force(&waivers, candidate, image, ctx.now());
+    let judged = candidate.status.as_ref();
+    Ok(judged.is_none_or(|status| is_due(status, &in_force, ctx.now())))
+}
+
 /// Whether open gates are judged again before the promotion: the waivers are others now, or [`HOLDS`] is over.
 pub fn is_due(status: &ImageCandidateStatus, in_force: &str, now: Timestamp) -> bool {
     let gates = status

@@ -166,10 +166,10 @@ fn checks_judged_with_different_waivers_are_remembered_as_such() {
     }
 }
 
-/// review: a policy that only audits, and no check of it could be run (its tools image is not to be had): the gates are open, there
+/// A policy that only audits, and no check of it could be run (its tools image is not to be had): the gates are open, there
 /// is no report, and so nothing says which waivers were in force. It is judged again at every look, and never promoted.
 #[test]
-fn review_open_gates_without_any_report_are_judged_again_once_and_then_promoted() {
+fn open_gates_without_any_report_are_judged_again_once_and_then_promoted() {
     use crate::{
         api::{phase::Phase, validation_policy::Enforcement},
         controllers::candidate::{evaluation::Evaluation, observe::reevaluation::is_due},
