@@ -12,6 +12,7 @@ use repave_policy::waiver as validate;
 use super::{
     context::Context,
     driver::Outcome,
+    paging,
     reconciler::{self, Failure, Reconciler},
     wakes::{Guarded, Wakes},
 };
@@ -19,7 +20,7 @@ use crate::api::{ImageCandidate, Waiver, WaiverStatus};
 use jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
-    runtime::{reflector::ObjectRef, watcher},
+    runtime::reflector::ObjectRef,
 };
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ struct Waivers {
 pub async fn run(ctx: Context, stop: CancellationToken) {
     let wakes = Wakes::of(&ctx).watches(
         Api::<Guarded<ImageCandidate>>::all(ctx.watches.clone()),
-        watcher::Config::default(),
+        paging::watch(),
         named,
     );
     reconciler::run(Waivers { ctx }, wakes, stop).await;

@@ -295,7 +295,7 @@ mod tests {
         let job = jobs::check(&candidate, &validated, &settings, check, &image, &[], 1).1;
         let spec = template(&job).unwrap();
         let pod = |change: Change| -> Pod {
-            let mut pod = json!({"metadata": {"name": "p"}, "spec": value(spec)});
+            let mut pod = json!({"metadata": {"name": "p"}, "spec": serde_json::to_value(spec).unwrap()});
             change(&mut pod["spec"]);
             serde_json::from_value(pod).unwrap()
         };
