@@ -390,20 +390,43 @@ mod tests {
         let deep = deep(2_000);
         let meta = |part: &str| format!("{{\"metadata\":{{\"name\":\"b\",\"namespace\":\"n\",{part}}}}}");
         for (poison, readable) in [
-            (format!("{{\"metadata\":{{\"name\":\"b\",\"namespace\":\"n\"}},\"spec\":{deep}}}"), true),
-            (format!("{{\"metadata\":{{\"name\":\"b\",\"namespace\":\"n\"}},\"spec\":{{\"template\":{{\"spec\":{{\"containers\":{deep}}}}}}}}}"), false),
-            (format!("{{\"metadata\":{{\"name\":\"b\",\"namespace\":\"n\"}},\"extra\":{deep}}}"), true),
+            (
+                format!("{{\"metadata\":{{\"name\":\"b\",\"namespace\":\"n\"}},\"spec\":{deep}}}"),
+                true,
+            ),
+            (
+                format!(
+                    "{{\"metadata\":{{\"name\":\"b\",\"namespace\":\"n\"}},\"spec\":{{\"template\":{{\"spec\":{{\"containers\":{deep}}}}}}}}}"
+                ),
+                false,
+            ),
+            (
+                format!("{{\"metadata\":{{\"name\":\"b\",\"namespace\":\"n\"}},\"extra\":{deep}}}"),
+                true,
+            ),
             (meta(&format!("\"labels\":{deep}")), false),
             (meta(&format!("\"creationTimestamp\":{deep}")), true),
             (meta(&format!("\"managedFields\":{deep}")), true),
-            (format!("{{\"metadata\":{{\"name\":\"b\",\"namespace\":\"n\"}},\"spec\":{}{}}}",
-                "{\"template\":{\"spec\":".repeat(1_000), format!("{{}}{}", "}}".repeat(1_000))), true),
+            (
+                format!(
+                    "{{\"metadata\":{{\"name\":\"b\",\"namespace\":\"n\"}},\"spec\":{}{}}}",
+                    "{\"template\":{\"spec\":".repeat(1_000),
+                    format!("{{}}{}", "}}".repeat(1_000))
+                ),
+                true,
+            ),
         ] {
-            let list = format!("{{\"kind\":\"JobList\",\"apiVersion\":\"batch/v1\",\"metadata\":{{}},\"items\":[{poison},{{\"metadata\":{{\"name\":\"a\"}}}}]}}");
+            let list = format!(
+                "{{\"kind\":\"JobList\",\"apiVersion\":\"batch/v1\",\"metadata\":{{}},\"items\":[{poison},{{\"metadata\":{{\"name\":\"a\"}}}}]}}"
+            );
             let named = |meta: &ObjectMeta| (meta.name.clone(), meta.namespace.clone());
             let expected = (Some("b".to_owned()), Some("n".to_owned()));
             let all: ObjectList<Guarded<Job>> = serde_json::from_str(&list).unwrap();
-            assert_eq!((named(all.items[0].meta()), all.items.len()), (expected.clone(), 2), "{readable}");
+            assert_eq!(
+                (named(all.items[0].meta()), all.items.len()),
+                (expected.clone(), 2),
+                "{readable}"
+            );
             assert!(all.items[1].0.is_ok());
             let all: ObjectList<Meta<Job>> = serde_json::from_str(&list).unwrap();
             assert_eq!(named(all.items[0].meta()), expected);
@@ -411,7 +434,12 @@ mod tests {
             let WatchEvent::Added(one) = serde_json::from_str::<WatchEvent<Guarded<Job>>>(&line).unwrap() else {
                 panic!("{line}")
             };
-            assert_eq!((named(one.meta()), one.0.is_ok()), (expected.clone(), readable), "{:?}", one.0.err());
+            assert_eq!(
+                (named(one.meta()), one.0.is_ok()),
+                (expected.clone(), readable),
+                "{:?}",
+                one.0.err()
+            );
             let WatchEvent::Added(one) = serde_json::from_str::<WatchEvent<Parts>>(&line).unwrap() else {
                 panic!("{line}")
             };

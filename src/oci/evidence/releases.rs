@@ -113,7 +113,10 @@ struct Looked {
 impl Looked {
     /// Of an image whose attachments cannot be read.
     fn cut() -> Self {
-        Self { proven: None, cut: true }
+        Self {
+            proven: None,
+            cut: true,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! is shrunk to what its caller keeps before the next one comes, so that memory is that of one page and the result.
 //! Must not know any kind, and must not retry: the caller's backoff does.
 
-use kube::{Api, api::ListParams, runtime::watcher};
+use kube::{Api, api::ListParams, core::Selector, runtime::watcher};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
@@ -18,6 +18,19 @@ pub const PAGE: u32 = 25;
 /// How everything is watched: the first list in pages of [`PAGE`].
 pub fn watch() -> watcher::Config {
     watcher::Config::default().page_size(PAGE)
+}
+
+/// Bytes of a label selector. It stands in the path of the request, where a byte may become three and where no more than 65 534
+/// can be sent; a workload may have a selector that is longer.
+const MAX_SELECTOR: usize = 16 << 10;
+
+/// A list of what a selector selects.
+pub fn selecting(selector: &Selector) -> Result<ListParams, ListError> {
+    let params = ListParams::default().labels_from(selector);
+    match params.label_selector.as_ref().map_or(0, String::len) {
+        found if found > MAX_SELECTOR => Err(ListError::LongSelector { found }),
+        _ => Ok(params),
+    }
 }
 
 /// Why a list could not be read.
@@ -39,6 +52,14 @@ pub enum ListError {
         name: String,
         /// What is wrong.
         why: String,
+    },
+    /// The API server cannot be asked: the selector is too long for a request.
+    #[error(
+        "expected a label selector of at most {MAX_SELECTOR} bytes, found one of {found}: no list can be asked for by it, select by fewer values"
+    )]
+    LongSelector {
+        /// Its bytes.
+        found: usize,
     },
     /// The API server gave the same place to continue at twice; the list would never end.
     #[error("the list does not advance: the API server gave the same continue token twice")]

@@ -65,7 +65,9 @@ pub enum Error {
     #[error("the Jobs that run could not be listed: {0}")]
     List(#[from] ListError),
     /// It did not answer.
-    #[error("the Jobs that run could not be listed within 20s; no Job is started before they are, each namespace for itself")]
+    #[error(
+        "the Jobs that run could not be listed within 20s; no Job is started before they are, each namespace for itself"
+    )]
     Late,
 }
 
@@ -204,7 +206,9 @@ impl Slots {
                 // The time is up: whoever asks next does not try it again.
                 Err(_) => Err(Error::Late),
             };
-            let words = what.as_ref().map_or("the list of all Jobs takes too long", |words| *words);
+            let words = what
+                .as_ref()
+                .map_or("the list of all Jobs takes too long", |words| *words);
             tracing::warn!(most = MAX_JOBS, "{words}: each namespace is read for itself");
             *self.crowded() = Some(Instant::now() + CROWDED);
             what?;

@@ -45,9 +45,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
     Api, ResourceExt,
-    runtime::{
-        reflector::{ObjectRef, Store},
-    },
+    runtime::reflector::{ObjectRef, Store},
 };
 use std::{collections::BTreeMap, time::Duration};
 use tokio_util::sync::CancellationToken;

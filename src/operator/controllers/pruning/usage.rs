@@ -3,11 +3,7 @@
 //! Asked only where a past release would be deleted from production. What cannot be read whole is not known.
 
 use crate::{
-    controllers::{
-        context::Context,
-        error::one_line,
-        paging::PAGE,
-    },
+    controllers::{context::Context, error::one_line, paging::PAGE},
     domain::usage::InUse,
     readable::Guarded,
 };

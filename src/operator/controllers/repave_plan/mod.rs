@@ -43,10 +43,7 @@ pub async fn run(ctx: Context, images: Images, memory: Memory, stop: Cancellatio
     let estate = concerns::of_plans(&ctx, wakes.store());
     let wakes = wakes
         .also(estate)
-        .owns(
-            Api::<Meta<RepaveRun>>::all(ctx.watches.clone()),
-            paging::watch(),
-        )
+        .owns(Api::<Meta<RepaveRun>>::all(ctx.watches.clone()), paging::watch())
         .watches(
             Api::<Meta<BaseImage>>::all(ctx.watches.clone()),
             paging::watch(),

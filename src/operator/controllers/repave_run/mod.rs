@@ -54,8 +54,7 @@ use self::memory::Memory;
 use super::{
     context::Context,
     driver::{Outcome, Requeue},
-    gauges,
-    paging,
+    gauges, paging,
     reconciler::{self, Failure, Steps},
     wakes::{Wakes, those},
 };

@@ -18,10 +18,7 @@ use super::{
 };
 use crate::api::{ImageCandidate, Waiver, WaiverStatus};
 use jiff::Timestamp;
-use kube::{
-    Api, ResourceExt,
-    runtime::reflector::ObjectRef,
-};
+use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 

@@ -170,7 +170,9 @@ fn the_cache_keeps_no_annotations_of_others_and_a_change_of_them_is_one() {
         let all = [("repave.dev/x", ours), ("kubectl.kubernetes.io/last", others)];
         let mut meta = ObjectMeta {
             annotations: Some(all.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
-            managed_fields: Some(vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry::default()]),
+            managed_fields: Some(vec![
+                k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry::default(),
+            ]),
             ..meta("a", 1)
         };
         keep_little(&mut meta);
@@ -178,7 +180,12 @@ fn the_cache_keeps_no_annotations_of_others_and_a_change_of_them_is_one() {
     };
     let long = "x".repeat(250_000);
     let kept = annotated("1", &long);
-    let size: usize = kept.annotations.iter().flatten().map(|(key, value)| key.len() + value.len()).sum();
+    let size: usize = kept
+        .annotations
+        .iter()
+        .flatten()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
     assert!(size < 100, "{size}");
     assert_eq!(kept.annotations.as_ref().unwrap()["repave.dev/x"], "1");
     assert_eq!(kept.managed_fields, None);
