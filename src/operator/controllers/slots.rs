@@ -50,9 +50,9 @@ const LIST_LIMIT: Duration = Duration::from_secs(20);
 const LIMIT_OF_ONE: Duration = Duration::from_secs(5);
 /// Jobs with our label that are read in one list of the whole cluster. With more, somebody fills it: then each namespace that has
 /// candidates is read for itself.
-const MAX_JOBS: usize = 2_500;
+const MAX_JOBS: usize = 2_000;
 /// Jobs with our label that are read of one namespace then; one with more is full, and nobody else.
-const MAX_IN_ONE: usize = 1_000;
+const MAX_IN_ONE: usize = 500;
 /// How long a cluster that had too many, or whose list came too late, is taken to be so: the list that finds it out is long.
 const CROWDED: Duration = Duration::from_secs(300);
 /// Lists of single namespaces at the same time.

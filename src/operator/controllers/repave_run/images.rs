@@ -135,7 +135,7 @@ impl Images {
                 // Failed until answered: a registry that hangs until the time is up must not be asked again at once.
                 self.failed(&place, now);
                 match diff_ids(registry, &repository.at(digest), asker).await {
-                    Ok(layers) => return self.found(place, &layers, now),
+                    Ok(layers) => return self.found(&place, &layers, now),
                     Err(error) => {
                         tracing::info!(%repository, %digest, error = one_line(&error), "layers not readable; ancestry unknown");
                     }
@@ -194,7 +194,7 @@ impl Images {
         keep(&mut memory.failures, place.clone(), Failure { at: now, times }, now);
     }
 
-    fn found(&self, place: Place, layers: &[Digest], now: Timestamp) {
+    fn found(&self, place: &Place, layers: &[Digest], now: Timestamp) {
         let mut memory = self.memory();
         if layers.len() > MAX_LAYERS {
             // It stays a failure: it is as large the next time.
@@ -204,7 +204,7 @@ impl Images {
         let Some(layers) = hashes else { return };
         let by = namespace(&place.2).to_owned();
         if memory.keep_layers(&place.0, Image { layers, by }, now) {
-            memory.failures.remove(&place);
+            memory.failures.remove(place);
         }
     }
 }

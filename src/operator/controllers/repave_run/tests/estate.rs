@@ -15,6 +15,7 @@ use crate::{
         access::{self, Account, Barred},
         context::Context,
         inventory::{CountedKind, Inventory, Unread},
+        paging::PAGE,
         testing::{Api, Fault},
     },
     domain::{
@@ -208,7 +209,8 @@ async fn what_is_in_question_is_read_live_in_one_list_where_it_is_much_and_one_b
     let (api, ctx) = cluster(&[]).await;
     let (plan, images) = (Plan::of(account(None)), Images::default());
     let key = |at: usize| WorkloadKey::deployment("platform", format!("app-{at:02}"));
-    for (number, gets, lists) in [(3, 3, 0), (20, 0, 1)] {
+    let pages = 20_usize.div_ceil(PAGE as usize);
+    for (number, gets, lists) in [(3, 3, 0), (20, 0, pages)] {
         let (got, listed) = (api.count("GET", "deployments"), api.count("LIST", "deployments"));
         let estate = look(&ctx, &images, plan.ask()).await.unwrap();
         let keys: BTreeSet<WorkloadKey> = (0..number).map(key).collect();
