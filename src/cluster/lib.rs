@@ -4,9 +4,11 @@
 //! over minutes, and it would wait for ever for an answer. The controllers' own requeue is the only retry.
 //! Must not be bypassed: a client made elsewhere has the defaults again.
 
+pub mod lists;
 pub mod readable;
 
-use kube::{Client, Config};
+use kube::{Client, Config, client::ClientBuilder};
+use lists::FewLists;
 use std::time::Duration;
 
 /// An ordinary request is answered within this, or it failed: the API server's own limit, so that no long list is cut.
@@ -14,6 +16,12 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// The API server closes a watch after at most 295 s; silence beyond that means a dead connection.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(330);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Answers to lists that are read at the same time: of reconciles, and of watches that begin. Not one limit for both: a watch may wait
+/// for a dead connection for long.
+const LISTS: usize = 2;
+const LISTS_OF_WATCHES: usize = 1;
+/// Answers to lists that the process reads at the same time.
+pub const LISTS_AT_ONCE: usize = LISTS + LISTS_OF_WATCHES;
 
 /// No client could be made.
 #[derive(Debug, thiserror::Error)]
@@ -47,11 +55,14 @@ impl Clients {
 
     /// Clients for that cluster.
     pub fn new(config: &Config) -> Result<Self, ConnectError> {
-        let client = |timeout| Client::try_from(bounded(config, timeout)).map_err(ConnectError::Client);
+        let client = |timeout, lists| {
+            let builder = ClientBuilder::try_from(bounded(config, timeout)).map_err(ConnectError::Client)?;
+            Ok(builder.with_layer(&FewLists::new(lists)).build())
+        };
         Ok(Self {
-            requests: client(REQUEST_TIMEOUT)?,
-            watches: client(WATCH_TIMEOUT)?,
-            lease: client(REQUEST_TIMEOUT)?,
+            requests: client(REQUEST_TIMEOUT, LISTS)?,
+            watches: client(WATCH_TIMEOUT, LISTS_OF_WATCHES)?,
+            lease: client(REQUEST_TIMEOUT, LISTS)?,
         })
     }
 }

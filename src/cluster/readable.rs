@@ -1,22 +1,21 @@
 //! Objects as lists and watches decode them: one that cannot be read is that object's problem and not that of the list.
 //!
 //! The client library ends a list or a watch of all at the first object that it cannot decode, and whoever may write an
-//! object writes times that Kubernetes takes and we cannot hold (`9999-12-31T23:59:59Z` in `managedFields` or in a pod
-//! template). Times that decide nothing are left out here; whatever else cannot be read is told with its metadata.
-//! Must not decide anything.
+//! object writes what Kubernetes takes and we cannot hold: times (`9999-12-31T23:59:59Z` in `managedFields` or in a pod
+//! template), and fields a thousand levels deep where serde_json stops at 128. So each object is taken out of its list as text,
+//! which has no limit of depth: serde_json skips a value without recursion. What decides nothing is left out of that text;
+//! whatever else cannot be read is told with its metadata.
+//! This needs the order in which every API server writes an event of a watch, its type before its object: the other way round it is
+//! buffered on the way to us, with the limit. Must not decide anything.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference, Time};
 use kube::{Resource, core::error_boundary::InvalidObject};
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde_json::{Value, value::RawValue};
 use std::{borrow::Cow, collections::BTreeMap, marker::PhantomData};
 
-/// Where pod templates are, in every kind that has one.
-const TEMPLATES: [&[&str]; 3] = [
-    &["spec", "template"],
-    &["spec", "jobTemplate"],
-    &["spec", "jobTemplate", "spec", "template"],
-];
+/// Templates that stand in one another: that of the Jobs of a CronJob, and that of their pods.
+const TEMPLATES: usize = 2;
 
 /// What a view of an object is to the API server: an object of that kind.
 macro_rules! of_kind {
@@ -48,9 +47,8 @@ pub struct Guarded<K>(pub Result<K, InvalidObject>);
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut object = Value::deserialize(deserializer)?;
-        prune(&mut object);
-        Ok(Self(K::deserialize(&object).map_err(|error| InvalidObject {
+        let object = lean(Box::<RawValue>::deserialize(deserializer)?.get());
+        Ok(Self(serde_json::from_str(&object).map_err(|error| InvalidObject {
             error: error.to_string(),
             metadata: metadata(&object),
         })))
@@ -101,11 +99,10 @@ impl<'de, K> Deserialize<'de> for Meta<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Raw {
-            #[serde(default)]
-            metadata: RawMeta,
+            metadata: Option<Box<RawValue>>,
         }
         Ok(Self {
-            metadata: Raw::deserialize(deserializer)?.metadata.into(),
+            metadata: metadata_in(Raw::deserialize(deserializer)?.metadata.as_deref()),
             kind: PhantomData,
         })
     }
@@ -123,24 +120,52 @@ impl<K: Resource> Resource for Meta<K> {
     }
 }
 
+/// An object in parts: what is not metadata is text, so that what cannot be read of it ends no list.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Without what managers have written, but with their names.
+    pub metadata: ObjectMeta,
+    /// What is asked for.
+    pub spec: Option<Box<RawValue>>,
+    /// How it stands.
+    pub status: Option<Box<RawValue>>,
+}
+
+impl<'de> Deserialize<'de> for Parts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Raw {
+            metadata: Option<Box<RawValue>>,
+            spec: Option<Box<RawValue>>,
+            status: Option<Box<RawValue>>,
+        }
+        let raw = Raw::deserialize(deserializer)?;
+        Ok(Self {
+            metadata: metadata_in(raw.metadata.as_deref()),
+            spec: raw.spec,
+            status: raw.status,
+        })
+    }
+}
+
 /// Metadata with the names of field managers, but not their fields, and with the times that can be read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct RawMeta {
+struct RawMeta {
     name: Option<String>,
     namespace: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
     generation: Option<i64>,
-    creation_timestamp: Option<Value>,
-    deletion_timestamp: Option<Value>,
+    creation_timestamp: Option<Box<RawValue>>,
+    deletion_timestamp: Option<Box<RawValue>>,
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
     owner_references: Option<Vec<OwnerReference>>,
     managed_fields: Option<Vec<Manager>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Manager {
     manager: Option<String>,
 }
@@ -160,8 +185,8 @@ impl From<RawMeta> for ObjectMeta {
             uid: meta.uid,
             resource_version: meta.resource_version,
             generation: meta.generation,
-            creation_timestamp: meta.creation_timestamp.as_ref().and_then(time),
-            deletion_timestamp: meta.deletion_timestamp.as_ref().and_then(deleted),
+            creation_timestamp: meta.creation_timestamp.and_then(|at| time(at.get())),
+            deletion_timestamp: meta.deletion_timestamp.map(|at| deleted(at.get())),
             labels: meta.labels,
             annotations: meta.annotations,
             owner_references: meta.owner_references,
@@ -171,126 +196,124 @@ impl From<RawMeta> for ObjectMeta {
     }
 }
 
-fn time(value: &Value) -> Option<Time> {
-    Time::deserialize(value).ok()
+fn time(text: &str) -> Option<Time> {
+    serde_json::from_str(text).ok()
 }
 
 /// When an object was deleted. It is being deleted, whatever time it says.
-fn deleted(value: &Value) -> Option<Time> {
-    let some = Some(value).filter(|value| !value.is_null())?;
-    Some(time(some).unwrap_or(Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH)))
+fn deleted(text: &str) -> Time {
+    time(text).unwrap_or(Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH))
 }
 
-/// Leaves out the times of metadata that cannot be read, of the object and of its pod template, and what field managers
-/// wrote but their names.
-pub fn prune(object: &mut Value) {
-    if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        prune_meta(meta);
-    }
-    for path in TEMPLATES {
-        let template = path.iter().try_fold(&mut *object, |at, part| at.get_mut(part));
-        let meta = template.and_then(|template| template.get_mut("metadata"));
-        if let Some(meta) = meta.and_then(Value::as_object_mut) {
-            prune_meta(meta);
+/// The fields of a JSON object, each as text.
+type Fields<'a> = BTreeMap<String, &'a RawValue>;
+
+/// Which part of an object a text is.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// An object, or a template of one.
+    Object,
+    /// What it asks for.
+    Spec,
+    /// Its metadata.
+    Meta,
+}
+
+impl Place {
+    /// What stands in it under that key, if it is looked into.
+    fn inside(self, key: &str) -> Option<Self> {
+        match (self, key) {
+            (Self::Object, "metadata") => Some(Self::Meta),
+            (Self::Object, "spec") => Some(Self::Spec),
+            (Self::Spec, "template" | "jobTemplate") => Some(Self::Object),
+            (Self::Object | Self::Spec | Self::Meta, _) => None,
         }
     }
 }
 
-fn prune_meta(meta: &mut Map<String, Value>) {
-    if meta.get("creationTimestamp").is_some_and(|at| time(at).is_none()) {
-        meta.remove("creationTimestamp");
+/// An object without the times of metadata that cannot be read, of itself and of its pod template, and without what field
+/// managers wrote but their names.
+fn lean(object: &str) -> String {
+    let mut out = String::new();
+    write(&mut out, object, Place::Object, TEMPLATES);
+    out
+}
+
+/// The same of the text of a spec alone.
+pub fn lean_spec(spec: &RawValue) -> String {
+    let mut out = String::new();
+    write(&mut out, spec.get(), Place::Spec, TEMPLATES);
+    out
+}
+
+/// What is no JSON object stays as it is: whoever reads it says what is wrong with it.
+fn write(out: &mut String, text: &str, place: Place, templates: usize) {
+    let Ok(fields) = serde_json::from_str::<Fields<'_>>(text) else {
+        out.push_str(text);
+        return;
+    };
+    let mut before = '{';
+    for (key, value) in fields {
+        let value = match place {
+            Place::Meta => kept_of_meta(&key, value.get()),
+            Place::Object | Place::Spec => Some(value.get().into()),
+        };
+        let Some(value) = value else { continue };
+        out.push(before);
+        before = ',';
+        let inside = place.inside(&key);
+        out.push_str(&Value::from(key).to_string());
+        out.push(':');
+        match inside {
+            Some(Place::Object) if templates > 0 => write(out, &value, Place::Object, templates - 1),
+            Some(inside @ (Place::Spec | Place::Meta)) => write(out, &value, inside, templates),
+            Some(Place::Object) | None => out.push_str(&value),
+        }
     }
-    if let Some(at) = meta.get_mut("deletionTimestamp")
-        && !at.is_null()
-        && time(at).is_none()
-    {
-        *at = json!("1970-01-01T00:00:00Z");
+    if before == '{' {
+        out.push('{');
     }
-    for field in meta
-        .get_mut("managedFields")
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-    {
-        *field = json!({"manager": field.get_mut("manager").map(Value::take)});
+    out.push('}');
+}
+
+/// What is kept of one field of metadata.
+fn kept_of_meta<'a>(key: &str, text: &'a str) -> Option<Cow<'a, str>> {
+    match key {
+        "creationTimestamp" => time(text).map(|_| text.into()),
+        "deletionTimestamp" if text != "null" && time(text).is_none() => Some("\"1970-01-01T00:00:00Z\"".into()),
+        "managedFields" => {
+            let managers: Vec<Manager> = serde_json::from_str(text).ok()?;
+            serde_json::to_string(&managers).ok().map(Cow::from)
+        }
+        _ => Some(text.into()),
     }
 }
 
-/// As much of the metadata as can be read: who it is at least.
-fn metadata(object: &Value) -> ObjectMeta {
-    let Some(meta) = object.get("metadata") else {
+/// As much of the metadata of an object as can be read: who it is at least.
+fn metadata(object: &str) -> ObjectMeta {
+    let fields = serde_json::from_str::<Fields<'_>>(object).unwrap_or_default();
+    metadata_in(fields.get("metadata").copied())
+}
+
+fn metadata_in(meta: Option<&RawValue>) -> ObjectMeta {
+    let Some(meta) = meta else {
         return ObjectMeta::default();
     };
-    let text = |key: &str| meta.get(key).and_then(Value::as_str).map(str::to_owned);
-    RawMeta::deserialize(meta).map_or_else(
-        |_| ObjectMeta {
-            name: text("name"),
-            namespace: text("namespace"),
-            uid: text("uid"),
-            resource_version: text("resourceVersion"),
-            ..ObjectMeta::default()
+    serde_json::from_str::<RawMeta>(meta.get()).map_or_else(
+        |_| {
+            let fields = serde_json::from_str::<Fields<'_>>(meta.get()).unwrap_or_default();
+            let text = |key: &str| serde_json::from_str::<String>(fields.get(key)?.get()).ok();
+            ObjectMeta {
+                name: text("name"),
+                namespace: text("namespace"),
+                uid: text("uid"),
+                resource_version: text("resourceVersion"),
+                ..ObjectMeta::default()
+            }
         },
         ObjectMeta::from,
     )
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job};
-
-    fn odd() -> Value {
-        let fields = json!([{"manager": "x", "operation": "Update", "apiVersion": "v1", "time": "9999-12-31T23:59:59Z",
-            "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {}}}]);
-        json!({
-            "metadata": {"name": "a", "namespace": "n", "uid": "u", "managedFields": fields},
-            "spec": {"selector": {}, "template": {
-                "metadata": {"creationTimestamp": "9999-12-31T23:59:59Z", "labels": {"a": "b"}, "managedFields": fields},
-                "spec": {"containers": [{"name": "c", "image": "r.test/c"}]}}},
-        })
-    }
-
-    #[test]
-    fn times_of_metadata_that_cannot_be_read_hide_no_object() {
-        let Guarded(job) = serde_json::from_value::<Guarded<Job>>(odd()).unwrap();
-        let template = job.unwrap().spec.unwrap().template;
-        assert_eq!(template.metadata.unwrap().labels.unwrap()["a"], "b");
-        let Guarded(deployment) = serde_json::from_value::<Guarded<Deployment>>(odd()).unwrap();
-        let fields = deployment.unwrap().metadata.managed_fields.unwrap();
-        assert_eq!((fields[0].manager.as_deref(), &fields[0].time), (Some("x"), &None));
-        let meta = serde_json::from_value::<Meta<Job>>(odd()).unwrap();
-        assert_eq!(meta.meta().name.as_deref(), Some("a"));
-    }
-
-    #[test]
-    fn what_is_deleted_at_an_odd_time_is_deleted() {
-        let mut object = odd();
-        object["metadata"]["deletionTimestamp"] = json!("9999-12-31T23:59:59Z");
-        let meta = serde_json::from_value::<Meta<Job>>(object.clone()).unwrap();
-        assert!(meta.metadata.deletion_timestamp.is_some());
-        let guarded = serde_json::from_value::<Guarded<Job>>(object).unwrap();
-        assert!(guarded.0.unwrap().metadata.deletion_timestamp.is_some());
-    }
-
-    #[test]
-    fn one_that_cannot_be_read_is_named_in_a_list_of_others() {
-        let broken = json!({"metadata": {"name": "b", "namespace": "n", "labels": 3}, "spec": {"template": 4}});
-        let all: Vec<Guarded<Job>> = serde_json::from_value(json!([odd(), broken, odd()])).unwrap();
-        let names: Vec<_> = all.iter().map(|one| one.meta().name.as_deref()).collect();
-        assert_eq!(names, [Some("a"), Some("b"), Some("a")]);
-        assert!(all[0].0.is_ok() && all[1].0.is_err() && all[2].0.is_ok());
-    }
-
-    /// Review rvb. kube-apiserver 1.36 stores `fieldsV1` of any depth that a writer sends; serde_json stops at 128.
-    #[test]
-    fn rvb_one_object_with_deep_field_ownership_ends_no_list() {
-        let deep = format!("{}{}", "{\"f:x\":".repeat(200), "{}".to_owned() + &"}".repeat(200));
-        let poison = format!(
-            "{{\"metadata\":{{\"name\":\"b\",\"managedFields\":[{{\"manager\":\"m\",\"fieldsV1\":{deep}}}]}}}}"
-        );
-        let text = format!("[{{\"metadata\":{{\"name\":\"a\"}}}},{poison}]");
-        assert!(serde_json::from_str::<Vec<Meta<Job>>>(&text).is_ok(), "control");
-        let all = serde_json::from_str::<Vec<Guarded<Job>>>(&text);
-        assert!(all.is_ok(), "{:?}", all.err());
-    }
-}
+mod tests;

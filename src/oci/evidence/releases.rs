@@ -40,7 +40,7 @@ pub struct Found {
     pub releases: Vec<Proven>,
     /// Tags that look like releases and prove none: of another base image, unsigned, or of an older version.
     pub unproven: usize,
-    /// Whether there were more tags, or more attachments of an image, than could be looked at.
+    /// Whether there were more tags, or more attachments of an image, than could be looked at, or some that cannot be read.
     pub cut: bool,
 }
 
@@ -59,8 +59,11 @@ pub async fn find(
                 image: e.found,
                 missing: "valid tag",
             })?;
-            let Some(head) = client.head(&image, auth).await? else {
-                return Ok(Looked::default());
+            let head = match client.head(&image, auth).await {
+                Ok(Some(head)) => head,
+                Ok(None) => return Ok(Looked::default()),
+                Err(error) if error.is_of_content() => return Ok(Looked::cut()),
+                Err(error) => return Err(error),
             };
             let mut looked = proven(client, repository, base_image, &head.digest, key, auth).await?;
             looked.proven = looked.proven.filter(|proven| proven.summary.release.tag == tag);
@@ -103,8 +106,18 @@ fn release_tags(tags: Vec<String>) -> (Vec<String>, bool) {
 #[derive(Debug, Default)]
 struct Looked {
     proven: Option<Proven>,
-    /// Whether more is attached to it than was read.
+    /// Whether more is attached to it than was or can be read.
     cut: bool,
+}
+
+impl Looked {
+    /// Of an image whose attachments cannot be read.
+    fn cut() -> Self {
+        Self {
+            proven: None,
+            cut: true,
+        }
+    }
 }
 
 /// What somebody attached that cannot be read proves nothing and hides nothing: the next one is read.
@@ -119,10 +132,8 @@ async fn proven(
     let mut looked = Looked::default();
     let referrers = match client.referrers(repository, digest, None, auth).await {
         Ok(referrers) => referrers,
-        Err(Error::TooLarge { .. }) => {
-            looked.cut = true;
-            return Ok(looked);
-        }
+        // Too long a list, or, where it is a tag like any other, something else under that tag.
+        Err(error) if error.is_of_content() => return Ok(Looked::cut()),
         Err(error) => return Err(error),
     };
     let (mut told, mut untold): (Vec<_>, Vec<_>) = referrers

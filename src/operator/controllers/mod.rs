@@ -40,6 +40,7 @@ pub mod transfers;
 pub mod waiver;
 pub mod wakes;
 pub mod watch_health;
+pub mod workers;
 pub mod writes;
 
 use caches::Caches;

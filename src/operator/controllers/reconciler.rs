@@ -4,8 +4,8 @@
 //! validate (pure) -> observe (IO, read only) -> decide (pure) -> apply (IO, writes) -> render (pure) -> one status patch
 //! ```
 //!
-//! Around the steps of every kind: the guard for objects that cannot be decoded, the live read, a share of the workers for
-//! each namespace, the pace of one object, a time limit, the backoff, events and metrics. Must not know any kind.
+//! Around the steps of every kind: the guard for objects that cannot be decoded, the live read, fair workers for the namespaces
+//! ([`Workers`]), the pace of one object, a time limit, the backoff, events and metrics. Must not know any kind.
 
 use super::{
     conditions::Conditions,
@@ -13,8 +13,8 @@ use super::{
     driver::{self, DriverError, EventRecord, Outcome, Owned, Requeue},
     error::{Class, Classified, one_line},
     pace::Pace,
-    shares::Shares,
     wakes::{Guarded, Wakes},
+    workers::Workers,
 };
 use crate::{
     domain::duration::Span,
@@ -179,7 +179,7 @@ pub fn conditions_only<K: Owned>(resource: &K, failure: &Failure, now: Timestamp
 struct Frame<S> {
     steps: S,
     pace: Pace,
-    shares: Shares,
+    workers: Workers,
 }
 
 /// Runs a controller until `stop` is cancelled; turns that have begun are finished, within their limit.
@@ -187,7 +187,7 @@ pub async fn run<S: Steps>(steps: S, wakes: Wakes<S::Resource>, stop: Cancellati
     let workers = steps.ctx().settings.concurrency;
     let frame = Arc::new(Frame {
         pace: Pace::new(S::GAP),
-        shares: Shares::of_workers(workers),
+        workers: Workers::new(workers),
         steps,
     });
     let (store, woken) = wakes.into_parts();
@@ -198,7 +198,8 @@ pub async fn run<S: Steps>(steps: S, wakes: Wakes<S::Resource>, stop: Cancellati
         frame,
         store,
         woken,
-        Config::default().concurrency(workers),
+        // Twice as many: who gets no worker is told so, and has to be asked again even while all of them hang.
+        Config::default().concurrency(workers.saturating_mul(2)),
     )
     // Failures were told by `on_error`; what else comes here is an object that is gone.
     .for_each(|_| std::future::ready(()))
@@ -233,8 +234,8 @@ async fn turn<S: Steps>(seen: Arc<Guarded<S::Resource>>, frame: Arc<Frame<S>>) -
         return Ok(Action::await_change());
     };
     let uid = seen.uid().ok_or(DriverError::NoUid)?;
-    let _share = match frame.shares.enter(&seen.namespace().unwrap_or_default()) {
-        Ok(share) => share,
+    let _worker = match frame.workers.enter(&seen.namespace().unwrap_or_default()) {
+        Ok(worker) => worker,
         Err(wait) => return Ok(Action::requeue(wait)),
     };
     if let Err(wait) = frame.pace.admit(&uid, Instant::now()) {

@@ -1,4 +1,4 @@
-//! How much of something limited one party may hold at the same time: workers per namespace, transfers per route.
+//! How much of something limited one party may hold at the same time: transfers of a namespace, or between registries.
 //!
 //! Whoever finds the share taken does not wait here: it is told so and comes back, and holds nothing meanwhile.
 
@@ -42,12 +42,6 @@ impl Shares {
         }
     }
 
-    /// Three quarters of these workers, so that one party leaves some to the others; all, if there is only one.
-    pub fn of_workers(workers: u16) -> Self {
-        let workers = usize::from(workers);
-        Self::new(workers - workers.div_ceil(4).min(workers.saturating_sub(1)))
-    }
-
     /// Takes one piece, or says when to come back: later the more were refused, so that a crowd costs little.
     pub fn enter(&self, party: &str) -> Result<Share, Duration> {
         let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,9 +54,14 @@ impl Shares {
             });
         }
         held.refused = held.refused.saturating_add(1);
-        let crowd = held.refused / u32::try_from(self.limit).unwrap_or(u32::MAX);
-        Err(SOON.saturating_mul(crowd.saturating_add(1)).min(LATEST))
+        Err(comes_back(held.refused, self.limit))
     }
+}
+
+/// When a party comes back that was refused so many times: the more, the later.
+pub fn comes_back(refused: u32, limit: usize) -> Duration {
+    let crowd = refused / u32::try_from(limit.max(1)).unwrap_or(u32::MAX);
+    SOON.saturating_mul(crowd.saturating_add(1)).min(LATEST)
 }
 
 impl Drop for Share {
@@ -84,7 +83,7 @@ mod tests {
 
     #[test]
     fn one_party_cannot_take_what_is_left_for_the_others() {
-        let shares = Shares::of_workers(8);
+        let shares = Shares::new(6);
         let held: Vec<Share> = (0..6).map(|_| shares.enter("busy").unwrap()).collect();
         assert_eq!(shares.enter("busy").unwrap_err(), SOON);
         assert!(shares.enter("other").is_ok());
@@ -103,14 +102,5 @@ mod tests {
         let waits: Vec<Duration> = (0..200).map(|_| shares.enter("busy").unwrap_err()).collect();
         assert!(waits.is_sorted());
         assert_eq!((waits[0], waits[199]), (SOON, LATEST));
-    }
-
-    #[test]
-    fn there_is_always_room_for_one() {
-        for workers in 1..=64 {
-            let shares = Shares::of_workers(workers);
-            let _one = shares.enter("a").unwrap();
-            assert!(workers == 1 || shares.limit < usize::from(workers), "{workers}");
-        }
     }
 }

@@ -6,8 +6,10 @@
 //!
 //! A Job counts if its controller is an ImageCandidate that exists, by UID, or if it is a self-test in our own namespace;
 //! one that is suspended runs nothing. So a Job of somebody else takes nobody's place, and a namespace full of forged ones
-//! takes its own share at most. However many Jobs carry our label, they stop nobody in another namespace: beyond a bound only
-//! the namespaces that have candidates are read, each with a bound of its own.
+//! takes its own share at most. However many Jobs carry our label, and however long they take to list, they stop nobody in another
+//! namespace: beyond a bound only the namespaces that have candidates are read, each with bounds of its own. One that cannot be
+//! read whole is full itself: none of its Jobs starts. What was known to run there goes on to count, but all such namespaces together
+//! leave a quarter of the slots to the others; so for that time a quarter more than the limit may run. After a restart nothing is known of them.
 
 use super::paging::{self, First, ListError};
 use crate::{
@@ -18,7 +20,7 @@ use crate::{
     domain::queue::{self, Limits, QueuedJob},
     readable::Guarded,
 };
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -42,14 +44,16 @@ const FORGOTTEN: Duration = Duration::from_secs(900);
 const MAX_CLAIMS: usize = 50_000;
 /// How long a list of what runs is used.
 const FRESH: Duration = Duration::from_secs(2);
-/// How long a list may take.
+/// How long the lists may take together.
 const LIST_LIMIT: Duration = Duration::from_secs(20);
+/// How long that of one namespace may take, where each is read for itself.
+const LIMIT_OF_ONE: Duration = Duration::from_secs(5);
 /// Jobs with our label that are read in one list of the whole cluster. With more, somebody fills it: then each namespace that has
 /// candidates is read for itself.
-const MAX_JOBS: usize = 10_000;
+const MAX_JOBS: usize = 2_000;
 /// Jobs with our label that are read of one namespace then; one with more is full, and nobody else.
-const MAX_IN_ONE: usize = 1_000;
-/// How long a cluster that had too many is taken to have them: the list that finds it out is long.
+const MAX_IN_ONE: usize = 500;
+/// How long a cluster that had too many, or whose list came too late, is taken to be so: the list that finds it out is long.
 const CROWDED: Duration = Duration::from_secs(300);
 /// Lists of single namespaces at the same time.
 const AT_ONCE: usize = 8;
@@ -61,7 +65,9 @@ pub enum Error {
     #[error("the Jobs that run could not be listed: {0}")]
     List(#[from] ListError),
     /// It did not answer.
-    #[error("the Jobs that run could not be listed within 20s; no Job is started before they are")]
+    #[error(
+        "the Jobs that run could not be listed within 20s; no Job is started before they are, each namespace for itself"
+    )]
     Late,
 }
 
@@ -144,7 +150,12 @@ impl Slots {
         self.refresh(client).await?;
         let mut queue = self.lock();
         let running = queue.running.counts(self.limits);
-        let waiting: BTreeSet<QueuedJob> = queue.waiting.values().map(|(claim, _)| claim.clone()).collect();
+        let full = &queue.running.full;
+        let waiting = queue.waiting.values().map(|(claim, _)| claim);
+        let waiting: BTreeSet<QueuedJob> = waiting
+            .filter(|claim| !full.contains(&claim.namespace))
+            .cloned()
+            .collect();
         let admitted = queue::admit(&running, &waiting, self.limits);
         let mine: BTreeSet<String> = admitted
             .into_iter()
@@ -174,42 +185,81 @@ impl Slots {
             return Ok(());
         }
         self.lock().running.list_begins();
-        let listed = tokio::time::timeout(LIST_LIMIT, self.list(client))
-            .await
-            .map_err(|_| Error::Late)??;
+        let listed = self.list(client).await?;
         self.lock().running.listed(listed, Instant::now());
         Ok(())
     }
 
-    /// Unfinished Jobs that count, per namespace.
-    async fn list(&self, client: &Client) -> Result<BTreeMap<String, usize>, ListError> {
+    /// Unfinished Jobs that count.
+    async fn list(&self, client: &Client) -> Result<Listed, Error> {
         if !self.is_crowded() {
-            let First { kept, more } = self.first(Api::all(client.clone()), MAX_JOBS).await?;
-            if !more {
-                let mut running = BTreeMap::new();
-                for namespace in kept {
-                    *running.entry(namespace).or_insert(0) += 1;
+            let whole = tokio::time::timeout(LIST_LIMIT, self.first(Api::all(client.clone()), MAX_JOBS)).await;
+            let what = match whole {
+                Ok(listed) => {
+                    let First { kept, more } = listed?;
+                    if !more {
+                        let mut listed = Listed::default();
+                        for namespace in kept {
+                            *listed.running.entry(namespace).or_insert(0) += 1;
+                        }
+                        return Ok(listed);
+                    }
+                    Ok("more Jobs carry our label than ours can be")
                 }
-                return Ok(running);
-            }
-            tracing::warn!(
-                most = MAX_JOBS,
-                "more Jobs carry our label than ours can be: each namespace is read for itself"
-            );
+                // The time is up: whoever asks next does not try it again.
+                Err(_) => Err(Error::Late),
+            };
+            let words = what
+                .as_ref()
+                .map_or("the list of all Jobs takes too long", |words| *words);
+            tracing::warn!(most = MAX_JOBS, "{words}: each namespace is read for itself");
             *self.crowded() = Some(Instant::now() + CROWDED);
+            what?;
         }
-        let lists = self.places().into_iter().map(|namespace| {
-            let api = Api::namespaced(client.clone(), &namespace);
-            async move {
-                let First { kept, more } = self.first(api, MAX_IN_ONE).await?;
-                // What is not read may be ours.
-                let count = if more { self.limits.most_in_one() } else { kept.len() };
-                Ok((namespace, count))
+        self.list_each(client).await
+    }
+
+    /// The same, each namespace for itself: one that cannot be read, or not in time, is full. An error if none can.
+    async fn list_each(&self, client: &Client) -> Result<Listed, Error> {
+        let mut places: Vec<String> = self.places().into_iter().collect();
+        let full_before = self.lock().running.full.clone();
+        // Those that took too long the last time do not keep the others waiting again.
+        places.sort_by_key(|namespace| full_before.contains(namespace));
+        let mut listed = Listed {
+            full: places.iter().cloned().collect(),
+            ..Listed::default()
+        };
+        let lists: Vec<_> = places
+            .into_iter()
+            .map(|namespace| {
+                let api = Api::namespaced(client.clone(), &namespace);
+                let first = async move {
+                    let first = tokio::time::timeout(LIMIT_OF_ONE, self.first(api, MAX_IN_ONE)).await;
+                    (namespace, first.map_err(|_| Error::Late))
+                };
+                first.boxed()
+            })
+            .collect();
+        let mut lists = stream::iter(lists)
+            .buffer_unordered(AT_ONCE)
+            .take_until(tokio::time::sleep(LIST_LIMIT).boxed());
+        let (mut any, mut failed) = (false, Error::Late);
+        while let Some((namespace, first)) = lists.next().await {
+            match first.and_then(|first| first.map_err(Error::List)) {
+                Ok(First { kept, more }) => {
+                    any = true;
+                    if !more {
+                        listed.full.remove(&namespace);
+                    }
+                    listed.running.insert(namespace, kept.len());
+                }
+                Err(error) => {
+                    tracing::warn!(namespace, %error, "its Jobs cannot be counted: none is started there");
+                    failed = error;
+                }
             }
-            .boxed()
-        });
-        let lists: Vec<_> = lists.collect();
-        stream::iter(lists).buffer_unordered(AT_ONCE).try_collect().await
+        }
+        if any { Ok(listed) } else { Err(failed) }
     }
 
     fn crowded(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -273,10 +323,21 @@ impl Slots {
     }
 }
 
+/// What a look at the cluster gave.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Listed {
+    /// Unfinished Jobs that count, per namespace.
+    running: BTreeMap<String, usize>,
+    /// Namespaces that could not be read whole.
+    full: BTreeSet<String>,
+}
+
 /// How many Jobs run in each namespace, never too few.
 #[derive(Debug, Default)]
 struct Running {
     listed: BTreeMap<String, usize>,
+    /// Where nothing is started.
+    full: BTreeSet<String>,
     at: Option<Instant>,
     /// Admitted, and perhaps not created yet: no list need have them.
     pending: BTreeMap<String, usize>,
@@ -298,8 +359,14 @@ impl Running {
         self.since = self.pending.clone();
     }
 
-    fn listed(&mut self, listed: BTreeMap<String, usize>, now: Instant) {
-        self.listed = listed;
+    fn listed(&mut self, mut listed: Listed, now: Instant) {
+        for namespace in &listed.full {
+            if let Some(known) = self.listed.get(namespace) {
+                listed.running.entry(namespace.clone()).or_insert(*known);
+            }
+        }
+        self.listed = listed.running;
+        self.full = listed.full;
         self.at = Some(now);
     }
 
@@ -320,15 +387,20 @@ impl Running {
         }
     }
 
-    /// What counts: of one namespace never more than the whole limit, so that one that is full of something else than our
-    /// Jobs does not take the places of the others.
+    /// What counts: of one namespace, and of all together that could not be read, never more than a quarter less than all, so that
+    /// one that is full of something else than our Jobs does not take the places of the others.
     fn counts(&self, limits: Limits) -> BTreeMap<String, usize> {
         let mut counts = self.listed.clone();
         for (namespace, count) in &self.since {
             *counts.entry(namespace.clone()).or_insert(0) += count;
         }
-        for count in counts.values_mut() {
+        let mut left = limits.most_in_one();
+        for (namespace, count) in &mut counts {
             *count = (*count).min(limits.most_in_one());
+            if self.full.contains(namespace) {
+                *count = (*count).min(left);
+                left -= *count;
+            }
         }
         counts
     }

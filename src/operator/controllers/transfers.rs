@@ -409,9 +409,9 @@ mod tests {
         assert!(lock(&transfers.inner).running.is_empty());
     }
 
-    /// Review rvb. Four namespaces and two silent registries of one tenant; nobody else's registry has a part in it.
+    /// Four namespaces and two silent registries of one tenant; nobody else's registry has a part in it.
     #[tokio::test(start_paused = true)]
-    async fn rvb_registries_that_hang_leave_room_for_transfers_between_other_registries() {
+    async fn registries_that_hang_leave_room_for_transfers_between_other_registries() {
         let transfers = Transfers::<()>::default();
         for number in 0..40 {
             let at = Parties {

@@ -5,7 +5,7 @@
 //! labels, annotations or deletion change. An object that appears in a list wakes when the list is complete, because only
 //! then the cache has it.
 
-use super::{caches::Caches, context::Context, driver::Owned, watch_health::Health};
+use super::{caches::Caches, context::Context, driver::Owned, paging, watch_health::Health};
 use crate::runtime::metrics::Metrics;
 use futures::{
     Stream, StreamExt,
@@ -22,13 +22,18 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt::Debug,
     hash::{DefaultHasher, Hash, Hasher},
 };
 
 /// An object as it is cached: one that cannot be decoded must not stop the watch of all others.
 pub use crate::readable::Guarded;
+
+/// What the keys of our annotations begin with.
+const OURS: &str = "repave.dev/";
+/// Stands in the cache for all annotations that are not ours. No annotation can have that key.
+const OTHERS: &str = "all others";
 
 /// The cache of a controller's own objects and everything that wakes it.
 pub struct Wakes<K: Owned + Send + Sync + 'static> {
@@ -44,7 +49,9 @@ impl<K: Owned + Send + Sync + 'static> Wakes<K> {
         let (name, caches) = (K::kind(&()).into_owned(), ctx.caches.clone());
         caches.filling(&name);
         let api = Api::<Guarded<K>>::all(ctx.watches.clone());
-        let events = watcher(api, watcher::Config::default()).default_backoff();
+        let events = watcher(api, paging::watch())
+            .default_backoff()
+            .modify(|object| keep_little(object.meta_mut()));
         let mut health = Health::new(K::METRIC, &name, &ctx.metrics);
         let mut changes = Changes::default();
         let woken = reflector::reflector(writer, events)
@@ -215,6 +222,23 @@ fn heard<K: Owned>(
         }
     });
     refs.collect()
+}
+
+/// The cache keeps annotations that are ours. Of all others, which may have 256 KiB an object, it keeps a hash, so that a change of
+/// them is still one; and nothing of field managers.
+fn keep_little(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    let Some(all) = meta.annotations.take() else {
+        return;
+    };
+    let (mut kept, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        all.into_iter().partition(|(key, _)| key.starts_with(OURS));
+    if !others.is_empty() {
+        let mut hasher = DefaultHasher::new();
+        others.hash(&mut hasher);
+        kept.insert(OTHERS.to_owned(), format!("{:016x}", hasher.finish()));
+    }
+    meta.annotations = Some(kept);
 }
 
 fn key_of(meta: &ObjectMeta) -> Key {

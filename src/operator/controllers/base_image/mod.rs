@@ -22,13 +22,14 @@ use super::{
     driver::{Outcome, Requeue},
     error::Class,
     history::{self, Recorded},
+    paging,
     reconciler::{self, Failure, Steps},
     wakes::{Wakes, those},
 };
 use crate::api::{BaseImage, BaseImageStatus, ImageCandidate, ValidationPolicy};
 use crate::readable::Meta;
 use jiff::Timestamp;
-use kube::{Api, ResourceExt as _, runtime::watcher};
+use kube::{Api, ResourceExt as _};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -86,12 +87,12 @@ pub async fn run(ctx: Context, stop: CancellationToken) {
         // Metadata only: one candidate that cannot be decoded must not end the watch of all.
         .watches(
             Api::<Meta<ImageCandidate>>::all(ctx.watches.clone()),
-            watcher::Config::default(),
+            paging::watch(),
             move |candidate| changed.note(candidate),
         )
         .watches(
             Api::<Meta<ValidationPolicy>>::all(ctx.watches.clone()),
-            watcher::Config::default(),
+            paging::watch(),
             move |policy| {
                 let name = policy.name_any();
                 those(&bases, policy.namespace().as_deref(), |base: &BaseImage| {

@@ -14,7 +14,10 @@ use crate::{
         testing::{TestRegistry, push_image},
     },
 };
-use kube::runtime::reflector::{self, store::Writer};
+use kube::runtime::{
+    reflector::{self, store::Writer},
+    watcher,
+};
 use serde_json::{Value, json};
 use std::time::Instant;
 

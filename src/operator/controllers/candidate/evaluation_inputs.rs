@@ -119,7 +119,9 @@ impl From<ListError> for WaiversError {
     fn from(error: ListError) -> Self {
         match error {
             ListError::TooMany { .. } => Self::TooMany,
-            ListError::Api(_) | ListError::Unreadable { .. } | ListError::Stuck => Self::List(error),
+            ListError::Api(_) | ListError::Unreadable { .. } | ListError::LongSelector { .. } | ListError::Stuck => {
+                Self::List(error)
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ use super::{
     context::Context,
     desired::wanted,
     driver::{Outcome, Requeue},
-    gauges,
+    gauges, paging,
     reconciler::{self, Failure, Steps},
     wakes::{Guarded, Wakes, those},
 };
@@ -45,10 +45,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
     Api, ResourceExt,
-    runtime::{
-        reflector::{ObjectRef, Store},
-        watcher,
-    },
+    runtime::reflector::{ObjectRef, Store},
 };
 use std::{collections::BTreeMap, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -61,7 +58,7 @@ struct Candidates {
 
 /// Runs until `stop` is cancelled.
 pub async fn run(ctx: Context, stop: CancellationToken) {
-    let ours = watcher::Config::default().labels(LABEL_CANDIDATE);
+    let ours = paging::watch().labels(LABEL_CANDIDATE);
     let transfers = Transfers::default();
     let wakes = Wakes::of(&ctx);
     let candidates = wakes.store();
@@ -70,19 +67,19 @@ pub async fn run(ctx: Context, stop: CancellationToken) {
         .owns(Api::<Meta<Job>>::all(ctx.watches.clone()), ours)
         .watches(
             Api::<Meta<BaseImage>>::all(ctx.watches.clone()),
-            watcher::Config::default(),
+            paging::watch(),
             move |base| on_their_way(&followers, base),
         )
         .watches(
             Api::<Meta<Waiver>>::all(ctx.watches.clone()),
-            watcher::Config::default(),
+            paging::watch(),
             move |waiver| waiver_may_concern(&candidates, waiver.namespace().as_deref()),
         );
     let of_self_tests = candidates_cache.clone();
     let wakes = wakes
         .watches(
             Api::<Meta<Job>>::namespaced(ctx.watches.clone(), &ctx.settings.namespace),
-            watcher::Config::default().labels(LABEL_SELF_TEST),
+            paging::watch().labels(LABEL_SELF_TEST),
             move |_| waiting(&of_self_tests),
         )
         .also(

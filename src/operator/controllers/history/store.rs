@@ -24,8 +24,6 @@ use std::time::Duration;
 
 /// Field manager of the histories.
 const MANAGER: &str = "repave/history";
-/// Objects in one page of a list: each one may have 300 rows.
-const PAGE: u32 = 50;
 /// Histories of one namespace that are read.
 const MAX_HISTORIES: usize = 2_000;
 /// How long an unreadable history is left alone.
@@ -145,7 +143,7 @@ pub async fn list(ctx: &Context, namespace: &str) -> Result<Vec<(String, History
             None
         }
     };
-    match paging::list(&api, ListParams::default().limit(PAGE), MAX_HISTORIES, keep).await {
+    match paging::list(&api, ListParams::default(), MAX_HISTORIES, keep).await {
         Err(ListError::TooMany { .. }) => Err(Error::TooMany(namespace.to_owned())),
         other => Ok(other?),
     }

@@ -7,7 +7,7 @@ use super::{
     store::{CountedKind, NamespaceEntry, Store},
 };
 use crate::{
-    controllers::watch_health::Health,
+    controllers::{paging, watch_health::Health},
     domain::workload::{Workload, WorkloadKey},
     readable::Meta,
     runtime::metrics::{Kind, Metrics},
@@ -21,9 +21,6 @@ use kube::{
 };
 use std::collections::BTreeSet;
 
-/// Objects in one page of the first list: a small page keeps the peak of memory small.
-const PAGE: u32 = 100;
-
 /// Watches everything until it is dropped.
 pub async fn run(inventory: Inventory, client: Client, metrics: Metrics) {
     let feeds: Vec<Feed> = inventory.0.feeds.borrow().keys().cloned().collect();
@@ -34,7 +31,7 @@ pub async fn run(inventory: Inventory, client: Client, metrics: Metrics) {
             match &feed {
                 Feed::Namespaces => {
                     let api: Api<Meta<Namespace>> = Api::all(client);
-                    follow(&inventory, &feed, health, watcher(api, config()), &Namespaces).await;
+                    follow(&inventory, &feed, health, watcher(api, paging::watch()), &Namespaces).await;
                 }
                 // Without a guard for what cannot be decoded: that would build every object twice, and the API server has
                 // decoded a Deployment by the same schema before.
@@ -45,7 +42,7 @@ pub async fn run(inventory: Inventory, client: Client, metrics: Metrics) {
                         &inventory,
                         &feed,
                         health,
-                        watcher(api, config()),
+                        watcher(api, paging::watch()),
                         &Deployments { place },
                     )
                     .await;
@@ -70,10 +67,6 @@ pub async fn run(inventory: Inventory, client: Client, metrics: Metrics) {
         }
     });
     future::join_all(watches).await;
-}
-
-fn config() -> watcher::Config {
-    watcher::Config::default().page_size(PAGE)
 }
 
 /// What a watch gave. A failure is told, counted, and tried again by the backoff; that it is forbidden is kept.
@@ -238,9 +231,9 @@ fn counted_kind(kind: CountedKind) -> (ApiResource, watcher::Config) {
     let (group, plural) = kind.resource();
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind.as_str()), plural);
     let config = match kind {
-        CountedKind::StatefulSet | CountedKind::DaemonSet | CountedKind::CronJob => config(),
-        CountedKind::ReplicaSet => config().labels("!pod-template-hash"),
-        CountedKind::Pod => config().labels(
+        CountedKind::StatefulSet | CountedKind::DaemonSet | CountedKind::CronJob => paging::watch(),
+        CountedKind::ReplicaSet => paging::watch().labels("!pod-template-hash"),
+        CountedKind::Pod => paging::watch().labels(
             "!pod-template-hash,!controller-revision-hash,!job-name,!batch.kubernetes.io/job-name,!batch.kubernetes.io/controller-uid",
         ),
     };

@@ -4,7 +4,7 @@
 //! The result is the ordinary type with the rest left out, so that the one parser of each (`Workload`, `PodEvidence`) reads
 //! it like any other. Must not decide anything.
 
-use crate::readable::{self, RawMeta};
+use crate::readable::{self, Parts};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStatus},
@@ -20,15 +20,14 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, IgnoredAny},
 };
-use serde_json::{Value, json};
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// Written by `kubectl apply`: the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Metadata without a second copy of the object.
-fn lean(meta: RawMeta) -> ObjectMeta {
-    let mut meta = ObjectMeta::from(meta);
+fn lean(mut meta: ObjectMeta) -> ObjectMeta {
     // Kept empty: that the map is there decides how a patch is written.
     if let Some(text) = meta.annotations.as_mut().and_then(|all| all.get_mut(LAST_APPLIED)) {
         text.clear();
@@ -37,8 +36,8 @@ fn lean(meta: RawMeta) -> ObjectMeta {
 }
 
 /// A part of an object, or none if it cannot be read: such an object is one without it, which nothing is done to.
-fn part<T: DeserializeOwned>(meta: &ObjectMeta, part: Option<Value>) -> Option<T> {
-    match serde_json::from_value(part?) {
+fn part<T: DeserializeOwned>(meta: &ObjectMeta, part: Option<&str>) -> Option<T> {
+    match serde_json::from_str(part?) {
         Ok(read) => Some(read),
         Err(error) => {
             let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
@@ -48,33 +47,20 @@ fn part<T: DeserializeOwned>(meta: &ObjectMeta, part: Option<Value>) -> Option<T
     }
 }
 
-/// Any object: what is not metadata is read when that is known, so that one that cannot be read ends no list.
-#[derive(Deserialize)]
-struct Raw {
-    #[serde(default)]
-    metadata: RawMeta,
-    spec: Option<Value>,
-    status: Option<Value>,
-}
-
 /// A Deployment without the fields of its managers.
 #[derive(Debug, Clone)]
 pub struct Watched(pub Deployment);
 
 impl<'de> Deserialize<'de> for Watched {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Raw::deserialize(deserializer)?;
+        let raw = Parts::deserialize(deserializer)?;
         let metadata = lean(raw.metadata);
-        let mut whole = json!({"spec": raw.spec, "status": raw.status});
-        readable::prune(&mut whole);
-        let mut take = |key: &str| whole.get_mut(key).map(Value::take).filter(|part| !part.is_null());
-        let (spec, status) = (take("spec"), take("status"));
-        let said = status.is_some();
-        let status: Option<DeploymentStatus> = part(&metadata, status);
+        let status: Option<DeploymentStatus> = part(&metadata, raw.status.as_deref().map(RawValue::get));
         // One whose state cannot be read is none that anything is done to: it is as one without a spec.
-        let spec = spec.filter(|_| said == status.is_some());
+        let whole = raw.status.is_some() == status.is_some();
+        let spec = raw.spec.as_deref().filter(|_| whole).map(readable::lean_spec);
         Ok(Self(Deployment {
-            spec: part::<DeploymentSpec>(&metadata, spec),
+            spec: part::<DeploymentSpec>(&metadata, spec.as_deref()),
             status,
             metadata,
         }))
@@ -87,16 +73,16 @@ pub struct LeanPod(pub Pod);
 
 impl<'de> Deserialize<'de> for LeanPod {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Raw::deserialize(deserializer)?;
+        let raw = Parts::deserialize(deserializer)?;
         let metadata = lean(raw.metadata);
-        let spec: Option<RawPodSpec> = part(&metadata, raw.spec);
+        let spec: Option<RawPodSpec> = part(&metadata, raw.spec.as_deref().map(RawValue::get));
         Ok(Self(Pod {
             spec: spec.map(|spec| PodSpec {
                 init_containers: spec.init_containers.map(containers),
                 containers: containers(spec.containers),
                 ..PodSpec::default()
             }),
-            status: part::<PodStatus>(&metadata, raw.status),
+            status: part::<PodStatus>(&metadata, raw.status.as_deref().map(RawValue::get)),
             metadata,
         }))
     }
@@ -168,9 +154,8 @@ impl<'de> Deserialize<'de> for Consumer {
         struct RawJobSpec {
             template: Option<RawTemplate>,
         }
-        let raw = Raw::deserialize(deserializer)?;
-        let metadata = ObjectMeta::from(raw.metadata);
-        let spec: Option<RawSpec> = part(&metadata, raw.spec);
+        let Parts { metadata, spec, .. } = Parts::deserialize(deserializer)?;
+        let spec: Option<RawSpec> = part(&metadata, spec.as_deref().map(RawValue::get));
         let pods = spec.into_iter().flat_map(|spec| {
             let job = spec.job_template.and_then(|job| job.spec).and_then(|job| job.template);
             let templates = [spec.template, job].into_iter().flatten().filter_map(|t| t.spec);
@@ -291,6 +276,7 @@ impl Resource for Consumer {
 mod tests {
     use super::*;
     use crate::domain::workload::Workload;
+    use serde_json::{Value, json};
 
     fn deployment() -> Value {
         json!({

@@ -15,7 +15,7 @@ use super::{
     context::Context,
     driver::{self, DriverError},
     error::one_line,
-    gauges,
+    gauges, paging,
 };
 use crate::readable;
 use crate::{api::BaseImage, domain::prune};
@@ -26,7 +26,6 @@ use kube::{
         Controller,
         controller::{Action, Config},
         reflector::Store,
-        watcher,
     },
 };
 use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
@@ -50,7 +49,7 @@ struct State {
 
 /// Runs until `shutdown` resolves.
 pub async fn run(ctx: Context, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let controller = Controller::new(Api::<Guarded>::all(ctx.watches.clone()), watcher::Config::default());
+    let controller = Controller::new(Api::<Guarded>::all(ctx.watches.clone()), paging::watch());
     let measured = gauges::releases(ctx.clone(), controller.store());
     let state = Arc::new(State {
         ctx,

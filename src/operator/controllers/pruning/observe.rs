@@ -15,8 +15,6 @@ use kube::{Api, Resource, ResourceExt as _, api::ListParams, core::NamespaceReso
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
-/// Objects in one page of a list.
-const PAGE: u32 = 100;
 /// Objects of one base image that are read at one look: beyond it the oldest are pruned at the next ones.
 const MAX_OBJECTS: usize = 5_000;
 
@@ -87,7 +85,7 @@ where
 {
     let api: Api<Guarded<K>> = Api::namespaced(ctx.client.clone(), namespace);
     let label = format!("{LABEL_BASE_IMAGE}={base_image}");
-    let params = ListParams::default().labels(&label).limit(PAGE);
+    let params = ListParams::default().labels(&label);
     let mut unreadable = false;
     let readable = |guarded: Guarded<K>| {
         unreadable |= guarded.0.is_err();

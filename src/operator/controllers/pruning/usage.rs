@@ -3,7 +3,7 @@
 //! Asked only where a past release would be deleted from production. What cannot be read whole is not known.
 
 use crate::{
-    controllers::{context::Context, error::one_line},
+    controllers::{context::Context, error::one_line, paging::PAGE},
     domain::usage::InUse,
     readable::Guarded,
 };
@@ -12,10 +12,8 @@ use kube::{Api, api::ListParams};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
-/// Objects in one page of a list.
-const PAGE: u32 = 500;
-/// Pages of one kind; in a larger cluster nothing is deleted from production.
-const MAX_PAGES: usize = 400;
+/// Pages of one kind; in a larger cluster, of 200 000 objects, nothing is deleted from production.
+const MAX_PAGES: usize = 8_000;
 
 /// What is in use, or `None` if that cannot be told.
 pub async fn in_use(ctx: &Context) -> Option<InUse> {

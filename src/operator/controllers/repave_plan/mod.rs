@@ -18,6 +18,7 @@ pub mod validate;
 use super::{
     context::Context,
     driver::Outcome,
+    paging,
     reconciler::{self, Failure, Reconciler},
     repave_run::{Images, memory::Memory},
     wakes::{Wakes, those},
@@ -25,7 +26,7 @@ use super::{
 use crate::api::{BaseImage, RepavePlan, RepavePlanStatus, RepaveRun};
 use crate::readable::Meta;
 use jiff::Timestamp;
-use kube::{Api, ResourceExt, runtime::watcher};
+use kube::{Api, ResourceExt};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -42,13 +43,10 @@ pub async fn run(ctx: Context, images: Images, memory: Memory, stop: Cancellatio
     let estate = concerns::of_plans(&ctx, wakes.store());
     let wakes = wakes
         .also(estate)
-        .owns(
-            Api::<Meta<RepaveRun>>::all(ctx.watches.clone()),
-            watcher::Config::default(),
-        )
+        .owns(Api::<Meta<RepaveRun>>::all(ctx.watches.clone()), paging::watch())
         .watches(
             Api::<Meta<BaseImage>>::all(ctx.watches.clone()),
-            watcher::Config::default(),
+            paging::watch(),
             move |base| {
                 those(&plans, base.namespace().as_deref(), |plan: &RepavePlan| {
                     let mut named = plan.spec.base_image_refs.iter();

@@ -86,10 +86,13 @@ pub enum Answer {
 /// (`NewGenericServerResponse` in the API server drops them); a refusal by validation has causes, one by admission or quota
 /// is 403 or has another reason.
 pub fn answer(error: &kube::Error) -> Answer {
-    let kube::Error::Api(status) = error else {
-        return Answer::Unavailable(QUIET);
-    };
     let words = sentence(&one_line(error));
+    let status = match error {
+        kube::Error::Api(status) => status,
+        // It was never sent, and the API server is none the worse: what is wrong is wrong with this one workload.
+        kube::Error::BuildRequest(_) => return Answer::Refused(words),
+        _ => return Answer::Unavailable(QUIET),
+    };
     let causes = status
         .details
         .as_ref()

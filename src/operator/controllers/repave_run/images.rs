@@ -3,7 +3,8 @@
 //! A lookup serves reports only: what is moved is recognised by its digest alone. So a slow or failing registry must
 //! never hold up a roll-out; lookups are bounded in number and time, and one that failed waits longer each time. What
 //! was read is true for everybody, because it was checked against its digest; that somebody could not read it says
-//! nothing about others: failures are kept per repository and per asker.
+//! nothing about others: failures are kept per repository and per asker. And each namespace that asks has a share of the memory:
+//! while it holds less than that, what is in use of whoever holds the most makes room for it.
 
 use crate::{
     controllers::error::one_line,
@@ -85,12 +86,29 @@ struct Kept<T> {
     used: Timestamp,
 }
 
+/// The layers of one image. 32 bytes each: a text of 71 would be most of the memory of a large estate.
+type Hashes = Box<[[u8; BYTES]]>;
+
+#[derive(Debug)]
+struct Image {
+    layers: Hashes,
+    /// The namespace of who had it looked up.
+    by: String,
+}
+
+/// How much one namespace holds, or all.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Amount {
+    bytes: usize,
+    images: usize,
+}
+
 #[derive(Debug, Default)]
 struct Memory {
-    // 32 bytes a layer: a text of 71 would be most of the memory of a large estate.
-    layers: HashMap<Digest, Kept<Box<[[u8; BYTES]]>>>,
-    /// How many bytes they are.
-    bytes: usize,
+    layers: HashMap<Digest, Kept<Image>>,
+    /// How much that is, by the namespace of who had it looked up.
+    held: BTreeMap<String, Amount>,
+    all: Amount,
     failures: HashMap<Place, Kept<Failure>>,
     /// Until when it need not be looked again whether there is room.
     full_until: Option<Timestamp>,
@@ -117,7 +135,7 @@ impl Images {
                 // Failed until answered: a registry that hangs until the time is up must not be asked again at once.
                 self.failed(&place, now);
                 match diff_ids(registry, &repository.at(digest), asker).await {
-                    Ok(layers) => return self.found(place, &layers, now),
+                    Ok(layers) => return self.found(&place, &layers, now),
                     Err(error) => {
                         tracing::info!(%repository, %digest, error = one_line(&error), "layers not readable; ancestry unknown");
                     }
@@ -143,14 +161,15 @@ impl Images {
         let mut memory = self.memory();
         if let Some(kept) = memory.layers.get_mut(digest) {
             kept.used = now;
-            return Layers::Known(kept.value.iter().map(|hash| Digest::from_hash(hash)).collect());
+            let layers = kept.value.layers.iter();
+            return Layers::Known(layers.map(|hash| Digest::from_hash(hash)).collect());
         }
         let due = places.iter().take(MAX_PLACES).any(|repository| {
             let place = (digest.clone(), repository.clone(), asker.to_owned());
             memory.failures.get(&place).is_none_or(|kept| kept.value.is_over(now))
         });
         // Where everything that is kept is in use, something new would only push out what is asked for next.
-        if due && memory.has_room(now) {
+        if due && memory.has_room(namespace(asker), now) {
             Layers::NotYet
         } else {
             Layers::Unreadable
@@ -175,58 +194,126 @@ impl Images {
         keep(&mut memory.failures, place.clone(), Failure { at: now, times }, now);
     }
 
-    fn found(&self, place: Place, layers: &[Digest], now: Timestamp) {
+    fn found(&self, place: &Place, layers: &[Digest], now: Timestamp) {
         let mut memory = self.memory();
         if layers.len() > MAX_LAYERS {
             // It stays a failure: it is as large the next time.
             return;
         }
-        memory.failures.remove(&place);
-        let hashes: Option<Box<[[u8; BYTES]]>> = layers.iter().map(hash).collect();
-        if let Some(hashes) = hashes {
-            memory.keep_layers(place.0, hashes, now);
+        let hashes: Option<Hashes> = layers.iter().map(hash).collect();
+        let Some(layers) = hashes else { return };
+        let by = namespace(&place.2).to_owned();
+        if memory.keep_layers(&place.0, Image { layers, by }, now) {
+            memory.failures.remove(place);
         }
     }
 }
 
 impl Memory {
-    /// Keeps the layers of one more image; what was of use longest ago goes until there is room.
-    fn keep_layers(&mut self, image: Digest, layers: Box<[[u8; BYTES]]>, now: Timestamp) {
-        let more = layers.len() * BYTES;
-        let before = self.layers.remove(&image);
-        self.bytes -= before.map_or(0, |kept| kept.value.len() * BYTES);
-        if self.bytes + more > MAX_BYTES || self.layers.len() >= MAX_KEPT {
-            let mut oldest: Vec<(Timestamp, Digest)> =
-                self.layers.iter().map(|(key, kept)| (kept.used, key.clone())).collect();
-            oldest.sort_unstable();
-            for (_, key) in oldest {
-                if self.bytes + more <= MAX_BYTES && self.layers.len() < MAX_KEPT {
-                    break;
-                }
-                self.bytes -= self.layers.remove(&key).map_or(0, |kept| kept.value.len() * BYTES);
-            }
+    /// Keeps the layers of one more image, if there is or can be made room for it.
+    fn keep_layers(&mut self, digest: &Digest, image: Image, now: Timestamp) -> bool {
+        self.forget(digest);
+        let more = image.layers.len() * BYTES;
+        if !self.fits(more) {
+            self.make_room(&image.by, more, now);
         }
-        self.bytes += more;
-        self.layers.insert(
-            image,
-            Kept {
-                value: layers,
-                used: now,
-            },
-        );
+        if !self.fits(more) {
+            return false;
+        }
+        let held = self.held.entry(image.by.clone()).or_default();
+        for amount in [held, &mut self.all] {
+            amount.bytes += more;
+            amount.images += 1;
+        }
+        let kept = Kept {
+            value: image,
+            used: now,
+        };
+        self.layers.insert(digest.clone(), kept);
+        true
     }
 
-    fn has_room(&mut self, now: Timestamp) -> bool {
-        if self.layers.len() < MAX_KEPT && self.bytes + MAX_LAYERS * BYTES <= MAX_BYTES {
+    /// What was of no use for long goes first, the oldest first; then, for one that holds less than its share, what was of use
+    /// longest ago of whoever holds the most.
+    fn make_room(&mut self, by: &str, more: usize, now: Timestamp) {
+        let unused = self.oldest(|kept| is_unused(kept, now));
+        self.forget_until_fits(unused, more);
+        while !self.fits(more) && self.is_below_share(by, more) {
+            let most = self.held.iter().max_by_key(|(_, amount)| **amount);
+            let Some(most) = most.map(|(most, _)| most.clone()).filter(|most| most != by) else {
+                return;
+            };
+            let theirs = self.oldest(|kept| kept.value.by == most);
+            self.forget_until_fits(theirs, more);
+        }
+    }
+
+    fn forget_until_fits(&mut self, images: Vec<Digest>, more: usize) {
+        for digest in images {
+            if self.fits(more) {
+                return;
+            }
+            self.forget(&digest);
+        }
+    }
+
+    /// The images that pass a test, the one that was of use longest ago first.
+    fn oldest(&self, test: impl Fn(&Kept<Image>) -> bool) -> Vec<Digest> {
+        let all = self.layers.iter().filter(|(_, kept)| test(kept));
+        let mut all: Vec<(Timestamp, &Digest)> = all.map(|(digest, kept)| (kept.used, digest)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, digest)| digest.clone()).collect()
+    }
+
+    fn forget(&mut self, digest: &Digest) {
+        let Some(Kept { value: image, .. }) = self.layers.remove(digest) else {
+            return;
+        };
+        let bytes = image.layers.len() * BYTES;
+        let less = |amount: &mut Amount| {
+            amount.bytes -= bytes;
+            amount.images -= 1;
+            *amount == Amount::default()
+        };
+        less(&mut self.all);
+        if self.held.get_mut(&image.by).is_some_and(less) {
+            self.held.remove(&image.by);
+        }
+    }
+
+    fn fits(&self, more: usize) -> bool {
+        self.all.images < MAX_KEPT && self.all.bytes + more <= MAX_BYTES
+    }
+
+    /// Whether a namespace would hold, with so many bytes more, no more than its part of all, where each has the same.
+    fn is_below_share(&self, by: &str, more: usize) -> bool {
+        let held = self.held.get(by).copied();
+        let parties = self.held.len() + usize::from(held.is_none());
+        let held = held.unwrap_or_default();
+        held.images < MAX_KEPT / parties && held.bytes + more <= MAX_BYTES / parties
+    }
+
+    fn has_room(&mut self, by: &str, now: Timestamp) -> bool {
+        let most = MAX_LAYERS * BYTES;
+        if self.fits(most) || self.is_below_share(by, most) {
             return true;
         }
         if self.full_until.is_some_and(|until| now < until) {
             return false;
         }
-        let room = self.layers.values().any(|kept| now.duration_since(kept.used) >= IN_USE);
+        let room = self.layers.values().any(|kept| is_unused(kept, now));
         self.full_until = if room { None } else { now.checked_add(RECHECK).ok() };
         room
     }
+}
+
+fn is_unused<T>(kept: &Kept<T>, now: Timestamp) -> bool {
+    now.duration_since(kept.used) >= IN_USE
+}
+
+/// The namespace of an asker.
+fn namespace(asker: &str) -> &str {
+    asker.split_once('/').map_or(asker, |(namespace, _)| namespace)
 }
 
 impl Failure {
@@ -268,119 +355,4 @@ async fn diff_ids(registry: &Client, image: &ImageRef, asker: Asker<'_>) -> Resu
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(minutes: i64) -> Timestamp {
-        Timestamp::from_second(1_000_000 + minutes * 60).unwrap()
-    }
-
-    fn digest(seed: usize) -> Digest {
-        Digest::of(&seed.to_be_bytes())
-    }
-
-    fn repository(name: &str) -> Repository {
-        format!("registry.test/{name}").parse().unwrap()
-    }
-
-    fn place(seed: usize, name: &str, asker: &str) -> Place {
-        (digest(seed), repository(name), asker.to_owned())
-    }
-
-    fn places(names: &[&str]) -> BTreeSet<Repository> {
-        names.iter().map(|name| repository(name)).collect()
-    }
-
-    #[test]
-    fn a_failed_lookup_waits_longer_each_time_and_never_more_than_a_day() {
-        let images = Images::default();
-        let (mut now, places) = (at(0), places(&["app"]));
-        for minutes in [10, 20, 40, 80, 160, 320, 640, 1280, 1440, 1440] {
-            images.failed(&place(1, "app", "a"), now);
-            let ask = |after: i64| images.layers(&digest(1), &places, "a", now + SignedDuration::from_mins(after));
-            assert_eq!(ask(minutes - 1), Layers::Unreadable, "{minutes}");
-            assert_eq!(ask(minutes), Layers::NotYet, "{minutes}");
-            now += SignedDuration::from_mins(minutes);
-        }
-    }
-
-    #[test]
-    fn a_failure_counts_for_one_asker_and_one_repository_only() {
-        let images = Images::default();
-        images.failed(&place(1, "private", "tenant/x"), at(0));
-        let ask = |names: &[&str], asker: &str| images.layers(&digest(1), &places(names), asker, at(1));
-        assert_eq!(ask(&["private"], "tenant/x"), Layers::Unreadable);
-        assert_eq!(ask(&["private"], "platform/debian"), Layers::NotYet);
-        assert_eq!(ask(&["private", "public"], "tenant/x"), Layers::NotYet);
-    }
-
-    #[test]
-    fn what_one_asker_has_read_is_known_to_all() {
-        let images = Images::default();
-        let layers = [digest(7), digest(8)];
-        images.found(place(1, "app", "a"), &layers, at(0));
-        let found = images.layers(&digest(1), &places(&["elsewhere"]), "b", at(1));
-        assert_eq!(found, Layers::Known(layers.into()));
-    }
-
-    #[test]
-    fn a_full_memory_forgets_the_oldest_one_only_and_always_comes_to_an_end() {
-        let images = Images::default();
-        for seed in 0..MAX_KEPT {
-            images.found(place(seed, "app", "a"), &[digest(seed)], at(i64::from(seed > 0)));
-        }
-        let ask = |seed: usize, now: Timestamp| images.layers(&digest(seed), &places(&["app"]), "a", now);
-        // All are in use: there is no room for one more, and saying "not yet" for ever would hold up every run.
-        assert_eq!(ask(MAX_KEPT, at(2)), Layers::Unreadable);
-        assert_eq!(ask(MAX_KEPT, at(120)), Layers::NotYet);
-        images.found(place(MAX_KEPT, "app", "a"), &[digest(3)], at(120));
-        assert!(matches!(ask(MAX_KEPT, at(120)), Layers::Known(_)));
-        assert_eq!(ask(0, at(120)), Layers::NotYet, "the oldest went");
-        assert!(matches!(ask(1, at(120)), Layers::Known(_)), "all others stay");
-    }
-
-    /// A manifest of 4 MiB may name some 35 000 layers, and the configuration as many diff IDs.
-    #[test]
-    fn what_is_kept_is_bounded_in_bytes_and_not_only_in_images() {
-        let (images, places) = (Images::default(), places(&["tenant/x"]));
-        let layers: Vec<Digest> = (0..35_000).map(digest).collect();
-        images.failed(&place(0, "tenant/x", "evil"), at(0));
-        images.found(place(0, "tenant/x", "evil"), &layers, at(0));
-        let known = images.layers(&digest(0), &places, "evil", at(0));
-        assert_eq!(known, Layers::Unreadable, "it is not looked up at once again");
-        for seed in 0..1_500 {
-            images.found(place(seed, "tenant/x", "evil"), &layers[..MAX_LAYERS], at(0));
-        }
-        let mut memory = images.memory();
-        let bytes: usize = memory.layers.values().map(|kept| kept.value.len() * BYTES).sum();
-        assert_eq!((bytes, bytes <= MAX_BYTES), (memory.bytes, true), "{} MiB", bytes >> 20);
-        assert!(
-            !memory.has_room(at(1)) && memory.has_room(at(120)),
-            "what is in use stays"
-        );
-    }
-
-    /// Review rvb. Before the bound in bytes 20 000 images were needed; now it is as many as one namespace has Deployments with
-    /// no replicas, and each costs its tenant a manifest and a configuration that name one empty layer a thousand times.
-    #[test]
-    fn rvb_the_images_of_one_asker_leave_room_for_those_of_the_others() {
-        let (images, mine) = (Images::default(), places(&["tenant/x"]));
-        let layers = vec![digest(7); MAX_LAYERS];
-        for seed in 0..1_049 {
-            images.found(place(seed, "tenant/x", "tenant/evil"), &layers, at(0));
-        }
-        for minutes in (30..24 * 60).step_by(30) {
-            // His plan looks at them again and again: they are in use.
-            for seed in 0..1_049 {
-                images.layers(&digest(seed), &mine, "tenant/evil", at(minutes));
-            }
-            let (victim, theirs) = (digest(1_000_000), places(&["platform/app"]));
-            let ask = images.layers(&victim, &theirs, "platform/debian", at(minutes + 1));
-            assert_eq!(
-                ask,
-                Layers::NotYet,
-                "after {minutes} minutes nobody else's image is looked up any more"
-            );
-        }
-    }
-}
+mod tests;

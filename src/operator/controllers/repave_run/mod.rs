@@ -55,7 +55,7 @@ use self::memory::Memory;
 use super::{
     context::Context,
     driver::{Outcome, Requeue},
-    gauges,
+    gauges, paging,
     reconciler::{self, Failure, Steps},
     wakes::{Wakes, those},
 };
@@ -63,7 +63,7 @@ use crate::api::{BaseImage, RepavePlan, RepaveRun, RepaveRunStatus};
 use crate::controllers::named::Named as _;
 use crate::readable::Meta;
 use jiff::Timestamp;
-use kube::{Api, ResourceExt, runtime::watcher};
+use kube::{Api, ResourceExt};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -82,7 +82,7 @@ pub async fn run(ctx: Context, images: Images, memory: Memory, stop: Cancellatio
         .also(estate)
         .watches(
             Api::<Meta<RepavePlan>>::all(ctx.watches.clone()),
-            watcher::Config::default(),
+            paging::watch(),
             move |plan| {
                 those(&of_plan, plan.namespace().as_deref(), |run: &RepaveRun| {
                     !is_finished(run) && run.spec.plan == plan.name_any()
@@ -91,7 +91,7 @@ pub async fn run(ctx: Context, images: Images, memory: Memory, stop: Cancellatio
         )
         .watches(
             Api::<Meta<BaseImage>>::all(ctx.watches.clone()),
-            watcher::Config::default(),
+            paging::watch(),
             move |base| {
                 those(&of_base, base.namespace().as_deref(), |run: &RepaveRun| {
                     !is_finished(run) && run.spec.base_image == base.name_any()

@@ -154,13 +154,11 @@ async fn in_namespace(ctx: &Context, namespace: &str, workloads: &[Arc<Workload>
         (is_alive(&pod) && selector.matches(pod.labels())).then_some((owner, pod))
     };
     let mut found = PodsOf::new();
-    let lists = if workloads.len() > FEW {
-        vec![ListParams::default()]
-    } else {
-        owners
-            .values()
-            .map(|selector| ListParams::default().labels_from(selector))
-            .collect()
+    // By a selector that is too long for a request no list can be asked for: then, too, all pods of the namespace are read.
+    let by_selector: Result<Vec<ListParams>, ListError> = owners.values().map(paging::selecting).collect();
+    let lists = match by_selector {
+        Ok(lists) if workloads.len() <= FEW => lists,
+        Ok(_) | Err(_) => vec![ListParams::default()],
     };
     for params in lists {
         for (owner, pod) in paging::list(&api, params, MAX_PODS, keep).await? {

@@ -23,7 +23,7 @@ use crate::{
 };
 use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use kube::{Api, api::ListParams};
+use kube::Api;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// ReplicaSets of one workload that are read: the default of Kubernetes keeps ten.
@@ -87,6 +87,9 @@ fn refusal(error: &ListError) -> Option<String> {
             Answer::Unavailable(_) => None,
         },
         ListError::TooMany { .. } | ListError::Unreadable { .. } => Some(words()),
+        ListError::LongSelector { found } => Some(format!(
+            "its label selector has {found} bytes, more than a request can carry: whether it was set back by hand cannot be read; use a shorter one"
+        )),
         ListError::Stuck => None,
     }
 }
@@ -98,8 +101,7 @@ async fn led_away(ctx: &Context, v: &Validated, workload: &Workload) -> Result<L
         return Ok(LedAway::FromNone);
     };
     let api: Api<Guarded<ReplicaSet>> = Api::namespaced(ctx.client.clone(), &workload.key.namespace);
-    let params = ListParams::default().labels_from(&selector);
-    let sets = paging::list(&api, params, MAX_SETS, |set| Some(set.0)).await?;
+    let sets = paging::list(&api, paging::selecting(&selector)?, MAX_SETS, |set| Some(set.0)).await?;
     let sets = sets.into_iter().collect::<Result<Vec<ReplicaSet>, _>>();
     let sets = sets.map_err(|invalid| ListError::Unreadable {
         name: invalid.metadata.name.unwrap_or_default(),

@@ -101,14 +101,14 @@ async fn only_jobs_of_live_candidates_and_our_own_self_tests_count() {
             job["metadata"]["labels"][LABEL_SELF_TEST] = json!("grype");
         }));
     }
-    assert_eq!(ctx.slots.list(&ctx.client).await.unwrap(), BTreeMap::new());
+    assert_eq!(ctx.slots.list(&ctx.client).await.unwrap(), Listed::default());
     server.put(&job("team", "ours", |_| {}));
     server.put(&job(&ctx.settings.namespace, "self-test", |job| {
         job["metadata"]["ownerReferences"] = json!([]);
         job["metadata"]["labels"][LABEL_SELF_TEST] = json!("grype");
     }));
     let counted = BTreeMap::from([(ctx.settings.namespace.clone(), 1), ("team".to_owned(), 1)]);
-    assert_eq!(ctx.slots.list(&ctx.client).await.unwrap(), counted);
+    assert_eq!(ctx.slots.list(&ctx.client).await.unwrap().running, counted);
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,7 +208,7 @@ async fn a_list_is_shared_and_one_that_does_not_answer_starts_nothing() {
 
 /// What a tenant may create with no more than the right to create Jobs: suspended, no owner, no pods.
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_suspended_jobs_of_a_stranger_stop_nobody() {
+async fn thousands_of_suspended_jobs_of_a_stranger_stop_nobody() {
     let server = Server::default();
     let ctx = server.context();
     for number in 0..=MAX_JOBS {
@@ -243,9 +243,9 @@ async fn one_job_of_a_stranger_with_a_time_that_nobody_can_read_stops_nobody() {
     assert!(admitted.is_ok_and(|admitted| admitted.contains("one")));
 }
 
-/// Review rvb. Whoever may create a Job anywhere writes this; kube-apiserver 1.36 stores it.
+/// Whoever may create a Job anywhere writes this; kube-apiserver 1.36 stores it.
 #[tokio::test(start_paused = true)]
-async fn rvb_one_job_with_deep_field_ownership_stops_nobody_elses_job() {
+async fn one_job_with_deep_field_ownership_stops_nobody_elses_job() {
     for (depth, what) in [
         (20, "control"),
         (200, "one Job of a stranger stops every Job of the cluster"),
@@ -266,9 +266,9 @@ async fn rvb_one_job_with_deep_field_ownership_stops_nobody_elses_job() {
     }
 }
 
-/// Review rvb. The list of the whole cluster takes longer than 20 s: fewer than 10 001 Jobs do, if they are large.
+/// The list of the whole cluster takes longer than 20 s: fewer than 10 001 Jobs do, if they are large.
 #[tokio::test(start_paused = true)]
-async fn rvb_a_list_of_the_whole_cluster_that_takes_too_long_stops_nobody_for_ever() {
+async fn a_list_of_the_whole_cluster_that_takes_too_long_stops_nobody_for_ever() {
     let server = Server::default();
     let ctx = server.context();
     server.faults(|seen| {
@@ -285,9 +285,9 @@ async fn rvb_a_list_of_the_whole_cluster_that_takes_too_long_stops_nobody_for_ev
     panic!("in 20 minutes no Job of anybody was started, and no namespace was read for itself: {said}");
 }
 
-/// Review rvb. Somebody made the cluster crowded, and the list of his own namespace does not come (large Jobs, deep ones).
+/// Somebody made the cluster crowded, and the list of his own namespace does not come (large Jobs, deep ones).
 #[tokio::test(start_paused = true)]
-async fn rvb_in_a_crowded_cluster_one_namespace_that_cannot_be_listed_stops_nobody_else() {
+async fn in_a_crowded_cluster_one_namespace_that_cannot_be_listed_stops_nobody_else() {
     let server = Server::default();
     let ctx = server.context();
     *ctx.slots.crowded() = Some(Instant::now() + CROWDED);

@@ -123,8 +123,8 @@ fn watched(api: &Api, asked: Asked) -> Response<Answer> {
                 newest.mark_unchanged();
                 let changes = api.0.lock().unwrap().store.since(&asked.resource, from);
                 let Some(changes) = changes else {
-                    let gone = json!({"type": "ERROR", "object": status(410, "Expired", "too old resource version")});
-                    return Some((Ok::<_, Infallible>(line(&gone)), (api, asked, None, newest)));
+                    let gone = line("ERROR", &status(410, "Expired", "too old resource version"));
+                    return Some((Ok::<_, Infallible>(gone), (api, asked, None, newest)));
                 };
                 from = changes.last().map_or(from, |change| change.version);
                 let lines: Vec<Bytes> = changes.iter().filter_map(|change| told(&asked, change)).collect();
@@ -142,9 +142,10 @@ fn watched(api: &Api, asked: Asked) -> Response<Answer> {
 }
 
 fn told(asked: &Asked, change: &Change) -> Option<Bytes> {
-    wanted(asked, &change.object).then(|| line(&json!({"type": change.kind, "object": change.object})))
+    wanted(asked, &change.object).then(|| line(change.kind, &change.object))
 }
 
-fn line(event: &Value) -> Bytes {
-    format!("{event}\n").into()
+/// In the order of the API server: whoever reads it knows by the type what the object is before it comes.
+fn line(kind: &str, object: &Value) -> Bytes {
+    format!("{{\"type\":{},\"object\":{object}}}\n", json!(kind)).into()
 }

@@ -12,15 +12,13 @@ use repave_policy::waiver as validate;
 use super::{
     context::Context,
     driver::Outcome,
+    paging,
     reconciler::{self, Failure, Reconciler},
     wakes::{Guarded, Wakes},
 };
 use crate::api::{ImageCandidate, Waiver, WaiverStatus};
 use jiff::Timestamp;
-use kube::{
-    Api, ResourceExt,
-    runtime::{reflector::ObjectRef, watcher},
-};
+use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +30,7 @@ struct Waivers {
 pub async fn run(ctx: Context, stop: CancellationToken) {
     let wakes = Wakes::of(&ctx).watches(
         Api::<Guarded<ImageCandidate>>::all(ctx.watches.clone()),
-        watcher::Config::default(),
+        paging::watch(),
         named,
     );
     reconciler::run(Waivers { ctx }, wakes, stop).await;

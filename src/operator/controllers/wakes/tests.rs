@@ -163,3 +163,36 @@ fn only_a_controller_of_our_kind_is_an_owner() {
 fn owner_of(meta: &ObjectMeta) -> Option<String> {
     owner::<ImageCandidate>(meta).map(|at| at.name)
 }
+
+#[test]
+fn the_cache_keeps_no_annotations_of_others_and_a_change_of_them_is_one() {
+    let annotated = |ours: &str, others: &str| {
+        let all = [("repave.dev/x", ours), ("kubectl.kubernetes.io/last", others)];
+        let mut meta = ObjectMeta {
+            annotations: Some(all.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+            managed_fields: Some(vec![
+                k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry::default(),
+            ]),
+            ..meta("a", 1)
+        };
+        keep_little(&mut meta);
+        meta
+    };
+    let long = "x".repeat(250_000);
+    let kept = annotated("1", &long);
+    let size: usize = kept
+        .annotations
+        .iter()
+        .flatten()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    assert!(size < 100, "{size}");
+    assert_eq!(kept.annotations.as_ref().unwrap()["repave.dev/x"], "1");
+    assert_eq!(kept.managed_fields, None);
+    let same = |other: &ObjectMeta| fingerprint(other) == fingerprint(&kept);
+    assert!(same(&annotated("1", &long)));
+    assert!(!same(&annotated("2", &long)) && !same(&annotated("1", "y")));
+    let mut bare = meta("a", 1);
+    keep_little(&mut bare);
+    assert_eq!(bare.annotations, None, "nothing is made up");
+}

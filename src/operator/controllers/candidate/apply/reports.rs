@@ -24,8 +24,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Reports of one check of a release that are kept although nothing names them any more.
 const SUPERSEDED_KEPT: usize = 10;
-/// Objects in one page of a list.
-const PAGE: u32 = 100;
 
 /// Keeps a report with the built image in staging. It is large: taken, and let go before it is sent.
 pub(super) async fn store(
@@ -118,7 +116,7 @@ async fn named(
     ctx: &Context,
 ) -> Result<Option<BTreeSet<Digest>>, Error> {
     let label = format!("{LABEL_BASE_IMAGE}={}", candidate.spec.base_image);
-    let params = ListParams::default().labels(&label).limit(PAGE);
+    let params = ListParams::default().labels(&label);
     let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &validated.namespace);
     let mut unreadable = false;
     let named = paging::list(&api, params, MAX_SIBLINGS, |guarded| {

@@ -304,7 +304,7 @@ mod tests {
             ("startupProbe", |pod| pod["containers"][0]["startupProbe"] = json!({})),
             ("livenessProbe", |pod| pod["containers"][0]["livenessProbe"] = json!({})),
             ("readinessProbe", |pod| {
-                pod["containers"][0]["readinessProbe"] = json!({})
+                pod["containers"][0]["readinessProbe"] = json!({});
             }),
             ("initContainers restartPolicy", |pod| {
                 pod["initContainers"][0]["restartPolicy"] = json!("Always");

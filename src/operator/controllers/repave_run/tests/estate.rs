@@ -17,6 +17,7 @@ use crate::{
         access::{self, Account, Barred},
         context::Context,
         inventory::{CountedKind, Inventory, Unread},
+        paging::PAGE,
         testing::{Api, Fault},
     },
     domain::{
@@ -210,7 +211,8 @@ async fn what_is_in_question_is_read_live_in_one_list_where_it_is_much_and_one_b
     let (api, ctx) = cluster(&[]).await;
     let (plan, images) = (Plan::of(account(None)), Images::default());
     let key = |at: usize| WorkloadKey::deployment("platform", format!("app-{at:02}"));
-    for (number, gets, lists) in [(3, 3, 0), (20, 0, 1)] {
+    let pages = 20_usize.div_ceil(PAGE as usize);
+    for (number, gets, lists) in [(3, 3, 0), (20, 0, pages)] {
         let (got, listed) = (api.count("GET", "deployments"), api.count("LIST", "deployments"));
         let estate = look(&ctx, &images, plan.ask()).await.unwrap();
         let keys: BTreeSet<WorkloadKey> = (0..number).map(key).collect();
@@ -461,54 +463,4 @@ async fn one_deployment_with_a_time_that_nobody_can_read_does_not_blind_the_oper
     }
 }
 
-/// Review rvb. What kube-apiserver 1.36 stores: a selector of 88 KB. An URI of more than 65 534 bytes cannot be built.
-fn with_long_selector(namespace: &str, name: &str, tag: Option<&str>) -> Value {
-    let values: Vec<String> = (0..1_500).map(|at| format!("v{at:05}-{}", "x".repeat(50))).collect();
-    let mut object = deployment(namespace, name);
-    object["spec"]["template"]["metadata"]["labels"] = json!({"app": values[0]});
-    object["spec"]["selector"] = json!({"matchExpressions": [{"key": "app", "operator": "In", "values": values}]});
-    if let Some(tag) = tag {
-        object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(format!("{REPOSITORY}:{tag}"));
-    }
-    object
-}
-
-async fn shared_estate(poison: Value) -> (Context, Plan) {
-    let (api, ctx) = cluster(&[]).await;
-    api.put(&poison);
-    let key = WorkloadKey::deployment("shop", "long");
-    while ctx.inventory.get(&key).is_none() {
-        tokio::task::yield_now().await;
-    }
-    let plan = Plan::of(account(Some("mover")));
-    for place in ["", "platform", "shop", "bank"] {
-        answers(&ctx, &plan.account, place, [("list", true), ("patch", true)]);
-    }
-    (ctx, plan)
-}
-
-#[tokio::test]
-async fn rvb_one_deployment_with_a_long_selector_does_not_stop_the_moves_of_all_others() {
-    let (ctx, plan) = shared_estate(with_long_selector("shop", "long", None)).await;
-    let v = validate::validate(&run(&json!({}))).unwrap();
-    let mut estate = look(&ctx, &Images::default(), plan.ask()).await.unwrap();
-    let keys = BTreeSet::from([
-        WorkloadKey::deployment("platform", "app-00"),
-        WorkloadKey::deployment("shop", "long"),
-    ]);
-    let asked = undone::ask(&ctx, &v, &mut estate, &keys).await;
-    assert!(asked.is_ok(), "the whole run fails, for ever: {}", asked.unwrap_err());
-    let free = undone::free(&estate.workloads);
-    assert!(free.contains(&WorkloadKey::deployment("platform", "app-00")));
-}
-
-#[tokio::test]
-async fn rvb_one_deployment_with_a_long_selector_and_a_tag_does_not_blind_the_plan() {
-    let (ctx, plan) = shared_estate(with_long_selector("shop", "long", Some("12"))).await;
-    let estate = look(&ctx, &Images::default(), plan.ask()).await;
-    assert!(
-        estate.is_ok(),
-        "nothing of the whole estate is seen: {}",
-        estate.err().unwrap()
-    );
-}
+mod long_selectors;
