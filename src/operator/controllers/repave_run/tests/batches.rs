@@ -53,11 +53,14 @@ fn moves(server: &Api) -> Vec<Action> {
         .collect()
 }
 
+/// What it is called, whether the plan is suspended, the number of the release, what patches are answered with, the end.
+type Case = (&'static str, bool, u64, Option<u16>, fn(Option<&Halt>) -> bool);
+
 #[tokio::test(start_paused = true)]
 async fn a_batch_stops_after_the_few_that_are_under_way_when_it_is_not_wanted_or_the_server_asks_for_quiet() {
     let v = validate::validate(&run(&json!({}))).unwrap();
     let sequence = v.sequence;
-    let cases: [(&str, bool, u64, Option<u16>, fn(Option<&Halt>) -> bool); 5] = [
+    let cases: [Case; 5] = [
         ("wanted", false, sequence, None, |halt| halt.is_none()),
         ("suspended", true, sequence, None, |halt| halt == Some(&Halt::NotWanted)),
         ("a newer release", false, sequence + 1, None, |halt| {
