@@ -1,104 +1,231 @@
-//! How many answers to lists are read at the same time.
+//! How many answers to lists are read at the same time, and how large a page may be.
 //!
-//! An answer is in memory whole before it is decoded, and a page of large objects has tens of megabytes: without a limit, lists
-//! side by side (all watches at the start, or the reconciles of many objects) take more memory than there is, however small a page.
-//! Once an answer is read it is decoded without waiting for anything, so what is in memory stays in proportion to the limit.
+//! An answer is in memory whole before it is decoded, and objects may have 1.5 MB each: without limits a page of large ones, or lists
+//! side by side (all watches at the start, or the reconciles of many objects), take more memory than there is. So a page whose answer
+//! gets too large is given up while it is read and asked for again with fewer objects; the same list is then asked for small pages for
+//! a while. What asks sees pages that are shorter than it wanted, as the API server may send them too.
 //! A watch is no list: it goes on for minutes and brings one object at a time.
 
-use http::{Method, Request, Response};
-use http_body::{Body, Frame, SizeHint};
+use http::{Method, Request, Response, Uri, uri::PathAndQuery};
+use http_body::{Frame, SizeHint};
+use kube::client::Body;
 use std::{
+    collections::HashMap,
+    future::poll_fn,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower::{Layer, Service};
+use tower::{BoxError, Layer, Service, ServiceExt as _, buffer::Buffer};
 
-/// The limit of one client. Whoever comes first is first.
+/// The largest answer with more than one object, in bytes.
+pub const MAX_ANSWER: usize = 16 << 20;
+/// How long a list is asked for small pages after one was too large.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+/// Lists whose pages are known to be small; another one finds out for itself.
+const MAX_REMEMBERED: usize = 1_000;
+/// Requests that may wait for the connection.
+const WAITING: usize = 1_024;
+
+/// The limits of one client. Whoever comes first is first.
 #[derive(Debug, Clone)]
-pub struct FewLists(Arc<Semaphore>);
+pub struct FewLists {
+    at_once: Arc<Semaphore>,
+    pages: Arc<Mutex<HashMap<String, (u32, Instant)>>>,
+}
 
 impl FewLists {
     /// So many answers at the same time.
     pub fn new(at_once: usize) -> Self {
-        Self(Arc::new(Semaphore::new(at_once)))
+        Self {
+            at_once: Arc::new(Semaphore::new(at_once)),
+            pages: Arc::default(),
+        }
+    }
+
+    /// The most objects that a page of this list may have now.
+    fn page(&self, path: &str, asked: u32) -> u32 {
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = pages.get(path).filter(|(_, at)| at.elapsed() < REMEMBERED);
+        known.map_or(asked, |(page, _)| asked.min(*page))
+    }
+
+    fn too_large(&self, path: &str, page: u32) -> u32 {
+        let smaller = (page / 4).max(1);
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        if pages.len() >= MAX_REMEMBERED {
+            pages.retain(|_, (_, at)| at.elapsed() < REMEMBERED);
+        }
+        if pages.len() < MAX_REMEMBERED {
+            pages.insert(path.to_owned(), (smaller, Instant::now()));
+        }
+        smaller
     }
 }
 
-impl<S> Layer<S> for FewLists {
-    type Service = Limited<S>;
+impl<S, B> Layer<S> for FewLists
+where
+    S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError> + Send + Sync,
+{
+    type Service = Limited<S::Future>;
 
-    fn layer(&self, inner: S) -> Limited<S> {
+    fn layer(&self, inner: S) -> Limited<S::Future> {
         Limited {
-            inner,
-            lists: self.0.clone(),
+            inner: Buffer::new(inner, WAITING),
+            lists: self.clone(),
         }
     }
 }
 
 /// A service that sends a list when it may read the answer.
-#[derive(Debug, Clone)]
-pub struct Limited<S> {
-    inner: S,
-    lists: Arc<Semaphore>,
+#[derive(Debug)]
+pub struct Limited<F> {
+    inner: Buffer<Request<Body>, F>,
+    lists: FewLists,
 }
 
-impl<S, R, B> Service<Request<R>> for Limited<S>
+impl<F: Send + 'static> Clone for Limited<F> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            lists: self.lists.clone(),
+        }
+    }
+}
+
+impl<F, B, E> Service<Request<Body>> for Limited<F>
 where
-    S: Service<Request<R>, Response = Response<B>>,
-    S::Future: Send + 'static,
+    F: Future<Output = Result<Response<B>, E>> + Send + 'static,
+    E: Into<BoxError>,
+    B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
 {
     type Response = Response<Held<B>>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // The buffer is asked in the future, once for each page that is sent.
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<R>) -> Self::Future {
-        let lists = is_list(&request).then(|| self.lists.clone());
-        // A future sends nothing before it is awaited.
-        let answer = self.inner.call(request);
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (mut inner, lists) = (self.inner.clone(), self.lists.clone());
         Box::pin(async move {
-            let permit = match lists {
-                // It is never closed; if it were, nothing would be limited.
-                Some(lists) => lists.acquire_owned().await.ok(),
-                None => None,
+            let Some(asked) = limit(&request) else {
+                let answer = inner.ready().await?.call(request).await?;
+                return Ok(answer.map(Held::Passed));
             };
-            Ok(answer.await?.map(|body| Held { body, _permit: permit }))
+            // It is never closed; if it were, nothing would be limited.
+            let permit = lists.at_once.clone().acquire_owned().await.ok();
+            let path = request.uri().path().to_owned();
+            let mut page = lists.page(&path, asked);
+            loop {
+                let answer = inner.ready().await?.call(with_limit(&request, page)?).await?;
+                let (parts, body) = answer.into_parts();
+                // A single object is taken as it is: the API server bounds it.
+                if let Some(bytes) = read(body, (page > 1).then_some(MAX_ANSWER)).await? {
+                    let body = Body::from(bytes);
+                    return Ok(Response::from_parts(parts, Held::Whole { body, _permit: permit }));
+                }
+                page = lists.too_large(&path, page);
+            }
         })
     }
 }
 
-/// Every list says how many objects it takes, and no other request does.
-fn is_list<R>(request: &Request<R>) -> bool {
+/// The limit of a list. Every list says how many objects it takes, and no other request does.
+fn limit(request: &Request<Body>) -> Option<u32> {
     let mut pairs = request.uri().query().unwrap_or_default().split('&');
-    request.method() == Method::GET && pairs.any(|pair| pair.starts_with("limit="))
+    let limit = pairs.find_map(|pair| pair.strip_prefix("limit="))?;
+    (request.method() == Method::GET).then(|| limit.parse().ok()).flatten()
 }
 
-/// The body of an answer, and the right to read it until it is dropped.
+/// The same list with pages of this size.
+fn with_limit(request: &Request<Body>, page: u32) -> Result<Request<Body>, BoxError> {
+    let query = request.uri().query().unwrap_or_default().split('&');
+    let pairs: Vec<String> = query
+        .map(|pair| match pair.strip_prefix("limit=") {
+            Some(_) => format!("limit={page}"),
+            None => pair.to_owned(),
+        })
+        .collect();
+    let target = format!("{}?{}", request.uri().path(), pairs.join("&"));
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(target)?);
+    let mut same = Request::new(Body::empty());
+    *same.method_mut() = Method::GET;
+    *same.uri_mut() = Uri::from_parts(parts)?;
+    *same.version_mut() = request.version();
+    *same.headers_mut() = request.headers().clone();
+    *same.extensions_mut() = request.extensions().clone();
+    Ok(same)
+}
+
+/// The whole body, or nothing as soon as it is larger.
+async fn read<B>(mut body: B, most: Option<usize>) -> Result<Option<Vec<u8>>, BoxError>
+where
+    B: http_body::Body<Data = bytes::Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let mut whole = Vec::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let Ok(data) = frame.map_err(Into::into)?.into_data() else {
+            continue;
+        };
+        if most.is_some_and(|most| whole.len() + data.len() > most) {
+            return Ok(None);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(Some(whole))
+}
+
+/// The body of an answer. That of a list keeps the right to be read until it is dropped.
 #[derive(Debug)]
-pub struct Held<B> {
-    body: B,
-    _permit: Option<OwnedSemaphorePermit>,
+pub enum Held<B> {
+    /// Of another request, as it comes.
+    Passed(B),
+    /// Of a list.
+    Whole {
+        /// All of it.
+        body: Body,
+        /// Given back with it.
+        _permit: Option<OwnedSemaphorePermit>,
+    },
 }
 
-impl<B: Body + Unpin> Body for Held<B> {
-    type Data = B::Data;
-    type Error = B::Error;
+impl<B> http_body::Body for Held<B>
+where
+    B: http_body::Body<Data = bytes::Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = bytes::Bytes;
+    type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<bytes::Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Passed(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Whole { body, .. } => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match self {
+            Self::Passed(body) => body.is_end_stream(),
+            Self::Whole { body, .. } => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self {
+            Self::Passed(body) => body.size_hint(),
+            Self::Whole { body, .. } => body.size_hint(),
+        }
     }
 }
 
@@ -110,7 +237,6 @@ mod tests {
         convert::Infallible,
         sync::atomic::{AtomicUsize, Ordering},
     };
-    use tower::ServiceExt as _;
 
     fn request(query: &str) -> Request<Sent> {
         Request::get(format!("/api/v1/pods{query}"))
@@ -142,5 +268,65 @@ mod tests {
         drop(read);
         third.await.unwrap().unwrap();
         assert_eq!(sent.load(Ordering::SeqCst), 6);
+    }
+
+    type Pages = Arc<Mutex<Vec<u32>>>;
+
+    /// Answers with as many objects as it is asked for, of so many bytes each, and notes how many those are.
+    fn lists_of(
+        bytes: usize,
+    ) -> (
+        impl Service<Request<Sent>, Response = Response<Sent>, Error = Infallible, Future: Send>,
+        Pages,
+    ) {
+        let asked = Pages::default();
+        let pages = asked.clone();
+        let server = tower::service_fn(move |request: Request<Sent>| {
+            let page = limit(&request).unwrap();
+            pages.lock().unwrap().push(page);
+            async move {
+                Ok::<_, Infallible>(Response::new(Sent::from(vec![
+                    0;
+                    (page as usize * bytes).min(64 << 20)
+                ])))
+            }
+        });
+        (server, asked)
+    }
+
+    #[tokio::test]
+    async fn a_page_of_large_objects_is_asked_for_again_with_fewer_and_the_next_one_at_once() {
+        for (bytes, pages) in [
+            (4_000, vec![500, 500]),
+            (100_000, vec![500, 125, 125]),
+            (1_500_000, vec![500, 125, 31, 7, 7]),
+            (20 << 20, vec![500, 125, 31, 7, 1, 1]),
+        ] {
+            let (server, asked) = lists_of(bytes);
+            let client = FewLists::new(1).layer(server);
+            for _ in 0..2 {
+                let answer = client
+                    .clone()
+                    .oneshot(request("?&labelSelector=a&limit=500&continue=c"))
+                    .await
+                    .unwrap();
+                let read = read(answer.into_body(), None).await.unwrap().unwrap();
+                assert_eq!(read.len(), bytes * *asked.lock().unwrap().last().unwrap() as usize);
+            }
+            assert_eq!(*asked.lock().unwrap(), pages, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn the_same_list_is_asked_for_but_for_the_size_of_its_pages() {
+        let mut list = request("?&labelSelector=a%3Db&limit=500&continue=x%3D%3D");
+        list.headers_mut().insert("accept", "application/json".parse().unwrap());
+        let smaller = with_limit(&list, 7).unwrap();
+        assert_eq!(
+            smaller.uri(),
+            "/api/v1/pods?&labelSelector=a%3Db&limit=7&continue=x%3D%3D"
+        );
+        assert_eq!((smaller.method(), smaller.headers()), (list.method(), list.headers()));
+        assert_eq!(limit(&request("/a/log?limitBytes=5")), None);
     }
 }
