@@ -149,7 +149,8 @@ async fn look(ctx: &Context, images: &Images, question: Question<'_>, v: &Valida
     };
     let estate = estate::look(ctx, images, ask).await?;
     Ok(Observed {
-        gate: Gate::Open,
+        // Nothing is moved from here, only told.
+        gate: Gate::Suspended,
         target: Some(question.release.clone()),
         releases,
         estate,

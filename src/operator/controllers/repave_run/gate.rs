@@ -16,8 +16,8 @@ use kube::ResourceExt as _;
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gate {
-    /// It may.
-    Open,
+    /// It may; only with this a move can be made.
+    Open(MayMove),
     /// Its plan is suspended.
     Suspended,
     /// The base image has another release now, perhaps the same digest as a newer release.
@@ -41,11 +41,36 @@ pub enum Gate {
     },
 }
 
+/// What a move needs. Only the gate gives it, so that nothing is moved that did not come through it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MayMove(());
+
+#[cfg(test)]
 impl Gate {
+    /// A gate that is open without a question.
+    pub fn open() -> Self {
+        Self::Open(MayMove(()))
+    }
+}
+
+impl Gate {
+    /// Whether something may be moved.
+    pub fn is_open(&self) -> bool {
+        self.may_move().is_some()
+    }
+
+    /// What a move needs, if it is open.
+    pub fn may_move(&self) -> Option<&MayMove> {
+        match self {
+            Self::Open(may_move) => Some(may_move),
+            Self::Suspended | Self::Superseded { .. } | Self::Ended { .. } | Self::Shut { .. } => None,
+        }
+    }
+
     /// Whether a wave may pass, so that the next one may begin: not in a run that is suspended or may not start anything.
     pub fn lets_pass(&self) -> bool {
         match self {
-            Self::Open | Self::Superseded { .. } | Self::Ended { .. } => true,
+            Self::Open(_) | Self::Superseded { .. } | Self::Ended { .. } => true,
             Self::Suspended | Self::Shut { .. } => false,
         }
     }
@@ -119,7 +144,11 @@ pub fn gate(
             ),
         );
     }
-    if plan.spec.suspend { Gate::Suspended } else { Gate::Open }
+    if plan.spec.suspend {
+        Gate::Suspended
+    } else {
+        Gate::Open(MayMove(()))
+    }
 }
 
 /// Shut because the plan, as it is now, cannot be read.

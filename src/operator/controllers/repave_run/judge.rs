@@ -172,7 +172,7 @@ impl Judge<'_> {
         let over = match self.observed.gate {
             Gate::Superseded { .. } => Some(Skip::Superseded),
             Gate::Ended { .. } => Some(Skip::RunEnded),
-            Gate::Open | Gate::Suspended | Gate::Shut { .. } => None,
+            Gate::Open(_) | Gate::Suspended | Gate::Shut { .. } => None,
         };
         match skip.or(over) {
             Some(reason) => State::Skipped(reason),

@@ -4,7 +4,7 @@
 //! the first wave that has not passed, and latecomers of the waves before it, are moved, as many as its limit leaves free.
 
 use super::{
-    gate::Gate,
+    gate::MayMove,
     judge::was_never_complete,
     observe::Observed,
     patch::{self, Op},
@@ -100,8 +100,8 @@ pub fn plan(
         FailureAction::RollbackWorkload => roll_backs(v, targets, progress, (taken, now)),
         FailureAction::Pause => Vec::new(),
     };
-    if observed.gate == Gate::Open && stop(v, targets).is_none() {
-        actions.extend(moves(v, targets, progress, (taken, now)));
+    if let (Some(may_move), None) = (observed.gate.may_move(), stop(v, targets)) {
+        actions.extend(moves((v, may_move), targets, progress, (taken, now)));
     }
     actions.truncate(MAX_ACTIONS);
     actions
@@ -136,7 +136,12 @@ fn roll_backs(
 
 /// The workloads that are started now. A wave that has passed holds nothing back any more, but what comes late to it is
 /// still moved, first and within its limit.
-fn moves(v: &Validated, targets: &[Target<'_>], progress: &Progress, (taken, now): (Taken, Timestamp)) -> Vec<Action> {
+fn moves(
+    (v, may_move): (&Validated, &MayMove),
+    targets: &[Target<'_>],
+    progress: &Progress,
+    (taken, now): (Taken, Timestamp),
+) -> Vec<Action> {
     // All that are in flight count, also those of other waves: labels may have changed since they were started.
     let in_flight = targets.iter().filter(|target| target.in_flight).count();
     let in_flight = in_flight
@@ -152,12 +157,13 @@ fn moves(v: &Validated, targets: &[Target<'_>], progress: &Progress, (taken, now
         let ready = targets
             .iter()
             .filter(|target| target.wave == Some(at) && target.state == State::Pending { ready: true });
-        moves.extend(ready.filter_map(|target| start(v, target, now)).take(free));
+        moves.extend(ready.filter_map(|target| start((v, may_move), target, now)).take(free));
     }
     moves
 }
 
-fn start(v: &Validated, target: &Target<'_>, now: Timestamp) -> Option<Action> {
+/// The move of one workload: nobody makes one without what the gate gives.
+fn start((v, _): (&Validated, &MayMove), target: &Target<'_>, now: Timestamp) -> Option<Action> {
     let workload = &target.seen.workload;
     let mut changes: Vec<(&Container, ImageRef)> = Vec::new();
     for at in &target.outdated {

@@ -152,7 +152,7 @@ impl Summary<'_> {
     fn finished(&self) -> bool {
         let ended = self.targets.iter().all(Target::ended);
         let gate_allows = match self.observed.gate {
-            Gate::Open | Gate::Suspended => self.progress.over() && self.observed.estate.not_yet == 0,
+            Gate::Open(_) | Gate::Suspended => self.progress.over() && self.observed.estate.not_yet == 0,
             Gate::Superseded { .. } | Gate::Ended { .. } => true,
             Gate::Shut { .. } => false,
         };
@@ -194,7 +194,7 @@ impl Summary<'_> {
             .all(Target::ended);
         let moves = self.targets.iter().any(|target| target.in_flight);
         let name = &self.v.waves[at].name;
-        (waits && !moves && self.observed.gate == Gate::Open).then(|| Verdict {
+        (waits && !moves && self.observed.gate.is_open()).then(|| Verdict {
             kind: Kind::Stuck,
             reason: "WaveNotProven",
             message: format!(

@@ -155,7 +155,7 @@ struct Questions {
 /// Whether a finished run has work again: a hold has ended, a workload was resumed, has recovered, was relabelled or is new.
 /// One that is busy is no reason yet: it may stay so for ever. What it moved itself is judged in any case.
 pub fn reopens(gate: &Gate, targets: &[Target<'_>], status: &RepaveRunStatus) -> bool {
-    (*gate == Gate::Open && targets.iter().any(is_ready)) || on_their_way(targets, status) > 0
+    (gate.is_open() && targets.iter().any(is_ready)) || on_their_way(targets, status) > 0
 }
 
 /// How many are in a roll-out of this run that it has not judged, though it has finished: it did not see them then, or they

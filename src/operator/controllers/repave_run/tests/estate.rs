@@ -430,7 +430,7 @@ async fn names_of_runs_that_a_tenant_makes_up_keep_nobody_elses_workload_back() 
     assert_eq!(estate.workloads.len(), 65);
     let v = validate::validate(&run(&json!({}))).unwrap();
     let observed = Observed {
-        gate: Gate::Open,
+        gate: Gate::open(),
         releases: plan.releases,
         target: Some(release("v3", 3)),
         estate,

@@ -77,7 +77,7 @@ fn happen(world: &mut World, event: Event) {
         Event::Jump(seconds) => world.jump(seconds),
         Event::Team(at, change) => world.team(&world.key(at), change),
         Event::Suspend => world.gate = Gate::Suspended,
-        Event::Resume => world.gate = Gate::Open,
+        Event::Resume => world.gate = Gate::open(),
     }
 }
 

@@ -136,7 +136,7 @@ fn without_its_proof_nothing_is_started_but_what_fails_is_rolled_back() {
     world.gate = shut.clone();
     assert_eq!(world.step(), []);
     assert_eq!(message(&world), "no proof");
-    world.gate = Gate::Open;
+    world.gate = Gate::open();
     assert_eq!(world.step().len(), 1);
     world.tick_all();
     world.gate = shut;

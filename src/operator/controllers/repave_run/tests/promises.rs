@@ -32,7 +32,7 @@ impl World {
                 assert!(!sim.reverted, "{key} was set back and is moved again");
                 // A suspension that came after a second process had looked is seen by it the next time.
                 assert!(
-                    self.second_leader || self.gate == Gate::Open,
+                    self.second_leader || self.gate.is_open(),
                     "{key} was started though the gate is shut"
                 );
                 let seen = parse(before);
@@ -173,7 +173,7 @@ impl World {
                     let may = !matches!(self.gate, Gate::Suspended | Gate::Shut { .. });
                     assert!(may, "wave {at} passed in a run that is suspended");
                     // In one whose order is gone or that has a newer one, nothing follows a wave.
-                    if self.gate == Gate::Open {
+                    if self.gate.is_open() {
                         self.check_wave_is_over(at);
                     }
                 }

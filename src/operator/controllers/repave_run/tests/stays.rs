@@ -224,7 +224,7 @@ fn no_wave_passes_in_a_run_that_is_suspended_and_what_is_on_its_way_is_judged() 
         world.status.waves
     );
     world.wait(20);
-    world.gate = Gate::Open;
+    world.gate = Gate::open();
     let moved = world.step();
     let names: Vec<_> = moved.iter().map(|action| action.workload().clone()).collect();
     assert!(

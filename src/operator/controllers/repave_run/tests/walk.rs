@@ -145,14 +145,14 @@ fn play(world: &mut World, events: &[Event]) {
                 (sim.denied, sim.touched) = (*denied, true);
             }
             Event::Suspend => world.gate = Gate::Suspended,
-            Event::Resume => world.gate = Gate::Open,
+            Event::Resume => world.gate = Gate::open(),
         }
     }
 }
 
 /// What must be so when nothing happens any more.
 pub fn check_the_end(world: &mut World) {
-    world.gate = Gate::Open;
+    world.gate = Gate::open();
     let finished = world.walk_to_the_end();
     let observed = world.observed();
     let stopped = plan::stop(&world.v, &world.targets(&observed)).is_some();

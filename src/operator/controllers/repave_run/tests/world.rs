@@ -202,7 +202,7 @@ impl World {
             v,
             status: RepaveRunStatus::default(),
             workloads: BTreeMap::new(),
-            gate: Gate::Open,
+            gate: Gate::open(),
             now: Timestamp::from_second(1_000).unwrap(),
             mono: Duration::ZERO,
             memory: RunMemory::default(),
