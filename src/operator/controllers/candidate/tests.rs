@@ -25,6 +25,7 @@ use serde_json::json;
 
 pub use crate::controllers::testing::settings;
 
+mod exhaustive;
 mod failure;
 mod gates;
 mod reevaluation;

@@ -79,6 +79,11 @@ impl World {
         }
     }
 
+    /// Whether its gates must be judged again before it is promoted.
+    pub fn is_due(&self, status: &ImageCandidateStatus) -> bool {
+        observe::reevaluation::is_due(status, &self.evaluation_inputs().in_force, at(self.now))
+    }
+
     /// What `observe` would read.
     pub fn observe(&self, candidate: &ImageCandidate, inputs: Inputs) -> Observed {
         let validated = validate::validate(candidate).unwrap();
@@ -196,9 +201,8 @@ impl World {
                 }
             }
             (Phase::Promote, Some(image)) => {
-                let evaluation_inputs = self.evaluation_inputs();
-                if observe::reevaluation::is_due(status, &evaluation_inputs.in_force, at(self.now)) {
-                    Self::stored(inputs, validated, image, evaluation_inputs)
+                if self.is_due(status) {
+                    Self::stored(inputs, validated, image, self.evaluation_inputs())
                 } else {
                     Stage::Promote
                 }

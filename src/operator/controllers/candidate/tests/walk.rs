@@ -63,7 +63,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 /// The n-th newest candidate.
-fn newest(world: &World, n: usize) -> Option<String> {
+pub fn newest(world: &World, n: usize) -> Option<String> {
     let mut all: Vec<&ImageCandidate> = world.candidates.values().map(|(one, _)| one).collect();
     all.sort_by_key(|one| std::cmp::Reverse(one.spec.sequence));
     all.get(n).map(|one| one.name_any())
@@ -121,7 +121,7 @@ fn settle(world: &mut World) {
     panic!("it never comes to rest: {world:?}");
 }
 
-fn round(world: &mut World) {
+pub fn round(world: &mut World) {
     world.reconcile_base(Fault::None);
     let names: Vec<String> = world.candidates.keys().cloned().collect();
     for name in names {
@@ -144,7 +144,7 @@ fn unchanged(before: &str, world: &World) -> bool {
     without(before) == without(&format!("{world:?}"))
 }
 
-fn check_the_end(world: &mut World) {
+pub fn check_the_end(world: &mut World) {
     settle(world);
     let (wanted, inputs) = world.named().cloned().expect("the BaseImage names a candidate");
     let base = world.base.clone().unwrap();

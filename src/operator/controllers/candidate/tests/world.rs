@@ -78,14 +78,14 @@ pub struct World {
     pub candidates: BTreeMap<String, (ImageCandidate, Inputs)>,
     pub jobs: BTreeMap<String, SimJob>,
     pub waived: bool,
-    ever_waived: bool,
     /// Built images that were taken back.
     pub revoked: BTreeSet<Digest>,
     /// Upstream has signed its images.
     pub signed: bool,
     pub channel: Option<Digest>,
     pub promoted: BTreeSet<String>,
-    delivered: BTreeSet<(Digest, String)>,
+    /// Of which images reports came, and of which checks.
+    pub delivered: BTreeSet<(Digest, String)>,
     slots: usize,
     next: u64,
 }
@@ -108,7 +108,6 @@ impl World {
             candidates: BTreeMap::new(),
             jobs: BTreeMap::new(),
             waived: false,
-            ever_waived: false,
             revoked: BTreeSet::new(),
             signed: true,
             channel: None,
@@ -150,7 +149,6 @@ impl World {
 
     pub fn waive(&mut self, on: bool) {
         self.waived = on;
-        self.ever_waived |= on;
     }
 
     /// The image of that upstream digest is taken back, or that is lifted.
@@ -420,6 +418,9 @@ impl World {
             if let Some(recalled) = self.recalled(Some(proof.image())) {
                 return Err(Stop::Error(apply::Error::Recalled(recalled).into()));
             }
+            if candidate.status.as_ref().is_none_or(|status| self.is_due(status)) {
+                return Err(Stop::Error(apply::Error::JudgedAgain.into()));
+            }
             self.write(fault, writes, |_| ())?;
         }
         self.assert_promotable(proof, candidate, inputs);
@@ -452,7 +453,21 @@ impl World {
             (candidate.uid().unwrap().as_str(), &built(inputs.upstream))
         );
         let bad = inputs.strict && inputs.upstream.is_multiple_of(3);
-        assert!(!bad || self.ever_waived, "an unproven image was promoted");
+        assert!(!bad || self.waived, "an unproven image was promoted");
+        let named = base.named.as_ref();
+        assert_eq!(
+            named,
+            Some(&candidate.name_any()),
+            "promoted although another is wanted"
+        );
+        let steps = candidate.status.iter().flat_map(|status| &status.timeline);
+        let gates = steps.filter(|entry| matches!(entry.step, Step::Validated | Step::Scanned));
+        let judged = gates.filter_map(|entry| Some(entry.finished.as_ref()?.0.as_second()));
+        let age = judged.max().map(|judged| self.now - judged);
+        assert!(
+            age.is_some_and(|age| age <= 24 * 3600),
+            "promoted on a judgement of {age:?} s ago"
+        );
         let checks = validate::validate(candidate).unwrap().checks;
         assert_eq!(proof.reports().count(), checks.len());
         for check in checks {
@@ -464,6 +479,8 @@ impl World {
     /// Written onto the object that was read, or not at all. A decided status changes only by an evaluation.
     fn write_status(&mut self, seen: &ImageCandidate, status: ImageCandidateStatus, course: Option<&Course>) {
         let version = self.unique().to_string();
+        let numbers = self.candidates.values().map(|(one, _)| one.spec.sequence);
+        let last = numbers.max();
         let Some((live, _)) = self.candidates.get_mut(&seen.name_any()) else {
             return;
         };
@@ -481,6 +498,10 @@ impl World {
             );
             assert!(course.is_some(), "an error changed a decided status");
         }
+        assert!(
+            after != Phase::Superseded || last > Some(live.spec.sequence),
+            "superseded by nothing that is newer"
+        );
         assert!(
             old.promoted.is_none() || old.promoted == status.promoted,
             "what was promoted changed"
