@@ -13,6 +13,9 @@ make_operator() {
   stage operator-root "$(recipe_tools) $(declare -f operator_root)" operator_root
   certificates_path=$stage_path
   repave_layer /repave operator
-  if [ -z "$repave_path" ]; then rm -rf "${out:?}/operator"; return; fi # an operator image without the operator would only fail later
+  if [ -z "$repave_path" ]; then # an operator image without the operator would only fail later
+    rm -rf "${out:?}/operator"
+    fail "the operator's image needs the repave binary: make it with \`make binaries\`, or name it with REPAVE_BINARY"
+  fi
   image operator '{"User":"65532:65532","Env":["PATH=/","SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"],"Entrypoint":["/repave"],"Labels":{"org.opencontainers.image.title":"repave"}}' "$certificates_path" "$repave_path"
 }
