@@ -131,7 +131,8 @@ fn other_kinds() -> Vec<Case> {
         kind(
             "a-job",
             json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta("a-job"), "spec": {"template": once("a-job")}}),
-        ),
+        )
+        .limit("a Job runs to its end and cannot be rolled: it is in no count"),
         kind(
             "a-bare-pod",
             json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta("a-bare-pod"), "spec": once("a-bare-pod")["spec"]}),
