@@ -29,12 +29,30 @@ impl Registries {
     pub fn open(&self) -> anyhow::Result<(Client, Auth)> {
         let options = ClientOptions {
             insecure_hosts: self.insecure_hosts.iter().cloned().collect(),
-            ca_bundle_pem: self.ca.as_deref().map(bytes_of).transpose()?.unwrap_or_default(),
+            ca_bundle_pem: self.ca.as_deref().map(authorities).transpose()?.unwrap_or_default(),
             ..ClientOptions::default()
         };
-        Ok((Client::new(options)?, find(self.auth.as_deref())?))
+        let mut client = Client::new(options).map_err(anyhow::Error::from);
+        if let Some(path) = &self.ca {
+            client = client.with_context(|| format!("{} (--ca) cannot be used", path.display()));
+        }
+        Ok((client?, find(self.auth.as_deref())?))
     }
 }
+
+/// The certificates of the file. One without any would be taken without a word, and trust nobody more.
+fn authorities(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let pem = bytes_of(path, "--ca")?;
+    anyhow::ensure!(
+        String::from_utf8_lossy(&pem).contains(CERTIFICATE),
+        "{}: expected certificates in PEM ({CERTIFICATE}), found none: name the file of the certificate authority with --ca",
+        path.display()
+    );
+    Ok(pem)
+}
+
+/// How a certificate begins.
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
 /// Largest file that is read.
 const MAX_FILE: u64 = 1 << 20;
@@ -68,18 +86,18 @@ fn usual() -> Vec<PathBuf> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Auth> {
-    parse(&bytes_of(path)?).with_context(|| format!("{} cannot be used", path.display()))
+    parse(&bytes_of(path, "--auth")?).with_context(|| format!("{} cannot be used", path.display()))
 }
 
-fn bytes_of(path: &Path) -> anyhow::Result<Vec<u8>> {
+fn bytes_of(path: &Path, option: &str) -> anyhow::Result<Vec<u8>> {
     let shown = path.display();
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
-        .with_context(|| format!("{shown} cannot be read: name another file with --auth"))?;
+        .with_context(|| format!("{shown} cannot be read: name another file with {option}"))?;
     anyhow::ensure!(
         bytes.len() as u64 <= MAX_FILE,
-        "{shown} is larger than {MAX_FILE} bytes"
+        "{shown} is larger than {MAX_FILE} bytes: name another file with {option}"
     );
     Ok(bytes)
 }
@@ -130,6 +148,37 @@ mod tests {
             let error = format!("{:#}", parse(odd).unwrap_err());
             assert!(!error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn authorities_are_read_from_a_file_with_a_certificate_and_the_option_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let open = |path: &Path| {
+            let registries = Registries {
+                auth: None,
+                insecure_hosts: Vec::new(),
+                ca: Some(path.to_owned()),
+            };
+            let refused = registries.open().err();
+            refused.map(|error| format!("{error:#}")).unwrap_or_default()
+        };
+        let gone = open(Path::new("/nope"));
+        assert!(gone.contains("with --ca") && !gone.contains("--auth"), "{gone}");
+        for text in [
+            "",
+            "no certificate",
+            "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert!(
+                open(&path).contains("ca.pem: expected certificates in PEM"),
+                "{}",
+                open(&path)
+            );
+        }
+        std::fs::write(&path, format!("{CERTIFICATE}\nAAAA\n-----END CERTIFICATE-----\n")).unwrap();
+        assert!(open(&path).contains("ca.pem (--ca) cannot be used"), "{}", open(&path));
     }
 
     #[test]

@@ -4,8 +4,10 @@
 
 pub mod check;
 mod credentials;
+mod errors;
 mod exceptions;
 mod judge;
+mod names;
 mod open;
 pub mod policy_check;
 #[cfg(feature = "fuzzing")]
@@ -54,8 +56,15 @@ pub enum Output {
     Json,
 }
 
-/// Runs one command.
+/// Runs one command; what it fails with is one sentence for people.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    match Box::pin(command(cli)).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(anyhow::Error::msg(errors::told(&error, &errors::address().await))),
+    }
+}
+
+async fn command(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Status(args) => {
             let client = repave_cluster::Clients::connect().await?.requests;

@@ -11,7 +11,7 @@ use kube::CustomResourceExt as _;
 use repave_api::{
     ValidationPolicy, ValidationPolicySpec, Waiver, image_candidate::PolicySnapshot, validation_policy::Check,
 };
-use repave_core::report::bounded;
+use repave_core::{report::bounded, rules::Expression};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
@@ -25,17 +25,35 @@ use std::{
 const MAX_FILE: u64 = 4 << 20;
 /// As many as a BaseImage may name.
 const MAX_POLICIES: usize = 4;
+/// What to do where there is no policy.
+const ADD: &str = "add a document with apiVersion: repave.dev/v1alpha1, kind: ValidationPolicy, metadata.name and \
+                   spec.checks, such as config/samples/validationpolicy.yaml";
 
 /// Why policies cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file.
-    #[error("cannot read the policy file {path}: {source}")]
+    /// The file. The cause is told in the sentence, and not once more as its source.
+    #[error(
+        "cannot read the policy file {path} ({why}): name a file with {option}; several with {option} a.yaml {option} b.yaml"
+    )]
     File {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        why: String,
+        /// The option that named it.
+        option: &'static str,
+    },
+    /// There is nothing in it.
+    #[error("{0} is empty: {ADD}")]
+    Empty(PathBuf),
+    /// What is wrong with the whole of it.
+    #[error("{files}: {why}")]
+    In {
+        /// Which.
+        files: String,
+        /// What.
+        why: String,
     },
     /// It is larger than any policy.
     #[error("{0}: expected a policy of at most {MAX_FILE} bytes")]
@@ -57,7 +75,7 @@ pub enum Error {
         said: Vec<String>,
     },
     /// There are none, or too many.
-    #[error("expected 1 to {MAX_POLICIES} ValidationPolicy documents, found {0}")]
+    #[error("expected 1 to {MAX_POLICIES} ValidationPolicy documents, found {0}: {next}", next = if *.0 == 0 { ADD } else { "take some out" })]
     Count(usize),
     /// There are too many waivers.
     #[error("expected at most {MAX_WAIVERS} Waiver documents, as many as the operator reads; found {0}")]
@@ -95,13 +113,33 @@ pub fn waiver_definition() -> Value {
     schema.cloned().unwrap_or_default()
 }
 
-/// Reads the files together: a ConfigMap may be in another one than its policy.
-pub fn read(paths: &[PathBuf], now: Timestamp) -> Result<Policies, Error> {
+/// Reads the files together: a ConfigMap may be in another one than its policy. `option` is what named them.
+pub fn read(paths: &[PathBuf], option: &'static str, now: Timestamp) -> Result<Policies, Error> {
     let mut documents = Vec::new();
     for path in paths {
-        documents.extend(documents_of(&text(path)?)?);
+        let more = documents_of(&text(path, option)?).map_err(|error| within(std::slice::from_ref(path), error))?;
+        if more.iter().all(Value::is_null) {
+            return Err(Error::Empty(path.clone()));
+        }
+        documents.extend(more);
     }
-    policies(&documents, now)
+    policies(&documents, now).map_err(|error| within(paths, error))
+}
+
+/// Names the files where the error itself says not what it is about.
+fn within(paths: &[PathBuf], error: Error) -> Error {
+    let is_named = match &error {
+        Error::Yaml(_) | Error::Kind(_) | Error::Count(_) | Error::Waivers(_) => false,
+        Error::File { .. } | Error::Empty(_) | Error::In { .. } | Error::TooLarge(_) | Error::Refused { .. } => true,
+    };
+    if is_named {
+        return error;
+    }
+    let files: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    Error::In {
+        files: files.join(", "),
+        why: error.to_string(),
+    }
 }
 
 /// Reads one text as of the same moment always.
@@ -110,10 +148,11 @@ pub fn parse(text: &str) -> Result<Policies, Error> {
     policies(&documents_of(text)?, Timestamp::UNIX_EPOCH)
 }
 
-fn text(path: &Path) -> Result<String, Error> {
-    let failed = |source| Error::File {
+fn text(path: &Path, option: &'static str) -> Result<String, Error> {
+    let failed = |why: std::io::Error| Error::File {
         path: path.to_owned(),
-        source,
+        why: why.to_string(),
+        option,
     };
     let mut text = String::new();
     let file = fs::File::open(path).map_err(failed)?;
@@ -217,7 +256,14 @@ fn policy(document: &Value, name: &str) -> Result<ValidationPolicySpec, Error> {
         });
     }
     let spec = document.get("spec").cloned().unwrap_or_default();
-    serde_json::from_value(spec).map_err(|error| refused("ValidationPolicy", name, &error))
+    let spec: ValidationPolicySpec =
+        serde_json::from_value(spec).map_err(|error| refused("ValidationPolicy", name, &error))?;
+    for rule in &spec.rules {
+        // The operator stops the BaseImage with the same words.
+        Expression::parse(&rule.expression)
+            .map_err(|why| refused("ValidationPolicy", name, &format!("spec.rules {:?}: {why}", rule.name)))?;
+    }
+    Ok(spec)
 }
 
 /// A waiver; one that was exported from a cluster keeps its time of creation, on which its longest life depends.

@@ -6,7 +6,10 @@
 use jiff::Timestamp;
 use regex::Regex;
 use repave_api::checks::{KINDS, exactly_one_rule};
-use repave_core::{digest::Digest, duration::Span};
+use repave_core::{
+    digest::Digest,
+    duration::{self, Span},
+};
 use serde_json::Value;
 
 /// Most violations that are told.
@@ -121,7 +124,10 @@ fn string(text: &str, schema: &Value, path: &str, said: &mut Vec<String>) {
     bounds(count, "characters", ("minLength", "maxLength"), schema, path, said);
     if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
         let fits = Regex::new(pattern).is_ok_and(|regex| regex.is_match(text));
-        if !fits {
+        let span = (pattern == duration::PATTERN).then(|| text.parse::<Span>());
+        if let Some(Err(why)) = span {
+            said.push(format!("{path}: {why}"));
+        } else if !fits {
             said.push(format!(
                 "{path}: expected text like {pattern}, found {}",
                 shown(&Value::from(text))

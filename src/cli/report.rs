@@ -7,8 +7,8 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use super::{credentials, open};
-use anyhow::{Context as _, ensure};
+use super::{credentials, errors, names, open};
+use anyhow::{Context as _, bail, ensure};
 use kube::{Api, ResourceExt as _, api::ListParams};
 use repave_api::{ImageCandidate, Waiver};
 use repave_cluster::readable::{self, Guarded};
@@ -31,7 +31,7 @@ pub struct Args {
     /// Name of an ImageCandidate, a digest of one, or an image reference (HOST/PATH:TAG or @sha256:DIGEST)
     target: Target,
     /// Namespace of the candidate; the client's own unless given (for a digest: all)
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = names::namespace)]
     namespace: Option<String>,
     /// How to print it
     #[arg(long, short, default_value = "table")]
@@ -121,7 +121,8 @@ async fn subject_of(candidate: ImageCandidate) -> anyhow::Result<Subject> {
     match waivers.list(&ListParams::default().limit(MAX_WAIVERS)).await {
         Ok(waivers) => subject.waivers = readable::told(waivers),
         Err(error) => {
-            eprintln!("the waivers of {namespace} cannot be read, so waived findings are shown as open: {error}");
+            let why = errors::told(&error.into(), &errors::address().await);
+            eprintln!("the waivers of {namespace} cannot be read, so waived findings are shown as open: {why}");
         }
     }
     Ok(subject)
@@ -133,10 +134,12 @@ async fn by_name(name: &str, args: &Args) -> anyhow::Result<ImageCandidate> {
         .namespace
         .clone()
         .unwrap_or_else(|| client.default_namespace().to_owned());
-    let api = Api::<ImageCandidate>::namespaced(client, &namespace);
-    api.get_opt(name).await?.with_context(|| {
-        format!("no ImageCandidate {name} in namespace {namespace}: list them with kubectl get imagecandidates -A")
-    })
+    match Api::<ImageCandidate>::namespaced(client, &namespace).get(name).await {
+        Err(error) if errors::is_no_object(&error) => {
+            bail!("no ImageCandidate {name} in namespace {namespace}: list them with kubectl get imagecandidates -A")
+        }
+        other => Ok(other?),
+    }
 }
 
 async fn by_digest(digest: &Digest, args: &Args) -> anyhow::Result<ImageCandidate> {

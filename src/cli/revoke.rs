@@ -3,6 +3,7 @@
 //! It orders; the operator records the order in the ReleaseHistory, goes back to the last good release and moves the channel
 //! tag. Must not write if the annotation that is there cannot be read: it might hold an order of somebody else.
 
+use crate::names;
 use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::{
@@ -30,10 +31,10 @@ pub struct Args {
     #[arg(value_name = "DIGEST|TAG")]
     release: String,
     /// The BaseImage
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = names::object)]
     base: String,
     /// Namespace of the BaseImage; the client's own unless given
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = names::namespace)]
     namespace: Option<String>,
     /// Why, on one line; it is kept and shown
     #[arg(long, value_name = "TEXT")]

@@ -23,17 +23,17 @@ const LISTS_OF_WATCHES: usize = 1;
 /// Answers to lists that the process reads at the same time.
 pub const LISTS_AT_ONCE: usize = LISTS + LISTS_OF_WATCHES;
 
-/// No client could be made.
+/// No client could be made. The causes are in the sentences, and not once more behind them.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Neither a service account nor a kubeconfig.
     #[error(
         "expected a service account in the pod or a kubeconfig, found neither ({0}): set KUBECONFIG or run in a pod with its token mounted"
     )]
-    Config(#[source] kube::config::InferConfigError),
+    Config(kube::config::InferConfigError),
     /// The configuration cannot be used.
     #[error("the cluster's configuration cannot be used ({0}): check the certificate authority and the credentials")]
-    Client(#[source] kube::Error),
+    Client(kube::Error),
 }
 
 /// One client per purpose; they share nothing, so that a stuck watch cannot hold back a lease renewal.

@@ -15,10 +15,22 @@ const MAX: Duration = Duration::from_secs(200_000_000);
 #[serde(try_from = "String", into = "String")]
 pub struct Span(Duration);
 
+/// What a manifest may write, as its schema says it.
+pub const PATTERN: &str = "^([0-9]{1,4}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$";
+
 /// Why a text is not a span of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected a span of time such as 30s, 10m or 1h30m (at most 4 digits of h, 6 of m, 8 of s), found {0:?}")]
+#[error("expected a duration like 2160h, 30m or 10s ({limits}), found {0:?}", limits = limits(.0))]
 pub struct InvalidSpan(String);
+
+/// What may be the matter with it.
+fn limits(found: &str) -> &'static str {
+    if found.contains('d') {
+        "days are not known"
+    } else {
+        "at most 4 digits of h, 6 of m, 8 of s, in this order"
+    }
+}
 
 impl Span {
     /// A span of this many seconds.
@@ -113,7 +125,7 @@ impl JsonSchema for Span {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "maxLength": 21, "pattern": "^([0-9]{1,4}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$", "minLength": 2})
+        json_schema!({"type": "string", "maxLength": 21, "pattern": PATTERN, "minLength": 2})
     }
 }
 
@@ -142,6 +154,12 @@ mod tests {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
         assert_eq!("90m".parse::<Span>().unwrap().to_string(), "1h30m");
+        let said = |text: &str| text.parse::<Span>().unwrap_err().to_string();
+        assert_eq!(
+            said("90d"),
+            "expected a duration like 2160h, 30m or 10s (days are not known), found \"90d\""
+        );
+        assert!(said("10000h").contains("at most 4 digits of h"), "{}", said("10000h"));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //!
 //! An expression is written by people and evaluated in the operator, so what it may cost is bounded before anything runs:
 //! length, depth and size of the expression, and how many macros (`all`, `exists`, `map`, …) it has, since they are the
-//! only loops. Whatever is not `true` is not a pass: an error, a number and an unknown name least of all.
+//! only loops. Whatever is not `true` is not a pass: an error, a number and an unknown name least of all. A name that no
+//! variable has is refused when the expression is read: `has()` of it would be false for ever.
+
+mod fields;
 
 use super::report::Severity;
 use cel::{
@@ -71,6 +74,30 @@ pub enum InvalidExpression {
     /// It makes maps or messages.
     #[error("expected no map or message to be made ({{…}}): compare the results themselves")]
     Construct,
+    /// It asks for a variable that there is not.
+    #[error("expected one of the variables {expected}, found {found:?}: correct the name")]
+    Variable {
+        /// The variables.
+        expected: String,
+        /// The name, cut.
+        found: String,
+    },
+    /// It asks for a field that there is not.
+    #[error("{of} has no such field: expected one of {expected}, found {found:?}")]
+    Field {
+        /// What is asked.
+        of: &'static str,
+        /// Its fields.
+        expected: String,
+        /// The name, cut.
+        found: String,
+    },
+    /// It asks for a field of what has none, or may be anything.
+    #[error("expected a field of checks.NAME, image or previous, found {found:?} of a value that has no known fields")]
+    NoFields {
+        /// The name, cut.
+        found: String,
+    },
 }
 
 impl Expression {
@@ -95,6 +122,7 @@ impl Expression {
             let program = Program::compile(text);
             let program = program.map_err(|error| InvalidExpression::Syntax(one_line(&error.to_string())))?;
             Size::default().add(program.expression(), 0)?;
+            fields::check(program.expression())?;
             Ok(Self(program))
         };
         on_large_stack(read).map_err(InvalidExpression::Syntax)?

@@ -16,7 +16,7 @@ mod sarif;
 mod tests;
 mod tools;
 
-use super::{credentials::Registries, exceptions::Granted, policy_file};
+use super::{credentials::Registries, errors, exceptions::Granted, names, policy_file};
 use anyhow::Context as _;
 use image::Image;
 use jiff::Timestamp;
@@ -55,7 +55,7 @@ pub struct Args {
     #[arg(long, short, required_unless_present = "autoadd", value_name = "FILE")]
     policy: Vec<PathBuf>,
     /// Name of the BaseImage that this image would be a release of: waivers that are bound to it apply then
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = names::object)]
     base_image: Option<String>,
     /// How to print the result
     #[arg(long, short, default_value = "table")]
@@ -69,7 +69,7 @@ pub struct Args {
     /// Do not fail because of checks that cannot run here
     #[arg(long)]
     allow_not_run: bool,
-    /// Which platform of an image with several, e.g. linux/arm64; this machine's unless given
+    /// The platform that is examined, e.g. linux/arm64; unless given the only image there is, or of several this machine's
     #[arg(long)]
     platform: Option<Platform>,
     /// Folder with the scanners (grype and syft, or trivy); the folders of PATH unless given
@@ -111,7 +111,8 @@ pub async fn run(args: Args) -> ExitCode {
     let ended = match Box::pin(checked(&args)).await {
         Ok(ended) => ended,
         Err(error) => {
-            eprintln!("repave check: {error:#}");
+            // No API server is asked, so no address is told.
+            eprintln!("repave check: {}", errors::told(&error, ""));
             Ended::Unusable
         }
     };
@@ -127,7 +128,7 @@ async fn checked(args: &Args) -> anyhow::Result<Ended> {
     if args.autoadd {
         return Box::pin(autoadd(args, scratch.path())).await;
     }
-    let policies = policy_file::read(&args.policy, now)?;
+    let policies = policy_file::read(&args.policy, "--policy", now)?;
     let tools = Tools::new(args.scanner_path.as_deref(), &args.database)?;
     let image = opened(args, scratch.path()).await?;
     for note in policies.waivers.iter().filter_map(|waiver| no_effect(waiver, args)) {

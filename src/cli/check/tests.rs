@@ -260,6 +260,75 @@ async fn of_several_images_the_platform_chooses_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn the_only_image_is_of_the_platform_that_is_asked_for_or_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let tar = folder.path().join("app.tar");
+    docker_save(&tar, &[clean()]);
+    let (name, policy) = (tar.to_str().unwrap(), policy(folder.path(), NATIVE));
+    let layout = open(name, &folder.path().join("a")).await.unwrap().layout;
+    let layout = layout.to_str().unwrap();
+    let words = |image, platform| args(&[image, "--policy", &policy, "--platform", platform]);
+    for image in [name, layout] {
+        for other in ["linux/arm64", "windows/amd64", "linux/amd64/v3"] {
+            let error = checked(&words(image, other)).await.unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!(
+                    "this image is linux/amd64, asked for {other}: name the platform with --platform, or another layout"
+                )
+            );
+        }
+        assert_eq!(checked(&words(image, "linux/amd64")).await.unwrap(), Ended::Passed);
+    }
+    // Without the option any platform is examined, and told.
+    let said = async |scratch: &str| {
+        let image = image::open(&args(&[layout, "--policy", "p"]), &folder.path().join(scratch)).await;
+        image.unwrap().notes.join("\n")
+    };
+    assert!(
+        said("b")
+            .await
+            .contains("the only image is examined, it is linux/amd64"),
+        "{}",
+        said("b").await
+    );
+
+    let index = Path::new(layout).join("index.json");
+    let mut entries: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    // What the index says does not make it another image: neither alone nor among others.
+    entries["manifests"][0]["platform"] = json!({"os": "linux", "architecture": "arm64"});
+    fs::write(&index, entries.to_string()).unwrap();
+    let error = checked(&words(layout, "linux/arm64")).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("this image is linux/amd64, asked for linux/arm64"),
+        "{error}"
+    );
+    let mut other = entries["manifests"][0].clone();
+    other["platform"]["architecture"] = json!("s390x");
+    entries["manifests"].as_array_mut().unwrap().push(other);
+    fs::write(&index, entries.to_string()).unwrap();
+    let error = checked(&words(layout, "linux/arm64")).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("this image is linux/amd64, asked for linux/arm64"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn what_to_do_about_a_registry_is_said_to_who_runs_this_and_not_to_the_operator() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = policy(folder.path(), NATIVE);
+    let error = checked(&args(&["localhost:1/foo:bar", "--policy", &policy]))
+        .await
+        .unwrap_err();
+    let said = errors::told(&error, "");
+    assert!(
+        said.ends_with("allow it with --insecure-host localhost:1") && !said.contains("operator"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn a_reference_is_pulled_and_judged_by_the_digest_it_has_there() {
     let registry = TestRegistry::docker().await;
     let repository = registry.repository("base/debian");
@@ -375,6 +444,7 @@ async fn a_waiver_of_the_file_is_applied_until_its_end_and_where_it_is_bound_to(
     assert_eq!(ended(&soon, bound, &["--base-image", "debian-12"]).await, Ended::Passed);
     let too_long = policy_file::read(
         &[waivers(folder.path(), &late, "{}").into(), (&policy).into()],
+        "--policy",
         Timestamp::now(),
     );
     let given = args(&["x", "--policy", "p"]);
@@ -402,7 +472,7 @@ async fn in_sarif_nothing_looks_clean_that_was_not_judged() {
     let policy = policy(folder.path(), &format!("{NATIVE}{goss}{rules}"));
     let soon = (Timestamp::now() + jiff::SignedDuration::from_hours(48)).to_string();
     let files = [policy.into(), waivers(folder.path(), &soon, "{}").into()];
-    let policies = policy_file::read(&files, Timestamp::now()).unwrap();
+    let policies = policy_file::read(&files, "--policy", Timestamp::now()).unwrap();
     let image = open(tar.to_str().unwrap(), &folder.path().join("s")).await.unwrap();
     let granted = Granted {
         waivers: &policies.waivers,

@@ -10,7 +10,7 @@ use super::{
     credentials::Registries,
     exceptions::{Granted, MAX_WAIVERS},
     judge::{self, Holds},
-    policy_file, render,
+    names, policy_file, render,
 };
 use anyhow::Context as _;
 use evaluation::{Answer, Outcome, evaluate_policy};
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, short, required = true, value_name = "FILE")]
     filename: Vec<PathBuf>,
     /// Namespace of the BaseImages; the client's own unless given
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = names::namespace)]
     namespace: Option<String>,
     /// Every BaseImage of the namespace, also those that do not refer to the policy
     #[arg(long)]
@@ -73,7 +73,7 @@ struct Answers {
 /// Reads, judges and prints.
 pub async fn run(client: &Client, args: &Args) -> anyhow::Result<()> {
     let now = Timestamp::now();
-    let mut policies = policy_file::read(&args.filename, now)?;
+    let mut policies = policy_file::read(&args.filename, "-f", now)?;
     let (registry, auth) = args.registries.open()?;
     let namespace = args
         .namespace
@@ -139,7 +139,9 @@ async fn complete(policies: &mut policy_file::Policies, client: &Client, namespa
                     continue;
                 }
                 let key = at.key.as_deref().unwrap_or(default);
-                let found = maps.get_opt(&at.name).await?.and_then(|map| map.data);
+                let map = names::object(&at.name);
+                let map = map.map_err(|why| anyhow::anyhow!("check {}: a ConfigMap: {why}", check.name))?;
+                let found = maps.get_opt(&map).await?.and_then(|map| map.data);
                 if let Some(text) = found.and_then(|mut data| data.remove(key)) {
                     own.insert(name, text);
                 }

@@ -87,6 +87,57 @@ fn a_waiver_that_the_cluster_refuses_is_refused_here_with_the_same_sentence() {
     assert!(twice.contains("twice"), "{twice}");
 }
 
+#[test]
+fn a_file_that_is_not_there_or_has_no_policy_is_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |name: &str| {
+        let error = read(&[folder.path().join(name)], "-f", Timestamp::UNIX_EPOCH).unwrap_err();
+        crate::errors::told(&error.into(), "")
+    };
+    let gone = read("gone.yaml");
+    assert_eq!(gone.matches("os error 2").count(), 1, "{gone}");
+    assert!(
+        gone.contains("gone.yaml (") && gone.ends_with("name a file with -f; several with -f a.yaml -f b.yaml"),
+        "{gone}"
+    );
+    let config_map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\n";
+    for (name, text, says) in [
+        (
+            "empty.yaml",
+            "",
+            "empty.yaml is empty: add a document with apiVersion: repave.dev/v1alpha1, kind: Valid",
+        ),
+        ("comment.yaml", "# later\n", "comment.yaml is empty: add a document"),
+        ("dashes.yaml", "---\n", "dashes.yaml is empty: add a document"),
+        (
+            "map.yaml",
+            config_map,
+            "map.yaml: expected 1 to 4 ValidationPolicy documents, found 0: add a document",
+        ),
+        ("broken.yaml", "a: [", "broken.yaml: the policy is not YAML"),
+        (
+            "other.yaml",
+            "kind: Secret\n",
+            "other.yaml: expected ValidationPolicy and Waiver",
+        ),
+    ] {
+        fs::write(folder.path().join(name), text).unwrap();
+        assert!(read(name).contains(says), "{}", read(name));
+    }
+}
+
+#[test]
+fn a_rule_that_the_operator_refuses_is_refused_here() {
+    let with = |rule: &str| {
+        let rules = format!("rules: [{{name: r, expression: '{rule}', message: m}}]");
+        refusal(&format!("{{checks: [{{name: a, native: {{}}}}], {rules}}}"))
+    };
+    let said = with("!has(previous.opened) || previous.opened == 0");
+    let says = "spec.rules \"r\": previous has no such field: expected one of introduced, fixed, found \"opened\"";
+    assert!(said.contains(says), "{said}");
+    assert!(with("1 +").contains("expected a CEL expression"), "{}", with("1 +"));
+}
+
 fn refusal(spec: &str) -> String {
     parse(&manifest(spec)).unwrap_err().to_string()
 }
@@ -119,6 +170,10 @@ fn what_the_cluster_refuses_is_refused_here_with_the_same_sentence() {
         (
             "{checks: [{name: a, goss: {gossfile: x, vars: y, varsRef: {name: z}}}]}",
             "at most one of vars",
+        ),
+        (
+            "{checks: [{name: a, native: {maxAge: 90d}}]}",
+            "spec.checks[0].native.maxAge: expected a duration like 2160h, 30m or 10s (days are not known), found \"90d\"",
         ),
         (
             "{checks: [{name: a, native: {}, timeout: 2h}]}",

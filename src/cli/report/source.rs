@@ -2,6 +2,7 @@
 //!
 //! Everything that a registry gives is bounded and read strictly; a report about another image is refused. Reads only.
 
+use crate::names;
 use anyhow::{Context as _, bail, ensure};
 use flate2::bufread::GzDecoder;
 use repave_api::{ImageCandidate, ImageCandidateStatus, Waiver};
@@ -12,7 +13,7 @@ use repave_core::{
 };
 use repave_oci::{
     evidence,
-    registry::{self, Auth, Client},
+    registry::{Auth, Client},
 };
 use repave_policy::{accepted, checks_of, judged_at, shown};
 use repave_report::{
@@ -45,7 +46,8 @@ impl std::str::FromStr for Target {
             return text.parse().map(Self::Digest).map_err(|error| format!("{error}"));
         }
         if !text.contains(['/', ':', '@']) {
-            return Ok(Self::Candidate(text.to_owned()));
+            let or = "; or name a digest (sha256:…) or an image (HOST/PATH:TAG)";
+            return names::object(text).map(Self::Candidate).map_err(|error| error + or);
         }
         let image: ImageRef = text.parse().map_err(|error| format!("{error}"))?;
         if image.tag.is_none() && image.digest.is_none() {
@@ -213,11 +215,11 @@ impl Reader {
                     });
                 }
                 Err(error) if error.is_not_found() => missing = Some(error),
-                Err(error) => return Err(explained(error)),
+                Err(error) => return Err(error.into()),
             }
         }
         match missing {
-            Some(error) => Err(explained(error)),
+            Some(error) => Err(error.into()),
             None => bail!("no repository is known for {}", subject.digest),
         }
     }
@@ -234,7 +236,7 @@ impl Reader {
                 match evidence::fetch_page(&self.client, home, &artifact, &self.auth).await {
                     Ok(html) => return Ok(html.to_vec()),
                     Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(explained(error)),
+                    Err(error) => return Err(error.into()),
                 }
             }
         }
@@ -287,7 +289,7 @@ impl Reader {
         let gzip = self
             .client
             .get_blob(&one.home, &file.digest, evidence::MAX_ATTACHMENT, &self.auth);
-        unpack(&gzip.await.map_err(explained)?).with_context(|| format!("the file {name:?}"))
+        unpack(&gzip.await?).with_context(|| format!("the file {name:?}"))
     }
 
     fn told(&self, what: &str) {
@@ -305,15 +307,4 @@ fn unpack(gzip: &[u8]) -> anyhow::Result<Vec<u8>> {
         "it unpacks to more than {MAX_UNPACKED} bytes"
     );
     Ok(bytes)
-}
-
-/// Says what to do about it.
-fn explained(error: registry::Error) -> anyhow::Error {
-    let hint = error.is_unauthorized().then_some(
-        "the registry wants other credentials: docker login, or name a file with --auth (credential helpers are not run)",
-    );
-    match hint {
-        Some(hint) => anyhow::Error::from(error).context(hint),
-        None => error.into(),
-    }
 }

@@ -109,6 +109,11 @@ fn what_could_cost_too_much_is_refused_before_it_runs() {
     assert!(say("checks.`a` == 1").starts_with("expected no map or message"));
     assert!(say("checks.\u{1b}[0m == 1").starts_with("expected printable ASCII only"));
     assert!(say("checks.cves. == 1").starts_with("expected a CEL expression such as"));
+    let long = say(&format!("previous.{} == 1", "x".repeat(900)));
+    assert!(
+        long.starts_with("previous has no such field") && long.len() < MAX_MESSAGE,
+        "{long}"
+    );
 }
 
 proptest! {
