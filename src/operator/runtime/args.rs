@@ -276,7 +276,7 @@ mod tests {
             ("--insecure-registry", "registry", "such as registry.local:5000"),
             ("--insecure-registry", "r.local/path", "without a path"),
             ("--lease-duration", "1s", "from 3s to 5m"),
-            ("--lease-duration", "soon", "30s, 10m or 1h30m"),
+            ("--lease-duration", "soon", "2160h, 30m or 10s"),
             ("--max-jobs", "0", "1..=1000"),
             ("--concurrency", "1000", "1..=64"),
             ("--pod-namespace", "Repave", "a-z 0-9 -"),
