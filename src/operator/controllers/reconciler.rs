@@ -4,12 +4,15 @@
 //! validate (pure) -> observe (IO, read only) -> decide (pure) -> apply (IO, writes) -> render (pure) -> one status patch
 //! ```
 //!
+//! Where a decision was made on what a watch shows, what it would write is read live and decided once more before it is
+//! applied (`confirm`).
+//!
 //! Around the steps of every kind: the guard for objects that cannot be decoded, the live read, fair workers for the namespaces
 //! ([`Workers`]), the pace of one object, a time limit, the backoff, events and metrics. Must not know any kind.
 
 use super::{
     conditions::Conditions,
-    context::Context,
+    context::{Context, Settings},
     driver::{self, DriverError, EventRecord, Outcome, Owned, Requeue},
     error::{Class, Classified, one_line},
     pace::Pace,
@@ -34,7 +37,7 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// The status of what a reconciler works on.
-pub type StatusOf<R> = <<R as Steps>::Resource as Owned>::Status;
+pub type StatusOf<R> = <<R as Reconciler>::Resource as Owned>::Status;
 
 /// A step that failed, as everything after it sees it: it has no other way into a status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +60,23 @@ impl<E: Classified + 'static> From<E> for Failure {
     }
 }
 
+/// What a decision is given besides what was observed.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// The time of day.
+    pub now: Timestamp,
+    /// How this process was told to work.
+    pub settings: &'a Settings,
+}
+
+/// Whether a decision stands.
+pub enum Confirmed<R: Reconciler> {
+    /// It does.
+    Stands(R::Decision),
+    /// What it would write was read once more: it is decided anew from this.
+    SeenAnew(R::Observed),
+}
+
 /// The steps of one kind, each on its own; the order is not theirs.
 pub trait Reconciler: Send + Sync + Sized + 'static {
     /// What it works on.
@@ -64,11 +84,11 @@ pub trait Reconciler: Send + Sync + Sized + 'static {
     /// Its spec, parsed.
     type Validated: Send + Sync;
     /// What the world looks like.
-    type Observed: Send + Sync;
-    /// One thing to be done, as data.
-    type Action: Send;
-    /// What came of the actions.
-    type Receipt: Send;
+    type Observed: Send;
+    /// What is to be done, why not more, and when to look again: data. What was observed and has to be told goes along in it.
+    type Decision: Send + Sync;
+    /// What came of it.
+    type Receipt: Send + Sync;
     /// The shortest time between two turns of one object.
     const GAP: Duration;
     /// The longest turn; a longer one has failed and is tried again.
@@ -88,70 +108,60 @@ pub trait Reconciler: Send + Sync + Sized + 'static {
     fn decide(
         resource: &Self::Resource,
         validated: &Self::Validated,
-        observed: &Self::Observed,
-        now: Timestamp,
-    ) -> Vec<Self::Action>;
-    /// Does it. The only step that writes; everything in it may be done twice.
-    fn apply(&self, actions: Vec<Self::Action>) -> impl Future<Output = Result<Self::Receipt, Failure>> + Send;
+        observed: Self::Observed,
+        given: Given<'_>,
+    ) -> Self::Decision;
+    /// Reads once more, from the store itself, what the decision would write, where it was made on what a watch or a cache
+    /// shows. Reads only, and happens once: what it gives is decided and not asked again.
+    fn confirm(
+        &self,
+        _: &Self::Resource,
+        _: &Self::Validated,
+        decision: Self::Decision,
+    ) -> impl Future<Output = Result<Confirmed<Self>, Failure>> + Send {
+        std::future::ready(Ok(Confirmed::Stands(decision)))
+    }
+    /// Does it. The only step that writes; everything in it may be done twice. Actions may be taken out of the decision.
+    fn apply(
+        &self,
+        resource: &Self::Resource,
+        validated: &Self::Validated,
+        decision: &mut Self::Decision,
+    ) -> impl Future<Output = Result<Self::Receipt, Failure>> + Send;
     /// What people see of it, and when to look again. Pure.
     fn render(
         resource: &Self::Resource,
         validated: &Self::Validated,
-        observed: &Self::Observed,
+        decision: &Self::Decision,
         receipt: &Self::Receipt,
         now: Timestamp,
-    ) -> Outcome<<Self::Resource as Owned>::Status>;
-    /// What a failure leaves; unless said otherwise, everything but the conditions stays.
-    fn on_failure(
-        resource: &Self::Resource,
-        failure: &Failure,
-        now: Timestamp,
-    ) -> Outcome<<Self::Resource as Owned>::Status> {
-        conditions_only(resource, failure, now)
-    }
-}
-
-/// The steps of one kind as one. [`Reconciler`] is how it is done; a kind whose steps do not fit it says so here.
-pub trait Steps: Send + Sync + Sized + 'static {
-    /// What it works on.
-    type Resource: Owned + Send + Sync + 'static;
-    /// The shortest time between two turns of one object.
-    const GAP: Duration;
-    /// The longest turn; a longer one has failed and is tried again.
-    const LIMIT: Duration;
-
-    /// What every step may use.
-    fn ctx(&self) -> &Context;
-    /// All steps, in order. A failure is told by `on_failure`.
-    fn steps(&self, resource: &Self::Resource)
-    -> impl Future<Output = Result<Outcome<StatusOf<Self>>, Failure>> + Send;
+    ) -> Outcome<StatusOf<Self>>;
     /// What a failure leaves; unless said otherwise, everything but the conditions stays.
     fn on_failure(resource: &Self::Resource, failure: &Failure, now: Timestamp) -> Outcome<StatusOf<Self>> {
         conditions_only(resource, failure, now)
     }
+    /// Takes in what a turn came to, for metrics and for a memory that a restart may lose.
+    fn note(&self, _: &Self::Resource, _: Self::Decision, _: &Outcome<StatusOf<Self>>) {}
 }
 
-impl<R: Reconciler> Steps for R {
-    type Resource = R::Resource;
-    const GAP: Duration = R::GAP;
-    const LIMIT: Duration = R::LIMIT;
-
-    fn ctx(&self) -> &Context {
-        Reconciler::ctx(self)
-    }
-
-    async fn steps(&self, resource: &Self::Resource) -> Result<Outcome<StatusOf<Self>>, Failure> {
-        let validated = R::validate(resource)?;
-        let observed = self.observe(resource, &validated).await?;
-        let now = Reconciler::ctx(self).now();
-        let actions = R::decide(resource, &validated, &observed, now);
-        let receipt = self.apply(actions).await?;
-        Ok(R::render(resource, &validated, &observed, &receipt, now))
-    }
-
-    fn on_failure(resource: &Self::Resource, failure: &Failure, now: Timestamp) -> Outcome<StatusOf<Self>> {
-        <R as Reconciler>::on_failure(resource, failure, now)
-    }
+/// All steps, once, in their order.
+pub(crate) async fn steps<R: Reconciler>(reconciler: &R, resource: &R::Resource) -> Result<Outcome<StatusOf<R>>, Failure> {
+    let ctx = reconciler.ctx();
+    let given = || Given {
+        now: ctx.now(),
+        settings: &ctx.settings,
+    };
+    let validated = R::validate(resource)?;
+    let observed = reconciler.observe(resource, &validated).await?;
+    let decision = R::decide(resource, &validated, observed, given());
+    let mut decision = match reconciler.confirm(resource, &validated, decision).await? {
+        Confirmed::Stands(decision) => decision,
+        Confirmed::SeenAnew(observed) => R::decide(resource, &validated, observed, given()),
+    };
+    let receipt = reconciler.apply(resource, &validated, &mut decision).await?;
+    let outcome = R::render(resource, &validated, &decision, &receipt, ctx.now());
+    reconciler.note(resource, decision, &outcome);
+    Ok(outcome)
 }
 
 /// The conditions say what failed; whatever else was known stays. An event says it once, not again for another text.
@@ -176,19 +186,19 @@ pub fn conditions_only<K: Owned>(resource: &K, failure: &Failure, now: Timestamp
     }
 }
 
-struct Frame<S> {
-    steps: S,
+struct Frame<R> {
+    reconciler: R,
     pace: Pace,
     workers: Workers,
 }
 
 /// Runs a controller until `stop` is cancelled; turns that have begun are finished, within their limit.
-pub async fn run<S: Steps>(steps: S, wakes: Wakes<S::Resource>, stop: CancellationToken) {
-    let workers = steps.ctx().settings.concurrency;
+pub async fn run<R: Reconciler>(reconciler: R, wakes: Wakes<R::Resource>, stop: CancellationToken) {
+    let workers = reconciler.ctx().settings.concurrency;
     let frame = Arc::new(Frame {
-        pace: Pace::new(S::GAP),
+        pace: Pace::new(R::GAP),
         workers: Workers::new(workers),
-        steps,
+        reconciler,
     });
     let (store, woken) = wakes.into_parts();
     let woken = woken.map(Ok::<_, Infallible>).take_until(stop.cancelled_owned());
@@ -207,9 +217,9 @@ pub async fn run<S: Steps>(steps: S, wakes: Wakes<S::Resource>, stop: Cancellati
 }
 
 /// Each turn is a task of its own, so that turns run side by side. It ends when the controller is dropped.
-fn turn_in_a_task<S: Steps>(
-    seen: Arc<Guarded<S::Resource>>,
-    frame: Arc<Frame<S>>,
+fn turn_in_a_task<R: Reconciler>(
+    seen: Arc<Guarded<R::Resource>>,
+    frame: Arc<Frame<R>>,
 ) -> BoxFuture<'static, Result<Action, DriverError>> {
     let task = AbortOnDropHandle::new(tokio::spawn(turn(seen, frame)));
     async move {
@@ -225,11 +235,11 @@ fn turn_in_a_task<S: Steps>(
 
 // kube hands both over by value.
 #[allow(clippy::needless_pass_by_value)]
-fn on_error<S: Steps>(seen: Arc<Guarded<S::Resource>>, error: &DriverError, frame: Arc<Frame<S>>) -> Action {
-    driver::on_guarded_error(&seen, error, frame.steps.ctx())
+fn on_error<R: Reconciler>(seen: Arc<Guarded<R::Resource>>, error: &DriverError, frame: Arc<Frame<R>>) -> Action {
+    driver::on_guarded_error(&seen, error, frame.reconciler.ctx())
 }
 
-async fn turn<S: Steps>(seen: Arc<Guarded<S::Resource>>, frame: Arc<Frame<S>>) -> Result<Action, DriverError> {
+async fn turn<R: Reconciler>(seen: Arc<Guarded<R::Resource>>, frame: Arc<Frame<R>>) -> Result<Action, DriverError> {
     let Some(seen) = driver::readable(&seen) else {
         return Ok(Action::await_change());
     };
@@ -241,27 +251,27 @@ async fn turn<S: Steps>(seen: Arc<Guarded<S::Resource>>, frame: Arc<Frame<S>>) -
     if let Err(wait) = frame.pace.admit(&uid, Instant::now()) {
         return Ok(Action::requeue(wait));
     }
-    let (ctx, begin) = (frame.steps.ctx(), Instant::now());
-    let result = worked_on(&frame.steps, seen).await;
+    let (ctx, begin) = (frame.reconciler.ctx(), Instant::now());
+    let result = worked_on(&frame.reconciler, seen).await;
     let label = match &result {
         Ok((_, label)) => *label,
         Err(_) => ReconcileResult::Transient,
     };
-    ctx.metrics.reconcile(S::Resource::METRIC, label, begin.elapsed());
+    ctx.metrics.reconcile(R::Resource::METRIC, label, begin.elapsed());
     result.map(|(action, _)| action)
 }
 
-async fn worked_on<S: Steps>(steps: &S, seen: &S::Resource) -> Result<(Action, ReconcileResult), DriverError> {
-    let ctx = steps.ctx();
-    let read = tokio::time::timeout(S::LIMIT, driver::read(ctx, seen)).await;
+async fn worked_on<R: Reconciler>(reconciler: &R, seen: &R::Resource) -> Result<(Action, ReconcileResult), DriverError> {
+    let ctx = reconciler.ctx();
+    let read = tokio::time::timeout(R::LIMIT, driver::read(ctx, seen)).await;
     let Some(object) = read.map_err(|_| DriverError::TimedOut)?? else {
         return Ok((Action::await_change(), ReconcileResult::Done));
     };
-    let result = tokio::time::timeout(S::LIMIT, contained(steps.steps(&object))).await;
+    let result = tokio::time::timeout(R::LIMIT, contained(steps(reconciler, &object))).await;
     let result = match result {
         Ok(Ok(result)) => result,
         Ok(Err(panicked)) => Err(panicked.into()),
-        Err(_) => Err(timed_out(S::LIMIT)),
+        Err(_) => Err(timed_out(R::LIMIT)),
     };
     let (outcome, label) = match result {
         Ok(outcome) => {
@@ -278,7 +288,7 @@ async fn worked_on<S: Steps>(steps: &S, seen: &S::Resource) -> Result<(Action, R
                 Class::Stalled => ReconcileResult::Stalled,
                 Class::Transient => ReconcileResult::Transient,
             };
-            (S::on_failure(&object, &failure, ctx.now()), label)
+            (R::on_failure(&object, &failure, ctx.now()), label)
         }
     };
     Ok((driver::finish(ctx, &object, outcome).await?, label))

@@ -1,39 +1,65 @@
-//! Carries out the decision about a BaseImage: makes candidates. The channel tag is written in `channel.rs`, the status by the
-//! driver; nothing else of this controller writes.
+//! Carries out a turn of a BaseImage, in this order: history, candidate, channel tag. The tag is written in `channel.rs`, the
+//! history in `controllers/history`, the status by the driver; nothing else of this controller writes.
 
-use super::decision::Action;
+use super::{
+    State, channel,
+    decision::Action,
+    polls::Pace,
+    turn::{Rest, Turn},
+};
 use crate::{
     api::{BaseImage, ImageCandidate, refs::LABEL_BASE_IMAGE},
     controllers::{
         context::Context,
-        desired,
-        writes::{self, Created},
+        desired::{self, ValidatedBaseImage},
+        reconciler::Failure,
+        writes::{self, Created, WriteError},
     },
     runtime::metrics::Kind,
 };
 use kube::ResourceExt;
+use std::time::Duration;
 
 /// What was done.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Applied {
     /// The candidate that was made.
     pub created: Option<String>,
+    /// Why it could not be made: then the channel tag was not looked at.
+    pub failed: Option<Failure>,
+    /// What came of the channel tag, and when to look at it again.
+    pub channel: Option<(channel::Outcome, Duration)>,
 }
 
-pub use crate::controllers::writes::WriteError as Error;
-
-/// Carries out the actions.
-pub async fn apply(actions: &[Action], base: &BaseImage, ctx: &Context) -> Result<Applied, Error> {
+/// Carries out the turn: the history, then a candidate, then the channel tag.
+pub async fn apply(base: &BaseImage, v: &ValidatedBaseImage, state: &State, turn: &Turn) -> Result<Applied, Failure> {
     let mut applied = Applied::default();
-    for action in actions {
-        match action {
-            Action::CreateCandidate(candidate) => applied.created = create(ctx, base, candidate).await?,
+    let Turn::Owner(owner) = turn else {
+        return Ok(applied);
+    };
+    owner.history.write(&state.ctx, base).await?;
+    let Rest::Decided { decision, order, .. } = &owner.rest else {
+        return Ok(applied);
+    };
+    for Action::CreateCandidate(candidate) in &decision.actions {
+        match create(&state.ctx, base, candidate).await {
+            Ok(created) => applied.created = created,
+            Err(error) => {
+                applied.failed = Some(error.into());
+                return Ok(applied);
+            }
         }
     }
+    let pace = Pace {
+        interval: v.interval,
+        seed: super::seed(base),
+    };
+    let asserted = channel::assert(&state.ctx, &state.channel, base, order.clone(), pace).await;
+    applied.channel = Some(asserted);
     Ok(applied)
 }
 
-async fn create(ctx: &Context, base: &BaseImage, candidate: &ImageCandidate) -> Result<Option<String>, Error> {
+async fn create(ctx: &Context, base: &BaseImage, candidate: &ImageCandidate) -> Result<Option<String>, WriteError> {
     // The name says all that decides about it; what is there must belong to this very BaseImage.
     let ours = |there: &ImageCandidate| is_the_same(there, candidate, base);
     match writes::create_once(ctx, Kind::ImageCandidate, candidate, ours).await? {

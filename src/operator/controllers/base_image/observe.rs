@@ -7,15 +7,21 @@
 use super::{
     State, findings,
     polls::{Answer, Look, Pace, Question},
+    turn::{Facts, Failed, Outside, Owner, Rest, Seen, Turn},
 };
 use crate::{
     api::{BaseImage, ImageCandidate, base_image::Release, refs::LABEL_BASE_IMAGE},
     controllers::{
         context::Context,
-        desired::{self, ValidatedBaseImage, is_of, spec::Inputs},
+        desired::{
+            self, ValidatedBaseImage, is_of,
+            owner::{self, Claim},
+            spec::Inputs,
+        },
         error::{Class, Classified, WAIT, one_line},
-        history::Recorded,
+        history,
         inputs,
+        reconciler::{Confirmed, Failure},
     },
     domain::digest::Digest,
     readable::Guarded,
@@ -30,7 +36,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a BaseImage depends on.
+/// How soon a list that is still being read is asked again.
+const LISTING: Duration = Duration::from_secs(1);
+
+/// What a BaseImage depends on, its history included.
 #[derive(Debug)]
 pub struct Observed {
     /// What upstream's tag points to.
@@ -102,25 +111,80 @@ impl Error {
     }
 }
 
-/// Reads the rest: candidates and history are known already.
-pub async fn observe(
+/// Reads what a BaseImage depends on, as far as this turn asks for it.
+pub async fn observe(base: &BaseImage, validated: &ValidatedBaseImage, state: &State) -> Result<Seen, Failure> {
+    let rivals = state.ctx.base_images.rivals(base).ok_or_else(not_listed)?;
+    if let Some(taken) = owner::taken(&Claim::of(base), &rivals) {
+        return Ok(Seen::NotOwner(taken));
+    }
+    let candidates = candidates(base, validated, state).await?;
+    let past = history::read(&state.ctx, &state.rebuilds, base, &validated.production).await?;
+    let history = past.next(base, &candidates, state.ctx.now()); // pure
+    let outside = if history.is_new() {
+        None
+    } else {
+        let outside = outside(base, validated, state, &candidates).await;
+        Some(outside.map_err(Failed::to_observe))
+    };
+    Ok(Seen::Owner(Box::new(Facts {
+        candidates,
+        past: history.into_past(),
+        outside,
+    })))
+}
+
+/// Where a candidate is to be made, the candidates are read once more: what comes from a cache may miss one, and its number is
+/// given once.
+pub async fn confirm(
+    base: &BaseImage,
+    validated: &ValidatedBaseImage,
+    ctx: &Context,
+    turn: Turn,
+) -> Result<Confirmed<State>, Failure> {
+    let Turn::Owner(owner) = turn else {
+        return Ok(Confirmed::Stands(turn));
+    };
+    let Owner { history, rest } = *owner;
+    match rest {
+        Rest::Decided { observed, decision, .. } if !decision.actions.is_empty() => {
+            Ok(Confirmed::SeenAnew(Seen::Owner(Box::new(Facts {
+                candidates: candidates_now(base, validated, ctx).await?,
+                past: history.into_past(),
+                outside: Some(Ok(Outside {
+                    upstream: observed.upstream,
+                    good_for: observed.good_for,
+                    inputs: observed.inputs,
+                })),
+            }))))
+        }
+        Rest::AfterTheHistory | Rest::Failed(_) | Rest::Decided { .. } => {
+            Ok(Confirmed::Stands(Turn::Owner(Box::new(Owner { history, rest }))))
+        }
+    }
+}
+
+async fn outside(
     base: &BaseImage,
     validated: &ValidatedBaseImage,
     state: &State,
-    candidates: Vec<ImageCandidate>,
-    recorded: &Recorded,
-) -> Result<Observed, Error> {
+    candidates: &[ImageCandidate],
+) -> Result<Outside, Error> {
     let inputs = desired::inputs::read(base, validated, &state.ctx).await?;
-    let interval = findings::interval(base, &candidates, validated.interval);
+    let interval = findings::interval(base, candidates, validated.interval);
     let (upstream, good_for) = upstream(base, validated, interval, state).await?;
-    Ok(Observed {
+    Ok(Outside {
         upstream,
         good_for,
         inputs,
-        candidates,
-        last_sequence: recorded.decided.history.counters().last,
-        released: recorded.decided.released.clone(),
     })
+}
+
+pub fn not_listed() -> Failure {
+    Failure {
+        reason: "Starting",
+        class: Class::Waiting(LISTING),
+        message: "the list of all BaseImages is still being read: nothing is decided before it is complete".to_owned(),
+    }
 }
 
 async fn upstream(
@@ -170,7 +234,7 @@ fn remembered<'a>(base: &'a BaseImage, validated: &ValidatedBaseImage) -> Option
 }
 
 /// The candidates, at least as new as the change that was noticed last. Without one to go by they are read consistently.
-pub async fn candidates(
+async fn candidates(
     base: &BaseImage,
     validated: &ValidatedBaseImage,
     state: &State,
@@ -183,8 +247,8 @@ pub async fn candidates(
     list(base, validated, &state.ctx, params).await
 }
 
-/// The candidates as they are stored now: read before one is made.
-pub async fn candidates_now(
+/// The candidates as they are stored now.
+async fn candidates_now(
     base: &BaseImage,
     validated: &ValidatedBaseImage,
     ctx: &Context,

@@ -1,12 +1,14 @@
 //! What a BaseImage's status says. Pure.
 
 use super::{
-    Failed,
+    STILL_TAKEN, again,
     apply::Applied,
     channel::{Found, Outcome as Channel},
     decision::{self, Decision, Followed, Wanted},
     findings,
     observe::Observed,
+    turn::{Failed, Rest, Turn},
+    with_jitter,
 };
 use crate::{
     api::{
@@ -20,9 +22,9 @@ use crate::{
             ValidatedBaseImage,
             owner::{REPOSITORY_OWNED, REPOSITORY_TAKEN, Taken, not_owned},
         },
-        driver::{EventRecord, Outcome},
+        driver::{EventRecord, Outcome, Requeue},
         error::{Classified, one_line},
-        history::Recorded,
+        history::NextHistory,
         reconciler::Failure,
     },
 };
@@ -44,11 +46,72 @@ pub struct Round<'a> {
     /// What was decided.
     pub decision: &'a Decision,
     /// What its history says.
-    pub recorded: &'a Recorded,
-    /// What was made.
-    pub applied: &'a Applied,
+    pub history: &'a NextHistory,
+    /// The candidate that was made.
+    pub created: Option<&'a str>,
     /// What came of the channel tag.
     pub channel: &'a Channel,
+}
+
+/// The status after a turn, and when the next one is due.
+pub fn render(
+    base: &BaseImage,
+    validated: &ValidatedBaseImage,
+    turn: &Turn,
+    applied: &Applied,
+    now: Timestamp,
+) -> Outcome<BaseImageStatus> {
+    let owner = match turn {
+        Turn::NotOwner(taken) => {
+            let (status, events) = self::taken(base, taken, now);
+            let next = Requeue::After(with_jitter(STILL_TAKEN, base));
+            return Outcome { status, next, events };
+        }
+        Turn::Owner(owner) => owner,
+    };
+    let history = &owner.history;
+    let (observed, decision) = match &owner.rest {
+        Rest::AfterTheHistory => return recorded(base, history, now),
+        Rest::Failed(failed) => return self::failed(base, failed, Some(history), now),
+        Rest::Decided { observed, decision, .. } => (observed, decision),
+    };
+    if let Some(failure) = &applied.failed {
+        return self::failed(base, &failure.clone().into(), Some(history), now);
+    }
+    let (channel, channel_again) = match &applied.channel {
+        Some((channel, again)) => (channel, *again),
+        None => (&Channel::NotDue, validated.interval),
+    };
+    let round = Round {
+        validated,
+        observed,
+        decision,
+        history,
+        created: applied.created.as_deref(),
+        channel,
+    };
+    let (status, events) = summarize(base, &round, now);
+    let stored = base.status.as_ref().and_then(|status| status.released.as_ref());
+    let next = if stored == history.decided.released.as_ref() {
+        Requeue::After(again(base, observed, channel_again))
+    } else {
+        // The channel tag follows what the status has just announced.
+        Requeue::Now
+    };
+    Outcome { status, next, events }
+}
+
+/// The status when the history is new: what it says is announced, all else follows at once.
+fn recorded(base: &BaseImage, history: &NextHistory, now: Timestamp) -> Outcome<BaseImageStatus> {
+    let mut status = base.status.clone().unwrap_or_default();
+    let mut conditions = Conditions::from(&status.conditions, base.metadata.generation.unwrap_or(0), now);
+    history.enter(&mut status, &mut conditions);
+    status.conditions = conditions.into_list();
+    Outcome {
+        status,
+        next: Requeue::Now,
+        events: history.events().collect(),
+    }
 }
 
 /// The status after steps that succeeded.
@@ -68,7 +131,7 @@ pub fn summarize(base: &BaseImage, round: &Round, now: Timestamp) -> (BaseImageS
     conditions.set(REPOSITORY_OWNED, ConditionStatus::True, "Owner", own);
     findings::report(&mut conditions, base, &observed.candidates, decision.followed.wanted());
     report_candidate(&mut conditions, base, round);
-    let released = round.recorded.decided.released.as_ref();
+    let released = round.history.decided.released.as_ref();
     report_rollback(&mut conditions, &source, &decision.followed, released);
     report_channel(&mut conditions, round.channel, released);
     let first_seen = old
@@ -98,7 +161,7 @@ pub fn summarize(base: &BaseImage, round: &Round, now: Timestamp) -> (BaseImageS
         },
         conditions: Vec::new(),
     };
-    round.recorded.enter(&mut status, &mut conditions);
+    round.history.enter(&mut status, &mut conditions);
     status.conditions = conditions.into_list();
     let events = events(&old, &status, round);
     (status, events)
@@ -114,8 +177,8 @@ fn events(old: &BaseImageStatus, new: &BaseImageStatus, round: &Round) -> Vec<Ev
         reason,
         message,
     };
-    let mut events: Vec<EventRecord> = round.recorded.events().collect();
-    if let (Some(name), Wanted::New(made)) = (&round.applied.created, &round.decision.wanted) {
+    let mut events: Vec<EventRecord> = round.history.events().collect();
+    if let (Some(name), Wanted::New(made)) = (round.created, &round.decision.wanted) {
         let digest = &made.spec.source_digest;
         let known = observed.candidates.iter().any(|one| one.spec.source_digest == *digest);
         events.push(if known {
@@ -170,7 +233,7 @@ fn candidate_summary(base: &BaseImage, observed: &Observed, wanted: &Wanted) -> 
 }
 
 fn report_candidate(conditions: &mut Conditions, base: &BaseImage, round: &Round) {
-    let decided = &round.recorded.decided;
+    let decided = &round.history.decided;
     let released = decided.released.as_ref();
     let kept = released.map_or_else(
         || "nothing is released yet".to_owned(),
@@ -322,7 +385,7 @@ pub fn taken(base: &BaseImage, taken: &Taken, now: Timestamp) -> (BaseImageStatu
 pub fn failed(
     base: &BaseImage,
     failed: &Failed,
-    recorded: Option<&Recorded>,
+    history: Option<&NextHistory>,
     now: Timestamp,
 ) -> Outcome<BaseImageStatus> {
     let Failure { reason, class, message } = &failed.failure;
@@ -333,8 +396,8 @@ pub fn failed(
     }
     conditions.failed_as(*class, reason, message.clone());
     status.observed_generation = base.metadata.generation;
-    if let Some(recorded) = recorded {
-        recorded.enter(&mut status, &mut conditions);
+    if let Some(history) = history {
+        history.enter(&mut status, &mut conditions);
     }
     status.conditions = conditions.into_list();
     let changed = base
@@ -349,7 +412,7 @@ pub fn failed(
     Outcome {
         status,
         next: (*class).into(),
-        events: recorded.into_iter().flat_map(Recorded::events).chain(notice).collect(),
+        events: history.into_iter().flat_map(NextHistory::events).chain(notice).collect(),
     }
 }
 

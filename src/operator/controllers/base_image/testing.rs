@@ -8,7 +8,7 @@ use crate::{
     api::{BaseImage, ImageCandidate},
     controllers::{
         desired::{ValidatedBaseImage, spec::Inputs, validate},
-        history::{self, Recorded, Stored, decide::Known, rebuild::Rebuild},
+        history::{NextHistory, Past, Stored},
     },
     domain::digest::Digest,
 };
@@ -63,29 +63,19 @@ impl World {
     }
 
     /// What the history says of the candidates that are there.
-    pub fn recorded(&self) -> Recorded {
-        let (rebuild, production) = (Rebuild::NotNeeded, self.validated().production);
-        let known = Known {
-            base: &self.base,
-            stored: self.stored.as_ref(),
-            rebuild: &rebuild,
-            candidates: &self.observed.candidates,
-            production: &production,
-        };
-        Recorded::of(
-            history::decide::decide(known, jiff::Timestamp::UNIX_EPOCH),
-            production.clone(),
-        )
+    pub fn history(&self) -> NextHistory {
+        let past = Past::of(self.stored.clone(), self.validated().production);
+        past.next(&self.base, &self.observed.candidates, jiff::Timestamp::UNIX_EPOCH)
     }
 
     /// The history is read and written, as at the start of every reconcile.
-    pub fn record(&mut self) -> Recorded {
-        let recorded = self.recorded();
-        let decided = &recorded.decided;
+    pub fn record(&mut self) -> NextHistory {
+        let history = self.history();
+        let decided = &history.decided;
         self.observed.released.clone_from(&decided.released);
         self.observed.last_sequence = decided.history.counters().last;
         self.stored = Some(Stored::of(decided.history.clone(), None));
-        recorded
+        history
     }
 
     pub fn decide(&self) -> Decision {
@@ -94,13 +84,13 @@ impl World {
 
     /// One reconcile: what is made is there, and what is released is in the status. Gives the name of the wanted candidate.
     pub fn step(&mut self) -> String {
-        let recorded = self.record();
+        let history = self.record();
         let decision = self.decide();
         for Action::CreateCandidate(candidate) in &decision.actions {
             self.observed.candidates.push((**candidate).clone());
         }
         let status = self.base.status.get_or_insert_default();
-        status.released = recorded.decided.released;
+        status.released.clone_from(&history.decided.released);
         match &decision.wanted {
             Wanted::There(candidate) | Wanted::New(candidate) => candidate.name_any(),
         }

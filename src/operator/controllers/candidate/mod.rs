@@ -19,8 +19,11 @@ pub(crate) use tests::candidate as example;
 mod validate;
 
 use crate::readable::Meta;
-use apply::Transfers;
+use apply::{Applied, Transfers};
+use decide::Decision;
+use observe::Observed;
 use repave_policy::exceptions;
+use validate::ValidatedCandidate;
 
 use super::{
     conditions,
@@ -28,7 +31,7 @@ use super::{
     desired::wanted,
     driver::{Outcome, Requeue},
     gauges, paging,
-    reconciler::{self, Failure, Steps},
+    reconciler::{self, Failure, Given, Reconciler},
     wakes::{Guarded, Wakes, those},
 };
 use crate::{
@@ -148,8 +151,12 @@ fn waiting(candidates: &Store<Guarded<ImageCandidate>>) -> Vec<ObjectRef<Guarded
     ours.map(|guarded| ObjectRef::from_obj(guarded.as_ref())).collect()
 }
 
-impl Steps for Candidates {
+impl Reconciler for Candidates {
     type Resource = ImageCandidate;
+    type Validated = ValidatedCandidate;
+    type Observed = Observed;
+    type Decision = Decision;
+    type Receipt = Applied;
     const GAP: Duration = Duration::ZERO;
     const LIMIT: Duration = Duration::from_secs(300);
 
@@ -157,11 +164,43 @@ impl Steps for Candidates {
         &self.ctx
     }
 
-    async fn steps(&self, candidate: &ImageCandidate) -> Result<Outcome<ImageCandidateStatus>, Failure> {
-        let outcome = Box::pin(steps(candidate, &self.ctx, &self.transfers)).await?;
-        let outcome = at_once_after_a_step(candidate, outcome);
-        measure(candidate, &outcome.status, &self.ctx);
-        Ok(outcome)
+    fn validate(candidate: &ImageCandidate) -> Result<ValidatedCandidate, Failure> {
+        Ok(validate::validate(candidate)?)
+    }
+
+    async fn observe(&self, candidate: &ImageCandidate, v: &ValidatedCandidate) -> Result<Observed, Failure> {
+        Ok(Box::pin(observe::observe(candidate, v, &self.ctx)).await?)
+    }
+
+    fn decide(candidate: &ImageCandidate, v: &ValidatedCandidate, observed: Observed, given: Given<'_>) -> Decision {
+        decide::decide(candidate, v, observed, given.settings, given.now)
+    }
+
+    async fn apply(
+        &self,
+        candidate: &ImageCandidate,
+        v: &ValidatedCandidate,
+        decision: &mut Decision,
+    ) -> Result<Applied, Failure> {
+        // Reports are large: they are moved into what stores them.
+        let actions = std::mem::take(&mut decision.actions);
+        Ok(Box::pin(apply::apply(actions, candidate, v, &self.ctx, &self.transfers)).await?)
+    }
+
+    fn render(
+        candidate: &ImageCandidate,
+        v: &ValidatedCandidate,
+        decision: &Decision,
+        applied: &Applied,
+        now: Timestamp,
+    ) -> Outcome<ImageCandidateStatus> {
+        let (status, events) = status::render(candidate, v, decision, applied, now);
+        let changed = candidate.status.as_ref() != Some(&status);
+        Outcome {
+            next: next_look(decision, applied, changed),
+            status,
+            events,
+        }
     }
 
     fn on_failure(candidate: &ImageCandidate, failure: &Failure, now: Timestamp) -> Outcome<ImageCandidateStatus> {
@@ -181,24 +220,30 @@ impl Steps for Candidates {
             events,
         }
     }
+
+    fn note(&self, candidate: &ImageCandidate, _: Decision, outcome: &Outcome<ImageCandidateStatus>) {
+        measure(candidate, &outcome.status, &self.ctx);
+    }
 }
 
 fn is_decided(status: &ImageCandidateStatus) -> bool {
     Phase::of(status).is_final()
 }
 
-/// A step that changed the status makes the next one due.
-fn at_once_after_a_step(
-    candidate: &ImageCandidate,
-    outcome: Outcome<ImageCandidateStatus>,
-) -> Outcome<ImageCandidateStatus> {
-    let changed = candidate.status.as_ref() != Some(&outcome.status);
-    match outcome.next {
-        Requeue::After(_) if changed => Outcome {
-            next: Requeue::Now,
-            ..outcome
-        },
-        Requeue::Now | Requeue::AwaitChange | Requeue::After(_) | Requeue::Backoff => outcome,
+/// When to look again. A step that changed the status makes the next one due at once; a page that could not be published is tried
+/// again when nothing else is going on.
+fn next_look(decision: &Decision, applied: &Applied, changed: bool) -> Requeue {
+    let next = match applied.ask_again {
+        Some(wait) => Requeue::After(wait),
+        None => decision.requeue,
+    };
+    let next = match (next, &applied.page) {
+        (Requeue::AwaitChange, Some(Err(failure))) => failure.class.into(),
+        (Requeue::Now | Requeue::AwaitChange | Requeue::After(_) | Requeue::Backoff, Some(_) | None) => next,
+    };
+    match next {
+        Requeue::After(_) if changed => Requeue::Now,
+        Requeue::Now | Requeue::AwaitChange | Requeue::After(_) | Requeue::Backoff => next,
     }
 }
 
@@ -236,28 +281,4 @@ fn metric_step(step: Step) -> metrics::Step {
         Step::Scanned => metrics::Step::Scan,
         Step::Promoted => metrics::Step::Promote,
     }
-}
-
-/// One screen: what a reconcile of a candidate does.
-async fn steps(
-    candidate: &ImageCandidate,
-    ctx: &Context,
-    transfers: &Transfers,
-) -> Result<Outcome<ImageCandidateStatus>, Failure> {
-    let validated = validate::validate(candidate)?; // pure
-    let observed = observe::observe(candidate, &validated, ctx).await?; // IO, read only
-    let mut decision = decide::decide(candidate, &validated, observed, &ctx.settings, ctx.now()); // pure
-    let actions = std::mem::take(&mut decision.actions);
-    let applied = apply::apply(actions, candidate, &validated, ctx, transfers).await?; // IO, writes
-    let (status, events) = status::render(candidate, &validated, &decision, &applied, ctx.now()); // pure
-    let next = match applied.ask_again {
-        Some(wait) => Requeue::After(wait),
-        None => decision.requeue,
-    };
-    // A page that could not be published is tried again when nothing else is going on.
-    let next = match (&applied.page, next) {
-        (Some(Err(failure)), Requeue::AwaitChange) => failure.class.into(),
-        (Some(_) | None, next) => next,
-    };
-    Ok(Outcome { status, next, events })
 }

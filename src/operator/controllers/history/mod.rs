@@ -18,5 +18,5 @@ pub mod record;
 pub mod store;
 
 pub use rebuild::Failures;
-pub use record::{Recorded, record};
+pub use record::{NextHistory, Past, read};
 pub use store::{Error, Stored};

@@ -3,7 +3,7 @@
 use super::{
     decide::{self, Decided, Known},
     rebuild::{self, Failures, Rebuild},
-    store::{self, Error},
+    store::{self, Error, Stored},
 };
 use crate::{
     api::{BaseImage, BaseImageStatus, ImageCandidate},
@@ -13,65 +13,94 @@ use crate::{
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
-/// The history as it is stored now.
+/// What was read of a history.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recorded {
-    /// What was decided.
-    pub decided: Decided,
+pub struct Past {
+    stored: Option<Stored>,
     rebuild: Rebuild,
     production: Repository,
 }
 
-/// Brings the history up to date. It asks nothing but the production registry, and that once: a release can be taken back while
-/// upstream, a policy or a Secret is missing.
-pub async fn record(
+/// Reads the history. It asks nothing but the production registry, and that once: a release can be taken back while upstream, a
+/// policy or a Secret is missing.
+pub async fn read(
     ctx: &Context,
     failures: &Failures,
     base: &BaseImage,
     production: &Repository,
-    candidates: &[ImageCandidate],
-    now: Timestamp,
-) -> Result<Recorded, Error> {
-    let (namespace, name) = (base.namespace().unwrap_or_default(), base.name_any());
-    let stored = store::read(ctx, &namespace, &name).await?;
+) -> Result<Past, Error> {
+    let stored = store::read(ctx, &base.namespace().unwrap_or_default(), &base.name_any()).await?;
     let searched = stored.as_ref().and_then(|stored| stored.searched.as_ref());
     let rebuild = rebuild::rebuild(ctx, failures, base, production, searched).await;
-    let known = Known {
-        base,
-        stored: stored.as_ref(),
-        rebuild: &rebuild,
-        candidates,
-        production,
-    };
-    let decided = decide::decide(known, now); // pure
-    if let Some(spec) = &decided.write {
-        store::write(ctx, (&namespace, &name), stored.as_ref(), spec).await?;
-    }
-    Ok(Recorded {
-        decided,
+    Ok(Past {
+        stored,
         rebuild,
         production: production.clone(),
     })
 }
 
-#[cfg(test)]
-impl Recorded {
-    /// A history that was decided, for tests of what follows from it.
-    pub fn of(decided: Decided, production: Repository) -> Self {
+impl Past {
+    /// The history after this turn. Pure.
+    #[must_use]
+    pub fn next(self, base: &BaseImage, candidates: &[ImageCandidate], now: Timestamp) -> NextHistory {
+        let known = Known {
+            base,
+            stored: self.stored.as_ref(),
+            rebuild: &self.rebuild,
+            candidates,
+            production: &self.production,
+        };
+        NextHistory {
+            decided: decide::decide(known, now),
+            past: self,
+        }
+    }
+
+    #[cfg(test)]
+    /// One that needs no look at the registry, for tests of what follows from it.
+    pub fn of(stored: Option<Stored>, production: Repository) -> Self {
         Self {
-            decided,
+            stored,
             rebuild: Rebuild::NotNeeded,
             production,
         }
     }
 }
 
-impl Recorded {
+/// The history after this turn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NextHistory {
+    /// What was decided.
+    pub decided: Decided,
+    past: Past,
+}
+
+impl NextHistory {
+    /// Whether it differs from what is stored: then it is written before anything else is done.
+    pub fn is_new(&self) -> bool {
+        self.decided.write.is_some()
+    }
+
+    /// What it was decided on.
+    pub fn into_past(self) -> Past {
+        self.past
+    }
+
+    /// Stores it over what was read, if it differs.
+    pub async fn write(&self, ctx: &Context, base: &BaseImage) -> Result<(), Error> {
+        let Some(spec) = &self.decided.write else {
+            return Ok(());
+        };
+        let (namespace, name) = (base.namespace().unwrap_or_default(), base.name_any());
+        store::write(ctx, (&namespace, &name), self.past.stored.as_ref(), spec).await
+    }
+
     /// Enters it into the status of the BaseImage.
     pub fn enter(&self, status: &mut BaseImageStatus, conditions: &mut Conditions) {
         status.released.clone_from(&self.decided.released);
         status.revoked.clone_from(&self.decided.revoked);
-        self.decided.report(conditions, &self.rebuild, &self.production);
+        self.decided
+            .report(conditions, &self.past.rebuild, &self.past.production);
     }
 
     /// What people should hear of.

@@ -30,7 +30,7 @@ impl Reconciler for Turns {
     type Resource = Waiver;
     type Validated = ();
     type Observed = ();
-    type Action = &'static str;
+    type Decision = Vec<&'static str>;
     type Receipt = usize;
     const GAP: Duration = Duration::from_secs(1);
     const LIMIT: Duration = Duration::from_secs(60);
@@ -60,15 +60,21 @@ impl Reconciler for Turns {
         Ok(())
     }
 
-    fn decide(_: &Waiver, (): &(), (): &(), _: Timestamp) -> Vec<&'static str> {
+    fn decide(_: &Waiver, (): &(), (): (), _: Given<'_>) -> Vec<&'static str> {
         vec!["one", "two"]
     }
 
-    async fn apply(&self, actions: Vec<&'static str>) -> Result<usize, Failure> {
+    async fn apply(&self, _: &Waiver, (): &(), actions: &mut Vec<&'static str>) -> Result<usize, Failure> {
         Ok(actions.len())
     }
 
-    fn render(waiver: &Waiver, (): &(), (): &(), receipt: &usize, now: Timestamp) -> Outcome<crate::api::WaiverStatus> {
+    fn render(
+        waiver: &Waiver,
+        (): &(),
+        _: &Vec<&'static str>,
+        receipt: &usize,
+        now: Timestamp,
+    ) -> Outcome<crate::api::WaiverStatus> {
         let mut status = waiver.status.clone().unwrap_or_default();
         let mut conditions = Conditions::from(&status.conditions, waiver.metadata.generation.unwrap_or(0), now);
         conditions.ready("Done", format!("did {receipt}"));

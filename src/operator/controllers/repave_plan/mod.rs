@@ -19,7 +19,7 @@ use super::{
     context::Context,
     driver::Outcome,
     paging,
-    reconciler::{self, Failure, Reconciler},
+    reconciler::{self, Failure, Given, Reconciler},
     repave_run::{Images, memory::Memory},
     wakes::{Wakes, those},
 };
@@ -61,7 +61,7 @@ impl Reconciler for Plans {
     type Resource = RepavePlan;
     type Validated = validate::Validated;
     type Observed = observe::Observed;
-    type Action = plan::Action;
+    type Decision = plan::Decision;
     type Receipt = apply::Made;
     /// What happens in the estate wakes a plan too, and a look at it is a look at all that the plan selects.
     const GAP: Duration = Duration::from_secs(2);
@@ -82,23 +82,29 @@ impl Reconciler for Plans {
     fn decide(
         plan: &RepavePlan,
         _: &validate::Validated,
-        observed: &observe::Observed,
-        _: Timestamp,
-    ) -> Vec<plan::Action> {
-        plan::plan(plan, observed)
+        observed: observe::Observed,
+        _: Given<'_>,
+    ) -> plan::Decision {
+        plan::decide(plan, observed)
     }
 
-    async fn apply(&self, actions: Vec<plan::Action>) -> Result<apply::Made, Failure> {
-        Ok(apply::apply(&self.ctx, &actions).await?)
+    async fn apply(
+        &self,
+        _: &RepavePlan,
+        _: &validate::Validated,
+        decision: &mut plan::Decision,
+    ) -> Result<apply::Made, Failure> {
+        Ok(apply::apply(&self.ctx, &decision.actions).await?)
     }
 
     fn render(
         plan: &RepavePlan,
         _: &validate::Validated,
-        observed: &observe::Observed,
+        decision: &plan::Decision,
         made: &apply::Made,
         now: Timestamp,
     ) -> Outcome<RepavePlanStatus> {
+        let observed = &decision.observed;
         let runs: Vec<RepaveRun> = observed.runs.iter().chain(&made.created).cloned().collect();
         status::summarize(plan, observed, &runs, now)
     }

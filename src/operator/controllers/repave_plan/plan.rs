@@ -27,6 +27,21 @@ pub enum Action {
     },
 }
 
+/// What is done, and what it was decided on: that is told, too.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// What was seen.
+    pub observed: Observed,
+    /// What is done next.
+    pub actions: Vec<Action>,
+}
+
+/// Decides.
+pub fn decide(plan: &RepavePlan, observed: Observed) -> Decision {
+    let actions = self::plan(plan, &observed);
+    Decision { observed, actions }
+}
+
 /// What is done next.
 pub fn plan(plan: &RepavePlan, observed: &Observed) -> Vec<Action> {
     if plan.spec.suspend {

@@ -21,7 +21,7 @@ use crate::{
             set_back::SetBack,
             sightings::Elapsed,
             state::State,
-            step::{is_ready, on_their_way},
+            reopen::{is_ready, on_their_way},
             target::{self, Target},
             today,
             validate::{self, Validated},
@@ -125,7 +125,7 @@ pub async fn of(
 
 /// How many a run could begin with now, or, if it has finished, has to judge yet. One that is busy may stay so for ever, and is
 /// none.
-fn work(targets: &[Target<'_>], status: &RepaveRunStatus) -> usize {
+fn work(targets: &[Target], status: &RepaveRunStatus) -> usize {
     let ready = targets.iter().filter(|target| is_ready(target)).count();
     let to_judge = status.finished.as_ref().map_or(0, |_| on_their_way(targets, status));
     ready.saturating_add(to_judge)
@@ -158,7 +158,7 @@ async fn look(ctx: &Context, images: &Images, question: Question<'_>, v: &Valida
 }
 
 /// When the hold of a workload ends by itself.
-fn hold_ends(target: &Target<'_>, now: Timestamp) -> Option<Timestamp> {
+fn hold_ends(target: &Target, now: Timestamp) -> Option<Timestamp> {
     target
         .seen
         .workload
@@ -171,13 +171,13 @@ fn hold_ends(target: &Target<'_>, now: Timestamp) -> Option<Timestamp> {
 }
 
 /// Counts the targets of a release.
-pub fn count(targets: &[Target<'_>], release: &Release, now: Timestamp, standing: &mut Standing) {
+pub fn count(targets: &[Target], release: &Release, now: Timestamp, standing: &mut Standing) {
     let counts = &mut standing.counts;
     for target in targets {
         if matches!(target.state, State::Held { .. }) {
             standing.hold_ends = [standing.hold_ends, hold_ends(target, now)].into_iter().flatten().min();
         }
-        if !consumption::is_outdated(target.seen, release) {
+        if !consumption::is_outdated(&target.seen, release) {
             counts.current += 1;
             continue;
         }

@@ -31,9 +31,9 @@ pub struct Before<'a> {
 
 /// What one look leads to.
 #[derive(Debug)]
-pub struct Decided<'a> {
+pub struct Decided {
     /// Every target in its state.
-    pub targets: Vec<Target<'a>>,
+    pub targets: Vec<Target>,
     /// The waves.
     pub progress: Progress,
     /// What is done next.
@@ -41,21 +41,21 @@ pub struct Decided<'a> {
     /// The time that is written down.
     pub stamp: Timestamp,
     /// UIDs of all workloads that were seen.
-    there: Vec<&'a str>,
+    there: Vec<String>,
     /// UIDs of those that are in flight for other runs of the plan.
-    elsewhere: Vec<&'a str>,
+    elsewhere: Vec<String>,
 }
 
 /// Takes a look, at this time of day and this monotonic time.
-pub fn decide<'a>(
+pub fn decide(
     v: &Validated,
-    observed: &'a Observed,
+    observed: &Observed,
     remembered: &mut RunMemory,
     before: Before<'_>,
     (now, mono): (Timestamp, Duration),
-) -> Decided<'a> {
+) -> Decided {
     let old = before.old;
-    let workloads = || observed.estate.workloads.iter();
+    let workloads = || observed.estate.workloads.iter().map(AsRef::as_ref);
     let own = workloads().map(|seen| -> &Workload { &seen.workload });
     let stamp = clock::stamp(v, old, own, now);
     remembered.steady.know(old.steady_until.as_ref().map(|time| time.0));
@@ -63,9 +63,9 @@ pub fn decide<'a>(
         .steady
         .look(workloads().map(|seen| seen.workload.as_ref()), &v.run_ref);
     remembered.set_back.look(v, &old.set_back, workloads());
-    let there: Vec<&str> = workloads().map(|seen| seen.workload.uid.as_str()).collect();
+    let there: Vec<String> = workloads().map(|seen| seen.workload.uid.clone()).collect();
     let deadline = Duration::try_from(v.rollout_deadline).unwrap_or_default();
-    let missing = remembered.places.look(there.iter().copied(), mono, deadline);
+    let missing = remembered.places.look(there.iter().map(String::as_str), mono, deadline);
     let looks = target::looks(v, observed, &remembered.steady);
     let elapsed = remembered.sightings.look(looks, mono);
     let watched = remembered.soaks.look(&old.waves, mono);
@@ -103,7 +103,7 @@ pub fn decide<'a>(
 }
 
 /// The states after what was just written, so that the status is true at once.
-pub fn overlay(targets: &mut [Target<'_>], actions: &[Action], applied: &[(WorkloadKey, Applied)]) {
+pub fn overlay(targets: &mut [Target], actions: &[Action], applied: &[(WorkloadKey, Applied)]) {
     for (action, (_, result)) in actions.iter().zip(applied) {
         let Some(target) = targets.iter_mut().find(|t| t.seen.workload.key == *action.workload()) else {
             continue;
@@ -127,7 +127,7 @@ pub fn overlay(targets: &mut [Target<'_>], actions: &[Action], applied: &[(Workl
 pub fn note(
     remembered: &mut RunMemory,
     v: &Validated,
-    decided: &Decided<'_>,
+    decided: &Decided,
     applied: &[(WorkloadKey, Applied)],
     mono: Duration,
 ) {
@@ -155,15 +155,15 @@ pub fn note(
 
 /// Remembers what is on its way, what was written just now included. A write without an answer may have been carried out: what
 /// is seen at the next look tells.
-fn note_writes(remembered: &mut RunMemory, decided: &Decided<'_>, applied: &[(WorkloadKey, Applied)], mono: Duration) {
+fn note_writes(remembered: &mut RunMemory, decided: &Decided, applied: &[(WorkloadKey, Applied)], mono: Duration) {
     let seen = |key: &WorkloadKey| {
         decided
             .targets
             .iter()
-            .map(|target| target.seen)
+            .map(|target| &target.seen)
             .find(|seen| seen.workload.key == *key)
     };
-    let mut in_flight: Vec<(&str, bool)> = decided.elsewhere.iter().map(|uid| (*uid, false)).collect();
+    let mut in_flight: Vec<(&str, bool)> = decided.elsewhere.iter().map(|uid| (uid.as_str(), false)).collect();
     for target in decided.targets.iter().filter(|target| target.in_flight) {
         let back = matches!(target.state, State::Held { rolled_back: true, .. });
         in_flight.push((&target.seen.workload.uid, back));
@@ -184,6 +184,6 @@ fn note_writes(remembered: &mut RunMemory, decided: &Decided<'_>, applied: &[(Wo
             }
         }
     }
-    let there = decided.there.iter().copied();
+    let there = decided.there.iter().map(String::as_str);
     remembered.places.note(there, in_flight.into_iter(), mono);
 }

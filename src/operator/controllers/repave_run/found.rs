@@ -192,13 +192,13 @@ fn seen(found: Vec<Found>, releases: &ReleaseIndex, layers: &dyn Fn(&Digest) -> 
                 lineage,
             });
         }
-        estate.workloads.push(ObservedWorkload {
+        estate.workloads.push(Arc::new(ObservedWorkload {
             workload: found.workload,
             images,
             evidence: found.evidence,
             led_away: LedAway::NotAsked,
             barred: found.barred,
-        });
+        }));
     }
     estate
 }

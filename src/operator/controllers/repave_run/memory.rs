@@ -80,21 +80,15 @@ impl Memory {
         self.0.began.elapsed()
     }
 
-    /// Takes out what is remembered of the run with this UID. A reconcile that does not end never puts it back.
-    pub fn take(&self, run: &str) -> RunMemory {
-        self.runs().remove(run).unwrap_or_default()
-    }
-
-    /// Puts it back.
-    pub fn put(&self, run: &str, memory: RunMemory) {
-        self.runs().insert(run.to_owned(), memory);
-    }
-
-    /// Puts back what a finished run must still know.
-    pub fn put_finished(&self, run: &str, memory: RunMemory) {
-        let kept = memory.of_finished();
-        if !kept.is_empty() {
-            self.put(run, kept);
+    /// Waits until it is the turn of the run with this UID among those of its plan (`namespace/name`), and takes out what is
+    /// remembered of it.
+    pub async fn enter(&self, plan: &str, run: &str) -> Turn {
+        let mine = self.turn(plan).lock_owned().await;
+        Turn {
+            remembered: self.runs().remove(run).unwrap_or_default(),
+            run: run.to_owned(),
+            memory: self.clone(),
+            _mine: mine,
         }
     }
 
@@ -117,10 +111,34 @@ impl Memory {
     }
 
     /// The turn of one run among those of its plan, which share limits: only one of them decides and writes at a time.
-    pub fn turn(&self, plan: &str) -> Arc<tokio::sync::Mutex<()>> {
+    fn turn(&self, plan: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut plans = self.0.plans.lock().unwrap_or_else(PoisonError::into_inner);
         plans.retain(|_, turn| Arc::strong_count(turn) > 1);
         plans.entry(plan.to_owned()).or_default().clone()
+    }
+}
+
+/// The turn of a run: nobody else of its plan decides or writes. One that is dropped and not ended is forgotten, as by a restart.
+#[derive(Debug)]
+pub struct Turn {
+    /// What is remembered of the run.
+    pub remembered: RunMemory,
+    run: String,
+    memory: Memory,
+    _mine: tokio::sync::OwnedMutexGuard<()>,
+}
+
+impl Turn {
+    /// Puts back what is remembered; of a finished run, what it must still know.
+    pub fn end(self, finished: bool) {
+        let kept = if finished {
+            self.remembered.of_finished()
+        } else {
+            self.remembered
+        };
+        if !finished || !kept.is_empty() {
+            self.memory.runs().insert(self.run, kept);
+        }
     }
 }
 
@@ -141,17 +159,20 @@ mod tests {
         assert_eq!(memory.0.plans.lock().unwrap().len(), 1);
     }
 
-    #[test]
-    fn nothing_is_kept_of_a_run_that_is_forgotten() {
+    #[tokio::test]
+    async fn nothing_is_kept_of_a_run_that_is_forgotten() {
         let memory = Memory::default();
         let refused = |memory: &Memory| memory.known("run").0.standing("a", Duration::ZERO) == Standing::Free;
-        memory.put_finished("run", RunMemory::default());
+        memory.enter("platform/all", "run").await.end(true);
         assert!(memory.runs().get("run").is_none(), "nothing was refused");
-        let mut run = RunMemory::default();
-        run.refusals.refused("a", "no", Duration::ZERO);
-        memory.put_finished("run", run);
+        let mut turn = memory.enter("platform/all", "run").await;
+        turn.remembered.refusals.refused("a", "no", Duration::ZERO);
+        turn.end(true);
         assert!(!refused(&memory), "a finished run knows what was refused");
+        drop(memory.enter("platform/all", "run").await);
+        assert!(refused(&memory), "a turn that was not ended is forgotten");
+        memory.enter("platform/all", "run").await.end(false);
         memory.forget("run");
-        assert!(refused(&memory));
+        assert!(memory.runs().get("run").is_none());
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! | step | file |
 //! |---|---|
+//! | all of them, in order | `look`, with `memory` (what a restart may lose) |
 //! | validate (pure) | `validate` |
 //! | observe (reads only) | `observe`, with `estate` (workloads), `images` (layers), `gate` (may it start anything?), `others` (runs of other plans) |
-//! | plan (pure) | `decide` (all of it, once): `consumption` `target`, `judge` and `state` (one state per target), `sightings` (how long it has been so), `progress` (waves), `plan` (actions), `patch` (the one write) |
+//! | decide (pure) | `decide`: `consumption`, `target`, `judge` and `state` (one state per target), `sightings` (how long it has been so), `progress` (waves), `plan` (actions), `patch` (the one write) |
+//! | confirm (reads only) | `observe::refresh` and `undone`: what would be written, live |
 //! | apply (writes) | `apply`; `refusals` (what the API server refused) |
-//! | summarize (pure) | `status`, `rows` |
-//! | all of them, once | `step`, with `memory` (what a restart may lose) |
+//! | render (pure) | `status`, `rows` |
 //!
 //! The inventory shows what is in question; that is read live, and everything is derived from it: nothing that a restart
 //! could lose decides about a roll-out. A finished run begins again when something that it can move is outdated again, or
@@ -23,6 +24,7 @@ mod found;
 pub mod gate;
 pub mod images;
 pub mod judge;
+mod look;
 pub mod memory;
 pub mod observe;
 pub mod others;
@@ -32,6 +34,7 @@ pub mod plan;
 mod pods;
 pub mod progress;
 pub mod refusals;
+pub mod reopen;
 pub mod rows;
 pub mod seen;
 pub mod set_back;
@@ -40,7 +43,6 @@ pub mod soaks;
 pub mod state;
 pub mod status;
 pub mod steady;
-pub mod step;
 pub mod target;
 #[cfg(test)]
 mod tests;
@@ -51,16 +53,19 @@ pub mod validate;
 pub use found::assemble;
 pub use images::Images;
 
-use self::memory::Memory;
+use self::{
+    look::{Decision, Receipt, Seen},
+    memory::Memory,
+    validate::Validated,
+};
 use super::{
     context::Context,
-    driver::{Outcome, Requeue},
+    driver::Outcome,
     gauges, paging,
-    reconciler::{self, Failure, Steps},
+    reconciler::{self, Confirmed, Failure, Given, Reconciler},
     wakes::{Wakes, those},
 };
 use crate::api::{BaseImage, RepavePlan, RepaveRun, RepaveRunStatus};
-use crate::controllers::named::Named as _;
 use crate::readable::Meta;
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
@@ -109,8 +114,12 @@ fn is_finished(run: &RepaveRun) -> bool {
     run.status.as_ref().is_some_and(|status| status.finished.is_some())
 }
 
-impl Steps for Runs {
+impl Reconciler for Runs {
     type Resource = RepaveRun;
+    type Validated = Validated;
+    type Observed = Seen;
+    type Decision = Decision;
+    type Receipt = Receipt;
     /// What happens in the estate wakes a run too.
     const GAP: Duration = Duration::from_secs(1);
     const LIMIT: Duration = Duration::from_secs(600);
@@ -119,49 +128,51 @@ impl Steps for Runs {
         &self.ctx
     }
 
-    async fn steps(&self, run: &RepaveRun) -> Result<Outcome<RepaveRunStatus>, Failure> {
-        if self.is_past(run).await? {
-            self.memory.forget(&run.uid().unwrap_or_default());
-            return Ok(unchanged(run, Requeue::AwaitChange));
-        }
-        let outcome = Box::pin(step::step(&self.ctx, &self.images, &self.memory, run)).await;
-        gauges::repaved(run, &outcome.status, &self.ctx.metrics, self.ctx.now());
-        Ok(outcome)
+    fn validate(run: &RepaveRun) -> Result<Validated, Failure> {
+        Ok(validate::validate(run)?)
+    }
+
+    async fn observe(&self, run: &RepaveRun, v: &Validated) -> Result<Seen, Failure> {
+        look::observe(&self.ctx, &self.images, &self.memory, (run, v)).await
+    }
+
+    fn decide(_: &RepaveRun, v: &Validated, seen: Seen, given: Given<'_>) -> Decision {
+        look::decide(v, seen, given.now)
+    }
+
+    async fn confirm(&self, _: &RepaveRun, v: &Validated, decision: Decision) -> Result<Confirmed<Self>, Failure> {
+        look::confirm(&self.ctx, (&self.images, &self.memory), v, decision).await
+    }
+
+    async fn apply(&self, run: &RepaveRun, _: &Validated, decision: &mut Decision) -> Result<Receipt, Failure> {
+        Ok(Box::pin(look::apply(&self.ctx, run, decision)).await)
+    }
+
+    fn render(
+        run: &RepaveRun,
+        _: &Validated,
+        decision: &Decision,
+        receipt: &Receipt,
+        _: Timestamp,
+    ) -> Outcome<RepaveRunStatus> {
+        look::render(run, decision, receipt)
     }
 
     fn on_failure(run: &RepaveRun, failure: &Failure, now: Timestamp) -> Outcome<RepaveRunStatus> {
         if is_finished(run) {
             // What it came to stays true, whether or not it can be looked at again.
-            return unchanged(run, failure.class.into());
+            return look::unchanged(run.status.clone().unwrap_or_default(), failure.class.into());
         }
         reconciler::conditions_only(run, failure, now)
     }
-}
 
-impl Runs {
-    /// Whether a run has finished and its target is not what its base image has released any more: then it is history.
-    async fn is_past(&self, run: &RepaveRun) -> Result<bool, Failure> {
-        if !is_finished(run) {
-            return Ok(false);
-        }
-        let api: Api<BaseImage> = Api::namespaced(self.ctx.client.clone(), &run.namespace().unwrap_or_default());
-        let base = api
-            .named(&run.spec.base_image)
-            .await
-            .map_err(observe::ObserveError::Api)?;
-        let released = base.and_then(|base| base.status).and_then(|status| status.released);
-        Ok(
-            released
-                .is_none_or(|released| released.digest != run.spec.digest || released.sequence != run.spec.sequence),
-        )
-    }
-}
-
-/// Nothing to do and nothing to say.
-fn unchanged(run: &RepaveRun, next: Requeue) -> Outcome<RepaveRunStatus> {
-    Outcome {
-        status: run.status.clone().unwrap_or_default(),
-        next,
-        events: Vec::new(),
+    fn note(&self, run: &RepaveRun, decision: Decision, outcome: &Outcome<RepaveRunStatus>) {
+        let turn = match decision {
+            Decision::Past => return self.memory.forget(&run.uid().unwrap_or_default()),
+            Decision::Rests { turn, .. } => turn,
+            Decision::Acts(acting) => acting.into_turn(),
+        };
+        turn.end(outcome.status.finished.is_some());
+        gauges::repaved(run, &outcome.status, &self.ctx.metrics, self.ctx.now());
     }
 }

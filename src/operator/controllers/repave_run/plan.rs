@@ -71,7 +71,7 @@ pub struct BudgetExceeded {
 }
 
 /// Whether the failures so far stop the run.
-pub fn stop(v: &Validated, targets: &[Target<'_>]) -> Option<BudgetExceeded> {
+pub fn stop(v: &Validated, targets: &[Target]) -> Option<BudgetExceeded> {
     let failures = targets.iter().filter(|target| target.counts_as_failure()).count();
     let budget = v
         .budget
@@ -92,7 +92,7 @@ pub struct Taken {
 pub fn plan(
     v: &Validated,
     observed: &Observed,
-    targets: &[Target<'_>],
+    targets: &[Target],
     progress: &Progress,
     (taken, now): (Taken, Timestamp),
 ) -> Vec<Action> {
@@ -111,7 +111,7 @@ pub fn plan(
 /// because a fault that hits all of them must not replace all pods at the same time.
 fn roll_backs(
     v: &Validated,
-    targets: &[Target<'_>],
+    targets: &[Target],
     progress: &Progress,
     (taken, now): (Taken, Timestamp),
 ) -> Vec<Action> {
@@ -138,7 +138,7 @@ fn roll_backs(
 /// still moved, first and within its limit.
 fn moves(
     (v, may_move): (&Validated, &MayMove),
-    targets: &[Target<'_>],
+    targets: &[Target],
     progress: &Progress,
     (taken, now): (Taken, Timestamp),
 ) -> Vec<Action> {
@@ -163,7 +163,7 @@ fn moves(
 }
 
 /// The move of one workload: nobody makes one without what the gate gives.
-fn start((v, _): (&Validated, &MayMove), target: &Target<'_>, now: Timestamp) -> Option<Action> {
+fn start((v, _): (&Validated, &MayMove), target: &Target, now: Timestamp) -> Option<Action> {
     let workload = &target.seen.workload;
     let mut changes: Vec<(&Container, ImageRef)> = Vec::new();
     for at in &target.outdated {
@@ -224,7 +224,7 @@ fn record<'a>(
     }
 }
 
-fn roll_back(v: &Validated, target: &Target<'_>, now: Timestamp) -> Option<Action> {
+fn roll_back(v: &Validated, target: &Target, now: Timestamp) -> Option<Action> {
     let State::Failing {
         due: true,
         reason,

@@ -91,7 +91,7 @@ pub struct Before<'a> {
 }
 
 /// Measures the waves. `now` is the time that this look writes down.
-pub fn progress(v: &Validated, targets: &[Target<'_>], before: Before<'_>, now: Timestamp) -> Progress {
+pub fn progress(v: &Validated, targets: &[Target], before: Before<'_>, now: Timestamp) -> Progress {
     let mut waves: Vec<WaveProgress> = Vec::with_capacity(v.waves.len());
     for (at, rule) in v.waves.iter().enumerate() {
         let recorded = before.recorded.iter().find(|wave| wave.name == rule.name);
@@ -114,7 +114,7 @@ fn soak(rule: &WaveRule) -> Duration {
 }
 
 fn wave<'a>(
-    members: impl Iterator<Item = &'a Target<'a>>,
+    members: impl Iterator<Item = &'a Target>,
     recorded: Option<&WaveStatus>,
     (soak, watched): (Duration, Duration),
     may_pass: bool,
@@ -193,7 +193,7 @@ impl Proof {
         }
     }
 
-    fn take_in(&mut self, target: &Target<'_>) {
+    fn take_in(&mut self, target: &Target) {
         let healthy = target.state == State::Done;
         let judged = target.counts_as_failure() || !target.ended();
         self.begun |= target.moved;
@@ -213,7 +213,7 @@ impl Proof {
 }
 
 /// What is recorded of it: only waves that have begun, settled or passed. `targets` are those after what was just written.
-pub fn record(v: &Validated, progress: &Progress, targets: &[Target<'_>]) -> Vec<WaveStatus> {
+pub fn record(v: &Validated, progress: &Progress, targets: &[Target]) -> Vec<WaveStatus> {
     let begun: BTreeSet<usize> = targets
         .iter()
         .filter(|target| target.moved)

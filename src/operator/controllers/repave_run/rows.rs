@@ -22,7 +22,7 @@ const MAX_ROWS: usize = 20;
 const MAX_REASON: usize = 250;
 
 /// The workloads that a person wants to know of, the worst first.
-pub fn attention(targets: &[Target<'_>], v: &Validated) -> Vec<AttentionRow> {
+pub fn attention(targets: &[Target], v: &Validated) -> Vec<AttentionRow> {
     let mut rows: Vec<(u8, AttentionRow)> = targets.iter().flat_map(|target| rows_of(target, v)).collect();
     rows.extend(without_pods(targets, v));
     rows.sort();
@@ -30,7 +30,7 @@ pub fn attention(targets: &[Target<'_>], v: &Validated) -> Vec<AttentionRow> {
 }
 
 /// Those of waves in which nothing that is on the target has pods: they pass, and show nothing.
-fn without_pods(targets: &[Target<'_>], v: &Validated) -> Vec<(u8, AttentionRow)> {
+fn without_pods(targets: &[Target], v: &Validated) -> Vec<(u8, AttentionRow)> {
     let mut rows = Vec::new();
     for (at, wave) in v.waves.iter().enumerate() {
         let members = || targets.iter().filter(|target| target.wave == Some(at));
@@ -38,7 +38,7 @@ fn without_pods(targets: &[Target<'_>], v: &Validated) -> Vec<(u8, AttentionRow)
         if !members().all(Target::ended) || done().any(|target| !target.seen.workload.without_pods) {
             continue;
         }
-        let row = |target: &Target<'_>| AttentionRow {
+        let row = |target: &Target| AttentionRow {
             workload: target.seen.workload.key.to_string(),
             state: "NoPods".to_owned(),
             reason: format!(
@@ -51,7 +51,7 @@ fn without_pods(targets: &[Target<'_>], v: &Validated) -> Vec<(u8, AttentionRow)
     rows
 }
 
-fn rows_of(target: &Target<'_>, v: &Validated) -> Vec<(u8, AttentionRow)> {
+fn rows_of(target: &Target, v: &Validated) -> Vec<(u8, AttentionRow)> {
     let row = |rank: u8, state: &str, reason: String| {
         let workload = target.seen.workload.key.to_string();
         let reason = reason.chars().take(MAX_REASON).collect();
@@ -145,7 +145,7 @@ fn skipped(skip: &Skip, v: &Validated) -> Option<String> {
 }
 
 /// The last message of a run: what came of it.
-pub fn done_message(targets: &[Target<'_>], unknown: usize) -> String {
+pub fn done_message(targets: &[Target], unknown: usize) -> String {
     let count = |test: &dyn Fn(&State) -> bool| targets.iter().filter(|target| test(&target.state)).count();
     let derived = targets.iter().filter(|target| target.derived.is_some()).count();
     let parts = [

@@ -114,7 +114,7 @@ pub struct OtherKind {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Estate {
     /// All workloads in scope that the plan may see, sorted by namespace and name.
-    pub workloads: Vec<ObservedWorkload>,
+    pub workloads: Vec<Arc<ObservedWorkload>>,
     /// How many images have no known ancestry.
     pub unknown: usize,
     /// How many images are still to be looked up.

@@ -46,7 +46,7 @@ pub struct Summary<'a> {
     /// What was observed.
     pub observed: &'a Observed,
     /// The targets, with what was just applied.
-    pub targets: &'a [Target<'a>],
+    pub targets: &'a [Target],
     /// The waves.
     pub progress: &'a Progress,
     /// Why nothing more is started.
@@ -101,7 +101,7 @@ pub fn summarize(summary: &Summary<'_>) -> Outcome<RepaveRunStatus> {
         steady_until: steady_until(summary),
         set_back: summary
             .set_back
-            .kept(&old.set_back, summary.observed.estate.workloads.iter()),
+            .kept(&old.set_back, summary.observed.estate.workloads.iter().map(AsRef::as_ref)),
         attention: rows::attention(summary.targets, summary.v),
         started: Some(Time(summary.started)),
         finished: finished.then(|| old.finished.clone().unwrap_or(Time(summary.now))),
@@ -128,7 +128,7 @@ fn steady_until(summary: &Summary<'_>) -> Option<Time> {
 }
 
 /// How many targets are in which state.
-pub fn counts(targets: &[Target<'_>]) -> Counts {
+pub fn counts(targets: &[Target]) -> Counts {
     let mut counts = Counts::default();
     for target in targets {
         counts.total += 1;

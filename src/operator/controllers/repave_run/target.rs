@@ -22,7 +22,7 @@ use crate::domain::{
     workload::{Rollout, Workload},
 };
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// How many deadlines of the plan a roll-out that Kubernetes supervises takes its place in the limit at most.
 const SUPERVISED_DEADLINES: i32 = 4;
@@ -31,9 +31,9 @@ const SUPERVISED_DEADLINES: i32 = 4;
 // What is known of it is independent of each other.
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, PartialEq)]
-pub struct Target<'a> {
+pub struct Target {
     /// What was seen.
-    pub seen: &'a ObservedWorkload,
+    pub seen: Arc<ObservedWorkload>,
     /// Its wave.
     pub wave: Option<usize>,
     /// Its state.
@@ -54,7 +54,7 @@ pub struct Target<'a> {
     pub trouble: Option<String>,
 }
 
-impl Target<'_> {
+impl Target {
     /// How far it is on its way to have stayed healthy.
     pub fn course(&self) -> (&Workload, Course) {
         let course = match &self.state {
@@ -140,22 +140,22 @@ impl Target<'_> {
 }
 
 /// The UIDs of workloads that are no targets of this run and in flight for other runs of its plan: they share one limit.
-pub fn in_flight_elsewhere<'a>(
+pub fn in_flight_elsewhere(
     v: &Validated,
-    observed: &'a Observed,
-    targets: &[Target<'_>],
+    observed: &Observed,
+    targets: &[Target],
     elapsed: &Elapsed,
-) -> Vec<&'a str> {
+) -> Vec<String> {
     let ours: BTreeSet<&str> = targets.iter().map(|target| target.seen.workload.uid.as_str()).collect();
     let others = observed.estate.workloads.iter();
     others
         .filter(|seen| !ours.contains(seen.workload.uid.as_str()) && replaced_by_us(v, observed, seen, elapsed))
-        .map(|seen| seen.workload.uid.as_str())
+        .map(|seen| seen.workload.uid.clone())
         .collect()
 }
 
 /// The state of every target. Workloads that have nothing to do with the base image are none.
-pub fn targets<'a>(v: &Validated, observed: &'a Observed, known: Known<'_>, now: Timestamp) -> Vec<Target<'a>> {
+pub fn targets(v: &Validated, observed: &Observed, known: Known<'_>, now: Timestamp) -> Vec<Target> {
     let Some(release) = &observed.target else {
         return Vec::new();
     };
@@ -169,7 +169,7 @@ pub fn targets<'a>(v: &Validated, observed: &'a Observed, known: Known<'_>, now:
     workloads.filter_map(|seen| target(&judge, release, seen)).collect()
 }
 
-fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s ObservedWorkload) -> Option<Target<'s>> {
+fn target(judge: &Judge<'_>, release: &Release, seen: &Arc<ObservedWorkload>) -> Option<Target> {
     let found = consumption(seen, release);
     let direct = found.current || !found.outdated.is_empty() || found.newer.is_some() || found.elsewhere.is_some();
     if !direct && found.derived.is_none() {
@@ -194,7 +194,7 @@ fn target<'s>(judge: &Judge<'_>, release: &Release, seen: &'s ObservedWorkload) 
     };
     let moved = judge.is_to_prove(seen, &state, found.current);
     Some(Target {
-        seen,
+        seen: Arc::clone(seen),
         wave,
         moved,
         state,

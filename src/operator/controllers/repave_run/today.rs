@@ -14,6 +14,7 @@ use crate::{
         wave::{self, Amount, WaveRule},
     },
 };
+use std::sync::Arc;
 
 /// A plan as it is today, as far as it can make less happen in its run.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +61,7 @@ pub fn narrow(v: &Validated, today: Option<&Today>, target: Option<&Release>, es
         sizes[at] += usize::from(is_direct(seen, target));
         let name = &v.waves[at].name;
         if seen.barred.is_none() && !today.waves.iter().any(|wave| wave.name == *name) {
-            seen.barred = Some(Barred::WaveRemoved(name.clone()));
+            Arc::make_mut(seen).barred = Some(Barred::WaveRemoved(name.clone()));
         }
     }
     let mut narrowed = v.clone();

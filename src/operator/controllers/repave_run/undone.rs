@@ -24,7 +24,10 @@ use crate::{
 use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::Api;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// ReplicaSets of one workload that are read: the default of Kubernetes keeps ten.
 const MAX_SETS: usize = 1_000;
@@ -67,7 +70,7 @@ pub async fn ask(
     }
     for seen in &mut estate.workloads {
         if let Some(answer) = answers.remove(&seen.workload.key) {
-            seen.led_away = answer;
+            Arc::make_mut(seen).led_away = answer;
         }
     }
     Ok(not_asked)
@@ -117,7 +120,7 @@ pub fn answer_of(v: &Validated, uid: &str, sets: &[ReplicaSet]) -> LedAway {
 }
 
 /// The workloads that may be moved: those that were asked and were not set back.
-pub fn free(seen: &[ObservedWorkload]) -> BTreeSet<&WorkloadKey> {
+pub fn free(seen: &[Arc<ObservedWorkload>]) -> BTreeSet<&WorkloadKey> {
     let free = seen.iter().filter(|seen| seen.led_away == LedAway::FromNone);
     free.map(|seen| &seen.workload.key).collect()
 }

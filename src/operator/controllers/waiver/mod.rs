@@ -13,7 +13,7 @@ use super::{
     context::Context,
     driver::Outcome,
     paging,
-    reconciler::{self, Failure, Reconciler},
+    reconciler::{self, Failure, Given, Reconciler},
     wakes::{Guarded, Wakes},
 };
 use crate::api::{ImageCandidate, Waiver, WaiverStatus};
@@ -53,7 +53,7 @@ impl Reconciler for Waivers {
     /// The names of the candidates that needed it.
     type Observed = Vec<String>;
     // It only says how it stands.
-    type Action = ();
+    type Decision = Vec<String>;
     type Receipt = ();
     const GAP: Duration = Duration::from_secs(2);
     const LIMIT: Duration = Duration::from_secs(120);
@@ -70,11 +70,11 @@ impl Reconciler for Waivers {
         Ok(observe::observe(&self.ctx, waiver).await?)
     }
 
-    fn decide(_: &Waiver, (): &(), _: &Vec<String>, _: Timestamp) -> Vec<()> {
-        Vec::new()
+    fn decide(_: &Waiver, (): &(), users: Vec<String>, _: Given<'_>) -> Vec<String> {
+        users
     }
 
-    async fn apply(&self, _: Vec<()>) -> Result<(), Failure> {
+    async fn apply(&self, _: &Waiver, (): &(), _: &mut Vec<String>) -> Result<(), Failure> {
         Ok(())
     }
 

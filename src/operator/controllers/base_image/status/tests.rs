@@ -2,7 +2,6 @@
 
 use super::{
     super::{
-        apply,
         channel::{self, Order},
         observe,
         testing::World,
@@ -10,7 +9,7 @@ use super::{
     *,
 };
 use crate::{
-    controllers::{desired, inputs},
+    controllers::{desired, inputs, writes},
     domain::{digest::Digest, image_ref::Repository},
     registry,
 };
@@ -19,13 +18,13 @@ use std::sync::Arc;
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 fn summarized(world: &World, channel: &Channel) -> (BaseImageStatus, Vec<EventRecord>) {
-    let (validated, decision, recorded) = (world.validated(), world.decide(), world.recorded());
+    let (validated, decision, history) = (world.validated(), world.decide(), world.history());
     let round = Round {
         validated: &validated,
         observed: &world.observed,
         decision: &decision,
-        recorded: &recorded,
-        applied: &Applied::default(),
+        history: &history,
+        created: None,
         channel,
     };
     summarize(&world.base, &round, NOW)
@@ -161,12 +160,12 @@ fn a_failure_names_the_step_that_failed_and_keeps_what_was_known() {
     let world = released();
     let missing = desired::inputs::Error::PolicyMissing("hardened".to_owned());
     let missing = Failed::to_observe(missing.into());
-    let taken = Failed::from(apply::Error::Taken {
+    let taken = Failed::from(writes::WriteError::Taken {
         kind: "ImageCandidate",
         namespace: "platform".to_owned(),
         name: "debian-12-a".to_owned(),
     });
-    let starting = Failed::from(super::super::not_listed());
+    let starting = Failed::from(observe::not_listed());
     for (failed, resolved, ready) in [
         (
             throttled(600),

@@ -4,7 +4,7 @@ use super::*;
 use crate::controllers::{
     candidate::{Candidates, observe},
     driver::Outcome,
-    reconciler::{Failure, Steps as _},
+    reconciler::{Failure, Reconciler as _},
     transfers::GivenUp,
 };
 

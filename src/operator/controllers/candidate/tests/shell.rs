@@ -6,7 +6,7 @@ use crate::{
     api::{ReleaseHistory, phase::Phase, release_history::ReleaseHistorySpec},
     controllers::{
         candidate::{Candidates, Transfers},
-        reconciler::Steps as _,
+        reconciler,
         testing::Api as Server,
         transfers::{Key, Parties, Pending, Progress},
     },
@@ -81,7 +81,7 @@ impl Shell {
 
     /// One reconcile; its status is written.
     async fn reconcile(&mut self) -> crate::controllers::driver::Outcome<ImageCandidateStatus> {
-        let outcome = self.candidates.steps(&self.candidate).await.unwrap();
+        let outcome = reconciler::steps(&self.candidates, &self.candidate).await.unwrap();
         self.candidate.status = Some(outcome.status.clone());
         outcome
     }
@@ -181,7 +181,7 @@ async fn what_failed_in_a_copy_is_still_a_failure_of_its_step() {
     let mut ended = shell.candidates.transfers.ended();
     shell.reconcile().await;
     ended.next().await;
-    let failure = shell.candidates.steps(&shell.candidate).await.unwrap_err();
+    let failure = reconciler::steps(&shell.candidates, &shell.candidate).await.unwrap_err();
     let outcome = Candidates::on_failure(&shell.candidate, &failure, at(0));
     assert_eq!((failure.reason, outcome.events.len()), ("ManifestNotFound", 1));
     assert_eq!(outcome.status.result, Some(CandidateResult::Waiting));

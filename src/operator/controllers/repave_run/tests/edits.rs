@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{api::RepavePlan, controllers::access::Barred, domain::wave::Amount};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 fn plan(changes: &Value) -> RepavePlan {
     let mut object = json!({
@@ -75,7 +76,7 @@ fn nothing_is_begun_where_the_plan_may_not_or_does_not_select_any_more() {
     let world = world();
     let mut observed = world.observed();
     for seen in &mut observed.estate.workloads {
-        seen.barred = Some(Barred::NotInPlan);
+        Arc::make_mut(seen).barred = Some(Barred::NotInPlan);
     }
     let targets = world.targets(&observed);
     let barred = State::Skipped(Skip::Barred(Barred::NotInPlan));

@@ -99,7 +99,7 @@ impl World {
     }
 
     /// What is called done has stayed healthy for as long as it must.
-    pub fn check_done(&self, targets: &[Target<'_>]) {
+    pub fn check_done(&self, targets: &[Target]) {
         for target in targets.iter().filter(|target| target.state == State::Done) {
             let key = &target.seen.workload.key;
             let sim = &self.workloads[key];

@@ -1,4 +1,4 @@
-//! The small cluster's run: one reconcile, step by step as `step.rs` does it, with the faults that a test wants.
+//! The small cluster's run: one reconcile, step by step as `look.rs` does it, with the faults that a test wants.
 
 use super::{
     super::{
@@ -9,8 +9,8 @@ use super::{
         memory::RunMemory,
         observe::Observed,
         plan::{self, Action},
+        reopen::reopens,
         status::{self, Summary},
-        step::reopens,
         target, undone,
         validate::Validated,
     },
@@ -22,7 +22,7 @@ use crate::{
     domain::workload::{Rollout, WorkloadKey},
 };
 use jiff::SignedDuration;
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 impl World {
     /// One reconcile on what `seen` shows, written to this world.
@@ -129,7 +129,7 @@ impl World {
             if keys.contains(&seen.workload.key) {
                 let sets = self.workloads[&seen.workload.key].replica_sets();
                 let uid = &seen.workload.uid;
-                seen.led_away = undone::answer_of(&self.v, uid, &sets);
+                Arc::make_mut(seen).led_away = undone::answer_of(&self.v, uid, &sets);
             }
         }
     }
@@ -149,16 +149,16 @@ impl World {
     }
 
     /// The targets as the run sees them now.
-    pub fn targets<'a>(&self, observed: &'a Observed) -> Vec<target::Target<'a>> {
+    pub fn targets(&self, observed: &Observed) -> Vec<target::Target> {
         self.targets_of(&self.v, observed)
     }
 
     /// The same for another text of the run.
-    pub fn targets_of<'a>(&self, v: &Validated, observed: &'a Observed) -> Vec<target::Target<'a>> {
+    pub fn targets_of(&self, v: &Validated, observed: &Observed) -> Vec<target::Target> {
         let mut memory = self.memory.clone();
         memory
             .set_back
-            .look(v, &self.status.set_back, observed.estate.workloads.iter());
+            .look(v, &self.status.set_back, observed.estate.workloads.iter().map(AsRef::as_ref));
         memory.steady.know(self.status.steady_until.as_ref().map(|time| time.0));
         let looks = target::looks(v, observed, &memory.steady);
         let elapsed = memory.sightings.look(looks, self.mono);
