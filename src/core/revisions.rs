@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 
 /// One template that a Deployment had, or has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Revision {
+pub struct Revision {
+    /// UID of the Deployment.
+    workload: String,
     number: i64,
     digests: Vec<Digest>,
     /// The last write of ours that its ReplicaSet knows of.
@@ -22,16 +24,18 @@ struct Revision {
 }
 
 impl Revision {
-    fn read(set: &ReplicaSet, workload: &str) -> Option<Self> {
+    /// What a ReplicaSet tells of its Deployment; nothing if it has none, or was never numbered.
+    pub fn read(set: &ReplicaSet) -> Option<Self> {
         let mut owners = set.metadata.owner_references.iter().flatten();
         // Labels can be put on anything.
-        owners.find(|owner| owner.controller == Some(true) && owner.uid == workload)?;
+        let owner = owners.find(|owner| owner.controller == Some(true))?;
         let none = BTreeMap::new();
         let annotations = set.metadata.annotations.as_ref().unwrap_or(&none);
         let spec = set.spec.as_ref()?.template.as_ref()?.spec.as_ref()?;
         let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
         let images = containers.filter_map(|container| container.image.as_deref()?.parse::<ImageRef>().ok());
         Some(Self {
+            workload: owner.uid.clone(),
             number: annotations.get(REVISION_ANNOTATION)?.parse().ok()?,
             digests: images.filter_map(|image| image.digest).collect(),
             record: WorkloadAnnotations::parse(annotations)
@@ -40,6 +44,11 @@ impl Revision {
                 .and_then(LastWrite::record)
                 .cloned(),
         })
+    }
+
+    /// UID of the Deployment that it is about.
+    pub fn workload(&self) -> &str {
+        &self.workload
     }
 
     /// Whether a write of ours made this revision. A ReplicaSet that is used again gets a new number, and keeps old records.
@@ -53,10 +62,10 @@ impl Revision {
 }
 
 /// From which move of ours to this release somebody else led the workload with this UID away, which is not on it now.
-pub fn led_away_from(sets: &[ReplicaSet], workload: &str, digest: &Digest, sequence: u64) -> Option<Moved> {
-    let mut revisions: Vec<Revision> = sets.iter().filter_map(|set| Revision::read(set, workload)).collect();
+pub fn led_away_from(known: &[Revision], workload: &str, digest: &Digest, sequence: u64) -> Option<Moved> {
+    let mut revisions: Vec<&Revision> = known.iter().filter(|one| one.workload == workload).collect();
     revisions.sort_by_key(|revision| revision.number);
-    let on_target = |revision: &Revision| {
+    let on_target = |revision: &&Revision| {
         let moved = revision.record.as_ref();
         revision.digests.contains(digest)
             && moved.is_some_and(|moved| !moved.rolled_back && moved.is_of(digest, sequence))
@@ -65,7 +74,7 @@ pub fn led_away_from(sets: &[ReplicaSet], workload: &str, digest: &Digest, seque
     // Without a next one the deployment controller has not seen yet what led away from it; a rollback of ours would be on
     // record in the workload itself.
     let is_theirs = revisions.get(last + 1).is_none_or(|next| !next.is_ours());
-    revisions[last].record.take().filter(|_| is_theirs)
+    revisions[last].record.clone().filter(|_| is_theirs)
 }
 
 #[cfg(test)]
@@ -94,11 +103,9 @@ mod tests {
     }
 
     fn v3_was_set_back(sets: &[Value]) -> bool {
-        let sets: Vec<ReplicaSet> = sets
-            .iter()
-            .map(|set| serde_json::from_value(set.clone()).unwrap())
-            .collect();
-        led_away_from(&sets, "web", &Digest::of(b"v3"), 3).is_some()
+        let read = |set: &Value| Revision::read(&serde_json::from_value(set.clone()).unwrap());
+        let revisions: Vec<Revision> = sets.iter().filter_map(read).collect();
+        led_away_from(&revisions, "web", &Digest::of(b"v3"), 3).is_some()
     }
 
     #[test]

@@ -115,7 +115,9 @@ async fn estate(rig: &mut Rig, sizes: &Sizes) -> Result<Duration> {
     settled_somewhere(&kube, sizes.all()).await?;
     objects::release(&kube, 1).await?;
     objects::plan(&kube, &sizes.concurrent).await?;
-    rig.start_operator().await
+    let ready = rig.start_operator().await?;
+    objects::released(&kube, 1).await?;
+    Ok(ready)
 }
 
 /// All Deployments are settled, whatever they name.

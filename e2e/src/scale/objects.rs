@@ -1,25 +1,30 @@
-//! The estate, its releases and many base images, as objects. A release is proven by what is written into statuses.
+//! The estate, its releases and many base images, as objects. A release is proven by what is written into its candidate's status.
 
 use super::rig::REGISTRY;
+use crate::{
+    command,
+    wait::{self, Look},
+};
 use anyhow::{Context, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
-        core::v1::Namespace,
+        core::v1::{Namespace, Secret},
         rbac::v1::{ClusterRole, ClusterRoleBinding},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Api, Client,
+    Api, Client, Resource as _,
     api::{Patch, PatchParams, PostParams},
 };
 use repave::{
-    api::{BaseImage, ImageCandidate, RepavePlan, ValidationPolicy},
+    api::{BaseImage, ImageCandidate, ImageCandidateStatus, RepavePlan, ValidationPolicy},
     domain::digest::Digest,
 };
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Namespace of the base images and the plan.
 pub const PLATFORM: &str = "platform";
@@ -92,7 +97,7 @@ async fn namespace(kube: &Client, name: &str, opted_in: bool) -> Result<()> {
     Ok(())
 }
 
-/// What is there before any estate: namespaces, a policy, an empty BaseImage that asks nobody.
+/// What is there before any estate: namespaces, a policy, a key, a BaseImage without a release.
 pub async fn prepare(kube: &Client) -> Result<()> {
     namespace(kube, PLATFORM, false).await?;
     namespace(kube, "repave-system", false).await?;
@@ -106,6 +111,12 @@ pub async fn prepare(kube: &Client) -> Result<()> {
     let policies = Api::<ValidationPolicy>::namespaced(kube.clone(), PLATFORM);
     policies
         .create(&PostParams::default(), &serde_json::from_value(policy)?)
+        .await?;
+    let algorithm = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
+    let key = command::run("openssl", &algorithm, None).await?;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "signing"}, "stringData": {"cosign.key": key}});
+    Api::<Secret>::namespaced(kube.clone(), PLATFORM)
+        .create(&PostParams::default(), &serde_json::from_value(secret)?)
         .await?;
     let bases = Api::<BaseImage>::namespaced(kube.clone(), PLATFORM);
     bases
@@ -165,14 +176,16 @@ pub async fn base_images(kube: &Client, count: usize, repositories: usize) -> Re
         .await
 }
 
-/// Makes a release the one that is released, as if it had come through the pipeline.
+/// Writes a candidate as if it had come through the pipeline: its BaseImage releases it.
 pub async fn release(kube: &Client, number: u32) -> Result<()> {
     let at = format!("2026-01-01T00:00:{:02}Z", number % 60);
     let (name, tag) = (format!("base-v{number}"), format!("12-v{number}"));
     let word = |what: &str| digest(&format!("{what}{number}")).to_string();
+    let bases = Api::<BaseImage>::namespaced(kube.clone(), PLATFORM);
+    let owner = bases.get("base").await?.controller_owner_ref(&());
     let candidate = json!({
         "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate",
-        "metadata": {"name": name, "namespace": PLATFORM, "labels": {"repave.dev/base-image": "base"}},
+        "metadata": {"name": name, "namespace": PLATFORM, "labels": {"repave.dev/base-image": "base"}, "ownerReferences": [owner]},
         "spec": {
             "baseImage": "base", "source": format!("{REGISTRY}/upstream"), "sourceTag": "12", "sourceDigest": word("up"), "inputsHash": word("in"),
             "sequence": number, "staging": format!("{REGISTRY}/base-staging"), "build": {},
@@ -188,18 +201,30 @@ pub async fn release(kube: &Client, number: u32) -> Result<()> {
         .iter()
         .map(|step| json!({"type": step, "status": "True", "reason": "Crafted", "message": "for a measurement", "lastTransitionTime": at}))
         .collect();
-    let status = json!({"status": {
-        "result": "Passed", "step": "Promoted", "phase": "Passed", "conditions": conditions,
+    // Read into the type, so that a name that has changed is found here and not by the API server.
+    let status: ImageCandidateStatus = serde_json::from_value(json!({
+        "result": "Passed", "step": "Promoted", "phase": "Released", "conditions": conditions,
         "promoted": {"repository": format!("{REGISTRY}/base"), "digest": word("v"), "tag": tag, "chainId": word("chain"), "layers": 2, "at": at},
-    }});
-    let merge = PatchParams::default();
-    candidates.patch_status(&name, &merge, &Patch::Merge(&status)).await?;
-    let released = json!({"status": {"released": {
-        "digest": word("v"), "tag": tag, "sourceDigest": word("up"), "candidate": name, "promotedAt": at, "sequence": number,
-    }}});
-    let bases = Api::<BaseImage>::namespaced(kube.clone(), PLATFORM);
-    bases.patch_status("base", &merge, &Patch::Merge(&released)).await?;
+    }))?;
+    let status = json!({"status": status});
+    candidates
+        .patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
+        .await?;
     Ok(())
+}
+
+/// Waits until the BaseImage says that it has released this one.
+pub async fn released(kube: &Client, number: u32) -> Result<()> {
+    let bases = Api::<BaseImage>::namespaced(kube.clone(), PLATFORM);
+    let wanted = digest(&format!("v{number}"));
+    wait::until("the release is out", Duration::from_secs(120), || async {
+        let status = bases.get_status("base").await?.status.unwrap_or_default();
+        Ok(match status.released {
+            Some(released) if released.digest == wanted => Look::Here(()),
+            _ => Look::NotYet(format!("{:?}", status.conditions)),
+        })
+    })
+    .await
 }
 
 /// One plan over the whole estate, in one wave, and the right of its service account to move all of it.

@@ -20,12 +20,13 @@ pub async fn crds_established(client: Client, names: &[&str], readiness: &Readin
     let api: Api<CustomResourceDefinition> = Api::all(client);
     let mut told = String::new();
     loop {
-        let mut missing = Vec::new();
-        for name in names {
-            if let Some(why) = why_not(&api, name, clock).await {
-                missing.push(format!("{name} {why}"));
-            }
-        }
+        let asked = names.iter().map(|name| why_not(&api, name, clock));
+        let answers = futures::future::join_all(asked).await;
+        let missing: Vec<String> = names
+            .iter()
+            .zip(answers)
+            .filter_map(|(name, why)| Some(format!("{name} {}", why?)))
+            .collect();
         if missing.is_empty() {
             readiness.open(Gate::Crds);
             return;

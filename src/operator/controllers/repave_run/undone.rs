@@ -1,5 +1,6 @@
 //! Asks the ReplicaSets of the workloads that are about to be moved whether somebody had set them back: `kubectl rollout undo`
-//! takes our own record away. One list a workload, by its own labels, and only of what is moved next. Reads only.
+//! takes our own record away. One list a workload, by its own labels, or one list a namespace where most of its workloads are moved
+//! next. Reads only.
 
 use super::{
     apply::{Answer, Applied, answer},
@@ -15,7 +16,7 @@ use crate::{
         paging::{self, ListError},
     },
     domain::{
-        revisions,
+        revisions::{self, Revision},
         wave::parse_selector,
         workload::{Workload, WorkloadKey},
     },
@@ -23,7 +24,7 @@ use crate::{
 };
 use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use kube::Api;
+use kube::{Api, api::ListParams, core::error_boundary::InvalidObject};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -31,6 +32,11 @@ use std::{
 
 /// ReplicaSets of one workload that are read: the default of Kubernetes keeps ten.
 const MAX_SETS: usize = 1_000;
+/// ReplicaSets of one namespace that are read.
+const MAX_IN_NAMESPACE: usize = 20_000;
+/// Workloads of one namespace from which on all its ReplicaSets are read, if they are a quarter of its workloads: a thousand small
+/// lists take longer than the patches after them.
+const MANY: usize = 16;
 /// Lists at the same time.
 const AT_ONCE: usize = 8;
 
@@ -48,16 +54,21 @@ pub async fn ask(
     estate: &mut Estate,
     keys: &BTreeSet<WorkloadKey>,
 ) -> Result<Vec<(WorkloadKey, Applied)>, ListError> {
-    let asked = estate.workloads.iter().filter(|seen| keys.contains(&seen.workload.key));
-    let reads: Vec<_> = asked
-        .map(|seen| {
-            let workload: &Workload = &seen.workload;
-            async move { (workload.key.clone(), led_away(ctx, v, workload).await) }.boxed()
-        })
+    let mut namespaces: BTreeMap<&str, Members> = BTreeMap::new();
+    for seen in &estate.workloads {
+        let key = &seen.workload.key;
+        let members = namespaces.entry(&key.namespace).or_default();
+        members.all += 1;
+        members.asked.extend(keys.contains(key).then(|| Arc::clone(&seen.workload)));
+    }
+    let reads: Vec<_> = namespaces
+        .into_iter()
+        .filter(|(_, members)| !members.asked.is_empty())
+        .map(|(namespace, members)| in_namespace(ctx, v, namespace, members).boxed())
         .collect();
-    let read: Vec<_> = stream::iter(reads).buffer_unordered(AT_ONCE).collect().await;
+    let read: Vec<Vec<_>> = stream::iter(reads).buffer_unordered(AT_ONCE).collect().await;
     let (mut answers, mut not_asked) = (BTreeMap::new(), Vec::new());
-    for (key, result) in read {
+    for (key, result) in read.into_iter().flatten() {
         match result {
             Ok(led_away) => {
                 answers.insert(key, led_away);
@@ -74,6 +85,54 @@ pub async fn ask(
         }
     }
     Ok(not_asked)
+}
+
+/// The workloads of one namespace.
+#[derive(Default)]
+struct Members {
+    /// How many there are.
+    all: usize,
+    /// Those that are asked about.
+    asked: Vec<Arc<Workload>>,
+}
+
+type Answered = (WorkloadKey, Result<LedAway, ListError>);
+
+/// Asks about the workloads of one namespace: all its ReplicaSets at once where most of them are needed, else one list a workload.
+async fn in_namespace(ctx: &Context, v: &Validated, namespace: &str, members: Members) -> Vec<Answered> {
+    let Members { all, asked } = members;
+    if asked.len() >= MANY && asked.len().saturating_mul(4) >= all {
+        match revisions_in(ctx, namespace, &asked).await {
+            Ok(known) => {
+                let of = |workload: &Arc<Workload>| (workload.key.clone(), Ok(answer_of(v, &workload.uid, &known)));
+                return asked.iter().map(of).collect();
+            }
+            // Which of them that is about is found out one by one.
+            Err(error) if refusal(&error).is_some() => {}
+            Err(error) => return asked.first().map(|one| (one.key.clone(), Err(error))).into_iter().collect(),
+        }
+    }
+    let reads: Vec<_> = asked
+        .iter()
+        .map(|workload| async move { (workload.key.clone(), led_away(ctx, v, workload).await) }.boxed())
+        .collect();
+    stream::iter(reads).buffer_unordered(AT_ONCE).collect().await
+}
+
+/// What all ReplicaSets of a namespace tell of these workloads. Those of Deployments have a label that nothing else has.
+async fn revisions_in(ctx: &Context, namespace: &str, of: &[Arc<Workload>]) -> Result<Vec<Revision>, ListError> {
+    let uids: BTreeSet<&str> = of.iter().map(|workload| workload.uid.as_str()).collect();
+    let api: Api<Guarded<ReplicaSet>> = Api::namespaced(ctx.client.clone(), namespace);
+    let params = ListParams::default().labels("pod-template-hash");
+    let sets = paging::list(&api, params, MAX_IN_NAMESPACE, |set| match set.0 {
+        Ok(set) => {
+            let revision = Revision::read(&set)?;
+            uids.contains(revision.workload()).then_some(Ok(revision))
+        }
+        Err(invalid) => Some(Err(unreadable(invalid))),
+    })
+    .await?;
+    sets.into_iter().collect()
 }
 
 /// What an error says about this one workload; none if it is the API server's own.
@@ -104,18 +163,25 @@ async fn led_away(ctx: &Context, v: &Validated, workload: &Workload) -> Result<L
         return Ok(LedAway::FromNone);
     };
     let api: Api<Guarded<ReplicaSet>> = Api::namespaced(ctx.client.clone(), &workload.key.namespace);
-    let sets = paging::list(&api, paging::selecting(&selector)?, MAX_SETS, |set| Some(set.0)).await?;
-    let sets = sets.into_iter().collect::<Result<Vec<ReplicaSet>, _>>();
-    let sets = sets.map_err(|invalid| ListError::Unreadable {
+    let sets = paging::list(&api, paging::selecting(&selector)?, MAX_SETS, |set| match set.0 {
+        Ok(set) => Revision::read(&set).map(Ok),
+        Err(invalid) => Some(Err(unreadable(invalid))),
+    })
+    .await?;
+    let revisions = sets.into_iter().collect::<Result<Vec<Revision>, _>>()?;
+    Ok(answer_of(v, &workload.uid, &revisions))
+}
+
+fn unreadable(invalid: InvalidObject) -> ListError {
+    ListError::Unreadable {
         name: invalid.metadata.name.unwrap_or_default(),
         why: invalid.error,
-    })?;
-    Ok(answer_of(v, &workload.uid, &sets))
+    }
 }
 
 /// What the ReplicaSets of the workload with this UID say.
-pub fn answer_of(v: &Validated, uid: &str, sets: &[ReplicaSet]) -> LedAway {
-    let moved = revisions::led_away_from(sets, uid, &v.digest, v.sequence);
+pub fn answer_of(v: &Validated, uid: &str, known: &[Revision]) -> LedAway {
+    let moved = revisions::led_away_from(known, uid, &v.digest, v.sequence);
     moved.map_or(LedAway::FromNone, |moved| LedAway::From(Box::new(moved)))
 }
 

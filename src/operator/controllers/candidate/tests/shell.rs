@@ -6,7 +6,7 @@ use crate::{
     api::{ReleaseHistory, phase::Phase, release_history::ReleaseHistorySpec},
     controllers::{
         candidate::{Candidates, Transfers},
-        reconciler,
+        reconciler::{self, Reconciler as _},
         testing::Api as Server,
         transfers::{Key, Parties, Pending, Progress},
     },

@@ -8,7 +8,7 @@ use super::{
         gate::Gate,
         observe::Observed,
         others, undone,
-        validate::{self, Scope},
+        validate::{self, Scope, Validated},
     },
     world::{release, run},
 };
@@ -307,11 +307,8 @@ async fn our_own_write_is_known_before_the_watch_shows_it() {
     assert!(ctx.inventory.doubted([&key].into_iter()).is_empty());
 }
 
-#[tokio::test]
-async fn only_the_replica_sets_of_what_is_about_to_be_moved_are_asked_and_an_undo_is_found_in_them() {
-    let (api, ctx) = cluster(&[]).await;
-    let (plan, images) = (Plan::of(account(None)), Images::default());
-    let v = validate::validate(&run(&json!({}))).unwrap();
+/// app-00 was moved to the target and set back: its ReplicaSets alone still know it.
+fn app_00_was_set_back(api: &Api, v: &Validated) {
     let uid = api.get("deployments", "platform/app-00").unwrap()["metadata"]["uid"].clone();
     let moved = json!({"at": "2026-01-01T00:00:00Z", "plan": "platform/all", "digest": v.digest, "sequence": 3, "generation": 1,
         "template": "0000000000000000", "revision": 1});
@@ -322,19 +319,29 @@ async fn only_the_replica_sets_of_what_is_about_to_be_moved_are_asked_and_an_und
         }
         api.put(&json!({
             "apiVersion": "apps/v1", "kind": "ReplicaSet",
-            "metadata": {"name": format!("app-00-{revision}"), "namespace": "platform", "labels": {"app": "app-00"},
+            "metadata": {"name": format!("app-00-{revision}"), "namespace": "platform",
+                "labels": {"app": "app-00", "pod-template-hash": revision.to_string()},
                 "annotations": annotations, "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment",
                     "name": "app-00", "uid": uid, "controller": true}]},
             "spec": {"selector": {"matchLabels": {"app": "app-00"}}, "template": {"metadata": {"labels": {"app": "app-00"}},
                 "spec": {"containers": [{"name": "app", "image": format!("{REPOSITORY}@{digest}")}]}}},
         }));
     }
+}
+
+fn apps(numbers: std::ops::Range<usize>) -> BTreeSet<WorkloadKey> {
+    numbers.map(|at| WorkloadKey::deployment("platform", format!("app-{at:02}"))).collect()
+}
+
+#[tokio::test]
+async fn only_the_replica_sets_of_what_is_about_to_be_moved_are_asked_and_an_undo_is_found_in_them() {
+    let (api, ctx) = cluster(&[]).await;
+    let (plan, images) = (Plan::of(account(None)), Images::default());
+    let v = validate::validate(&run(&json!({}))).unwrap();
+    app_00_was_set_back(&api, &v);
     let mut estate = look(&ctx, &images, plan.ask()).await.unwrap();
-    let keys: BTreeSet<WorkloadKey> = [0, 1]
-        .map(|at| WorkloadKey::deployment("platform", format!("app-{at:02}")))
-        .into();
     let before = api.count("LIST", "replicasets");
-    assert_eq!(undone::ask(&ctx, &v, &mut estate, &keys).await.unwrap(), []);
+    assert_eq!(undone::ask(&ctx, &v, &mut estate, &apps(0..2)).await.unwrap(), []);
     assert_eq!(api.count("LIST", "replicasets") - before, 2);
     let answers: Vec<&LedAway> = estate.workloads.iter().map(|seen| &seen.led_away).take(3).collect();
     assert!(
@@ -352,14 +359,32 @@ async fn only_the_replica_sets_of_what_is_about_to_be_moved_are_asked_and_an_und
 }
 
 #[tokio::test]
+async fn where_most_of_a_namespace_is_moved_its_replica_sets_are_read_at_once_and_say_the_same() {
+    let (api, ctx) = cluster(&[]).await;
+    let (plan, images) = (Plan::of(account(None)), Images::default());
+    let v = validate::validate(&run(&json!({}))).unwrap();
+    app_00_was_set_back(&api, &v);
+    let mut estate = look(&ctx, &images, plan.ask()).await.unwrap();
+    let before = api.count("LIST", "replicasets");
+    assert_eq!(undone::ask(&ctx, &v, &mut estate, &apps(0..18)).await.unwrap(), []);
+    assert_eq!(api.count("LIST", "replicasets") - before, 1);
+    let free: Vec<WorkloadKey> = undone::free(&estate.workloads).into_iter().cloned().collect();
+    assert_eq!(free, Vec::from_iter(apps(1..18)));
+    // One that nobody can read is found out one by one, and keeps only its own Deployment back.
+    api.put(&json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "x", "namespace": "platform",
+        "labels": {"app": "app-01", "pod-template-hash": "x"}}, "spec": {"replicas": "many"}}));
+    let not_asked = undone::ask(&ctx, &v, &mut estate, &apps(0..18)).await.unwrap();
+    let kept: Vec<&str> = not_asked.iter().map(|(key, _)| key.name.as_str()).collect();
+    assert_eq!(kept, ["app-01"]);
+}
+
+#[tokio::test]
 async fn one_whose_replica_sets_may_not_be_read_is_not_moved_and_holds_up_no_other() {
     let (api, ctx) = cluster(&[]).await;
     let (plan, images) = (Plan::of(account(None)), Images::default());
     let v = validate::validate(&run(&json!({}))).unwrap();
     let mut estate = look(&ctx, &images, plan.ask()).await.unwrap();
-    let keys: BTreeSet<WorkloadKey> = [0, 1]
-        .map(|at| WorkloadKey::deployment("platform", format!("app-{at:02}")))
-        .into();
+    let keys = apps(0..2);
     let mut faults = vec![Fault::Refused(403, "Forbidden")];
     api.faults(move |seen| (seen.resource == "replicasets").then(|| faults.pop()).flatten());
     let not_asked = undone::ask(&ctx, &v, &mut estate, &keys).await.unwrap();

@@ -127,9 +127,9 @@ impl World {
     fn ask(&self, observed: &mut Observed, keys: &BTreeSet<WorkloadKey>) {
         for seen in &mut observed.estate.workloads {
             if keys.contains(&seen.workload.key) {
-                let sets = self.workloads[&seen.workload.key].replica_sets();
+                let known = self.workloads[&seen.workload.key].revisions();
                 let uid = &seen.workload.uid;
-                Arc::make_mut(seen).led_away = undone::answer_of(&self.v, uid, &sets);
+                Arc::make_mut(seen).led_away = undone::answer_of(&self.v, uid, &known);
             }
         }
     }

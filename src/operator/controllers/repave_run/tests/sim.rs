@@ -5,7 +5,10 @@ use super::{
     objects::{bump, bump_generation, image_of, observed},
     world::{Behaviour, Kind, Sim, World},
 };
-use crate::domain::workload::{REVISION_ANNOTATION, WorkloadKey};
+use crate::domain::{
+    revisions::Revision,
+    workload::{REVISION_ANNOTATION, WorkloadKey},
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
 use serde_json::{Map, Value, json};
@@ -294,7 +297,7 @@ impl Sim {
     }
 
     /// Its ReplicaSets, as the API server shows them.
-    pub fn replica_sets(&self) -> Vec<ReplicaSet> {
+    pub fn revisions(&self) -> Vec<Revision> {
         let owner = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "controller": true,
             "name": self.object["metadata"]["name"], "uid": self.object["metadata"]["uid"]}]);
         let sets = self.sets.iter().map(|set| {
@@ -304,7 +307,7 @@ impl Sim {
                 "spec": {"selector": {}, "template": set.template}});
             serde_json::from_value(object).unwrap()
         });
-        sets.collect()
+        sets.filter_map(|set: ReplicaSet| Revision::read(&set)).collect()
     }
 
     fn restarts(&self, mono: Duration) -> u64 {
