@@ -17,6 +17,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
+use kube::core::Selector;
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// Annotation of the deployment controller: the number of the workload's present template.
@@ -109,6 +110,22 @@ pub enum Rollout {
     Paused,
 }
 
+/// How the pods of a workload are found: its label selector as text, because it is kept of every workload and needed of few.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodSelector(Option<Box<str>>);
+
+impl PodSelector {
+    fn of(selector: &LabelSelector) -> Self {
+        Self(serde_json::to_string(selector).ok().map(Into::into))
+    }
+
+    /// The selector; nothing for one that cannot be read.
+    pub fn parse(&self) -> Option<Selector> {
+        let selector: LabelSelector = serde_json::from_str(self.0.as_deref()?).ok()?;
+        selector.try_into().ok()
+    }
+}
+
 /// A Deployment, parsed once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
@@ -147,7 +164,7 @@ pub struct Workload {
     /// Its own `spec.minReadySeconds`: it counts nothing as available before.
     pub min_ready: Duration,
     /// How its pods are found.
-    pub pod_selector: LabelSelector,
+    pub pod_selector: PodSelector,
 }
 
 impl Workload {
@@ -196,7 +213,7 @@ impl Workload {
             pods_refused: pods_refused(deployment.status.as_ref()),
             containers,
             annotations: written,
-            pod_selector: spec.selector.clone(),
+            pod_selector: PodSelector::of(&spec.selector),
         })
     }
 }

@@ -25,7 +25,7 @@ pub struct WorkloadAnnotations {
     /// Whether it has the annotation that an older version wrote, which the next write takes off.
     pub has_moved_at: bool,
     /// What it ran before, per container, always with a digest.
-    pub previous: BTreeMap<String, ImageRef>,
+    pub previous: BTreeMap<String, Box<ImageRef>>,
     /// The hold, if there is one.
     pub hold: Option<HoldAnnotation>,
 }
@@ -64,7 +64,7 @@ impl WorkloadAnnotations {
     pub fn parse(annotations: &BTreeMap<String, String>) -> Self {
         let get = |key: &str| annotations.get(key).filter(|value| value.len() <= MAX_LENGTH);
         let previous = get(ANNOTATION_PREVIOUS)
-            .and_then(|text| serde_json::from_str::<BTreeMap<String, ImageRef>>(text).ok())
+            .and_then(|text| serde_json::from_str::<BTreeMap<String, Box<ImageRef>>>(text).ok())
             .unwrap_or_default();
         Self {
             run: get(ANNOTATION_RUN).cloned(),

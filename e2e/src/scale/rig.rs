@@ -35,8 +35,10 @@ pub struct Rig {
 /// What a process has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Usage {
-    /// Resident memory, MB.
+    /// Resident memory, MB: what the process has written, and the pages of its own program.
     pub resident: f64,
+    /// Of it the pages of its program, MB.
+    pub program: f64,
     /// Its highest value since the process started, MB.
     pub highest: f64,
     /// CPU time, seconds.
@@ -102,6 +104,12 @@ impl Rig {
             ])
             .args(["--insecure-registry", REGISTRY, "--lease-duration", LEASE])
             .env("KUBECONFIG", self.home.join("pki/repave.conf"))
+            // As the chart has it.
+            .envs([
+                ("MALLOC_ARENA_MAX", "1"),
+                ("MALLOC_TRIM_THRESHOLD_", "131072"),
+                ("MALLOC_MMAP_THRESHOLD_", "65536"),
+            ])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -161,6 +169,7 @@ impl Rig {
         let ticks = |at: usize| fields.get(at).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
         Ok(Usage {
             resident: kilobytes("VmRSS"),
+            program: kilobytes("RssFile"),
             highest: kilobytes("VmHWM"),
             cpu: (ticks(11) + ticks(12)) / 100.0,
         })

@@ -135,10 +135,11 @@ async fn a_candidate_is_made_once_and_the_list_is_consistent_only_before_that() 
     let status = process.base("platform/debian").status.unwrap();
     let summary = status.candidate.unwrap();
     assert_eq!((summary.name, summary.sequence), (made[0].name_any(), 1));
-    assert_eq!(process.server.count("LIST", "imagecandidates"), 2);
+    // One for the history, which goes first, one for the candidate, and one from the store before it is made.
+    assert_eq!(process.server.count("LIST", "imagecandidates"), 3);
     process.reconcile("platform/debian").await;
     assert_eq!(process.candidates(), made);
-    assert_eq!(process.server.count("LIST", "imagecandidates"), 3);
+    assert_eq!(process.server.count("LIST", "imagecandidates"), 4);
     assert_eq!(process.server.count("POST", "imagecandidates"), 1);
 }
 

@@ -25,7 +25,7 @@ use std::time::Duration;
 /// Field manager of every change of a workload.
 const ESTATE_MANAGER: &str = "repave/estate";
 /// Patches at the same time.
-const AT_ONCE: usize = 16;
+pub const AT_ONCE: usize = 16;
 /// How long an API server that does not answer, or does not say how long it wants quiet, is left alone.
 const QUIET: Duration = Duration::from_secs(5);
 /// The longest that it is left alone, whatever it says: what rolls must be watched.

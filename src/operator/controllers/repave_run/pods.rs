@@ -13,7 +13,7 @@ use crate::{
         inventory::{LeanPod, PodDigests},
         paging::{self, ListError},
     },
-    domain::{image_ref::ImageRef, wave::parse_selector, workload::Workload},
+    domain::{image_ref::ImageRef, workload::Workload},
 };
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -145,7 +145,7 @@ async fn in_namespace(ctx: &Context, namespace: &str, workloads: &[Arc<Workload>
         .iter()
         // A selector that cannot be read, or selects all, finds no pods: then the digest of a tag is unknown, and
         // nothing is moved.
-        .filter_map(|workload| Some((workload.key.name.as_str(), parse_selector(&workload.pod_selector).ok()?)))
+        .filter_map(|workload| Some((workload.key.name.as_str(), workload.pod_selector.parse()?)))
         .filter(|(_, selector)| !selector.selects_all())
         .collect();
     let keep = |LeanPod(pod): LeanPod| {

@@ -17,7 +17,6 @@ use crate::{
     },
     domain::{
         revisions::{self, Revision},
-        wave::parse_selector,
         workload::{Workload, WorkloadKey},
     },
     readable::Guarded,
@@ -157,9 +156,8 @@ fn refusal(error: &ListError) -> Option<String> {
 }
 
 async fn led_away(ctx: &Context, v: &Validated, workload: &Workload) -> Result<LedAway, ListError> {
-    let selector = parse_selector(&workload.pod_selector);
     // One that cannot be read, or selects all, finds nothing that could be told from others'.
-    let Some(selector) = selector.ok().filter(|selector| !selector.selects_all()) else {
+    let Some(selector) = workload.pod_selector.parse().filter(|selector| !selector.selects_all()) else {
         return Ok(LedAway::FromNone);
     };
     let api: Api<Guarded<ReplicaSet>> = Api::namespaced(ctx.client.clone(), &workload.key.namespace);

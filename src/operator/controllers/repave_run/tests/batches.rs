@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        apply::{Applied, Halt, apply},
+        apply::{AT_ONCE, Applied, Halt, apply},
         patch::Op,
         plan::Action,
         validate,
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// More than are sent between two questions.
-const MOVES: usize = 20;
+const MOVES: usize = AT_ONCE + 4;
 
 fn put_what_orders(server: &Api, suspend: bool, released: u64) {
     server.put(&json!({
@@ -90,7 +90,7 @@ async fn a_batch_stops_after_the_few_that_are_under_way_when_it_is_not_wanted_or
         assert!(expected(results.halt.as_ref()), "{what}: {:?}", results.halt);
         let sent = server.count("PATCH", "deployments");
         let all = results.halt.is_none();
-        assert_eq!(sent, if all { MOVES } else { 8 }, "{what}");
+        assert_eq!(sent, if all { MOVES } else { AT_ONCE }, "{what}");
         assert_eq!(results.applied.len(), MOVES, "{what}: each has an outcome");
         let unknown = results
             .applied
