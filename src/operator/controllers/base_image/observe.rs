@@ -120,11 +120,11 @@ pub async fn observe(base: &BaseImage, validated: &ValidatedBaseImage, state: &S
     let candidates = candidates(base, validated, state).await?;
     let past = history::read(&state.ctx, &state.rebuilds, base, &validated.production).await?;
     let history = past.next(base, &candidates, state.ctx.now()); // pure
-    let outside = if history.is_new() {
-        None
-    } else {
+    let outside = if history.is_announced(base) {
         let outside = outside(base, validated, state, &candidates).await;
         Some(outside.map_err(Failed::to_observe))
+    } else {
+        None
     };
     Ok(Seen::Owner(Box::new(Facts {
         candidates,
@@ -157,7 +157,7 @@ pub async fn confirm(
                 })),
             }))))
         }
-        Rest::AfterTheHistory | Rest::Failed(_) | Rest::Decided { .. } => {
+        Rest::AfterTheNews | Rest::Failed(_) | Rest::Decided { .. } => {
             Ok(Confirmed::Stands(Turn::Owner(Box::new(Owner { history, rest }))))
         }
     }

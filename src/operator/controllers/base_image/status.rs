@@ -71,7 +71,7 @@ pub fn render(
     };
     let history = &owner.history;
     let (observed, decision) = match &owner.rest {
-        Rest::AfterTheHistory => return recorded(base, history, now),
+        Rest::AfterTheNews => return announced(base, history, now),
         Rest::Failed(failed) => return self::failed(base, failed, Some(history), now),
         Rest::Decided { observed, decision, .. } => (observed, decision),
     };
@@ -101,8 +101,8 @@ pub fn render(
     Outcome { status, next, events }
 }
 
-/// The status when the history is new: what it says is announced, all else follows at once.
-fn recorded(base: &BaseImage, history: &NextHistory, now: Timestamp) -> Outcome<BaseImageStatus> {
+/// The status when something else is released now, or something was taken back: that is announced, all else follows at once.
+fn announced(base: &BaseImage, history: &NextHistory, now: Timestamp) -> Outcome<BaseImageStatus> {
     let mut status = base.status.clone().unwrap_or_default();
     let mut conditions = Conditions::from(&status.conditions, base.metadata.generation.unwrap_or(0), now);
     history.enter(&mut status, &mut conditions);

@@ -135,11 +135,10 @@ async fn a_candidate_is_made_once_and_the_list_is_consistent_only_before_that() 
     let status = process.base("platform/debian").status.unwrap();
     let summary = status.candidate.unwrap();
     assert_eq!((summary.name, summary.sequence), (made[0].name_any(), 1));
-    // One for the history, which goes first, one for the candidate, and one from the store before it is made.
-    assert_eq!(process.server.count("LIST", "imagecandidates"), 3);
+    assert_eq!(process.server.count("LIST", "imagecandidates"), 2);
     process.reconcile("platform/debian").await;
     assert_eq!(process.candidates(), made);
-    assert_eq!(process.server.count("LIST", "imagecandidates"), 4);
+    assert_eq!(process.server.count("LIST", "imagecandidates"), 3);
     assert_eq!(process.server.count("POST", "imagecandidates"), 1);
 }
 
@@ -236,6 +235,31 @@ async fn what_is_wanted_is_told_from_live_reads() {
     process.server.remove("baseimages", "platform/debian");
     let found = still_wanted(&candidate, &process.state.ctx).await.unwrap();
     assert!(matches!(found, Wanted::BaseImageGone { .. }), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_is_released_is_announced_before_upstream_or_a_policy_is_looked_at() {
+    let mut process = platform();
+    process.reconcile("platform/debian").await;
+    let name = process.candidates()[0].name_any();
+    let at = format!("platform/{name}");
+    process.server.edit("imagecandidates", &at, |object| {
+        object["status"] = json!({"result": "Passed",
+            "promoted": {"repository": "r.test/base/debian", "digest": Digest::of(b"built"), "tag": "12-b1", "chainId": Digest::of(b"c"),
+                "layers": 1, "at": "2026-01-01T00:00:00Z"},
+            "conditions": [{"type": "Promoted", "status": "True", "reason": "Promoted", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+    });
+    process.server.remove("validationpolicies", "platform/hardened");
+    let asked = process.server.count("GET", "validationpolicies");
+    assert!(process.turn("platform/debian").await, "the rest follows at once");
+    let status = process.base("platform/debian").status.unwrap();
+    assert_eq!(status.released.unwrap().digest, Digest::of(b"built"));
+    assert_eq!(process.server.count("GET", "validationpolicies"), asked, "nobody else was asked");
+    process.reconcile("platform/debian").await;
+    assert_eq!(process.condition("platform/debian", "Ready").unwrap().1, "PolicyMissing");
+    let status = process.base("platform/debian").status.unwrap();
+    assert_eq!(status.released.unwrap().digest, Digest::of(b"built"), "it stays out");
 }
 
 #[tokio::test]

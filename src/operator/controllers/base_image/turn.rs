@@ -1,7 +1,7 @@
 //! One turn of a BaseImage as data: what was seen, and what follows from it. Pure.
 //!
-//! The history goes first and by itself: what is released does not depend on upstream or on a policy, and can be taken back
-//! without them. So a turn that changes the history asks nobody else, and the next one follows at once.
+//! What is released does not depend on upstream or on a policy, and can be taken back without them. So a turn in which that
+//! changes asks nobody else: it writes the history and the status, and the next one follows at once.
 
 use super::{
     channel::{self, Order},
@@ -36,7 +36,7 @@ pub struct Facts {
     pub candidates: Vec<ImageCandidate>,
     /// Its history.
     pub past: Past,
-    /// What is not its own; nothing where the history goes first.
+    /// What is not its own; nothing where something is to be announced first.
     pub outside: Option<Result<Outside, Failed>>,
 }
 
@@ -100,8 +100,8 @@ pub struct Owner {
 /// What comes after the history.
 #[derive(Debug)]
 pub enum Rest {
-    /// Nothing in this turn: the history is new, or was when it was read.
-    AfterTheHistory,
+    /// Nothing in this turn: what is released or taken back now is announced first.
+    AfterTheNews,
     /// Nothing: this is missing.
     Failed(Failed),
     /// A candidate is made if one is due, and the channel tag asserted.
@@ -123,8 +123,8 @@ pub fn decide(base: &BaseImage, validated: &ValidatedBaseImage, seen: Seen, now:
     };
     let history = facts.past.next(base, &facts.candidates, now);
     let rest = match facts.outside {
-        Some(_) if history.is_new() => Rest::AfterTheHistory,
-        None => Rest::AfterTheHistory,
+        Some(_) if !history.is_announced(base) => Rest::AfterTheNews,
+        None => Rest::AfterTheNews,
         Some(Err(failed)) => Rest::Failed(failed),
         Some(Ok(outside)) => {
             let observed = Observed {

@@ -76,9 +76,13 @@ pub struct NextHistory {
 }
 
 impl NextHistory {
-    /// Whether it differs from what is stored: then it is written before anything else is done.
-    pub fn is_new(&self) -> bool {
-        self.decided.write.is_some()
+    /// Whether the status says already what is released and what was taken back. If not, that goes before anything else.
+    pub fn is_announced(&self, base: &BaseImage) -> bool {
+        let (released, revoked) = base
+            .status
+            .as_ref()
+            .map_or((None, &[][..]), |status| (status.released.as_ref(), &status.revoked));
+        released == self.decided.released.as_ref() && revoked == self.decided.revoked
     }
 
     /// What it was decided on.
