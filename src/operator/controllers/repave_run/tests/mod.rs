@@ -1,9 +1,10 @@
-//! Tests of a run: `plans`, `judged`, `clocks`, `soaked`, `refused`, `reopened`, `set_back`, `stays`, `two_plans`, `tags`, `waves` and
-//! `edits` for single decisions, `walk` for random estates on the way to their end, all over `world`; `batches` and `estate` over an API server
-//! in memory.
+//! Tests of a run: `plans`, `judged`, `clocks`, `soaked`, `refused`, `reopened`, `set_back`, `stays`, `two_plans`, `tags`, `waves`,
+//! `deleted` and `edits` for single decisions, `walk` for random estates on the way to their end, all over `world`; `batches` and `estate` over an API server in memory.
 
 mod batches;
 mod clocks;
+mod deleted;
+mod deletions;
 mod edits;
 mod estate;
 mod exhaustive;
