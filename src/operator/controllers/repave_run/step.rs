@@ -21,6 +21,7 @@ use crate::{
         context::Context,
         driver::{Outcome, Requeue},
         error::{Class, Classified, WAIT, one_line},
+        inventory::Inventory,
     },
     domain::workload::WorkloadKey,
 };
@@ -85,7 +86,7 @@ async fn reconcile(
             remembered.steady.note(courses, &v.run_ref, decided.stamp);
             return unchanged(old, Requeue::AwaitChange);
         }
-        questions(ctx, &decided)
+        questions(&ctx.inventory, &decided)
     };
     let steady = remembered.steady.clone();
     let mut observed = match observe::refresh(ctx, images, (&v, &steady), &orders, observed, &questions.live).await {
@@ -137,19 +138,20 @@ async fn reconcile(
 /// What has to be read live: whatever would be written, which is what failed and what is moved next, and whatever a lost
 /// answer of ours may have changed. What is on its way needs no read of its own: the inventory took in our write, so it can
 /// only be late in seeing the end of a roll-out, and then less is begun and not more.
-fn questions(ctx: &Context, decided: &Decided<'_>) -> Questions {
+pub fn questions(inventory: &Inventory, decided: &Decided<'_>) -> Questions {
     let mut live: BTreeSet<WorkloadKey> = decided.actions.iter().map(|action| action.workload().clone()).collect();
     let targets = decided.targets.iter().map(|target| &target.seen.workload.key);
-    live.extend(ctx.inventory.doubted(targets));
+    live.extend(inventory.doubted(targets));
     let moves = undone::to_ask(&decided.actions);
     Questions { live, moves }
 }
 
 /// What is read before anything is written.
-struct Questions {
-    live: BTreeSet<WorkloadKey>,
+pub struct Questions {
+    /// These workloads.
+    pub live: BTreeSet<WorkloadKey>,
     /// Those whose ReplicaSets are asked, too.
-    moves: BTreeSet<WorkloadKey>,
+    pub moves: BTreeSet<WorkloadKey>,
 }
 
 /// Whether a finished run has work again: a hold has ended, a workload was resumed, has recovered, was relabelled or is new.
