@@ -265,6 +265,21 @@ impl Inventory {
     }
 }
 
+#[cfg(test)]
+impl Inventory {
+    /// The watch shows this Deployment.
+    pub fn watch_shows(&self, workload: Workload) {
+        let change = self.write().workload(workload);
+        self.tell(change);
+    }
+
+    /// The watch shows that the Deployment with this UID was deleted.
+    pub fn watch_deletes(&self, key: &WorkloadKey, uid: &str) {
+        let change = self.write().workload_gone(key, Some(uid));
+        self.tell(change);
+    }
+}
+
 /// What a reconcile cannot do without and was not listed yet.
 fn missing(feeds: &BTreeMap<Feed, Sync>) -> impl Iterator<Item = &Feed> {
     let waiting = feeds.iter().filter(|(_, sync)| **sync == Sync::Waiting);

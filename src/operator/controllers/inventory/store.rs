@@ -141,6 +141,11 @@ fn may_replace(old: &str, new: &str) -> bool {
     }
 }
 
+/// Whether version `new` is certain to be newer than `old`.
+fn is_newer(old: &str, new: &str) -> bool {
+    matches!((old.parse::<u128>(), new.parse::<u128>()), (Ok(old), Ok(new)) if new > old)
+}
+
 /// Whether a workload still has the pods that it had: nothing about its images has changed and it was not rolled.
 fn same_pods(old: &Workload, new: &Workload) -> bool {
     let settled = |workload: &Workload| workload.rollout == Rollout::Settled;
@@ -162,8 +167,8 @@ impl Store {
     /// A Deployment was seen.
     pub fn workload(&mut self, workload: Workload) -> Option<Change> {
         let old = self.workloads.get(&workload.key);
+        // One that was made anew under its name is newer, too, and the watch may still be at the old one.
         if let Some(old) = old
-            && old.workload.uid == workload.uid
             && !may_replace(&old.workload.resource_version, &workload.resource_version)
         {
             return None;
@@ -184,10 +189,10 @@ impl Store {
         })
     }
 
-    /// A Deployment that we read or wrote ourselves: only one that is known, so that a late answer brings nothing back.
+    /// A Deployment that we read or wrote ourselves: only where one is known of its name, so that a late answer brings nothing back.
     pub fn learn(&mut self, workload: Workload) -> Option<Change> {
-        let known = self.workloads.get(&workload.key)?;
-        if known.workload.uid != workload.uid {
+        let known = &self.workloads.get(&workload.key)?.workload;
+        if known.uid != workload.uid && !is_newer(&known.resource_version, &workload.resource_version) {
             return None;
         }
         self.workload(workload)

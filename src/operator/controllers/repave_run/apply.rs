@@ -193,6 +193,8 @@ async fn send(ctx: &Context, action: &Action) -> (Applied, Option<Halt>) {
     };
     let api: Api<Meta<Watched>> = Api::namespaced(ctx.client.clone(), &workload.namespace);
     let at = (workload.namespace.as_str(), workload.name.as_str());
+    // Before it is sent, because this work may be dropped while the answer is on its way; the answer takes it away.
+    ctx.inventory.doubt(workload);
     match writes::patch::<Watched, _>(ctx, Kind::Deployment, ESTATE_MANAGER, at, &patch).await {
         Ok(written) => {
             tracing::info!(%workload, "patched");
@@ -208,7 +210,8 @@ async fn send(ctx: &Context, action: &Action) -> (Applied, Option<Halt>) {
             (Applied::Unknown, Some(Halt::NotLeader))
         }
         Err(Unsent::Api(error)) => {
-            // It may have been written and only the answer is lost; or somebody was faster, and the watch is behind.
+            // It may have been written and only the answer is lost; or somebody was faster, and the watch is behind. Said again,
+            // because a read of another run may have taken it away before this write arrived.
             ctx.inventory.doubt(workload);
             refused(&api, workload, ops, &error).await
         }

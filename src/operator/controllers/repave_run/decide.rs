@@ -165,8 +165,7 @@ fn note_writes(remembered: &mut RunMemory, decided: &Decided, applied: &[(Worklo
     };
     let mut in_flight: Vec<(&str, bool)> = decided.elsewhere.iter().map(|uid| (uid.as_str(), false)).collect();
     for target in decided.targets.iter().filter(|target| target.in_flight) {
-        let back = matches!(target.state, State::Held { rolled_back: true, .. });
-        in_flight.push((&target.seen.workload.uid, back));
+        in_flight.push((&target.seen.workload.uid, target.rolls_back()));
     }
     for (action, (key, result)) in decided.actions.iter().zip(applied) {
         let Some(workload) = seen(key).map(|seen| &seen.workload) else {

@@ -22,6 +22,7 @@ use crate::{
     controllers::{
         context::Context,
         driver::{Outcome, Requeue},
+        inventory::Inventory,
         reconciler::{Confirmed, Failure},
     },
     domain::workload::WorkloadKey,
@@ -189,7 +190,7 @@ where
     let Decision::Acts(acting) = decision else {
         return Ok(Confirmed::Stands(decision));
     };
-    let questions = questions(ctx, &acting.decided);
+    let questions = questions(&ctx.inventory, &acting.decided);
     if questions.live.is_empty() {
         return Ok(Confirmed::Stands(Decision::Acts(acting)));
     }
@@ -228,19 +229,20 @@ where
 /// What has to be read live: whatever would be written, which is what failed and what is moved next, and whatever a lost
 /// answer of ours may have changed. What is on its way needs no read of its own: the inventory took in our write, so it can
 /// only be late in seeing the end of a roll-out, and then less is begun and not more.
-fn questions(ctx: &Context, decided: &Decided) -> Questions {
+pub fn questions(inventory: &Inventory, decided: &Decided) -> Questions {
     let mut live: BTreeSet<WorkloadKey> = decided.actions.iter().map(|action| action.workload().clone()).collect();
     let targets = decided.targets.iter().map(|target| &target.seen.workload.key);
-    live.extend(ctx.inventory.doubted(targets));
+    live.extend(inventory.doubted(targets));
     let moves = undone::to_ask(&decided.actions);
     Questions { live, moves }
 }
 
 /// What is read before anything is written.
-struct Questions {
-    live: BTreeSet<WorkloadKey>,
+pub struct Questions {
+    /// These workloads.
+    pub live: BTreeSet<WorkloadKey>,
     /// Those whose ReplicaSets are asked, too.
-    moves: BTreeSet<WorkloadKey>,
+    pub moves: BTreeSet<WorkloadKey>,
 }
 
 /// Carries it out, and takes in what came of it.

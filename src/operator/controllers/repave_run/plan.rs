@@ -115,9 +115,7 @@ fn roll_backs(
     progress: &Progress,
     (taken, now): (Taken, Timestamp),
 ) -> Vec<Action> {
-    let rolling_back = targets
-        .iter()
-        .filter(|target| target.in_flight && matches!(target.state, State::Held { rolled_back: true, .. }));
+    let rolling_back = targets.iter().filter(|target| target.rolls_back());
     let mut rolling_back = rolling_back.count().saturating_add(taken.missing.back);
     let mut actions = Vec::new();
     for target in targets {

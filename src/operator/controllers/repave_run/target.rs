@@ -71,6 +71,12 @@ impl Target {
         (&self.seen.workload, course)
     }
 
+    /// Whether its pods are being replaced by our rollback, whoever holds it by now and whether or not anybody does.
+    pub fn rolls_back(&self) -> bool {
+        let by_record = || self.seen.workload.our_rollout().is_some_and(|moved| moved.rolled_back);
+        self.in_flight && (matches!(self.state, State::Held { rolled_back: true, .. }) || by_record())
+    }
+
     /// Whether it has come to its end: nothing more will happen to it by itself.
     pub fn ended(&self) -> bool {
         let ended = match &self.state {

@@ -50,6 +50,18 @@ fn a_late_answer_brings_nothing_back_and_touches_no_namesake() {
 }
 
 #[test]
+fn an_answer_about_one_that_was_made_anew_is_known_before_the_watch_shows_it() {
+    let mut store = Store::default();
+    store.workload(workload("n", "a", "old", "5", "old"));
+    assert!(store.learn(workload("n", "a", "new", "7", "ours")).is_some());
+    assert!(store.workload(workload("n", "a", "old", "6", "old")).is_none());
+    assert!(store.workload_gone(&key("n", "a"), Some("old")).is_none());
+    assert!(store.workload(workload("n", "a", "new", "6", "new")).is_none());
+    assert_eq!(image(&store, "n", "a").unwrap(), "ours");
+    assert!(store.learn(workload("n", "a", "newer", "x", "no number")).is_none());
+}
+
+#[test]
 fn a_list_takes_away_what_it_has_not_shown_in_its_namespace_only() {
     let mut store = Store::default();
     for (namespace, name) in [("n", "a"), ("n", "b"), ("o", "c")] {

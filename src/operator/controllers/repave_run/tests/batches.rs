@@ -53,6 +53,21 @@ fn moves(server: &Api) -> Vec<Action> {
         .collect()
 }
 
+/// The work on a run took too long, or there was a panic: what was sent may have been carried out.
+#[tokio::test(start_paused = true)]
+async fn what_was_under_way_when_a_batch_was_dropped_is_read_live_before_anything_is_counted_on_it() {
+    let v = validate::validate(&run(&json!({}))).unwrap();
+    let server = Api::default();
+    let actions = moves(&server);
+    let ctx = server.context();
+    server.faults(|seen| (seen.verb == "PATCH").then_some(Fault::Silent));
+    let dropped = tokio::time::timeout(Duration::from_secs(1), apply(&ctx, &v, Some("plan"), &actions)).await;
+    assert!(dropped.is_err());
+    let sent = actions.iter().take(8).map(|action| action.workload().clone());
+    let doubted = ctx.inventory.doubted(actions.iter().map(Action::workload));
+    assert_eq!(doubted, sent.collect());
+}
+
 /// What it is called, whether the plan is suspended, the number of the release, what patches are answered with, the end.
 type Case = (&'static str, bool, u64, Option<u16>, fn(Option<&Halt>) -> bool);
 

@@ -27,6 +27,11 @@ fn base_image(released: &Value) -> BaseImage {
     .unwrap()
 }
 
+/// The base image with the target of a run as its release.
+pub fn base_image_of(v: &Validated) -> BaseImage {
+    base_image(&released(&v.digest))
+}
+
 fn released(digest: &Digest) -> Value {
     json!({"digest": digest, "tag": "v3", "sourceDigest": digest, "candidate": "debian-v3", "sequence": 3, "promotedAt": "2026-01-01T00:00:00Z"})
 }

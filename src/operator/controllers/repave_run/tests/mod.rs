@@ -1,15 +1,19 @@
-//! Tests of a run: `plans`, `judged`, `clocks`, `soaked`, `refused`, `reopened`, `set_back`, `stays`, `two_plans`, `tags`, `waves` and
-//! `edits` for single decisions, `walk` for random estates on the way to their end, all over `world`; `batches` and `estate` over an API server
-//! in memory.
+//! Tests of a run: `plans`, `judged`, `clocks`, `soaked`, `refused`, `reopened`, `set_back`, `stays`, `two_plans`, `tags`, `waves`,
+//! `deleted` and `edits` for single decisions, `walk` for random estates on the way to their end, `leases` for two processes of which one
+//! holds the lease, all over `world`; `batches` and `estate` over an API server in memory.
 
 mod batches;
 mod clocks;
+mod deleted;
+mod deletions;
 mod edits;
 mod estate;
 mod exhaustive;
 mod forged;
 mod gates;
 mod judged;
+mod leaders;
+mod leases;
 mod objects;
 mod plans;
 mod promises;

@@ -12,6 +12,7 @@ pub fn new_workload(name: &str, kind: Kind, behaviour: Behaviour, canary: bool) 
         Kind::Derived => format!("registry.test/shop/app@{}", Digest::of(b"derived")),
         Kind::Unrelated => format!("registry.test/other/app@{}", Digest::of(b"other")),
         Kind::Mirror => format!("mirror.test/base/debian@{}", release("v1", 1).digest),
+        Kind::MovedBefore => repository.at(&release("v2", 2).digest).to_string(),
         Kind::Direct | Kind::TwoContainers | Kind::Flux | Kind::Paused | Kind::UnhealthyBefore | Kind::BusyBefore => v1,
     };
     let mut labels = json!({"app": name});
@@ -25,17 +26,24 @@ pub fn new_workload(name: &str, kind: Kind, behaviour: Behaviour, canary: bool) 
     if kind == Kind::TwoContainers {
         containers.push(json!({"name": "log", "image": format!("registry.test/log@{}", Digest::of(b"log"))}));
     }
+    let mut object = json!({
+        "metadata": {"name": name, "namespace": "shop", "uid": format!("uid-{name}"), "resourceVersion": "1",
+            "generation": 1, "labels": labels, "annotations": {"deployment.kubernetes.io/revision": "1"}},
+        "spec": {"replicas": 2, "paused": kind == Kind::Paused, "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": containers}}},
+    });
+    if kind == Kind::MovedBefore {
+        mark_of_the_run_before(&mut object);
+    }
     Sim {
         kind,
         behaviour,
-        object: json!({
-            "metadata": {"name": name, "namespace": "shop", "uid": format!("uid-{name}"), "resourceVersion": "1",
-                "generation": 1, "labels": labels, "annotations": {"deployment.kubernetes.io/revision": "1"}},
-            "spec": {"replicas": 2, "paused": kind == Kind::Paused, "selector": {"matchLabels": {"app": name}},
-                "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": containers}}},
-        }),
+        object,
         forward: 0,
         back: 0,
+        before: repository.at(&release("v1", 1).digest).to_string(),
+        back_at: None,
+        place: None,
         hold: None,
         reverted: false,
         forgotten: false,
@@ -54,6 +62,19 @@ pub fn new_workload(name: &str, kind: Kind, behaviour: Behaviour, canary: bool) 
         unsettled: None,
         late: false,
     }
+}
+
+/// As the run of the same plan to the release before leaves it behind when it has moved it.
+fn mark_of_the_run_before(object: &mut Value) {
+    let (v1, v2) = (release("v1", 1), release("v2", 2));
+    let workload = parse(object);
+    let record = json!({"at": v1.promoted_at.to_string(), "plan": "platform/all", "runUid": "run-before", "digest": v2.digest,
+        "sequence": v2.sequence, "generation": 0, "template": workload.template(), "revision": 0, "uid": workload.uid});
+    let previous = json!({"app": format!("{REPOSITORY}@{}", v1.digest)});
+    let annotations = &mut object["metadata"]["annotations"];
+    annotations["repave.dev/run"] = json!("platform/all-v2");
+    annotations["repave.dev/moved"] = json!(record.to_string());
+    annotations["repave.dev/previous-images"] = json!(previous.to_string());
 }
 
 pub fn parse(object: &Value) -> Workload {

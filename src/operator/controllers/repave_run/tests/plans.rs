@@ -217,6 +217,25 @@ fn the_annotation_map_is_made_where_there_is_none() {
     assert_eq!(after["metadata"]["annotations"].as_object().unwrap().len(), 3);
 }
 
+/// Both were done, and break before their wave has soaked. A person holds the first one while it gets its old image back.
+#[test]
+fn a_rollback_counts_among_the_rollbacks_whoever_holds_it_by_now() {
+    let spec = json!({"waves": [{"name": "all", "maxConcurrent": 1, "soak": "1h"}], "onFailure": {"budget": 9}});
+    let later = (Kind::Direct, Behaviour::CrashesLater, false);
+    let mut world = World::new(&spec, &[later, later]);
+    for _ in 0..2 {
+        assert_eq!(world.step().len(), 1);
+        world.tick_all();
+    }
+    world.tick_all();
+    let back = world.step();
+    assert!(matches!(back.as_slice(), [Action::RollBack { .. }]), "{back:?}");
+    world.hold(back[0].workload(), None);
+    assert_eq!(world.step(), [], "its pods are still being replaced, and one may be");
+    world.tick_all();
+    assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
+}
+
 #[test]
 fn a_rollback_takes_its_place_in_the_limit_even_when_its_hold_is_replaced_and_expires() {
     let waves = json!({"waves": [{"name": "all", "maxConcurrent": 1}]});

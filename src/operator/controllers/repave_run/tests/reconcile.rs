@@ -4,24 +4,26 @@ use super::{
     super::{
         apply::{Applied, Halt},
         clock,
-        decide::{Before, decide, note, overlay},
+        decide::{Before, Decided, decide, note, overlay},
         judge::Known,
         memory::RunMemory,
         observe::Observed,
         plan::{self, Action},
         reopen::reopens,
         status::{self, Summary},
-        target, undone,
+        target::{self, Target},
+        undone,
         validate::Validated,
     },
-    objects::{bump, bump_generation, parse, patched},
-    world::{Fault, World},
+    objects::{bump, bump_generation, image_of, parse, patched},
+    world::{Fault, Sim, World},
 };
 use crate::{
+    api::RepaveRunStatus,
     controllers::driver::Requeue,
     domain::workload::{Rollout, WorkloadKey},
 };
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 impl World {
@@ -30,6 +32,7 @@ impl World {
         let actions = self.one_reconcile(seen, fault);
         if matches!(fault, Fault::CrashAfter(_)) {
             self.memory = RunMemory::default();
+            self.forget_places();
         }
         actions
     }
@@ -38,20 +41,20 @@ impl World {
         self.reconciles += 1;
         self.note_stayed();
         self.note_late(seen);
+        let v = &seen.v;
         let mut observed = seen.observed();
         let mut memory = seen.memory.clone();
         let old = clock::put_right(seen.status.clone(), seen.now);
-        let started = old.started.as_ref().map_or(seen.now, |time| time.0);
         let before = Before {
             old: &old,
             active_runs: &seen.active_runs,
         };
         let times = (seen.now, seen.mono);
         let to_ask = {
-            let first = decide(&self.v, &observed, &mut memory, before, times);
+            let first = decide(v, &observed, &mut memory, before, times);
             if seen.status.finished.is_some() && !reopens(&observed.gate, &first.targets, &seen.status) {
-                let courses = first.targets.iter().map(target::Target::course);
-                memory.steady.note(courses, &self.v.run_ref, first.stamp);
+                let courses = first.targets.iter().map(Target::course);
+                memory.steady.note(courses, &v.run_ref, first.stamp);
                 if seen.mono == self.mono {
                     self.memory = memory.of_finished();
                 }
@@ -60,9 +63,10 @@ impl World {
             undone::to_ask(&first.actions)
         };
         seen.ask(&mut observed, &to_ask);
-        let mut decided = decide(&self.v, &observed, &mut memory, before, times);
-        let again = decide(&self.v, &observed, &mut memory.clone(), before, times);
+        let mut decided = decide(v, &observed, &mut memory, before, times);
+        let again = decide(v, &observed, &mut memory.clone(), before, times);
         assert_eq!(decided.actions, again.actions, "the plan is a function");
+        self.check_others(&decided.targets);
         let planned = decided.actions.len();
         let free = undone::free(&observed.estate.workloads);
         decided.actions.retain(|action| undone::may_go(action, &free));
@@ -71,7 +75,7 @@ impl World {
             if fault == Fault::CrashAfter(at) {
                 return decided.actions;
             }
-            let result = self.apply(action);
+            let result = self.write(action);
             let result = if fault == Fault::LostResponses {
                 Applied::Unknown
             } else {
@@ -82,52 +86,46 @@ impl World {
         if matches!(fault, Fault::CrashAfter(_)) {
             return decided.actions;
         }
-        overlay(&mut decided.targets, &decided.actions, &applied);
-        note(&mut memory, &self.v, &decided, &applied, seen.mono);
-        let retrying = memory.refusals.any_pausing();
-        let outcome = status::summarize(&Summary {
-            v: &seen.v,
-            old: old.clone(),
-            generation: 1,
+        let unanswered = fault == Fault::LostResponses && !applied.is_empty();
+        let halt = unanswered.then(no_answer);
+        let came = Came {
             observed: &observed,
-            stop: plan::stop(&seen.v, &decided.targets),
-            targets: &decided.targets,
-            progress: &decided.progress,
-            halt: (fault == Fault::LostResponses && !applied.is_empty()).then(|| Halt::Unavailable {
-                message: "no answer".to_owned(),
-                quiet: Duration::from_secs(5),
-            }),
+            applied,
+            halt,
             lost_race: decided.actions.len() < planned,
-            retrying,
-            set_back: &memory.set_back,
-            steady: &memory.steady,
-            started,
-            stamp: decided.stamp,
-            now: seen.now,
-        });
-        if outcome.status.finished.is_some() {
-            assert_eq!(decided.actions, [], "a finished run has nothing to do");
-            let ended = decided.targets.iter().all(target::Target::ended);
-            assert!(ended, "finished before everything came to its end");
-            assert_eq!(outcome.next, Requeue::AwaitChange);
+            old: old.clone(),
+            times,
+        };
+        let status = conclude(v, &mut memory, &mut decided, came);
+        // A status is written onto the run that was read, and no other.
+        if seen.v.uid != self.v.uid {
+            return decided.actions;
         }
-        Self::check_status(&outcome.status);
-        self.check_done(&decided.targets);
-        self.note_soaks(&outcome.status);
-        self.status = outcome.status;
+        self.take_status(&decided.targets, status);
+        self.note_begun(!unanswered);
         if seen.mono == self.mono {
             let finished = self.status.finished.is_some();
             self.memory = if finished { memory.of_finished() } else { memory };
+            self.note_places();
         }
-        self.check_soaks();
         decided.actions
     }
 
+    /// A status is written.
+    pub fn take_status(&mut self, targets: &[Target], status: RepaveRunStatus) {
+        Self::check_status(&status);
+        self.check_done(targets);
+        self.note_soaks(&status);
+        self.status = status;
+        self.check_soaks();
+    }
+
     /// What the ReplicaSets of these workloads say.
-    fn ask(&self, observed: &mut Observed, keys: &BTreeSet<WorkloadKey>) {
+    pub fn ask(&self, observed: &mut Observed, keys: &BTreeSet<WorkloadKey>) {
         for seen in &mut observed.estate.workloads {
             if keys.contains(&seen.workload.key) {
-                let known = self.workloads[&seen.workload.key].revisions();
+                let sim = self.workloads.get(&seen.workload.key);
+                let known = sim.map(Sim::revisions).unwrap_or_default();
                 let uid = &seen.workload.uid;
                 Arc::make_mut(seen).led_away = undone::answer_of(&self.v, uid, &known);
             }
@@ -149,12 +147,12 @@ impl World {
     }
 
     /// The targets as the run sees them now.
-    pub fn targets(&self, observed: &Observed) -> Vec<target::Target> {
+    pub fn targets(&self, observed: &Observed) -> Vec<Target> {
         self.targets_of(&self.v, observed)
     }
 
     /// The same for another text of the run.
-    pub fn targets_of(&self, v: &Validated, observed: &Observed) -> Vec<target::Target> {
+    pub fn targets_of(&self, v: &Validated, observed: &Observed) -> Vec<Target> {
         let mut memory = self.memory.clone();
         memory
             .set_back
@@ -200,32 +198,46 @@ impl World {
         false
     }
 
-    fn apply(&mut self, action: &Action) -> Applied {
+    /// One patch arrives at the API server.
+    pub fn write(&mut self, action: &Action) -> Applied {
         let key = action.workload().clone();
         let patch = match action {
             Action::Move { patch, .. } | Action::RollBack { patch, .. } => serde_json::to_value(patch).unwrap(),
         };
-        if self.workloads[&key].denied {
+        let Some(sim) = self.workloads.get(&key) else {
+            return Applied::LostRace;
+        };
+        if sim.denied {
             return Applied::Refused(format!("policy: no changes ({})", self.mono.as_secs()));
         }
-        let before = self.workloads[&key].object.clone();
+        let before = sim.object.clone();
         let Some(mut after) = patched(&before, &patch) else {
             return Applied::LostRace;
         };
         self.check_patch(&key, action, &before, &after);
         bump(&mut after, "resourceVersion");
         bump_generation(&mut after);
-        let reconciles = self.reconciles;
+        if let Some(eyes) = &mut self.eyes {
+            eyes.insert(key.clone(), after.clone());
+        }
+        let (reconciles, mono) = (self.reconciles, self.mono);
         let sim = self.workloads.get_mut(&key).unwrap();
         sim.object = after;
         match action {
             Action::Move { .. } => {
                 sim.forward += 1;
+                // What a move repairs is nothing to go back to.
+                if parse(&before).rollout == Rollout::Settled {
+                    sim.before = image_of(&before);
+                }
                 (sim.later, sim.moved_in) = (false, reconciles);
                 (sim.complete_since, sim.up_since) = (None, None);
                 (sim.was_complete, sim.stayed) = (false, false);
             }
-            Action::RollBack { .. } => sim.back += 1,
+            Action::RollBack { .. } => {
+                sim.back += 1;
+                sim.back_at = Some(mono);
+            }
         }
         let sim = &self.workloads[&key];
         assert!(
@@ -234,9 +246,64 @@ impl World {
             sim.forward,
             sim.back
         );
-        if matches!(action, Action::Move { .. }) && !self.second_leader {
-            self.check_limit(&key);
+        match action {
+            _ if self.second_leader => {}
+            Action::Move { .. } => {
+                self.check_limit(&key);
+                let wave = self.wave_of(&key);
+                self.moved[wave] = true;
+            }
+            Action::RollBack { .. } => self.check_limit_of_rollbacks(&key),
         }
         Applied::Written
     }
+}
+
+/// What a batch came to, and what it was decided on.
+pub struct Came<'a> {
+    pub observed: &'a Observed,
+    pub applied: Vec<(WorkloadKey, Applied)>,
+    pub halt: Option<Halt>,
+    pub lost_race: bool,
+    pub old: RepaveRunStatus,
+    pub times: (Timestamp, Duration),
+}
+
+/// The API server did not answer.
+pub fn no_answer() -> Halt {
+    Halt::Unavailable {
+        message: "no answer".to_owned(),
+        quiet: Duration::from_secs(5),
+    }
+}
+
+/// What is remembered of a look, and its status.
+pub fn conclude(v: &Validated, memory: &mut RunMemory, decided: &mut Decided, came: Came<'_>) -> RepaveRunStatus {
+    let (now, mono) = came.times;
+    overlay(&mut decided.targets, &decided.actions, &came.applied);
+    note(memory, v, decided, &came.applied, mono);
+    let outcome = status::summarize(&Summary {
+        v,
+        generation: 1,
+        observed: came.observed,
+        stop: plan::stop(v, &decided.targets),
+        targets: &decided.targets,
+        progress: &decided.progress,
+        halt: came.halt,
+        lost_race: came.lost_race,
+        retrying: memory.refusals.any_pausing(),
+        set_back: &memory.set_back,
+        steady: &memory.steady,
+        started: came.old.started.as_ref().map_or(now, |time| time.0),
+        stamp: decided.stamp,
+        now,
+        old: came.old,
+    });
+    if outcome.status.finished.is_some() {
+        assert_eq!(decided.actions, [], "a finished run has nothing to do");
+        let ended = decided.targets.iter().all(Target::ended);
+        assert!(ended, "finished before everything came to its end");
+        assert_eq!(outcome.next, Requeue::AwaitChange);
+    }
+    outcome.status
 }

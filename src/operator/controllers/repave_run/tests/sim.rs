@@ -245,7 +245,7 @@ pub struct Set {
     pub revision: i64,
 }
 
-fn held_by_a_person(object: &Value) -> Option<Timestamp> {
+pub fn held_by_a_person(object: &Value) -> Option<Timestamp> {
     let text = object["metadata"]["annotations"]["repave.dev/hold"].as_str()?;
     let hold: Value = serde_json::from_str(text).unwrap();
     let until = hold["until"].as_str().map(|until| until.parse().unwrap());
@@ -284,7 +284,7 @@ impl Sim {
     }
 
     /// What no ReplicaSet tells of, only a process that saw it can know: then nothing is promised.
-    fn note_forgotten(&mut self, target: &str) {
+    pub fn note_forgotten(&mut self, target: &str) {
         let told = |set: &Set| set.template["spec"]["containers"][0]["image"] == target;
         if self.reverted && !self.sets.iter().any(told) {
             (self.reverted, self.forgotten) = (false, true);
@@ -344,7 +344,7 @@ impl Sim {
         let broken_by_its_team = team_env(&self.object).starts_with("bad");
         let result = match (self.kind, self.behaviour, on_target) {
             (Kind::UnhealthyBefore, _, _) => (1, "ProgressDeadlineExceeded"),
-            (Kind::BusyBefore, _, false) if first => (1, "ReplicaSetUpdated"),
+            (Kind::BusyBefore | Kind::MovedBefore, _, false) if first => (1, "ReplicaSetUpdated"),
             _ if broken_by_its_team => (1, self.stuck(mono)),
             (_, Behaviour::Crashes | Behaviour::NeverReady, true) => (1, self.stuck(mono)),
             (_, Behaviour::CrashesLater | Behaviour::UnreadyLater, true) if self.settled_once => {

@@ -2,12 +2,17 @@
 //! in `world` at each patch and each status.
 
 use super::{
-    super::{gate::Gate, plan},
-    objects::image_of,
+    super::plan,
+    deletions::Anew,
+    objects::{image_of, parse},
     sim::TeamChange,
-    world::{Behaviour, Fault, Kind, World},
+    world::{Behaviour, Fault, Kind, Order, World},
 };
-use crate::{controllers::conditions, testing::cases};
+use crate::{
+    controllers::conditions,
+    domain::workload::{Rollout, WorkloadKey},
+    testing::cases,
+};
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -19,18 +24,37 @@ enum Event {
     Snapshot,
     /// That other process reconciles on what it remembers.
     Stale,
-    Tick(usize),
+    Happens(Happening),
+}
+
+/// What happens without the run.
+#[derive(Debug, Clone)]
+pub enum Happening {
+    /// To one workload.
+    To(usize, Deed),
+    /// A workload is there again under the name of one that was deleted, or instead of one that is there.
+    Anew(usize, Anew),
     Wait(i64),
-    Hold(usize, Option<i64>),
-    Revert(usize),
-    Replace(usize),
-    Undo(usize),
     /// The clock is set.
     Jump(i64),
-    Team(usize, TeamChange),
-    Deny(usize, bool),
     Suspend,
     Resume,
+    /// The run is deleted in mid-way; its plan makes it again.
+    DeleteRun,
+    DeletePlan,
+    MakePlanAgain,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Deed {
+    Tick,
+    Hold(Option<i64>),
+    Revert,
+    Replace,
+    Undo,
+    Team(TeamChange),
+    Deny(bool),
+    Delete,
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -51,32 +75,48 @@ fn team_change() -> impl Strategy<Value = TeamChange> {
     ]
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
-        8 => fault().prop_map(Event::Reconcile),
-        6 => (0_usize..12).prop_map(Event::Tick),
-        4 => (1_i64..15).prop_map(Event::Wait),
-        1 => ((0_usize..12), proptest::option::of(1_i64..40)).prop_map(|(at, until)| Event::Hold(at, until)),
-        1 => (0_usize..12).prop_map(Event::Revert),
-        1 => (0_usize..12).prop_map(Event::Replace),
-        2 => (0_usize..12).prop_map(Event::Undo),
-        1 => prop_oneof![Just(3600), Just(-3600)].prop_map(Event::Jump),
-        3 => ((0_usize..12), team_change()).prop_map(|(at, change)| Event::Team(at, change)),
-        1 => ((0_usize..12), any::<bool>()).prop_map(|(at, denied)| Event::Deny(at, denied)),
-        1 => Just(Event::Suspend),
-        2 => Just(Event::Resume),
+        6 => Just(Deed::Tick),
+        1 => proptest::option::of(1_i64..40).prop_map(Deed::Hold),
+        1 => Just(Deed::Revert),
+        1 => Just(Deed::Replace),
+        2 => Just(Deed::Undo),
+        3 => team_change().prop_map(Deed::Team),
+        1 => any::<bool>().prop_map(Deed::Deny),
+        1 => Just(Deed::Delete),
     ]
+}
+
+pub fn happening() -> impl Strategy<Value = Happening> {
+    let anew = prop_oneof![2 => Just(Anew::Old), 1 => Just(Anew::OnTarget), 2 => Just(Anew::Copy)];
+    prop_oneof![
+        32 => ((0_usize..12), deed()).prop_map(|(at, deed)| Happening::To(at, deed)),
+        4 => ((0_usize..12), anew).prop_map(|(at, anew)| Happening::Anew(at, anew)),
+        8 => (1_i64..15).prop_map(Happening::Wait),
+        2 => prop_oneof![Just(3600), Just(-3600)].prop_map(Happening::Jump),
+        2 => Just(Happening::Suspend),
+        4 => Just(Happening::Resume),
+        1 => Just(Happening::DeleteRun),
+        1 => Just(Happening::DeletePlan),
+        2 => Just(Happening::MakePlanAgain),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![2 => fault().prop_map(Event::Reconcile), 6 => happening().prop_map(Event::Happens)]
 }
 
 fn event_with_a_second_leader() -> impl Strategy<Value = Event> {
     prop_oneof![6 => event(), 1 => Just(Event::Snapshot), 2 => Just(Event::Stale)]
 }
 
-fn workload() -> impl Strategy<Value = (Kind, Behaviour, bool)> {
+pub fn workload() -> impl Strategy<Value = (Kind, Behaviour, bool)> {
     let kind = prop_oneof![
         8 => Just(Kind::Direct),
         2 => Just(Kind::TwoContainers),
         2 => Just(Kind::BusyBefore),
+        1 => Just(Kind::MovedBefore),
         1 => Just(Kind::OnTarget),
         1 => Just(Kind::Derived),
         1 => Just(Kind::Unrelated),
@@ -96,7 +136,7 @@ fn workload() -> impl Strategy<Value = (Kind, Behaviour, bool)> {
     (kind, behaviour, prop::bool::weighted(0.3))
 }
 
-fn spec() -> impl Strategy<Value = Value> {
+pub fn spec() -> impl Strategy<Value = Value> {
     let limit = prop_oneof![Just(json!(1)), Just(json!(2)), Just(json!(3)), Just(json!("30%"))];
     let budget = prop_oneof![Just(json!(0)), Just(json!(1)), Just(json!(3)), Just(json!("50%"))];
     let action = prop_oneof![3 => Just("RollbackWorkload"), 1 => Just("Pause")];
@@ -115,45 +155,117 @@ fn spec() -> impl Strategy<Value = Value> {
     })
 }
 
+impl World {
+    /// Something happens without the run.
+    pub fn happen(&mut self, happening: &Happening) {
+        match happening {
+            Happening::To(at, deed) => {
+                if let Some(key) = nth(self.workloads.keys(), *at) {
+                    self.happen_to(&key, *deed);
+                }
+            }
+            Happening::Anew(at, anew) => {
+                if let Some(key) = nth(self.workloads.keys().chain(self.graves.keys()), *at) {
+                    self.make_anew(&key, *anew);
+                }
+            }
+            Happening::Wait(seconds) => self.wait(*seconds),
+            Happening::Jump(seconds) => self.jump(*seconds),
+            Happening::Suspend => self.suspend(true),
+            Happening::Resume => self.suspend(false),
+            Happening::DeleteRun => self.delete_run(),
+            Happening::DeletePlan => self.delete_plan(),
+            Happening::MakePlanAgain => self.make_plan_again(),
+        }
+    }
+
+    fn happen_to(&mut self, key: &WorkloadKey, deed: Deed) {
+        match deed {
+            Deed::Tick => self.tick(key),
+            Deed::Team(change) => self.team(key, change),
+            Deed::Hold(until) => {
+                let until = until.map(|seconds| self.now + SignedDuration::from_secs(seconds));
+                self.hold(key, until);
+            }
+            Deed::Revert => self.revert(key),
+            Deed::Replace => self.replace(key),
+            Deed::Undo => self.undo(key),
+            Deed::Deny(denied) => {
+                let sim = self.workloads.get_mut(key).unwrap();
+                (sim.denied, sim.touched) = (denied, true);
+            }
+            Deed::Delete => self.delete(key),
+        }
+    }
+}
+
+fn nth<'a>(mut keys: impl Iterator<Item = &'a WorkloadKey> + Clone, at: usize) -> Option<WorkloadKey> {
+    let count = keys.clone().count();
+    keys.nth(at.checked_rem(count)?).cloned()
+}
+
 fn play(world: &mut World, events: &[Event]) {
     let mut remembered = world.clone();
     for event in events {
         match event {
             Event::Reconcile(fault) => {
-                let seen = world.clone();
-                world.reconcile(&seen, *fault);
+                if world.has_run() {
+                    let seen = world.clone();
+                    world.reconcile(&seen, *fault);
+                }
             }
             Event::Snapshot => remembered = world.clone(),
             Event::Stale => {
                 world.second_leader = true;
-                world.reconcile(&remembered, Fault::None);
+                if matches!(remembered.order, Order::Stands | Order::PlanGone) {
+                    world.reconcile(&remembered, Fault::None);
+                }
             }
-            Event::Tick(at) => world.tick(&world.key(*at)),
-            Event::Wait(seconds) => world.wait(*seconds),
-            Event::Team(at, change) => world.team(&world.key(*at), *change),
-            Event::Hold(at, until) => {
-                let until = until.map(|seconds| world.now + SignedDuration::from_secs(seconds));
-                world.hold(&world.key(*at), until);
-            }
-            Event::Revert(at) => world.revert(&world.key(*at)),
-            Event::Replace(at) => world.replace(&world.key(*at)),
-            Event::Undo(at) => world.undo(&world.key(*at)),
-            Event::Jump(seconds) => world.jump(*seconds),
-            Event::Deny(at, denied) => {
-                let key = world.key(*at);
-                let sim = world.workloads.get_mut(&key).unwrap();
-                (sim.denied, sim.touched) = (*denied, true);
-            }
-            Event::Suspend => world.gate = Gate::Suspended,
-            Event::Resume => world.gate = Gate::open(),
+            Event::Happens(happening) => world.happen(happening),
         }
     }
 }
 
+/// A run that nobody orders any more begins nothing, which is asserted at each patch, and ends.
+fn check_the_end_without_a_plan(world: &mut World) {
+    if world.order != Order::PlanGone {
+        return;
+    }
+    assert!(
+        world.walk_to_the_end(),
+        "its plan is gone, and it does not end: {:?}",
+        world.status
+    );
+}
+
+/// A run may wait for a person only where it moved something of a wave, and nothing of that wave is seen to do well.
+fn check_what_it_waits_for(world: &World) {
+    let healthy = |at: usize| {
+        world.workloads.iter().any(|(key, sim)| {
+            let there = image_of(&sim.object) == world.target() && parse(&sim.object).rollout == Rollout::Settled;
+            there && sim.hold.is_none() && world.wave_of(key) == at
+        })
+    };
+    let waits = (0..world.v.waves.len()).any(|at| world.moved[at] && !healthy(at));
+    assert!(
+        waits || world.second_leader,
+        "nothing is to be proven: {:?}",
+        world.status
+    );
+}
+
 /// What must be so when nothing happens any more.
 pub fn check_the_end(world: &mut World) {
-    world.gate = Gate::open();
-    let finished = world.walk_to_the_end();
+    check_the_end_without_a_plan(world);
+    world.make_plan_again();
+    world.suspend(false);
+    assert!(world.has_run() && world.gate.is_open());
+    let mut finished = world.walk_to_the_end();
+    for _ in 0..2 {
+        // What was made after the run had finished may still be on its way to be ready.
+        world.tick_all();
+        finished = finished && world.walk_to_the_end();
+    }
     let observed = world.observed();
     let stopped = plan::stop(&world.v, &world.targets(&observed)).is_some();
     let stalled = conditions::find(&world.status.conditions, "Stalled");
@@ -163,6 +275,9 @@ pub fn check_the_end(world: &mut World) {
         "neither finished nor stopped: {:?}",
         world.status
     );
+    if !finished && !stopped {
+        check_what_it_waits_for(world);
+    }
     let target = world.target();
     for (key, sim) in &world.workloads {
         let touched_by_people = sim.hold.is_some() || sim.reverted || sim.touched;

@@ -19,10 +19,11 @@ use crate::{
     domain::{
         digest::Digest,
         lineage::{Release, ReleaseIndex, chain_ids},
-        workload::WorkloadKey,
+        workload::{Workload, WorkloadKey},
     },
 };
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -58,12 +59,17 @@ pub enum Kind {
     Paused,
     UnhealthyBefore,
     BusyBefore,
+    /// On its way to the release before, where an earlier run of the plan has just moved it.
+    MovedBefore,
 }
 
 impl Kind {
     /// Whether a run may ever patch it.
     pub fn movable(self) -> bool {
-        matches!(self, Self::Direct | Self::TwoContainers | Self::BusyBefore)
+        matches!(
+            self,
+            Self::Direct | Self::TwoContainers | Self::BusyBefore | Self::MovedBefore
+        )
     }
 }
 
@@ -76,6 +82,12 @@ pub struct Sim {
     pub object: Value,
     pub forward: u32,
     pub back: u32,
+    /// What it ran, healthy, before we moved it.
+    pub before: String,
+    /// When we took it back last.
+    pub back_at: Option<Duration>,
+    /// It was in flight at the last look of the run, and whether on its way back.
+    pub place: Option<Place>,
     /// Until when a person holds it.
     pub hold: Option<Timestamp>,
     pub reverted: bool,
@@ -110,6 +122,27 @@ pub struct Sim {
     pub late: bool,
 }
 
+/// A place of the limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// When it was seen in flight last.
+    pub seen: Duration,
+    pub back: bool,
+}
+
+/// What orders the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Plan and run are there.
+    Stands,
+    /// The run is gone, and is made again as soon as the plan makes runs.
+    RunGone,
+    /// The plan is gone; the run is as it was, until it is collected.
+    PlanGone,
+    /// Both are gone.
+    AllGone,
+}
+
 #[derive(Debug, Clone)]
 pub struct World {
     pub v: Validated,
@@ -135,6 +168,21 @@ pub struct World {
     pub reconciles: u64,
     /// In which of them each wave soaked last.
     pub soaked_in: Vec<u64>,
+    pub order: Order,
+    /// How many objects were made anew: each has a UID of its own.
+    pub made: u64,
+    /// Workloads that were deleted, as they were then.
+    pub graves: BTreeMap<WorkloadKey, Sim>,
+    /// The places of those that were deleted in flight.
+    pub vanished: Vec<Place>,
+    /// How many reconciles there had been when this run was made.
+    pub run_began: u64,
+    /// The waves of which this run has moved something.
+    pub moved: Vec<bool>,
+    /// Those of which its status says so.
+    pub begun: Vec<bool>,
+    /// What the process that writes has seen of each workload; `None` for one that sees everything at once.
+    pub eyes: Option<BTreeMap<WorkloadKey, Value>>,
 }
 
 /// What one reconcile is made to suffer.
@@ -199,6 +247,14 @@ impl World {
             passed: vec![false; v.waves.len()],
             reconciles: 0,
             soaked_in: vec![0; v.waves.len()],
+            order: Order::Stands,
+            made: 0,
+            graves: BTreeMap::new(),
+            vanished: Vec::new(),
+            run_began: 0,
+            moved: vec![false; v.waves.len()],
+            begun: vec![false; v.waves.len()],
+            eyes: None,
             v,
             status: RepaveRunStatus::default(),
             workloads: BTreeMap::new(),
@@ -229,13 +285,14 @@ impl World {
     }
 
     pub fn observed(&self) -> Observed {
+        let sims = self.workloads.values();
+        self.observed_of(sims.map(|sim| (parse(&sim.object), self.pods(sim))).collect())
+    }
+
+    /// What is observed where these workloads are seen, with their pods.
+    pub fn observed_of(&self, found: Vec<(Workload, Vec<Pod>)>) -> Observed {
         let releases = ReleaseIndex::new("debian", self.releases.clone());
         let image = self.v.repository.at(&self.v.digest);
-        let found = self
-            .workloads
-            .values()
-            .map(|sim| (parse(&sim.object), self.pods(sim)))
-            .collect();
         let query = Query {
             scope: &self.v.scope,
             releases: &releases,
