@@ -6,15 +6,17 @@
 //! variable has is refused when the expression is read: `has()` of it would be false for ever.
 
 mod fields;
+mod needs;
+pub use needs::Needs;
 
 use super::report::Severity;
 use cel::{
     Context, Program,
-    common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, operators},
+    common::ast::{Expr, IdedExpr},
     objects::{Key, Map, Value},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::Arc,
 };
@@ -130,14 +132,7 @@ impl Expression {
 
     /// What it asks about, at most: for those who have some of the results only.
     pub fn needs(&self) -> Result<Needs, String> {
-        on_large_stack(|| {
-            let mut needs = Needs {
-                checks: Some(BTreeSet::new()),
-                previous: false,
-            };
-            needs.add(self.0.expression());
-            needs
-        })
+        on_large_stack(|| Needs::of(self.0.expression()))
     }
 
     /// Whether it is true of these results; otherwise why it has no answer.
@@ -153,70 +148,6 @@ impl Expression {
                 Err(error) => Err(one_line(&error.to_string())),
             }
         })?
-    }
-}
-
-/// What an expression asks about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Needs {
-    /// The checks, by the names that it uses; `None` where it may ask about any of them (`checks.all(…)`).
-    pub checks: Option<BTreeSet<String>>,
-    /// Whether it asks about the release before.
-    pub previous: bool,
-}
-
-impl Needs {
-    /// Adds a part and all in it. Recurses no deeper than [`MAX_DEPTH`]: deeper ones were refused.
-    fn add(&mut self, part: &IdedExpr) {
-        match &part.expr {
-            Expr::Ident(name) => match name.as_str() {
-                "checks" => self.checks = None,
-                "previous" => self.previous = true,
-                _ => {}
-            },
-            Expr::Select(select) if is_checks(&select.operand) => self.check(&select.field),
-            Expr::Select(select) => self.add(&select.operand),
-            Expr::Call(call) => match indexed(call) {
-                Some(name) => self.check(name),
-                None => self.all(call.target.iter().map(AsRef::as_ref).chain(&call.args)),
-            },
-            Expr::List(list) => self.all(&list.elements),
-            Expr::Comprehension(of) => {
-                self.all([&of.iter_range, &of.accu_init, &of.loop_cond, &of.loop_step, &of.result]);
-            }
-            // Refused when the expression was read.
-            Expr::Map(_) | Expr::Struct(_) => self.checks = None,
-            Expr::Literal(_) | Expr::Unspecified => {}
-        }
-    }
-
-    fn all<'a>(&mut self, parts: impl IntoIterator<Item = &'a IdedExpr>) {
-        for part in parts {
-            self.add(part);
-        }
-    }
-
-    fn check(&mut self, name: &str) {
-        if let Some(checks) = &mut self.checks {
-            checks.insert(name.to_owned());
-        }
-    }
-}
-
-fn is_checks(part: &IdedExpr) -> bool {
-    matches!(&part.expr, Expr::Ident(name) if name == "checks")
-}
-
-/// The name in `checks['name']`.
-fn indexed(call: &CallExpr) -> Option<&str> {
-    let [list, index] = call.args.as_slice() else {
-        return None;
-    };
-    match &index.expr {
-        Expr::Literal(LiteralValue::String(name)) if call.func_name == operators::INDEX && is_checks(list) => {
-            Some(name.inner())
-        }
-        _ => None,
     }
 }
 
