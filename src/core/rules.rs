@@ -16,7 +16,7 @@ use cel::{
     objects::{Key, Map, Value},
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::Arc,
 };
@@ -38,8 +38,15 @@ const MAX_PARTS: usize = 400;
 /// Longest part of a message that comes from an expression or the evaluator, in characters.
 const MAX_MESSAGE: usize = 200;
 
+/// Longest list of names of checks in a message, in characters.
+const MAX_NAMES: usize = 600;
+
 /// An expression that was read.
-pub struct Expression(Program);
+pub struct Expression {
+    program: Program,
+    /// The checks that it counts on by name.
+    counts_on: BTreeSet<String>,
+}
 
 // The tree inside is deep: printing it recurses with large frames.
 impl fmt::Debug for Expression {
@@ -94,12 +101,34 @@ pub enum InvalidExpression {
         /// The name, cut.
         found: String,
     },
+    /// It counts on a check that there is not.
+    #[error(
+        "expected one of the checks {expected}, found {found:?}: correct the name, or ask whether it is there \
+         (has(checks.NAME), 'NAME' in checks)"
+    )]
+    Check {
+        /// The checks, cut.
+        expected: String,
+        /// The name, cut.
+        found: String,
+    },
     /// It asks for a field of what has none, or may be anything.
     #[error("expected a field of checks.NAME, image or previous, found {found:?} of a value that has no known fields")]
     NoFields {
         /// The name, cut.
         found: String,
     },
+}
+
+impl InvalidExpression {
+    /// It counts on the check `found`, and there are only these.
+    pub fn unknown_check<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let known: Vec<&str> = known.into_iter().collect();
+        Self::Check {
+            expected: known.join(", ").chars().take(MAX_NAMES).collect(),
+            found: fields::cut(found),
+        }
+    }
 }
 
 impl Expression {
@@ -124,15 +153,20 @@ impl Expression {
             let program = Program::compile(text);
             let program = program.map_err(|error| InvalidExpression::Syntax(one_line(&error.to_string())))?;
             Size::default().add(program.expression(), 0)?;
-            fields::check(program.expression())?;
-            Ok(Self(program))
+            let counts_on = fields::check(program.expression())?;
+            Ok(Self { program, counts_on })
         };
         on_large_stack(read).map_err(InvalidExpression::Syntax)?
     }
 
+    /// The checks that it asks about by name, without asking whether they are there. Of one that is not there it has no answer.
+    pub fn counts_on(&self) -> impl Iterator<Item = &str> {
+        self.counts_on.iter().map(String::as_str)
+    }
+
     /// What it asks about, at most: for those who have some of the results only.
     pub fn needs(&self) -> Result<Needs, String> {
-        on_large_stack(|| Needs::of(self.0.expression()))
+        on_large_stack(|| Needs::of(self.program.expression()))
     }
 
     /// Whether it is true of these results; otherwise why it has no answer.
@@ -142,7 +176,7 @@ impl Expression {
             for (name, value) in results.variables() {
                 context.add_variable_from_value(name, value);
             }
-            match self.0.execute(&context) {
+            match self.program.execute(&context) {
                 Ok(Value::Bool(answer)) => Ok(answer),
                 Ok(other) => Err(one_line(&format!("expected true or false, found {other:?}"))),
                 Err(error) => Err(one_line(&error.to_string())),

@@ -395,7 +395,7 @@ async fn a_rule_decides_like_a_check_and_waits_for_what_it_asks_about() {
     for (expression, more, expected) in [
         ("checks.hardening.passed > 3", "", Ended::Passed),
         ("checks.hardening.passed > 3000", "", Ended::Failed),
-        ("checks.hardning.passed > 3", "", Ended::Failed),
+        ("checks[\"of.another\"].passed > 3", "", Ended::Failed),
         ("checks.hardening.passed", "", Ended::Failed),
         ("checks.hardening.passed > 3000", goss, Ended::Failed),
         ("checks.works.passed > 3", goss, Ended::NotRun),
