@@ -5,7 +5,7 @@ use crate::{
     controllers::{
         desired::{ask::still_wanted, wanted::Wanted},
         driver,
-        testing::{Api as Server, Fault},
+        testing::{Api as Server, Fault, Seen},
         wakes::Guarded,
     },
     domain::digest::Digest,
@@ -20,6 +20,8 @@ use kube::runtime::{
 };
 use serde_json::{Value, json};
 use std::time::Instant;
+
+mod wakes;
 
 const UPSTREAM: &str = "up.example.com/debian";
 

@@ -32,6 +32,7 @@ mod reevaluation;
 mod rescan;
 mod shell;
 mod sight;
+mod wakes;
 mod walk;
 mod wanted;
 mod world;
