@@ -2,7 +2,10 @@
 //!
 //! Must not let anything through that a check could only fail at later: a rule or a VEX document that cannot be read.
 
-use super::{ValidatedBaseImage, spec::Inputs};
+use super::{
+    ValidatedBaseImage,
+    spec::{Inputs, Unusable},
+};
 use crate::{
     api::{
         BaseImage, ValidationPolicy,
@@ -22,9 +25,12 @@ use kube::Api;
 use repave_policy::{InvalidRule, read_rules};
 use std::collections::BTreeMap;
 
-/// Something could not be read.
+/// It could not be told what a BaseImage asks for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The BaseImage cannot be parsed.
+    #[error("BaseImage: {0}")]
+    Invalid(#[from] super::Error),
     /// A policy is missing.
     #[error("ValidationPolicy {0:?} is not in this namespace: create it, or change spec.policyRefs")]
     PolicyMissing(String),
@@ -51,6 +57,9 @@ pub enum Error {
     /// A ConfigMap, or a key of one.
     #[error(transparent)]
     Input(#[from] inputs::Error),
+    /// No candidate can be made of them.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
     /// The Kubernetes API.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
@@ -59,10 +68,12 @@ pub enum Error {
 impl Classified for Error {
     fn reason(&self) -> &'static str {
         match self {
+            Self::Invalid(error) => error.reason(),
             Self::PolicyMissing(_) => "PolicyMissing",
             Self::InvalidRule(_) => "InvalidRule",
             Self::InvalidVex { .. } => "InvalidVex",
             Self::Input(error) => error.reason(),
+            Self::Unusable(error) => error.reason(),
             Self::Api(_) => "ApiError",
         }
     }
@@ -70,7 +81,9 @@ impl Classified for Error {
     fn class(&self) -> Class {
         match self {
             Self::PolicyMissing(_) | Self::InvalidRule(_) | Self::InvalidVex { .. } => Class::Waiting(WAIT),
+            Self::Invalid(error) => error.class(),
             Self::Input(error) => error.class(),
+            Self::Unusable(error) => error.class(),
             Self::Api(_) => Class::Transient,
         }
     }
