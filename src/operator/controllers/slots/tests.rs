@@ -1,11 +1,19 @@
 //! The queue and what counts against its limits.
 
-use super::*;
-use crate::controllers::{
-    context::Context,
-    testing::{Api as Server, Fault},
+use super::{
+    listing::{CROWDED, Listed, MAX_JOBS},
+    waiting::{ASK_AT_LATEST, QUEUED_REQUEUE},
+    *,
+};
+use crate::{
+    api::refs::{LABEL_BASE_IMAGE, LABEL_SELF_TEST},
+    controllers::{
+        context::Context,
+        testing::{Api as Server, Fault},
+    },
 };
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 fn names(jobs: &[&str]) -> Vec<String> {
     jobs.iter().map(|job| (*job).to_owned()).collect()
