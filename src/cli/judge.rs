@@ -14,7 +14,7 @@ use repave_core::{
     verdict::{self, Gate, Judgement},
     waiver::Exceptions,
 };
-use repave_policy::{PlannedCheck, PlannedRule, broken_rules, rules_of, summary};
+use repave_policy::{PlannedCheck, PlannedRule, broken_rules, own_name, rules_of, summary};
 
 /// What the operator would make of this report.
 pub fn judge(report: &Report, gate: &Gate, exceptions: &Exceptions, now: Timestamp) -> Judgement {
@@ -103,8 +103,7 @@ fn missing_results(rule: &PlannedRule, checks: &[PlannedCheck], judged: &[CheckS
         return Some("it asks about the release before, which only the cluster knows".to_owned());
     }
     let asked = |check: &&PlannedCheck| {
-        let own = check.name.strip_prefix(rule.policy.as_str());
-        let own = own.and_then(|rest| rest.strip_prefix('.'));
+        let own = own_name(&rule.policy, &check.name);
         needs
             .checks
             .as_ref()

@@ -11,7 +11,8 @@ use kube::CustomResourceExt as _;
 use repave_api::{
     ValidationPolicy, ValidationPolicySpec, Waiver, image_candidate::PolicySnapshot, validation_policy::Check,
 };
-use repave_core::{report::bounded, rules::Expression};
+use repave_core::report::bounded;
+use repave_policy::{InvalidRule, read_rules_alone};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
@@ -213,10 +214,16 @@ fn policies(documents: &[Value], now: Timestamp) -> Result<Policies, Error> {
         return Err(Error::Waivers(waivers.len()));
     }
     let mut missing = BTreeMap::new();
-    let snapshots = specs
+    let snapshots: Vec<PolicySnapshot> = specs
         .into_iter()
         .map(|(spec, name)| snapshot(name, spec, &maps, &mut missing))
         .collect();
+    for policy in &snapshots {
+        // The operator stops the BaseImage with the same words.
+        read_rules_alone(policy).map_err(|InvalidRule { rule, why, .. }| {
+            refused("ValidationPolicy", &policy.name, &format!("spec.rules {rule:?}: {why}"))
+        })?;
+    }
     Ok(Policies {
         snapshots,
         missing,
@@ -256,14 +263,7 @@ fn policy(document: &Value, name: &str) -> Result<ValidationPolicySpec, Error> {
         });
     }
     let spec = document.get("spec").cloned().unwrap_or_default();
-    let spec: ValidationPolicySpec =
-        serde_json::from_value(spec).map_err(|error| refused("ValidationPolicy", name, &error))?;
-    for rule in &spec.rules {
-        // The operator stops the BaseImage with the same words.
-        Expression::parse(&rule.expression)
-            .map_err(|why| refused("ValidationPolicy", name, &format!("spec.rules {:?}: {why}", rule.name)))?;
-    }
-    Ok(spec)
+    serde_json::from_value(spec).map_err(|error| refused("ValidationPolicy", name, &error))
 }
 
 /// A waiver; one that was exported from a cluster keeps its time of creation, on which its longest life depends.

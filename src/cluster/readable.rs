@@ -87,7 +87,8 @@ pub fn told<K: Resource<DynamicType = ()> + Clone>(list: kube::core::ObjectList<
     read.collect()
 }
 
-/// The metadata of an object of a kind, and nothing else of it.
+/// The metadata of an object of a kind, and nothing else of it. Where it cannot be read, only who the object is is known: it has no
+/// labels and no annotations then, so who selects by them must ask for one that is there.
 #[derive(Debug, Clone)]
 pub struct Meta<K> {
     /// Without what managers have written, but with their names.
@@ -102,7 +103,7 @@ impl<'de, K> Deserialize<'de> for Meta<K> {
             metadata: Option<Box<RawValue>>,
         }
         Ok(Self {
-            metadata: metadata_in(Raw::deserialize(deserializer)?.metadata.as_deref()),
+            metadata: whole_or_who(Raw::deserialize(deserializer)?.metadata.as_deref()).0,
             kind: PhantomData,
         })
     }
@@ -120,7 +121,8 @@ impl<K: Resource> Resource for Meta<K> {
     }
 }
 
-/// An object in parts: what is not metadata is text, so that what cannot be read of it ends no list.
+/// An object in parts: what is not metadata is text, so that what cannot be read of it ends no list. One whose metadata cannot be
+/// read is one without spec and status: without its annotations nobody could tell whether it may be touched.
 #[derive(Debug, Clone)]
 pub struct Parts {
     /// Without what managers have written, but with their names.
@@ -140,10 +142,11 @@ impl<'de> Deserialize<'de> for Parts {
             status: Option<Box<RawValue>>,
         }
         let raw = Raw::deserialize(deserializer)?;
+        let (metadata, whole) = whole_or_who(raw.metadata.as_deref());
         Ok(Self {
-            metadata: metadata_in(raw.metadata.as_deref()),
-            spec: raw.spec,
-            status: raw.status,
+            metadata,
+            spec: raw.spec.filter(|_| whole),
+            status: raw.status.filter(|_| whole),
         })
     }
 }
@@ -289,30 +292,35 @@ fn kept_of_meta<'a>(key: &str, text: &'a str) -> Option<Cow<'a, str>> {
     }
 }
 
-/// As much of the metadata of an object as can be read: who it is at least.
+/// As much as can be read of the metadata of an object that was refused already: it is named by it, and nothing else comes of it.
 fn metadata(object: &str) -> ObjectMeta {
+    // What is no JSON object has no name either.
     let fields = serde_json::from_str::<Fields<'_>>(object).unwrap_or_default();
-    metadata_in(fields.get("metadata").copied())
+    whole_or_who(fields.get("metadata").copied()).0
 }
 
-fn metadata_in(meta: Option<&RawValue>) -> ObjectMeta {
+/// The metadata of an object, and whether it is whole. Otherwise it says who the object is, as far as that can be read.
+fn whole_or_who(meta: Option<&RawValue>) -> (ObjectMeta, bool) {
     let Some(meta) = meta else {
-        return ObjectMeta::default();
+        return (ObjectMeta::default(), true);
     };
-    serde_json::from_str::<RawMeta>(meta.get()).map_or_else(
-        |_| {
-            let fields = serde_json::from_str::<Fields<'_>>(meta.get()).unwrap_or_default();
-            let text = |key: &str| serde_json::from_str::<String>(fields.get(key)?.get()).ok();
-            ObjectMeta {
-                name: text("name"),
-                namespace: text("namespace"),
-                uid: text("uid"),
-                resource_version: text("resourceVersion"),
-                ..ObjectMeta::default()
-            }
-        },
-        ObjectMeta::from,
-    )
+    match serde_json::from_str::<RawMeta>(meta.get()) {
+        Ok(read) => (read.into(), true),
+        Err(_) => (who(meta), false),
+    }
+}
+
+/// Who an object is by metadata that cannot be read whole.
+fn who(meta: &RawValue) -> ObjectMeta {
+    let fields = serde_json::from_str::<Fields<'_>>(meta.get()).unwrap_or_default();
+    let text = |key: &str| serde_json::from_str::<String>(fields.get(key)?.get()).ok();
+    ObjectMeta {
+        name: text("name"),
+        namespace: text("namespace"),
+        uid: text("uid"),
+        resource_version: text("resourceVersion"),
+        ..ObjectMeta::default()
+    }
 }
 
 #[cfg(test)]

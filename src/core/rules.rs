@@ -6,11 +6,13 @@
 //! variable has is refused when the expression is read: `has()` of it would be false for ever.
 
 mod fields;
+mod needs;
+pub use needs::Needs;
 
 use super::report::Severity;
 use cel::{
     Context, Program,
-    common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, operators},
+    common::ast::{Expr, IdedExpr},
     objects::{Key, Map, Value},
 };
 use std::{
@@ -36,8 +38,15 @@ const MAX_PARTS: usize = 400;
 /// Longest part of a message that comes from an expression or the evaluator, in characters.
 const MAX_MESSAGE: usize = 200;
 
+/// Longest list of names of checks in a message, in characters.
+const MAX_NAMES: usize = 600;
+
 /// An expression that was read.
-pub struct Expression(Program);
+pub struct Expression {
+    program: Program,
+    /// The checks that it counts on by name.
+    counts_on: BTreeSet<String>,
+}
 
 // The tree inside is deep: printing it recurses with large frames.
 impl fmt::Debug for Expression {
@@ -92,12 +101,34 @@ pub enum InvalidExpression {
         /// The name, cut.
         found: String,
     },
+    /// It counts on a check that there is not.
+    #[error(
+        "expected one of the checks {expected}, found {found:?}: correct the name, or ask whether it is there \
+         (has(checks.NAME), 'NAME' in checks)"
+    )]
+    Check {
+        /// The checks, cut.
+        expected: String,
+        /// The name, cut.
+        found: String,
+    },
     /// It asks for a field of what has none, or may be anything.
     #[error("expected a field of checks.NAME, image or previous, found {found:?} of a value that has no known fields")]
     NoFields {
         /// The name, cut.
         found: String,
     },
+}
+
+impl InvalidExpression {
+    /// It counts on the check `found`, and there are only these.
+    pub fn unknown_check<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let known: Vec<&str> = known.into_iter().collect();
+        Self::Check {
+            expected: known.join(", ").chars().take(MAX_NAMES).collect(),
+            found: fields::cut(found),
+        }
+    }
 }
 
 impl Expression {
@@ -122,22 +153,20 @@ impl Expression {
             let program = Program::compile(text);
             let program = program.map_err(|error| InvalidExpression::Syntax(one_line(&error.to_string())))?;
             Size::default().add(program.expression(), 0)?;
-            fields::check(program.expression())?;
-            Ok(Self(program))
+            let counts_on = fields::check(program.expression())?;
+            Ok(Self { program, counts_on })
         };
         on_large_stack(read).map_err(InvalidExpression::Syntax)?
     }
 
+    /// The checks that it asks about by name, without asking whether they are there. Of one that is not there it has no answer.
+    pub fn counts_on(&self) -> impl Iterator<Item = &str> {
+        self.counts_on.iter().map(String::as_str)
+    }
+
     /// What it asks about, at most: for those who have some of the results only.
     pub fn needs(&self) -> Result<Needs, String> {
-        on_large_stack(|| {
-            let mut needs = Needs {
-                checks: Some(BTreeSet::new()),
-                previous: false,
-            };
-            needs.add(self.0.expression());
-            needs
-        })
+        on_large_stack(|| Needs::of(self.program.expression()))
     }
 
     /// Whether it is true of these results; otherwise why it has no answer.
@@ -147,76 +176,12 @@ impl Expression {
             for (name, value) in results.variables() {
                 context.add_variable_from_value(name, value);
             }
-            match self.0.execute(&context) {
+            match self.program.execute(&context) {
                 Ok(Value::Bool(answer)) => Ok(answer),
                 Ok(other) => Err(one_line(&format!("expected true or false, found {other:?}"))),
                 Err(error) => Err(one_line(&error.to_string())),
             }
         })?
-    }
-}
-
-/// What an expression asks about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Needs {
-    /// The checks, by the names that it uses; `None` where it may ask about any of them (`checks.all(…)`).
-    pub checks: Option<BTreeSet<String>>,
-    /// Whether it asks about the release before.
-    pub previous: bool,
-}
-
-impl Needs {
-    /// Adds a part and all in it. Recurses no deeper than [`MAX_DEPTH`]: deeper ones were refused.
-    fn add(&mut self, part: &IdedExpr) {
-        match &part.expr {
-            Expr::Ident(name) => match name.as_str() {
-                "checks" => self.checks = None,
-                "previous" => self.previous = true,
-                _ => {}
-            },
-            Expr::Select(select) if is_checks(&select.operand) => self.check(&select.field),
-            Expr::Select(select) => self.add(&select.operand),
-            Expr::Call(call) => match indexed(call) {
-                Some(name) => self.check(name),
-                None => self.all(call.target.iter().map(AsRef::as_ref).chain(&call.args)),
-            },
-            Expr::List(list) => self.all(&list.elements),
-            Expr::Comprehension(of) => {
-                self.all([&of.iter_range, &of.accu_init, &of.loop_cond, &of.loop_step, &of.result]);
-            }
-            // Refused when the expression was read.
-            Expr::Map(_) | Expr::Struct(_) => self.checks = None,
-            Expr::Literal(_) | Expr::Unspecified => {}
-        }
-    }
-
-    fn all<'a>(&mut self, parts: impl IntoIterator<Item = &'a IdedExpr>) {
-        for part in parts {
-            self.add(part);
-        }
-    }
-
-    fn check(&mut self, name: &str) {
-        if let Some(checks) = &mut self.checks {
-            checks.insert(name.to_owned());
-        }
-    }
-}
-
-fn is_checks(part: &IdedExpr) -> bool {
-    matches!(&part.expr, Expr::Ident(name) if name == "checks")
-}
-
-/// The name in `checks['name']`.
-fn indexed(call: &CallExpr) -> Option<&str> {
-    let [list, index] = call.args.as_slice() else {
-        return None;
-    };
-    match &index.expr {
-        Expr::Literal(LiteralValue::String(name)) if call.func_name == operators::INDEX && is_checks(list) => {
-            Some(name.inner())
-        }
-        _ => None,
     }
 }
 

@@ -137,12 +137,17 @@ fn canonical(check: &Check, files: &BTreeMap<String, String>) -> Result<String, 
 }
 
 /// With several policies a name carries the policy's.
-fn full_name(policies: &[PolicySnapshot], policy: &PolicySnapshot, name: &str) -> String {
+pub(crate) fn full_name(policies: &[PolicySnapshot], policy: &PolicySnapshot, name: &str) -> String {
     if policies.len() == 1 {
         name.to_owned()
     } else {
         format!("{}.{name}", policy.name)
     }
+}
+
+/// The name of a check within its policy, if its whole name carries that of this policy.
+pub fn own_name<'a>(policy: &str, full: &'a str) -> Option<&'a str> {
+    full.strip_prefix(policy)?.strip_prefix('.')
 }
 
 /// The rules of these policies, in their order.

@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`checks`] | a policy's checks and rules, parsed, each with its gate |
+//! | [`rules`] | which rules of a policy cannot be used, and why |
 //! | [`kinds`] | what opens the gate of each kind of check, and what its Job is told |
 //! | [`exceptions`] | waivers and VEX documents: what does not count, and why |
 //! | [`waiver`] | from when to when a Waiver has an effect, and on what |
@@ -14,10 +15,12 @@
 pub mod checks;
 pub mod exceptions;
 pub mod kinds;
+pub mod rules;
 pub mod summary;
 pub mod waiver;
 
-pub use checks::{Error, PlannedCheck, PlannedRule, checks_of, rules_of};
+pub use checks::{Error, PlannedCheck, PlannedRule, checks_of, own_name, rules_of};
 pub use exceptions::{accepted, judged_at, shown};
 pub use kinds::ImageFacts;
+pub use rules::{InvalidRule, read_rules, read_rules_alone};
 pub use summary::{Broken, CHECK_MESSAGE, FINDING_LINE, broken_rules, summary};

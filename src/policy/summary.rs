@@ -2,7 +2,7 @@
 //!
 //! Must not decide whether a candidate goes on: the candidate's controller does, from what is made here.
 
-use crate::checks::{PlannedCheck, PlannedRule};
+use crate::checks::{PlannedCheck, PlannedRule, own_name};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use repave_api::{ImageCandidateStatus, image_candidate::CheckSummary};
@@ -84,7 +84,7 @@ fn evaluate(rule: &PlannedRule, status: &ImageCandidateStatus, now: Timestamp) -
 }
 
 /// The results as the rules of a policy see them: its own checks also by their own names.
-fn results(policy: &str, status: &ImageCandidateStatus, now: Timestamp) -> Results {
+pub(crate) fn results(policy: &str, status: &ImageCandidateStatus, now: Timestamp) -> Results {
     let mut checks = BTreeMap::new();
     for summary in &status.checks {
         let age = summary.database_built.as_ref();
@@ -97,11 +97,7 @@ fn results(policy: &str, status: &ImageCandidateStatus, now: Timestamp) -> Resul
             suppressed: summary.suppressed,
             database_age_hours: age.map(|built| now.duration_since(built.0).as_hours()),
         };
-        let own = summary
-            .name
-            .strip_prefix(policy)
-            .and_then(|rest| rest.strip_prefix('.'));
-        if let Some(own) = own {
+        if let Some(own) = own_name(policy, &summary.name) {
             checks.insert(own.to_owned(), result.clone());
         }
         checks.insert(summary.name.clone(), result);

@@ -136,6 +136,9 @@ fn a_rule_that_the_operator_refuses_is_refused_here() {
     let says = "spec.rules \"r\": previous has no such field: expected one of introduced, fixed, found \"opened\"";
     assert!(said.contains(says), "{said}");
     assert!(with("1 +").contains("expected a CEL expression"), "{}", with("1 +"));
+    let said = with("checks.b.passed > 0");
+    let says = "spec.rules \"r\": expected one of the checks a, found \"b\": correct the name";
+    assert!(said.contains(says), "{said}");
 }
 
 fn refusal(spec: &str) -> String {

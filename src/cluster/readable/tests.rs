@@ -120,3 +120,29 @@ fn an_object_that_is_deep_anywhere_is_the_problem_of_that_one_object() {
         assert_eq!(named(&one.metadata), expected, "{place}");
     }
 }
+
+/// No API server sends such an object. If one did, a hold among its annotations would be overlooked.
+#[test]
+fn what_has_metadata_that_cannot_be_read_is_known_by_name_and_has_nothing_to_decide_by() {
+    for (odd, value) in [
+        ("labels", json!({"a": 3})),
+        ("annotations", json!(["x"])),
+        ("ownerReferences", json!({})),
+    ] {
+        let mut object = json!({
+            "metadata": {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "7", "annotations": {"hold": "yes"}},
+            "spec": {"x": 1}, "status": {"x": 1},
+        });
+        let parts: Parts = serde_json::from_value(object.clone()).unwrap();
+        assert!(parts.spec.is_some() && parts.status.is_some(), "control");
+
+        object["metadata"][odd] = value;
+        let parts: Parts = serde_json::from_value(object.clone()).unwrap();
+        assert!(parts.spec.is_none() && parts.status.is_none(), "{odd}");
+        let meta: Meta<Job> = serde_json::from_value(object).unwrap();
+        for named in [parts.metadata, meta.metadata] {
+            let who = [named.name, named.namespace, named.uid, named.resource_version];
+            assert_eq!(who.map(Option::unwrap), ["a", "n", "u", "7"], "{odd}");
+        }
+    }
+}

@@ -154,8 +154,14 @@ fn what_an_expression_asks_about_is_never_less_than_it_reads() {
         ("'goss' in checks", None),
         ("size(checks) == 2", None),
         ("checks['go' + 'ss'].passed > 0", None),
+        (".checks.cves.passed > 0", Some("cves")),
+        ("has(.checks.goss)", Some("goss")),
+        ("size(.checks) == 2", None),
     ] {
         assert_eq!(names(text).as_deref(), checks, "{text}");
     }
-    assert!(needs("previous.introduced == 0").previous && !needs("checks.cves.waived == 0").previous);
+    for text in ["previous.introduced == 0", ".previous.introduced == 0"] {
+        assert!(needs(text).previous, "{text}");
+    }
+    assert!(!needs("checks.cves.waived == 0").previous);
 }

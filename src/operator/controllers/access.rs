@@ -4,11 +4,13 @@
 //! is shown, on the operator's own rights: a plan without a service account is at home in its own namespace only. Answers
 //! are kept for a short time, and asked again right before a write. An answer that does not come is no permission.
 
-use super::error::{Class, Classified};
+use super::{
+    bounded::BoundedMap,
+    error::{Class, Classified},
+};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::{Api, Client, api::PostParams};
 use std::{
-    collections::HashMap,
     fmt,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -18,7 +20,7 @@ use std::{
 pub const TO_SHOW: Duration = Duration::from_secs(60);
 /// How long an answer serves to write something.
 pub const TO_WRITE: Duration = Duration::from_secs(2);
-/// Answers that are kept.
+/// Answers that are kept. Where more are asked for, what goes is asked again.
 const MAX_KEPT: usize = 20_000;
 /// The role of the chart that allows what a plan needs.
 const ROLE: &str = "repave-mover";
@@ -115,8 +117,14 @@ pub const DEPLOYMENTS: Resource = ("apps", "deployments");
 pub(super) type Question = (Account, String, &'static str, Resource);
 
 /// The answers of the API server, for a short time.
-#[derive(Debug, Default)]
-pub struct Answers(Mutex<HashMap<Question, (bool, Instant)>>);
+#[derive(Debug)]
+pub struct Answers(Mutex<BoundedMap<Question, (bool, Instant)>>);
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self(Mutex::new(BoundedMap::new(MAX_KEPT)))
+    }
+}
 
 /// The name of a service account as a user.
 fn user(account: &Account) -> String {
@@ -237,13 +245,7 @@ impl Answers {
 
     pub(super) fn keep(&self, question: Question, allowed: bool, now: Instant) {
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if answers.len() >= MAX_KEPT {
-            answers.retain(|_, (_, at)| now.saturating_duration_since(*at) <= TO_SHOW);
-        }
-        // Where even the fresh ones are too many, it is asked again the next time.
-        if answers.len() < MAX_KEPT {
-            answers.insert(question, (allowed, now));
-        }
+        answers.insert(question, (allowed, now));
     }
 }
 
@@ -295,5 +297,23 @@ mod tests {
         assert_eq!(answers.known(&question, TO_WRITE, later), None);
         assert_eq!(answers.known(&question, TO_SHOW, later), Some(true));
         assert_eq!(answers.known(&question, TO_SHOW, later + TO_SHOW), None);
+    }
+
+    #[test]
+    fn at_the_bound_the_oldest_answer_makes_room_for_the_new_one() {
+        let answers = Answers::default();
+        let question = |namespace: usize| {
+            let account = Account {
+                namespace: "platform".to_owned(),
+                name: Some("mover".to_owned()),
+            };
+            (account, format!("n-{namespace}"), "patch", DEPLOYMENTS)
+        };
+        let now = Instant::now();
+        for namespace in 0..=MAX_KEPT {
+            answers.keep(question(namespace), true, now);
+        }
+        let known = [0, 1, MAX_KEPT].map(|namespace| answers.known(&question(namespace), TO_WRITE, now));
+        assert_eq!(known, [None, Some(true), Some(true)]);
     }
 }

@@ -13,6 +13,10 @@ mod openscap;
 mod tests;
 #[cfg(test)]
 mod tests_container;
+#[cfg(test)]
+mod tests_goss;
+#[cfg(test)]
+mod tests_openscap;
 mod vulnerabilities;
 
 pub use bench::{Bench, Failure};

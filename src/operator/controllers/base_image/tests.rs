@@ -5,8 +5,7 @@ use crate::{
     controllers::{
         desired::{ask::still_wanted, wanted::Wanted},
         driver::{self, Requeue},
-        desired::owner,
-        testing::{Api as Server, Fault},
+        testing::{Api as Server, Fault, Seen},
         wakes::Guarded,
     },
     domain::digest::Digest,
@@ -21,6 +20,8 @@ use kube::runtime::{
 };
 use serde_json::{Value, json};
 use std::time::Instant;
+
+mod wakes;
 
 const UPSTREAM: &str = "up.example.com/debian";
 
@@ -186,6 +187,39 @@ async fn the_second_base_image_of_a_repository_makes_nothing_until_the_first_giv
         is("True", "Owner")
     );
     assert_eq!(process.candidates().len(), 2);
+}
+
+#[tokio::test]
+async fn a_rule_that_names_no_check_of_its_policies_stops_everything_until_it_is_corrected() {
+    let mut process = platform();
+    let with_rule = |expression: &str| {
+        let mut policy = policy("platform");
+        policy["spec"]["rules"] = json!([{"name": "enough", "expression": expression, "message": "too few"}]);
+        policy
+    };
+    process.server.put(&with_rule("checks.hardning.passed > 0"));
+    process.reconcile("platform/debian").await;
+    assert_eq!(
+        process.condition("platform/debian", "Ready"),
+        is("False", "InvalidRule")
+    );
+    let status = process.base("platform/debian").status.unwrap();
+    let ready = super::super::conditions::find(&status.conditions, "Ready").unwrap();
+    let says = "rule \"enough\": expected one of the checks hardening, found \"hardning\"";
+    assert!(ready.message.contains(says), "{}", ready.message);
+    assert!(process.candidates().is_empty());
+    process.server.put(&with_rule("checks.hardening.passed > 0"));
+    process.reconcile("platform/debian").await;
+    assert_eq!(process.candidates().len(), 1);
+    let mut base = base_image("platform", 1, "r.test/base/debian");
+    base["spec"]["policyRefs"] = json!([{"name": "hardened"}, {"name": "more"}]);
+    let mut more = policy("platform");
+    more["metadata"]["name"] = json!("more");
+    process.server.put(&more);
+    process.server.put(&with_rule("checks['more.hardening'].passed > 0"));
+    process.server.put(&base);
+    process.reconcile("platform/debian").await;
+    assert_eq!(process.candidates().len(), 2, "of another policy that it names too");
 }
 
 #[tokio::test]

@@ -4,57 +4,15 @@
 //! yet is waited for.
 
 use super::{
-    inputs,
+    inputs::{self, Error},
     owner::{self, Claim},
-    spec::Unusable,
     wanted::{self, Wanted},
 };
 use crate::{
     api::{BaseImage, ImageCandidate},
-    controllers::{
-        context::Context,
-        error::{Class, Classified},
-        named::Named as _,
-    },
+    controllers::{context::Context, named::Named as _},
 };
 use kube::{Api, ResourceExt as _};
-
-/// It could not be told.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// What the BaseImage refers to cannot be read.
-    #[error(transparent)]
-    Inputs(#[from] inputs::Error),
-    /// The BaseImage cannot be parsed.
-    #[error("BaseImage: {0}")]
-    Invalid(#[from] super::Error),
-    /// No candidate can be made of the inputs.
-    #[error(transparent)]
-    Unusable(#[from] Unusable),
-    /// The Kubernetes API.
-    #[error("Kubernetes API: {0}")]
-    Api(#[from] kube::Error),
-}
-
-impl Classified for Error {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Inputs(error) => error.reason(),
-            Self::Invalid(error) => error.reason(),
-            Self::Unusable(error) => error.reason(),
-            Self::Api(_) => "ApiError",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Inputs(error) => error.class(),
-            Self::Invalid(error) => error.class(),
-            Self::Unusable(error) => error.class(),
-            Self::Api(_) => Class::Transient,
-        }
-    }
-}
 
 /// Whether it names this candidate: asked before every step. Costs one GET, and one more where it names another one.
 pub async fn wanted(candidate: &ImageCandidate, ctx: &Context) -> Result<Wanted, kube::Error> {

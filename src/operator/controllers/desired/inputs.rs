@@ -2,10 +2,13 @@
 //!
 //! Must not let anything through that a check could only fail at later: a rule or a VEX document that cannot be read.
 
-use super::{ValidatedBaseImage, spec::Inputs};
+use super::{
+    ValidatedBaseImage,
+    spec::{Inputs, Unusable},
+};
 use crate::{
     api::{
-        BaseImage, ValidationPolicy, ValidationPolicySpec,
+        BaseImage, ValidationPolicy,
         image_candidate::{BuildInputs, PolicySnapshot},
         refs::KeyRef,
         validation_policy::Check,
@@ -16,30 +19,27 @@ use crate::{
         inputs,
         named::Named as _,
     },
-    domain::{
-        rules::{Expression, InvalidExpression},
-        vex::{self, VexError},
-    },
+    domain::vex::{self, VexError},
 };
 use kube::Api;
+use repave_policy::{InvalidRule, read_rules};
 use std::collections::BTreeMap;
 
-/// Something could not be read.
+/// It could not be told what a BaseImage asks for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The BaseImage cannot be parsed.
+    #[error("BaseImage: {0}")]
+    Invalid(#[from] super::Error),
     /// A policy is missing.
     #[error("ValidationPolicy {0:?} is not in this namespace: create it, or change spec.policyRefs")]
     PolicyMissing(String),
-    /// A rule of a policy cannot be read.
-    #[error("ValidationPolicy {policy:?}, rule {rule:?}: {why}. Nothing is built before it is corrected")]
-    InvalidRule {
-        /// The policy.
-        policy: String,
-        /// The rule.
-        rule: String,
-        /// What is wrong.
-        why: InvalidExpression,
-    },
+    /// A rule of a policy cannot be used.
+    #[error(
+        "ValidationPolicy {policy:?}, rule {rule:?}: {why}. Nothing is built before it is corrected",
+        policy = .0.policy, rule = .0.rule, why = .0.why
+    )]
+    InvalidRule(InvalidRule),
     /// A VEX document that a check names cannot be read.
     #[error(
         "ValidationPolicy {policy:?}, check {check:?}, OpenVEX document in ConfigMap {config_map:?}: {why}. Nothing is built before it is corrected"
@@ -57,6 +57,9 @@ pub enum Error {
     /// A ConfigMap, or a key of one.
     #[error(transparent)]
     Input(#[from] inputs::Error),
+    /// No candidate can be made of them.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
     /// The Kubernetes API.
     #[error("Kubernetes API: {0}")]
     Api(#[from] kube::Error),
@@ -65,18 +68,22 @@ pub enum Error {
 impl Classified for Error {
     fn reason(&self) -> &'static str {
         match self {
+            Self::Invalid(error) => error.reason(),
             Self::PolicyMissing(_) => "PolicyMissing",
-            Self::InvalidRule { .. } => "InvalidRule",
+            Self::InvalidRule(_) => "InvalidRule",
             Self::InvalidVex { .. } => "InvalidVex",
             Self::Input(error) => error.reason(),
+            Self::Unusable(error) => error.reason(),
             Self::Api(_) => "ApiError",
         }
     }
 
     fn class(&self) -> Class {
         match self {
-            Self::PolicyMissing(_) | Self::InvalidRule { .. } | Self::InvalidVex { .. } => Class::Waiting(WAIT),
+            Self::PolicyMissing(_) | Self::InvalidRule(_) | Self::InvalidVex { .. } => Class::Waiting(WAIT),
+            Self::Invalid(error) => error.class(),
             Self::Input(error) => error.class(),
+            Self::Unusable(error) => error.class(),
             Self::Api(_) => Class::Transient,
         }
     }
@@ -99,40 +106,28 @@ async fn policies(
     let mut snapshots = Vec::new();
     for reference in &base.spec.policy_refs {
         let missing = || Error::PolicyMissing(reference.name.clone());
-        let spec = api.named(&reference.name).await?.ok_or_else(missing)?.spec;
-        check_rules(&reference.name, &spec)?;
-        let policy = reference.name.clone();
-        let mut files = BTreeMap::new();
-        for check in &spec.checks {
+        snapshots.push(PolicySnapshot {
+            name: reference.name.clone(),
+            spec: api.named(&reference.name).await?.ok_or_else(missing)?.spec,
+            files: BTreeMap::new(),
+        });
+    }
+    // Every rule must be usable before anything is built; it may ask about the checks of all policies.
+    read_rules(&snapshots).map_err(Error::InvalidRule)?;
+    for policy in &mut snapshots {
+        for check in &policy.spec.checks {
             let mut own = check.inline_files();
             for (name, reference, default) in check.file_references() {
                 let text = inputs::config_map_key(ctx, &validated.namespace, reference, default).await?;
-                check_vex(&policy, check, reference, &text)?;
+                check_vex(&policy.name, check, reference, &text)?;
                 own.insert(name, text);
             }
             if !own.is_empty() {
-                files.insert(check.name.clone(), own);
+                policy.files.insert(check.name.clone(), own);
             }
         }
-        snapshots.push(PolicySnapshot {
-            name: reference.name.clone(),
-            spec,
-            files,
-        });
     }
     Ok(snapshots)
-}
-
-/// Every rule must be readable before anything is built.
-fn check_rules(policy: &str, spec: &ValidationPolicySpec) -> Result<(), Error> {
-    for rule in &spec.rules {
-        Expression::parse(&rule.expression).map_err(|why| Error::InvalidRule {
-            policy: policy.to_owned(),
-            rule: rule.name.clone(),
-            why,
-        })?;
-    }
-    Ok(())
 }
 
 /// Every VEX document must be readable too: its check would only come to an error.

@@ -3,7 +3,7 @@
 use crate::{
     controllers::{
         candidate::evaluation_inputs::WaiversError,
-        desired::ask,
+        desired,
         error::{Class, Classified, WAIT},
         history, inputs,
         paging::ListError,
@@ -42,7 +42,7 @@ pub enum Error {
     JudgedAgain,
     /// What the BaseImage wants now could not be found out.
     #[error(transparent)]
-    Wanted(#[from] ask::Error),
+    Wanted(#[from] desired::inputs::Error),
     /// The image is not in staging any more.
     #[error("{0} is not in the staging repository any more: delete this candidate to build it again")]
     Lost(String),

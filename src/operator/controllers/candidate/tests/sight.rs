@@ -1,6 +1,7 @@
 //! What a candidate's controller would read of the world of the walk. Must not change it.
 
 use super::{
+    gates::waiver,
     world::{Inputs, World, built},
     *,
 };
@@ -13,7 +14,6 @@ use crate::{
         },
         desired::wanted::{self, Wanted},
     },
-    domain::waiver::{Kind, Pattern, Suppression},
 };
 
 use kube::ResourceExt as _;
@@ -59,21 +59,12 @@ impl World {
     }
 
     fn evaluation_inputs(&self) -> EvaluationInputs {
-        let waiver = Suppression {
-            id: Pattern::glob("rule-*"),
-            aliases: Vec::new(),
-            package: None,
-            subject: None,
-            checks: vec!["cves".into()],
-            maximum_severity: None,
-            kind: Kind::Waiver {
-                name: "accepted".into(),
-                not_before: None,
-                expires: at(2_000_000_000),
-            },
-        };
         EvaluationInputs {
-            waivers: if self.waived { vec![waiver] } else { Vec::new() },
+            waivers: if self.waived {
+                vec![waiver(2_000_000_000)]
+            } else {
+                Vec::new()
+            },
             in_force: format!("{}", self.waived),
             previous: Previous::None,
         }

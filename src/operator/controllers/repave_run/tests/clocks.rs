@@ -52,42 +52,13 @@ fn a_clock_that_is_put_right_makes_no_latecomer_done_that_keeps_restarting() {
     assert_eq!(back.len(), 1);
 }
 
-#[test]
-fn a_timeout_of_our_own_rollout_is_seen() {
-    let spec = json!({"health": {"rolloutDeadline": "2h", "minReadySeconds": 0}});
-    let mut world = World::new(&spec, &[(Kind::Direct, Behaviour::NeverReady, false), GOOD]);
+/// Kubernetes gives up on what was moved, at this time of its clock.
+fn is_rolled_back_for_a_timeout(world: &mut World, at: jiff::Timestamp) {
     let key = world.key(0);
-    world.step();
-    world.tick_all();
-    world.step();
-    world.wait(600);
-    let timed_out = world.now.to_string();
     world.shows(&key,
         json!({"replicas": 3, "updatedReplicas": 1, "availableReplicas": 2, "unavailableReplicas": 1, "conditions": [
             {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "has timed out progressing.",
-                "lastUpdateTime": timed_out},
-            {"type": "Available", "status": "True", "lastTransitionTime": "1970-01-01T00:00:01Z"}]}),
-    );
-    assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
-}
-
-/// Our clock is an hour ahead of the cluster's: Kubernetes' own verdict about our roll-out has a time before our write.
-#[test]
-fn a_clock_that_is_ahead_hides_no_timeout_of_our_own_rollout() {
-    let spec = json!({"health": {"rolloutDeadline": "2h", "minReadySeconds": 0}});
-    let mut world = World::new(&spec, &[(Kind::Direct, Behaviour::NeverReady, false), GOOD]);
-    let key = world.key(0);
-    let real = world.now;
-    world.jump(3600);
-    world.step();
-    world.tick_all();
-    world.step();
-    world.wait(600);
-    let timed_out = (real + jiff::SignedDuration::from_secs(600)).to_string();
-    world.shows(&key,
-        json!({"replicas": 3, "updatedReplicas": 1, "availableReplicas": 2, "unavailableReplicas": 1, "conditions": [
-            {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "has timed out progressing.",
-                "lastUpdateTime": timed_out},
+                "lastUpdateTime": at.to_string()},
             {"type": "Available", "status": "True", "lastTransitionTime": "1970-01-01T00:00:01Z"}]}),
     );
     let actions = world.step();
@@ -95,21 +66,52 @@ fn a_clock_that_is_ahead_hides_no_timeout_of_our_own_rollout() {
 }
 
 #[test]
-fn a_rollback_that_timed_out_gives_its_slot_away() {
+fn a_timeout_of_our_own_rollout_is_seen() {
+    let spec = json!({"health": {"rolloutDeadline": "2h", "minReadySeconds": 0}});
+    let mut world = World::new(&spec, &[(Kind::Direct, Behaviour::NeverReady, false), GOOD]);
+    world.step();
+    world.tick_all();
+    world.step();
+    world.wait(600);
+    let now = world.now;
+    is_rolled_back_for_a_timeout(&mut world, now);
+}
+
+/// Our clock is an hour ahead of the cluster's: Kubernetes' own verdict about our roll-out has a time before our write.
+#[test]
+fn a_clock_that_is_ahead_hides_no_timeout_of_our_own_rollout() {
+    let spec = json!({"health": {"rolloutDeadline": "2h", "minReadySeconds": 0}});
+    let mut world = World::new(&spec, &[(Kind::Direct, Behaviour::NeverReady, false), GOOD]);
+    let real = world.now;
+    world.jump(3600);
+    world.step();
+    world.tick_all();
+    world.step();
+    world.wait(600);
+    is_rolled_back_for_a_timeout(&mut world, real + jiff::SignedDuration::from_secs(600));
+}
+
+/// Two workloads, one at a time; the first one is never ready.
+fn one_that_is_never_ready() -> World {
     let slow = (Kind::Direct, Behaviour::NeverReady, false);
     let spec = json!({"waves": [{"name": "all", "maxConcurrent": 1}], "onFailure": {"budget": 9}});
     let mut world = World::new(&spec, &[slow, GOOD]);
     world.second_leader = true;
+    world
+}
+
+/// What was moved first is rolled back, and its old image does not come up either: there is no room on any node, and after 20 minutes
+/// Kubernetes gives up. Gives what is done in the hour after the rollback.
+fn a_rollback_times_out(world: &mut World) -> Vec<Action> {
     let key = world.key(0);
-    assert_eq!(world.step().len(), 1);
     world.tick_all();
     world.step();
     world.wait(31);
     assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
-    let mut moved = Vec::new();
+    let mut done = Vec::new();
     for look in 0..60 {
-        let timed_out = world.now.to_string();
         if look == 20 {
+            let timed_out = world.now.to_string();
             world.shows(&key,
                 json!({"replicas": 3, "updatedReplicas": 1, "availableReplicas": 1, "unavailableReplicas": 2, "conditions": [
                     {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
@@ -117,45 +119,29 @@ fn a_rollback_that_timed_out_gives_its_slot_away() {
                     {"type": "Available", "status": "False", "lastTransitionTime": timed_out}]}),
             );
         }
-        moved.extend(world.step());
+        done.extend(world.step());
         world.wait(60);
     }
-    assert_eq!(moved.len(), 1);
+    done
+}
+
+#[test]
+fn a_rollback_that_timed_out_gives_its_slot_away() {
+    let mut world = one_that_is_never_ready();
+    assert_eq!(world.step().len(), 1);
+    assert_eq!(a_rollback_times_out(&mut world).len(), 1);
 }
 
 /// The clock was some hours ahead for a moment and was put right long ago: the times that are written stay ahead, and for as long no
 /// timeout of Kubernetes is believed. One that was rolled back and does not come up keeps its slot.
 #[test]
 fn one_whose_rollback_has_timed_out_is_not_in_flight_after_the_clock_was_put_right() {
-    let slow = (Kind::Direct, Behaviour::NeverReady, false);
-    let spec = json!({"waves": [{"name": "all", "maxConcurrent": 1}], "onFailure": {"budget": 9}});
-    let mut world = World::new(&spec, &[slow, GOOD]);
-    world.second_leader = true;
-    let key = world.key(0);
+    let mut world = one_that_is_never_ready();
     world.jump(20 * 3600);
     assert_eq!(world.step().len(), 1);
     world.jump(-20 * 3600);
-    world.tick_all();
-    world.step();
-    world.wait(31);
-    assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
-    // Its old image does not come up either: no room on any node.
-    let mut moved = Vec::new();
-    for look in 0..60 {
-        let timed_out = world.now.to_string();
-        if look == 20 {
-            world.shows(&key,
-                json!({"replicas": 3, "updatedReplicas": 1, "availableReplicas": 1, "unavailableReplicas": 2, "conditions": [
-                    {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
-                        "message": "has timed out progressing.", "lastUpdateTime": timed_out},
-                    {"type": "Available", "status": "False", "lastTransitionTime": timed_out}]}),
-            );
-        }
-        moved.extend(world.step());
-        world.wait(60);
-    }
     assert_eq!(
-        moved.len(),
+        a_rollback_times_out(&mut world).len(),
         1,
         "an hour after Kubernetes gave up, the other one still waits for its slot"
     );

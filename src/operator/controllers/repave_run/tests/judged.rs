@@ -5,6 +5,7 @@ use super::{
     super::{memory::RunMemory, plan::Action},
     objects::{bump, bump_generation, image_of, parse},
     sim::TeamChange,
+    soaked::soaked_a_month_ago,
     world::{Behaviour, Fault, Kind, World, release},
 };
 use crate::{
@@ -315,18 +316,8 @@ fn a_repair_is_not_judged_by_the_timeout_of_what_it_repairs() {
 /// As the documentation advises after a refusal, or after a restore that brings no status.
 #[test]
 fn a_run_that_is_made_anew_rolls_nothing_back_that_has_soaked_long_ago() {
-    let mut world = World::new(
-        &json!({"waves": [{"name": "all", "maxConcurrent": 9, "soak": "10s"}], "onFailure": {"budget": 9}}),
-        &[(Kind::Direct, Behaviour::CrashesLater, false), GOOD],
-    );
-    world.step();
-    world.tick_all();
-    world.step();
-    world.wait(10);
-    world.step();
-    assert!(world.status.finished.is_some());
-    // A month later its database is away, and somebody deletes the run.
-    world.wait(30 * 24 * 3600);
+    let mut world = soaked_a_month_ago(Behaviour::CrashesLater);
+    // Its database is away, and somebody deletes the run.
     world.tick_all();
     assert_eq!(world.step(), []);
     world.status = RepaveRunStatus::default();

@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 
-/// Patches that are sent at the same time.
+/// Patches that are sent at the same time: fewer than the operator sends, so that small estates have more than one batch.
 const AT_ONCE: usize = 8;
 /// No watch is late for longer: the deadline of a roll-out is more in every plan.
 const LATEST: Duration = Duration::from_secs(10);

@@ -148,12 +148,15 @@ fn rolled_back(actions: &[Action]) -> Vec<&str> {
     back.map(|action| action.workload().name.as_str()).collect()
 }
 
+/// A run with one workload.
+fn only_one(behaviour: Behaviour) -> World {
+    let spec = json!({"waves": [{"name": "all", "maxConcurrent": 1}], "onFailure": {"budget": 9}});
+    World::new(&spec, &[(Kind::Direct, behaviour, false)])
+}
+
 #[test]
 fn what_is_on_its_way_and_not_seen_for_one_look_is_judged_when_it_is_seen_again() {
-    let mut world = World::new(
-        &json!({"waves": [{"name": "all", "maxConcurrent": 1}], "onFailure": {"budget": 9}}),
-        &[(Kind::Direct, Behaviour::NeverReady, false)],
-    );
+    let mut world = only_one(Behaviour::NeverReady);
     let key = world.key(0);
     world.step();
     world.tick_all();
@@ -167,10 +170,7 @@ fn what_is_on_its_way_and_not_seen_for_one_look_is_judged_when_it_is_seen_again(
 /// The row says "resume it". Then nobody looks.
 #[test]
 fn one_that_was_paused_in_our_rollout_is_judged_when_it_is_resumed() {
-    let mut world = World::new(
-        &json!({"waves": [{"name": "all", "maxConcurrent": 1}], "onFailure": {"budget": 9}}),
-        &[(Kind::Direct, Behaviour::Crashes, false)],
-    );
+    let mut world = only_one(Behaviour::Crashes);
     let key = world.key(0);
     world.step();
     world.team(&key, TeamChange::Pause);
@@ -185,10 +185,7 @@ fn one_that_was_paused_in_our_rollout_is_judged_when_it_is_resumed() {
 
 #[test]
 fn one_that_was_held_in_our_rollout_is_judged_when_the_hold_ends() {
-    let mut world = World::new(
-        &json!({"waves": [{"name": "all", "maxConcurrent": 1}], "onFailure": {"budget": 9}}),
-        &[(Kind::Direct, Behaviour::NeverReady, false)],
-    );
+    let mut world = only_one(Behaviour::NeverReady);
     let key = world.key(0);
     world.step();
     let until = world.now + jiff::SignedDuration::from_secs(90);

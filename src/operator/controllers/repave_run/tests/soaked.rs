@@ -12,16 +12,16 @@ use super::{
     world::{Behaviour, Kind, World, release},
 };
 use crate::api::RepaveRunStatus;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const GOOD: (Kind, Behaviour, bool) = (Kind::Direct, Behaviour::Healthy, false);
 const MONTH: i64 = 30 * 24 * 3600;
 
-/// A finished run over two workloads that settled and soaked a month ago.
-fn soaked_a_month_ago() -> World {
+/// A finished run over two workloads that settled and soaked a month ago. What becomes of the first one then shows at the next tick.
+pub(super) fn soaked_a_month_ago(later: Behaviour) -> World {
     let mut world = World::new(
         &json!({"waves": [{"name": "all", "maxConcurrent": 9, "soak": "10s"}], "onFailure": {"budget": 9}}),
-        &[(Kind::Direct, Behaviour::UnreadyLater, false), GOOD],
+        &[(Kind::Direct, later, false), GOOD],
     );
     world.step();
     world.tick_all();
@@ -33,6 +33,13 @@ fn soaked_a_month_ago() -> World {
     world.wait(MONTH);
     assert_eq!(world.step(), []);
     world
+}
+
+/// One of two replicas is not there, and this is what Progressing says of the roll-out.
+fn lacks_a_replica(progressing: &str) -> Value {
+    json!({"replicas": 2, "updatedReplicas": 2, "availableReplicas": 1, "unavailableReplicas": 1, "conditions": [
+        {"type": "Progressing", "status": "True", "reason": progressing},
+        {"type": "Available", "status": "False", "lastTransitionTime": "1970-01-01T00:00:01Z"}]})
 }
 
 fn nothing_is_rolled_back(world: &mut World) {
@@ -49,14 +56,9 @@ fn nothing_is_rolled_back(world: &mut World) {
 
 #[test]
 fn what_soaked_a_month_ago_and_lacks_replicas_is_not_rolled_back() {
-    let mut world = soaked_a_month_ago();
+    let mut world = soaked_a_month_ago(Behaviour::UnreadyLater);
     let key = world.key(0);
-    world.shows(
-        &key,
-        json!({"replicas": 2, "updatedReplicas": 2, "availableReplicas": 1, "unavailableReplicas": 1, "conditions": [
-            {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"},
-            {"type": "Available", "status": "False", "lastTransitionTime": "1970-01-01T00:00:01Z"}]}),
-    );
+    world.shows(&key, lacks_a_replica("NewReplicaSetAvailable"));
     nothing_is_rolled_back(&mut world);
 }
 
@@ -64,25 +66,20 @@ fn what_soaked_a_month_ago_and_lacks_replicas_is_not_rolled_back() {
 /// Progressing to `DeploymentPaused`, `DeploymentResumed`, `ReplicaSetUpdated`; that the roll-out was complete is lost there.
 #[test]
 fn what_soaked_a_month_ago_is_not_rolled_back_because_it_was_paused_and_resumed() {
-    let mut world = soaked_a_month_ago();
+    let mut world = soaked_a_month_ago(Behaviour::UnreadyLater);
     let key = world.key(0);
     world.team(&key, TeamChange::Pause);
     world.tick(&key);
     assert_eq!(world.step(), []);
     world.team(&key, TeamChange::Resume);
-    world.shows(
-        &key,
-        json!({"replicas": 2, "updatedReplicas": 2, "availableReplicas": 1, "unavailableReplicas": 1, "conditions": [
-            {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"},
-            {"type": "Available", "status": "False", "lastTransitionTime": "1970-01-01T00:00:01Z"}]}),
-    );
+    world.shows(&key, lacks_a_replica("ReplicaSetUpdated"));
     nothing_is_rolled_back(&mut world);
 }
 
 /// The same ten minutes after it was resumed: Kubernetes itself gives up waiting, for a roll-out that was over a month ago.
 #[test]
 fn what_soaked_a_month_ago_is_not_rolled_back_for_a_timeout_after_it_was_resumed() {
-    let mut world = soaked_a_month_ago();
+    let mut world = soaked_a_month_ago(Behaviour::UnreadyLater);
     let key = world.key(0);
     world.team(&key, TeamChange::Pause);
     world.tick(&key);
@@ -101,7 +98,7 @@ fn what_soaked_a_month_ago_is_not_rolled_back_for_a_timeout_after_it_was_resumed
 /// Progressing still says `NewReplicaSetAvailable`.
 #[test]
 fn what_soaked_a_month_ago_is_not_rolled_back_because_it_was_scaled_from_nothing() {
-    let mut world = soaked_a_month_ago();
+    let mut world = soaked_a_month_ago(Behaviour::UnreadyLater);
     let key = world.key(0);
     world.team(&key, TeamChange::Scale(0));
     world.tick(&key);
@@ -191,12 +188,7 @@ fn what_soaked_beside_one_that_did_not_is_not_rolled_back_either() {
         world.tick(&key);
         assert_eq!(world.step(), []);
         world.team(&key, TeamChange::Resume);
-        world.shows(
-            &key,
-            json!({"replicas": 2, "updatedReplicas": 2, "availableReplicas": 1, "unavailableReplicas": 1, "conditions": [
-                {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"},
-                {"type": "Available", "status": "False", "lastTransitionTime": "1970-01-01T00:00:01Z"}]}),
-        );
+        world.shows(&key, lacks_a_replica("ReplicaSetUpdated"));
         for _ in 0..20 {
             assert_eq!(world.step(), [], "after a restart: {restarted}");
             world.wait(5);
