@@ -145,7 +145,10 @@ async fn rolls(rig: &mut Rig, sizes: &Sizes, table: &mut Table) -> Result<()> {
     let idle = audit::of_operator(&rig.audit_log(), idle_from.0, Timestamp::now())?;
     table.add(
         &format!("resident memory, idle, {of}"),
-        &format!("{:.1} MB, {:.1} MB of it the program itself", usage.resident, usage.program),
+        &format!(
+            "{:.1} MB, {:.1} MB of it the program itself",
+            usage.resident, usage.program
+        ),
         "30 MB at 5 000",
     );
     let figure = format!(

@@ -145,7 +145,10 @@ pub trait Reconciler: Send + Sync + Sized + 'static {
 }
 
 /// All steps, once, in their order.
-pub(crate) async fn steps<R: Reconciler>(reconciler: &R, resource: &R::Resource) -> Result<Outcome<StatusOf<R>>, Failure> {
+pub(crate) async fn steps<R: Reconciler>(
+    reconciler: &R,
+    resource: &R::Resource,
+) -> Result<Outcome<StatusOf<R>>, Failure> {
     let ctx = reconciler.ctx();
     let given = || Given {
         now: ctx.now(),
@@ -261,7 +264,10 @@ async fn turn<R: Reconciler>(seen: Arc<Guarded<R::Resource>>, frame: Arc<Frame<R
     result.map(|(action, _)| action)
 }
 
-async fn worked_on<R: Reconciler>(reconciler: &R, seen: &R::Resource) -> Result<(Action, ReconcileResult), DriverError> {
+async fn worked_on<R: Reconciler>(
+    reconciler: &R,
+    seen: &R::Resource,
+) -> Result<(Action, ReconcileResult), DriverError> {
     let ctx = reconciler.ctx();
     let read = tokio::time::timeout(R::LIMIT, driver::read(ctx, seen)).await;
     let Some(object) = read.map_err(|_| DriverError::TimedOut)?? else {

@@ -412,7 +412,11 @@ pub fn failed(
     Outcome {
         status,
         next: (*class).into(),
-        events: history.into_iter().flat_map(NextHistory::events).chain(notice).collect(),
+        events: history
+            .into_iter()
+            .flat_map(NextHistory::events)
+            .chain(notice)
+            .collect(),
     }
 }
 

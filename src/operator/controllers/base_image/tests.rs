@@ -3,7 +3,7 @@
 use super::{polls::Question, *};
 use crate::{
     controllers::{
-        desired::{ask::still_wanted, wanted::Wanted},
+        desired::{ask::still_wanted, owner, wanted::Wanted},
         driver::{self, Requeue},
         testing::{Api as Server, Fault, Seen},
         wakes::Guarded,
@@ -289,9 +289,16 @@ async fn what_is_released_is_announced_before_upstream_or_a_policy_is_looked_at(
     assert!(process.turn("platform/debian").await, "the rest follows at once");
     let status = process.base("platform/debian").status.unwrap();
     assert_eq!(status.released.unwrap().digest, Digest::of(b"built"));
-    assert_eq!(process.server.count("GET", "validationpolicies"), asked, "nobody else was asked");
+    assert_eq!(
+        process.server.count("GET", "validationpolicies"),
+        asked,
+        "nobody else was asked"
+    );
     process.reconcile("platform/debian").await;
-    assert_eq!(process.condition("platform/debian", "Ready").unwrap().1, "PolicyMissing");
+    assert_eq!(
+        process.condition("platform/debian", "Ready").unwrap().1,
+        "PolicyMissing"
+    );
     let status = process.base("platform/debian").status.unwrap();
     assert_eq!(status.released.unwrap().digest, Digest::of(b"built"), "it stays out");
 }

@@ -79,12 +79,7 @@ impl Reconciler for Plans {
         Ok(Box::pin(observe::observe(&self.ctx, (&self.images, &self.memory), plan, v)).await?)
     }
 
-    fn decide(
-        plan: &RepavePlan,
-        _: &validate::Validated,
-        observed: observe::Observed,
-        _: Given<'_>,
-    ) -> plan::Decision {
+    fn decide(plan: &RepavePlan, _: &validate::Validated, observed: observe::Observed, _: Given<'_>) -> plan::Decision {
         plan::decide(plan, observed)
     }
 

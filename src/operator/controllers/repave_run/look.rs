@@ -113,7 +113,9 @@ pub async fn observe(
     let mut turn = memory.enter(&v.plan_key(), &run.uid().unwrap_or_default()).await;
     let old = clock::put_right(run.status.clone().unwrap_or_default(), ctx.now());
     // What the status tells is not asked again, also after a restart.
-    turn.remembered.steady.know(old.steady_until.as_ref().map(|time| time.0));
+    turn.remembered
+        .steady
+        .know(old.steady_until.as_ref().map(|time| time.0));
     let seen = async {
         let known = (v, &turn.remembered.steady);
         let (orders, world) = observe::observe(ctx, images, known, plan_uid(run)).await?;

@@ -109,12 +109,7 @@ pub fn plan(
 
 /// The workloads that get their old images back now: no more at once than the limit of their wave, and never behind moves,
 /// because a fault that hits all of them must not replace all pods at the same time.
-fn roll_backs(
-    v: &Validated,
-    targets: &[Target],
-    progress: &Progress,
-    (taken, now): (Taken, Timestamp),
-) -> Vec<Action> {
+fn roll_backs(v: &Validated, targets: &[Target], progress: &Progress, (taken, now): (Taken, Timestamp)) -> Vec<Action> {
     let rolling_back = targets.iter().filter(|target| target.rolls_back());
     let mut rolling_back = rolling_back.count().saturating_add(taken.missing.back);
     let mut actions = Vec::new();

@@ -146,12 +146,7 @@ impl Target {
 }
 
 /// The UIDs of workloads that are no targets of this run and in flight for other runs of its plan: they share one limit.
-pub fn in_flight_elsewhere(
-    v: &Validated,
-    observed: &Observed,
-    targets: &[Target],
-    elapsed: &Elapsed,
-) -> Vec<String> {
+pub fn in_flight_elsewhere(v: &Validated, observed: &Observed, targets: &[Target], elapsed: &Elapsed) -> Vec<String> {
     let ours: BTreeSet<&str> = targets.iter().map(|target| target.seen.workload.uid.as_str()).collect();
     let others = observed.estate.workloads.iter();
     others

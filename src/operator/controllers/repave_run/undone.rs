@@ -58,7 +58,9 @@ pub async fn ask(
         let key = &seen.workload.key;
         let members = namespaces.entry(&key.namespace).or_default();
         members.all += 1;
-        members.asked.extend(keys.contains(key).then(|| Arc::clone(&seen.workload)));
+        members
+            .asked
+            .extend(keys.contains(key).then(|| Arc::clone(&seen.workload)));
     }
     let reads: Vec<_> = namespaces
         .into_iter()
@@ -108,7 +110,13 @@ async fn in_namespace(ctx: &Context, v: &Validated, namespace: &str, members: Me
             }
             // Which of them that is about is found out one by one.
             Err(error) if refusal(&error).is_some() => {}
-            Err(error) => return asked.first().map(|one| (one.key.clone(), Err(error))).into_iter().collect(),
+            Err(error) => {
+                return asked
+                    .first()
+                    .map(|one| (one.key.clone(), Err(error)))
+                    .into_iter()
+                    .collect();
+            }
         }
     }
     let reads: Vec<_> = asked

@@ -181,7 +181,9 @@ async fn what_failed_in_a_copy_is_still_a_failure_of_its_step() {
     let mut ended = shell.candidates.transfers.ended();
     shell.reconcile().await;
     ended.next().await;
-    let failure = reconciler::steps(&shell.candidates, &shell.candidate).await.unwrap_err();
+    let failure = reconciler::steps(&shell.candidates, &shell.candidate)
+        .await
+        .unwrap_err();
     let outcome = Candidates::on_failure(&shell.candidate, &failure, at(0));
     assert_eq!((failure.reason, outcome.events.len()), ("ManifestNotFound", 1));
     assert_eq!(outcome.status.result, Some(CandidateResult::Waiting));

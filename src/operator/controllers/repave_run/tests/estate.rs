@@ -330,7 +330,9 @@ fn app_00_was_set_back(api: &Api, v: &Validated) {
 }
 
 fn apps(numbers: std::ops::Range<usize>) -> BTreeSet<WorkloadKey> {
-    numbers.map(|at| WorkloadKey::deployment("platform", format!("app-{at:02}"))).collect()
+    numbers
+        .map(|at| WorkloadKey::deployment("platform", format!("app-{at:02}")))
+        .collect()
 }
 
 #[tokio::test]
@@ -371,8 +373,10 @@ async fn where_most_of_a_namespace_is_moved_its_replica_sets_are_read_at_once_an
     let free: Vec<WorkloadKey> = undone::free(&estate.workloads).into_iter().cloned().collect();
     assert_eq!(free, Vec::from_iter(apps(1..18)));
     // One that nobody can read is found out one by one, and keeps only its own Deployment back.
-    api.put(&json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "x", "namespace": "platform",
-        "labels": {"app": "app-01", "pod-template-hash": "x"}}, "spec": {"replicas": "many"}}));
+    api.put(
+        &json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "x", "namespace": "platform",
+        "labels": {"app": "app-01", "pod-template-hash": "x"}}, "spec": {"replicas": "many"}}),
+    );
     let not_asked = undone::ask(&ctx, &v, &mut estate, &apps(0..18)).await.unwrap();
     let kept: Vec<&str> = not_asked.iter().map(|(key, _)| key.name.as_str()).collect();
     assert_eq!(kept, ["app-01"]);
