@@ -63,7 +63,7 @@ async fn what_was_under_way_when_a_batch_was_dropped_is_read_live_before_anythin
     server.faults(|seen| (seen.verb == "PATCH").then_some(Fault::Silent));
     let dropped = tokio::time::timeout(Duration::from_secs(1), apply(&ctx, &v, Some("plan"), &actions)).await;
     assert!(dropped.is_err());
-    let sent = actions.iter().take(8).map(|action| action.workload().clone());
+    let sent = actions.iter().take(AT_ONCE).map(|action| action.workload().clone());
     let doubted = ctx.inventory.doubted(actions.iter().map(Action::workload));
     assert_eq!(doubted, sent.collect());
 }
