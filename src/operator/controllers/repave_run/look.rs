@@ -66,7 +66,7 @@ pub enum Decision {
     /// It has finished and stays so.
     Rests {
         /// Its turn.
-        turn: Turn,
+        turn: Box<Turn>,
         /// Its status.
         old: Box<RepaveRunStatus>,
     },
@@ -172,7 +172,7 @@ pub fn decide(v: &Validated, seen: Seen, now: Timestamp) -> Decision {
         let courses = decided.targets.iter().map(Target::course);
         remembered.steady.note(courses, &v.run_ref, decided.stamp);
         return Decision::Rests {
-            turn: look.turn,
+            turn: Box::new(look.turn),
             old: Box::new(look.old),
         };
     }

@@ -169,7 +169,7 @@ impl Reconciler for Runs {
     fn note(&self, run: &RepaveRun, decision: Decision, outcome: &Outcome<RepaveRunStatus>) {
         let turn = match decision {
             Decision::Past => return self.memory.forget(&run.uid().unwrap_or_default()),
-            Decision::Rests { turn, .. } => turn,
+            Decision::Rests { turn, .. } => *turn,
             Decision::Acts(acting) => acting.into_turn(),
         };
         turn.end(outcome.status.finished.is_some());

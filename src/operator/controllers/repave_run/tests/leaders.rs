@@ -34,6 +34,9 @@ use std::{
     time::Duration,
 };
 
+/// What came of a batch: of each action, and why the rest was not sent.
+type Carried = (Vec<(WorkloadKey, Applied)>, Option<Halt>);
+
 /// Patches that are sent at the same time: fewer than the operator sends, so that small estates have more than one batch.
 const AT_ONCE: usize = 8;
 /// No watch is late for longer: the deadline of a roll-out is more in every plan.
@@ -133,7 +136,9 @@ impl Leaders {
     pub fn show_all(&mut self) {
         let eyes = self.world.eyes.as_ref().unwrap();
         let keys: BTreeSet<WorkloadKey> = eyes.keys().chain(self.world.workloads.keys()).cloned().collect();
-        keys.iter().for_each(|key| self.show(key));
+        for key in &keys {
+            self.show(key);
+        }
         self.shown = self.world.mono;
     }
 
@@ -230,12 +235,7 @@ impl Leaders {
     }
 
     /// Carries out a batch; `None` if the process, or the work on the run, does not get to its end.
-    fn apply(
-        &mut self,
-        who: usize,
-        actions: &[Action],
-        mid: &Middle,
-    ) -> Option<(Vec<(WorkloadKey, Applied)>, Option<Halt>)> {
+    fn apply(&mut self, who: usize, actions: &[Action], mid: &Middle) -> Option<Carried> {
         let (mut applied, mut halt) = (Vec::new(), None);
         for few in actions.chunks(AT_ONCE) {
             if halt.is_some() {
