@@ -4,7 +4,7 @@
 //! before, in `controllers/history`. Must not touch a registry: where the channel tag points is decided in `channel.rs`, from
 //! the release that the status already names.
 
-use super::{findings, observe::Observed};
+use super::{facts::Observed, findings};
 use crate::{
     api::{
         BaseImage, ImageCandidate, ImageCandidateSpec,

@@ -3,6 +3,7 @@
 mod apply;
 mod channel;
 mod decision;
+mod facts;
 mod findings;
 mod noticed;
 mod observe;
@@ -14,10 +15,7 @@ pub(crate) mod testing;
 mod tests;
 mod turn;
 
-use self::{
-    apply::Applied,
-    turn::{Seen, Turn},
-};
+use self::{apply::Applied, facts::Seen, turn::Turn};
 use super::{
     context::Context,
     desired::{self, ValidatedBaseImage},
@@ -132,7 +130,7 @@ impl Reconciler for State {
 }
 
 /// When to look again, if nothing happens before: at upstream, at the channel tag, at ConfigMaps.
-fn again(base: &BaseImage, observed: &observe::Observed, channel: Duration) -> Duration {
+fn again(base: &BaseImage, observed: &facts::Observed, channel: Duration) -> Duration {
     let files = if observed.inputs.has_files() {
         READ_AGAIN
     } else {

@@ -5,26 +5,26 @@
 //! read again from the store behind it ([`candidates_now`]), so that no sequence number is ever given twice.
 
 use super::{
-    State, findings,
+    State,
+    facts::{Error, Facts, Failed, Outside, Seen},
+    findings,
     polls::{Answer, Look, Pace, Question},
-    turn::{Facts, Failed, Outside, Owner, Rest, Seen, Turn},
+    turn::{Owner, Rest, Turn},
 };
 use crate::{
-    api::{BaseImage, ImageCandidate, base_image::Release, refs::LABEL_BASE_IMAGE},
+    api::{BaseImage, ImageCandidate, refs::LABEL_BASE_IMAGE},
     controllers::{
         context::Context,
         desired::{
             self, ValidatedBaseImage, is_of,
             owner::{self, Claim},
-            spec::Inputs,
         },
-        error::{Class, Classified, WAIT, one_line},
+        error::{Class, one_line},
         history, inputs,
         reconciler::{Confirmed, Failure},
     },
     domain::digest::Digest,
     readable::Guarded,
-    registry,
 };
 use kube::{
     Api, ResourceExt,
@@ -37,78 +37,6 @@ use std::{
 
 /// How soon a list that is still being read is asked again.
 const LISTING: Duration = Duration::from_secs(1);
-
-/// What a BaseImage depends on, its history included.
-#[derive(Debug)]
-pub struct Observed {
-    /// What upstream's tag points to.
-    pub upstream: Digest,
-    /// How long that is good for.
-    pub good_for: Duration,
-    /// What decides about a build besides.
-    pub inputs: Inputs,
-    /// All candidates that were made for this very BaseImage.
-    pub candidates: Vec<ImageCandidate>,
-    /// The greatest sequence that its history knows.
-    pub last_sequence: u64,
-    /// What its history says is released.
-    pub released: Option<Release>,
-}
-
-/// Something could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// What the BaseImage refers to.
-    #[error(transparent)]
-    Inputs(#[from] desired::inputs::Error),
-    /// A Secret.
-    #[error(transparent)]
-    Input(#[from] inputs::Error),
-    /// The tag does not exist.
-    #[error("{image} does not exist at the registry: check source.image and source.track.tag")]
-    TagMissing {
-        /// `repository:tag`.
-        image: String,
-    },
-    /// The registry did not answer as it should.
-    #[error("upstream registry: {0}")]
-    Registry(#[source] Arc<registry::Error>),
-    /// The Kubernetes API.
-    #[error("Kubernetes API: {0}")]
-    Api(#[from] kube::Error),
-}
-
-impl Classified for Error {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Inputs(error) => error.reason(),
-            Self::Input(error) => error.reason(),
-            Self::TagMissing { .. } => "TagMissing",
-            Self::Registry(error) => error.reason(),
-            Self::Api(_) => "ApiError",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Inputs(error) => error.class(),
-            Self::TagMissing { .. } => Class::Waiting(WAIT),
-            Self::Input(error) => error.class(),
-            Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
-            Self::Api(_) => Class::Transient,
-        }
-    }
-}
-
-impl Error {
-    /// Whether it is upstream that could not be looked up, and not something that the BaseImage refers to.
-    pub fn is_of_upstream(&self) -> bool {
-        match self {
-            Self::TagMissing { .. } | Self::Registry(_) => true,
-            Self::Inputs(_) | Self::Input(_) | Self::Api(_) => false,
-        }
-    }
-}
 
 /// Reads what a BaseImage depends on, as far as this turn asks for it.
 pub async fn observe(base: &BaseImage, validated: &ValidatedBaseImage, state: &State) -> Result<Seen, Failure> {

@@ -5,9 +5,9 @@ use super::{
     apply::Applied,
     channel::{Found, Outcome as Channel},
     decision::{self, Decision, Followed, Wanted},
+    facts::{Failed, Observed},
     findings,
-    observe::Observed,
-    turn::{Failed, Rest, Turn},
+    turn::{Rest, Turn},
     with_jitter,
 };
 use crate::{

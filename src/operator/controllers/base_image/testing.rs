@@ -2,7 +2,7 @@
 
 use super::{
     decision::{self, Action, Decision, Wanted},
-    observe::Observed,
+    facts::Observed,
 };
 use crate::{
     api::{BaseImage, ImageCandidate},

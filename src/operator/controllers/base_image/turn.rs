@@ -1,4 +1,4 @@
-//! One turn of a BaseImage as data: what was seen, and what follows from it. Pure.
+//! One turn of a BaseImage as data: what follows from what was seen. Pure.
 //!
 //! What is released does not depend on upstream or on a policy, and can be taken back without them. So a turn in which that
 //! changes asks nobody else: it writes the history and the status, and the next one follows at once.
@@ -6,78 +6,16 @@
 use super::{
     channel::{self, Order},
     decision::{self, Decision},
-    observe::{self, Observed},
+    facts::{Failed, Observed, Seen},
 };
 use crate::{
-    api::{BaseImage, ImageCandidate},
+    api::BaseImage,
     controllers::{
-        desired::{ValidatedBaseImage, owner::Taken, spec::Inputs},
-        history::{NextHistory, Past},
-        reconciler::Failure,
+        desired::{ValidatedBaseImage, owner::Taken},
+        history::NextHistory,
     },
-    domain::digest::Digest,
 };
 use jiff::Timestamp;
-use std::time::Duration;
-
-/// What was seen.
-#[derive(Debug)]
-pub enum Seen {
-    /// Its repository is another's: nothing else was looked at.
-    NotOwner(Taken),
-    /// It may promote to its repository.
-    Owner(Box<Facts>),
-}
-
-/// What the owner of a repository sees.
-#[derive(Debug)]
-pub struct Facts {
-    /// All candidates that were made for this very BaseImage.
-    pub candidates: Vec<ImageCandidate>,
-    /// Its history.
-    pub past: Past,
-    /// What is not its own; nothing where something is to be announced first.
-    pub outside: Option<Result<Outside, Failed>>,
-}
-
-/// What a BaseImage refers to.
-#[derive(Debug)]
-pub struct Outside {
-    /// What upstream's tag points to.
-    pub upstream: Digest,
-    /// How long that is good for.
-    pub good_for: Duration,
-    /// What decides about a build besides.
-    pub inputs: Inputs,
-}
-
-/// A step that failed, but for which the history is known.
-#[derive(Debug)]
-pub struct Failed {
-    /// What failed.
-    pub failure: Failure,
-    /// Whether it is upstream that could not be looked up.
-    pub of_upstream: bool,
-}
-
-impl<E: Into<Failure>> From<E> for Failed {
-    fn from(failure: E) -> Self {
-        Self {
-            failure: failure.into(),
-            of_upstream: false,
-        }
-    }
-}
-
-impl Failed {
-    /// A look that failed.
-    pub fn to_observe(error: observe::Error) -> Self {
-        Self {
-            of_upstream: error.is_of_upstream(),
-            failure: error.into(),
-        }
-    }
-}
 
 /// What is done.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use super::{
     super::{
         channel::{self, Order},
-        observe,
+        facts, observe,
         testing::World,
     },
     *,
@@ -150,7 +150,7 @@ fn one_that_is_not_the_owner_is_stalled_and_its_release_is_not_usable() {
 #[test]
 fn a_failure_names_the_step_that_failed_and_keeps_what_was_known() {
     let throttled = |seconds| {
-        Failed::to_observe(observe::Error::Registry(Arc::new(registry::Error::Throttled {
+        Failed::to_observe(facts::Error::Registry(Arc::new(registry::Error::Throttled {
             host: "up.example.com".to_owned(),
             verb: "HEAD",
             code: 429,
