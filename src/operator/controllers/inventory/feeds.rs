@@ -21,8 +21,8 @@ use kube::{
 };
 use std::collections::BTreeSet;
 
-/// Deployments in one page of the first list. They are large and little of each is kept, so a page is most of what the list costs:
-/// with 100 of them a tenth of the memory is gone, and the list takes no longer.
+/// Deployments in one page of the first list. They are large and little of each is kept, so a page is most of the memory that the
+/// list takes.
 const DEPLOYMENTS: u32 = 100;
 
 /// Watches everything until it is dropped.

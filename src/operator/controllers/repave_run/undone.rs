@@ -1,6 +1,6 @@
 //! Asks the ReplicaSets of the workloads that are about to be moved whether somebody had set them back: `kubectl rollout undo`
-//! takes our own record away. One list a workload, by its own labels, or one list a namespace where most of its workloads are moved
-//! next. Reads only.
+//! takes our own record away. One list a workload, by its own labels, or one list a namespace where a quarter of its workloads or
+//! more are moved next. Reads only.
 
 use super::{
     apply::{Answer, Applied, answer},
@@ -99,7 +99,7 @@ struct Members {
 
 type Answered = (WorkloadKey, Result<LedAway, ListError>);
 
-/// Asks about the workloads of one namespace: all its ReplicaSets at once where most of them are needed, else one list a workload.
+/// Asks about the workloads of one namespace: all its ReplicaSets at once where many are moved, else one list a workload.
 async fn in_namespace(ctx: &Context, v: &Validated, namespace: &str, members: Members) -> Vec<Answered> {
     let Members { all, asked } = members;
     if asked.len() >= MANY && asked.len().saturating_mul(4) >= all {
@@ -126,7 +126,7 @@ async fn in_namespace(ctx: &Context, v: &Validated, namespace: &str, members: Me
     stream::iter(reads).buffer_unordered(AT_ONCE).collect().await
 }
 
-/// What all ReplicaSets of a namespace tell of these workloads. Those of Deployments have a label that nothing else has.
+/// What all ReplicaSets of a namespace tell of these workloads. Those that a Deployment made have this label.
 async fn revisions_in(ctx: &Context, namespace: &str, of: &[Arc<Workload>]) -> Result<Vec<Revision>, ListError> {
     let uids: BTreeSet<&str> = of.iter().map(|workload| workload.uid.as_str()).collect();
     let api: Api<Guarded<ReplicaSet>> = Api::namespaced(ctx.client.clone(), namespace);
