@@ -2,6 +2,7 @@
 //! its own.
 
 use super::{
+    Runs,
     apply::{self, Applied, Halt},
     clock,
     decide::{self, Before, Decided, note, overlay},
@@ -180,15 +181,12 @@ pub fn decide(v: &Validated, seen: Seen, now: Timestamp) -> Decision {
 }
 
 /// Reads live what would be written, to decide on that.
-pub async fn confirm<R>(
+pub async fn confirm(
     ctx: &Context,
     (images, memory): (&Images, &Memory),
     v: &Validated,
     decision: Decision,
-) -> Result<Confirmed<R>, Failure>
-where
-    R: crate::controllers::reconciler::Reconciler<Decision = Decision, Observed = Seen>,
-{
+) -> Result<Confirmed<Runs>, Failure> {
     let Decision::Acts(acting) = decision else {
         return Ok(Confirmed::Stands(decision));
     };
