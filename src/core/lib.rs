@@ -12,6 +12,7 @@ pub mod duration;
 pub mod history;
 pub mod image_ref;
 pub mod inputs;
+pub mod labels;
 pub mod lineage;
 pub mod moved;
 pub mod native_rules;

@@ -40,7 +40,7 @@ impl Revision {
             digests: images.filter_map(|image| image.digest).collect(),
             record: WorkloadAnnotations::parse(annotations)
                 .last_write
-                .as_ref()
+                .as_deref()
                 .and_then(LastWrite::record)
                 .cloned(),
         })
@@ -61,20 +61,38 @@ impl Revision {
     }
 }
 
-/// From which move of ours to this release somebody else led the workload with this UID away, which is not on it now.
-pub fn led_away_from(known: &[Revision], workload: &str, digest: &Digest, sequence: u64) -> Option<Moved> {
-    let mut revisions: Vec<&Revision> = known.iter().filter(|one| one.workload == workload).collect();
-    revisions.sort_by_key(|revision| revision.number);
-    let on_target = |revision: &&Revision| {
-        let moved = revision.record.as_ref();
-        revision.digests.contains(digest)
-            && moved.is_some_and(|moved| !moved.rolled_back && moved.is_of(digest, sequence))
-    };
-    let last = revisions.iter().rposition(on_target)?;
-    // Without a next one the deployment controller has not seen yet what led away from it; a rollback of ours would be on
-    // record in the workload itself.
-    let is_theirs = revisions.get(last + 1).is_none_or(|next| !next.is_ours());
-    revisions[last].record.clone().filter(|_| is_theirs)
+/// The revisions of several Deployments: by the UID of each, the oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Revisions(BTreeMap<String, Vec<Revision>>);
+
+impl FromIterator<Revision> for Revisions {
+    fn from_iter<I: IntoIterator<Item = Revision>>(all: I) -> Self {
+        let mut by_workload: BTreeMap<String, Vec<Revision>> = BTreeMap::new();
+        for revision in all {
+            by_workload.entry(revision.workload.clone()).or_default().push(revision);
+        }
+        for revisions in by_workload.values_mut() {
+            revisions.sort_by_key(|revision| revision.number);
+        }
+        Self(by_workload)
+    }
+}
+
+impl Revisions {
+    /// From which move of ours to this release somebody else led the workload with this UID away, which is not on it now.
+    pub fn led_away_from(&self, workload: &str, digest: &Digest, sequence: u64) -> Option<Moved> {
+        let revisions = self.0.get(workload)?;
+        let on_target = |revision: &Revision| {
+            let moved = revision.record.as_ref();
+            revision.digests.contains(digest)
+                && moved.is_some_and(|moved| !moved.rolled_back && moved.is_of(digest, sequence))
+        };
+        let last = revisions.iter().rposition(on_target)?;
+        // Without a next one the deployment controller has not seen yet what led away from it; a rollback of ours would be on
+        // record in the workload itself.
+        let is_theirs = revisions.get(last + 1).is_none_or(|next| !next.is_ours());
+        revisions[last].record.clone().filter(|_| is_theirs)
+    }
 }
 
 #[cfg(test)]
@@ -104,8 +122,8 @@ mod tests {
 
     fn v3_was_set_back(sets: &[Value]) -> bool {
         let read = |set: &Value| Revision::read(&serde_json::from_value(set.clone()).unwrap());
-        let revisions: Vec<Revision> = sets.iter().filter_map(read).collect();
-        led_away_from(&revisions, "web", &Digest::of(b"v3"), 3).is_some()
+        let revisions: Revisions = sets.iter().filter_map(read).collect();
+        revisions.led_away_from("web", &Digest::of(b"v3"), 3).is_some()
     }
 
     #[test]

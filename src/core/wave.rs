@@ -5,12 +5,12 @@
 
 use super::{
     digest::Digest,
+    labels::Labels,
     workload::{WorkloadKey, WorkloadKind},
 };
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
-use kube::core::{ParseExpressionError, Selector, SelectorExt};
-use std::collections::BTreeMap;
+use kube::core::{ParseExpressionError, Selector};
 
 /// Which workloads a wave takes of those that no earlier wave took.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,12 +93,12 @@ pub fn parse_selector(selector: &LabelSelector) -> Result<Selector, ParseExpress
 }
 
 /// The wave that takes this workload, as an index; `None` when none does.
-pub fn assign(waves: &[WaveRule], workload: &WorkloadKey, labels: &BTreeMap<String, String>) -> Option<usize> {
+pub fn assign(waves: &[WaveRule], workload: &WorkloadKey, labels: &Labels) -> Option<usize> {
     let place = hash_percentile(workload);
     let mut from = 0_u32;
     for (at, wave) in waves.iter().enumerate() {
         let taken = match &wave.takes {
-            WaveSelector::Labelled(selector) => selector.matches(labels),
+            WaveSelector::Labelled(selector) => labels.are_selected_by(selector),
             WaveSelector::Rest => true,
             WaveSelector::Percent(percent) => {
                 // Shares follow each other: 30 and 30 are two different thirds and not the same one twice.
@@ -130,7 +130,9 @@ fn hash_percentile(workload: &WorkloadKey) -> u32 {
 mod tests {
     use super::*;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
+    use kube::core::SelectorExt as _;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn wave(name: &str, takes: WaveSelector) -> WaveRule {
         WaveRule {
@@ -218,9 +220,12 @@ mod tests {
             wave("canary", WaveSelector::Labelled(canary.unwrap())),
             wave("rest", WaveSelector::Rest),
         ];
-        assert_eq!(assign(&waves, &key("b"), &labels(&[("tier", "canary")])), Some(0));
-        assert_eq!(assign(&waves, &key("b"), &labels(&[])), Some(1));
-        assert_eq!(assign(&waves[..1], &key("b"), &labels(&[])), None);
+        assert_eq!(
+            assign(&waves, &key("b"), &labels(&[("tier", "canary")]).into()),
+            Some(0)
+        );
+        assert_eq!(assign(&waves, &key("b"), &Labels::default()), Some(1));
+        assert_eq!(assign(&waves[..1], &key("b"), &Labels::default()), None);
     }
 
     #[test]
@@ -248,9 +253,9 @@ mod tests {
         fn percent_waves_are_stable_shares_that_do_not_overlap(first in 1_u32..=100, name in "[a-z]{1,12}") {
             let rest = 100 - first;
             let waves = [wave("a", WaveSelector::Percent(first)), wave("b", WaveSelector::Percent(rest))];
-            let both = assign(&waves, &key(&name), &BTreeMap::new());
+            let both = assign(&waves, &key(&name), &Labels::default());
             prop_assert!(both.is_some(), "the two shares are a hundred percent");
-            prop_assert_eq!(assign(&waves[..1], &key(&name), &BTreeMap::new()).is_some(), both == Some(0));
+            prop_assert_eq!(assign(&waves[..1], &key(&name), &Labels::default()).is_some(), both == Some(0));
         }
     }
 
@@ -258,7 +263,7 @@ mod tests {
     fn a_percent_wave_takes_about_its_share() {
         let waves = [wave("half", WaveSelector::Percent(50))];
         let taken = (0..2000)
-            .filter(|n| assign(&waves, &key(&format!("app-{n}")), &BTreeMap::new()).is_some())
+            .filter(|n| assign(&waves, &key(&format!("app-{n}")), &Labels::default()).is_some())
             .count();
         assert!((900..1100).contains(&taken), "{taken} of 2000");
     }

@@ -4,6 +4,7 @@
 //! The rules of a finished roll-out are those of `kubectl rollout status`. Must not decide what is done with a workload.
 
 use super::{
+    labels::Labels,
     moved::{LastWrite, Moved, TemplateHash, TemplateShape, Whose},
     ownership::{self, Owner},
     pod,
@@ -134,7 +135,7 @@ pub struct Workload {
     /// Its UID.
     pub uid: String,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Its resource version.
     pub resource_version: String,
     /// Whether it has any annotations: a JSON patch must create the map otherwise.
@@ -185,7 +186,7 @@ impl Workload {
         let seen = deployment.status.as_ref().and_then(|s| s.observed_generation);
         // What the status says about the template that we wrote stays true while only other fields change.
         let uid = meta.uid.clone()?;
-        let record = written.last_write.as_ref().and_then(LastWrite::record);
+        let record = written.last_write.as_deref().and_then(LastWrite::record);
         let record = record.filter(|moved| moved.is_about(&uid));
         let judged = record.filter(|moved| moved.template == template && moved.generation < generation);
         let judged = judged.map_or(generation, |moved| moved.generation + 1);
@@ -198,7 +199,7 @@ impl Workload {
         Some(Self {
             key: WorkloadKey::deployment(meta.namespace.clone()?, meta.name.clone()?),
             uid,
-            labels: meta.labels.clone().unwrap_or_default(),
+            labels: meta.labels.clone().unwrap_or_default().into(),
             resource_version: meta.resource_version.clone()?,
             has_annotations: annotations.is_some_and(|map| !map.is_empty()),
             owner: ownership::owner(meta),
@@ -231,7 +232,7 @@ impl Workload {
 
     /// Whose roll-out the present one is; `None` when we never wrote its template, or the record is gone.
     pub fn whose(&self) -> Option<Whose> {
-        match self.annotations.last_write.as_ref()? {
+        match self.annotations.last_write.as_deref()? {
             LastWrite::TimeOnly(_) => Some(Whose::Ours),
             LastWrite::Recorded(moved) if !moved.is_about(&self.uid) => Some(Whose::Others),
             LastWrite::Recorded(moved) => Some(moved.whose(self.generation, self.template(), self.revision)),
@@ -246,7 +247,7 @@ impl Workload {
 
     /// Whether the run of this reference wrote it last. A copy of what a run wrote is nothing of that run.
     pub fn is_of_run(&self, run_ref: &str) -> bool {
-        let record = self.annotations.last_write.as_ref().and_then(LastWrite::record);
+        let record = self.annotations.last_write.as_deref().and_then(LastWrite::record);
         self.annotations.run.as_deref() == Some(run_ref) && record.is_none_or(|moved| moved.is_about(&self.uid))
     }
 

@@ -21,13 +21,13 @@ pub struct WorkloadAnnotations {
     /// The run that moved it, `namespace/name`.
     pub run: Option<String>,
     /// Our last write to its pod template; `None` when there was none, or the record cannot be read.
-    pub last_write: Option<LastWrite>,
+    pub last_write: Option<Box<LastWrite>>,
     /// Whether it has the annotation that an older version wrote, which the next write takes off.
     pub has_moved_at: bool,
     /// What it ran before, per container, always with a digest.
     pub previous: BTreeMap<String, Box<ImageRef>>,
     /// The hold, if there is one.
-    pub hold: Option<HoldAnnotation>,
+    pub hold: Option<Box<HoldAnnotation>>,
 }
 
 /// A hold as it was found.
@@ -68,13 +68,15 @@ impl WorkloadAnnotations {
             .unwrap_or_default();
         Self {
             run: get(ANNOTATION_RUN).cloned(),
-            last_write: last_write(get(ANNOTATION_MOVED), get(ANNOTATION_MOVED_AT)),
+            last_write: last_write(get(ANNOTATION_MOVED), get(ANNOTATION_MOVED_AT)).map(Box::new),
             has_moved_at: annotations.contains_key(ANNOTATION_MOVED_AT),
             previous: previous
                 .into_iter()
                 .filter(|(_, image)| image.digest.is_some())
                 .collect(),
-            hold: annotations.get(ANNOTATION_HOLD).map(|text| HoldAnnotation::parse(text)),
+            hold: annotations
+                .get(ANNOTATION_HOLD)
+                .map(|text| Box::new(HoldAnnotation::parse(text))),
         }
     }
 
@@ -89,7 +91,7 @@ impl WorkloadAnnotations {
 
     /// The hold that is in force now: expired ones are not.
     pub fn hold_now(&self, now: Timestamp) -> Option<&HoldAnnotation> {
-        self.hold.as_ref().filter(|mark| match mark {
+        self.hold.as_deref().filter(|mark| match mark {
             HoldAnnotation::Unreadable => true,
             HoldAnnotation::Valid(hold) => hold.until.as_deref().and_then(end).is_none_or(|until| until > now),
         })
@@ -197,7 +199,7 @@ mod tests {
         ] {
             assert_eq!(
                 marks(ANNOTATION_HOLD, text).hold,
-                Some(HoldAnnotation::Unreadable),
+                Some(Box::new(HoldAnnotation::Unreadable)),
                 "{text}"
             );
         }
@@ -207,7 +209,7 @@ mod tests {
     fn the_record_of_a_move_comes_before_the_time_that_an_older_version_wrote() {
         let time = ("repave.dev/moved-at".to_owned(), "2026-01-01T00:00:00Z".to_owned());
         let only_time = WorkloadAnnotations::parse(&BTreeMap::from([time.clone()]));
-        assert!(matches!(only_time.last_write, Some(LastWrite::TimeOnly(_))));
+        assert!(matches!(only_time.last_write.as_deref(), Some(LastWrite::TimeOnly(_))));
         assert!(only_time.has_moved_at);
         let broken = ("repave.dev/moved".to_owned(), "{}".to_owned());
         assert_eq!(

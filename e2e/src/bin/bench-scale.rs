@@ -1,6 +1,7 @@
 //! `make bench-scale`: thousands of Deployments and base images on a real control plane. Writes docs/benchmarks.md.
 //!
-//! `bench-scale [roll|kill|bases]…` measures these parts alone and prints them; only a whole run is written. Sizes by variables:
+//! `PARTS="roll kill bases"` (all of them) are measured one after the other; each has a section of the page for its size, which is
+//! written anew. Sizes by variables:
 //! `SCALE` Deployments with two replicas (200), `SCALE_EMPTY` more without replicas (0), `SCALE_BASES` BaseImages (200) on
 //! `SCALE_TAGS` tags (20), `SCALE_IDLE` idle seconds (60), `SCALE_CONCURRENT` maxConcurrent (100%).
 
@@ -10,7 +11,7 @@ use repave_e2e::scale::{
     audit::{self, float},
     objects,
     page::{self, Table},
-    rig::{REGISTRY, Rig},
+    rig::{self, REGISTRY, Rig},
     roll::{self, Progress},
 };
 use serde_json::{Value, json};
@@ -20,8 +21,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-
-const PARTS: [&str; 3] = ["roll", "kill", "bases"];
 
 struct Sizes {
     deployments: usize,
@@ -68,40 +67,71 @@ impl Sizes {
 async fn main() -> Result<()> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let sizes = Sizes::read()?;
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let parts: Vec<&str> = if words.is_empty() {
-        PARTS.to_vec()
-    } else {
-        words.iter().map(String::as_str).collect()
-    };
-    let mut table = Table::default();
-    for part in &parts {
+    let words = std::env::var("PARTS").unwrap_or_else(|_| Part::ALL.map(Part::as_str).join(" "));
+    let parts: Vec<Part> = words.split_whitespace().map(Part::read).collect::<Result<_>>()?;
+    for part in parts {
+        let mut table = Table::default();
         let mut rig = Rig::up(&root).await?;
-        let measured = match *part {
-            "roll" => rolls(&mut rig, &sizes, &mut table).await,
-            "kill" => kills(&mut rig, &sizes, &mut table).await,
-            "bases" => bases(&mut rig, &sizes, &mut table).await,
-            other => Err(anyhow::anyhow!("expected one of {}; found {other:?}", PARTS.join(", "))),
+        let measured = match part {
+            Part::Roll => rolls(&mut rig, &sizes, &mut table).await,
+            Part::Kill => kills(&mut rig, &sizes, &mut table).await,
+            Part::Bases => bases(&mut rig, &sizes, &mut table).await,
         };
         rig.down().await?;
-        measured.with_context(|| format!("in part {part}"))?;
-    }
-    let text = table.markdown(&about()?);
-    println!("{text}");
-    if parts == PARTS {
-        page::write(&root, &text)?;
-        eprintln!("docs/benchmarks.md is written");
+        measured.with_context(|| format!("in part {}", part.as_str()))?;
+        page::write(&root, table.section(&part.heading(&sizes), &about()?))?;
+        eprintln!("docs/benchmarks.md has it: {}", part.heading(&sizes));
     }
     Ok(())
+}
+
+/// What is measured, each on a fresh control plane.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Roll,
+    Kill,
+    Bases,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Roll, Self::Kill, Self::Bases];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Roll => "roll",
+            Self::Kill => "kill",
+            Self::Bases => "bases",
+        }
+    }
+
+    fn read(word: &str) -> Result<Self> {
+        let known = Self::ALL.into_iter().find(|part| part.as_str() == word);
+        known.with_context(|| {
+            format!(
+                "expected PARTS of {}; found {word:?}",
+                Self::ALL.map(Self::as_str).join(", ")
+            )
+        })
+    }
+
+    fn heading(self, sizes: &Sizes) -> String {
+        let all = sizes.all();
+        match self {
+            Self::Roll => format!("A roll-out of {all} Deployments, {} of them without pods", sizes.empty),
+            Self::Kill => format!("SIGKILL in a roll-out of {all} Deployments"),
+            Self::Bases => format!("{} BaseImages on {} tags", sizes.bases, sizes.tags),
+        }
+    }
 }
 
 fn about() -> Result<String> {
     let cores = thread::available_parallelism().context("the number of cores")?;
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     Ok(format!(
-        "{}, {cores} cores, everything on one machine; load average at the end {}.",
+        "{}, {cores} cores, everything on one machine; load average at the end {}. Binary of the release profile, {:.1} MB.",
         Timestamp::now().strftime("%Y-%m-%d"),
-        load.split(' ').next().unwrap_or_default()
+        load.split(' ').next().unwrap_or_default(),
+        rig::binary_size()?
     ))
 }
 

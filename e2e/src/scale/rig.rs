@@ -75,9 +75,12 @@ impl Rig {
     /// Starts the operator; gives how long it took until it was ready.
     pub async fn start_operator(&mut self) -> Result<Duration> {
         ensure!(self.operator.is_none(), "the operator runs already");
-        let binary =
-            std::env::var_os("REPAVE_BINARY").map_or_else(|| self.root.join("target/e2e-bin/repave"), PathBuf::from);
-        ensure!(binary.exists(), "{} is not there: make binaries", binary.display());
+        let binary = binary();
+        ensure!(
+            binary.exists(),
+            "{} is not there: make release-binary",
+            binary.display()
+        );
         let nothing = format!("{REGISTRY}/none@sha256:{}", "0".repeat(64));
         let log = std::fs::File::options()
             .create(true)
@@ -186,6 +189,20 @@ impl Rig {
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum())
     }
+}
+
+/// The binary that is measured: that of the release profile.
+fn binary() -> PathBuf {
+    std::env::var_os("REPAVE_BINARY").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/x86_64-unknown-linux-gnu/release/repave"),
+        PathBuf::from,
+    )
+}
+
+/// Its size in MB.
+pub fn binary_size() -> Result<f64> {
+    let bytes = std::fs::metadata(binary())?.len();
+    Ok(f64::from(u32::try_from(bytes)?) / 1e6)
 }
 
 async fn script(root: &Path, word: &str) -> Result<()> {

@@ -288,7 +288,7 @@ impl Store {
             .take_while(move |(key, _)| key.kind == WorkloadKind::Deployment && key.namespace == namespace);
         of_namespace
             .map(|(_, entry)| entry)
-            .filter(move |entry| selector.matches(&entry.workload.labels))
+            .filter(move |entry| entry.workload.labels.are_selected_by(selector))
     }
 
     /// One Deployment.

@@ -85,7 +85,7 @@ fn concerns(inventory: &Inventory, scope: &Scope, change: &Change) -> bool {
         Change::Workload { before, after } => before
             .iter()
             .chain(after)
-            .any(|workload| scope.workloads.matches(&workload.labels) && selects(&workload.key.namespace)),
+            .any(|workload| workload.labels.are_selected_by(&scope.workloads) && selects(&workload.key.namespace)),
         Change::Namespace { before, after } => {
             let of = |namespace: &crate::controllers::inventory::NamespaceEntry| {
                 !namespace.terminating && labelled(&namespace.labels)

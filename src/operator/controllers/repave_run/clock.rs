@@ -45,7 +45,7 @@ pub fn stamp<'a>(
     let own = waves.chain([&status.steady_until]).flatten().map(|time| time.0);
     let written = workloads
         .filter(|workload| workload.is_of_run(&v.run_ref))
-        .filter_map(|workload| workload.annotations.last_write.as_ref().map(LastWrite::at));
+        .filter_map(|workload| workload.annotations.last_write.as_deref().map(LastWrite::at));
     let latest = own.chain(written).filter(|at| is_believed(*at, now)).max();
     match latest {
         Some(latest) if latest >= now => latest.checked_add(STEP).unwrap_or(latest),

@@ -92,5 +92,5 @@ fn concerns(inventory: &Inventory, run: &RepaveRun, workload: &Workload) -> bool
     }
     let labels = inventory.namespace(&workload.key.namespace).unwrap_or_default().labels;
     validate::scope(&run.spec.targets)
-        .is_ok_and(|scope| scope.namespaces.matches(&labels) && scope.workloads.matches(&workload.labels))
+        .is_ok_and(|scope| scope.namespaces.matches(&labels) && workload.labels.are_selected_by(&scope.workloads))
 }

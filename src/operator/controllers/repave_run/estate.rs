@@ -100,7 +100,7 @@ async fn places(ctx: &Context, ask: Ask<'_>, estate: &mut Estate) -> Result<Vec<
 fn barred(ctx: &Context, ask: Ask<'_>, namespace: &str, may: May, workload: &Workload) -> Option<Barred> {
     let today = ask.today.is_none_or(|today| {
         let labels = ctx.inventory.namespace(namespace).unwrap_or_default().labels;
-        today.namespaces.matches(&labels) && today.workloads.matches(&workload.labels)
+        today.namespaces.matches(&labels) && workload.labels.are_selected_by(&today.workloads)
     });
     if !today {
         return Some(Barred::NotInPlan);
@@ -196,7 +196,7 @@ async fn live_in(
     }
     let mut found = Vec::new();
     for workload in deployments(ctx, namespace, &keys, scope).await? {
-        if !scope.workloads.matches(&workload.labels) {
+        if !workload.labels.are_selected_by(&scope.workloads) {
             continue;
         }
         let barred = barred(ctx, ask, namespace, may, &workload);

@@ -236,7 +236,7 @@ impl Judge<'_> {
 
     /// Whether it was moved to this target once, and its image is another one now though we did not give it back.
     fn reverted(&self, seen: &ObservedWorkload) -> bool {
-        let by_record = match &seen.workload.annotations.last_write {
+        let by_record = match seen.workload.annotations.last_write.as_deref() {
             Some(LastWrite::Recorded(moved)) => moved.is_of(&self.v.digest, self.v.sequence) && !moved.rolled_back,
             // Without a record the run is all that is known.
             Some(LastWrite::TimeOnly(_)) | None => self.ours(seen),

@@ -125,7 +125,7 @@ pub fn move_to(
     ops.push(annotate(ANNOTATION_PREVIOUS, json!(previous).to_string()));
     ops.extend(record(workload, moved));
     // What is left of the failure of another digest says nothing about this one.
-    if let Some(HoldAnnotation::Valid(hold)) = &workload.annotations.hold
+    if let Some(HoldAnnotation::Valid(hold)) = workload.annotations.hold.as_deref()
         && hold.is_for_another(&moved.digest)
     {
         ops.push(Op::Remove {

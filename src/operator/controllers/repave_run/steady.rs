@@ -49,7 +49,7 @@ impl Steady {
 
     /// Whether the workload has stayed healthy in the roll-out of our last write.
     pub fn has(&self, workload: &Workload) -> bool {
-        let moved = workload.annotations.last_write.as_ref().map(LastWrite::at);
+        let moved = workload.annotations.last_write.as_deref().map(LastWrite::at);
         let before = moved.zip(self.until).is_some_and(|(moved, until)| moved <= until);
         before || self.seen.get(&workload.uid) == Some(&workload.template())
     }
@@ -65,7 +65,7 @@ impl Steady {
     }
 
     fn open_of(&self, workload: &Workload) -> Option<&Open> {
-        let at = workload.annotations.last_write.as_ref().map(LastWrite::at)?;
+        let at = workload.annotations.last_write.as_deref().map(LastWrite::at)?;
         self.open.get(&workload.uid).filter(|open| open.at == at)
     }
 
@@ -156,7 +156,7 @@ impl Steady {
 /// When the roll-out was written that this workload is in, if it is one of this run.
 fn written(workload: &Workload, run_ref: &str) -> Option<Timestamp> {
     let ours = workload.is_of_run(run_ref) && workload.whose() == Some(Whose::Ours);
-    let last = workload.annotations.last_write.as_ref().filter(|_| ours)?;
+    let last = workload.annotations.last_write.as_deref().filter(|_| ours)?;
     Some(last.at())
 }
 

@@ -16,7 +16,7 @@ use crate::{
         paging::{self, ListError},
     },
     domain::{
-        revisions::{self, Revision},
+        revisions::{Revision, Revisions},
         workload::{Workload, WorkloadKey},
     },
     readable::Guarded,
@@ -127,7 +127,7 @@ async fn in_namespace(ctx: &Context, v: &Validated, namespace: &str, members: Me
 }
 
 /// What all ReplicaSets of a namespace tell of these workloads. Those that a Deployment made have this label.
-async fn revisions_in(ctx: &Context, namespace: &str, of: &[Arc<Workload>]) -> Result<Vec<Revision>, ListError> {
+async fn revisions_in(ctx: &Context, namespace: &str, of: &[Arc<Workload>]) -> Result<Revisions, ListError> {
     let uids: BTreeSet<&str> = of.iter().map(|workload| workload.uid.as_str()).collect();
     let api: Api<Guarded<ReplicaSet>> = Api::namespaced(ctx.client.clone(), namespace);
     let params = ListParams::default().labels("pod-template-hash");
@@ -174,7 +174,7 @@ async fn led_away(ctx: &Context, v: &Validated, workload: &Workload) -> Result<L
         Err(invalid) => Some(Err(unreadable(invalid))),
     })
     .await?;
-    let revisions = sets.into_iter().collect::<Result<Vec<Revision>, _>>()?;
+    let revisions = sets.into_iter().collect::<Result<Revisions, _>>()?;
     Ok(answer_of(v, &workload.uid, &revisions))
 }
 
@@ -186,8 +186,8 @@ fn unreadable(invalid: InvalidObject) -> ListError {
 }
 
 /// What the ReplicaSets of the workload with this UID say.
-pub fn answer_of(v: &Validated, uid: &str, known: &[Revision]) -> LedAway {
-    let moved = revisions::led_away_from(known, uid, &v.digest, v.sequence);
+pub fn answer_of(v: &Validated, uid: &str, known: &Revisions) -> LedAway {
+    let moved = known.led_away_from(uid, &v.digest, v.sequence);
     moved.map_or(LedAway::FromNone, |moved| LedAway::From(Box::new(moved)))
 }
 

@@ -44,7 +44,7 @@ impl Judge<'_> {
     }
 
     fn moved_at(seen: &ObservedWorkload) -> Option<Timestamp> {
-        seen.workload.annotations.last_write.as_ref().map(LastWrite::at)
+        seen.workload.annotations.last_write.as_deref().map(LastWrite::at)
     }
 
     /// When its wave had soaked, and when it was moved.

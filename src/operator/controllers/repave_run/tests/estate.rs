@@ -26,7 +26,10 @@ use crate::{
     },
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 const REPOSITORY: &str = super::world::REPOSITORY;
 
@@ -239,7 +242,8 @@ async fn a_live_read_sees_what_the_inventory_does_not_know_yet() {
     let keys = BTreeSet::from([key("app-00"), key("app-01")]);
     let estate = refresh(&ctx, &images, plan.ask(), estate, &keys).await.unwrap();
     let found = |name: &str| estate.workloads.iter().find(|seen| seen.workload.key.name == name);
-    assert_eq!(found("app-00").unwrap().workload.labels["app"], "changed");
+    let changed = BTreeMap::from([("app".to_owned(), "changed".to_owned())]);
+    assert_eq!(found("app-00").unwrap().workload.labels, changed.into());
     assert!(found("app-01").is_none());
     assert_eq!(estate.live, [key("app-00")].into(), "only what is there can be written");
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 use jiff::SignedDuration;
 use serde_json::Value;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 impl World {
     pub fn check_patch(&self, key: &WorkloadKey, action: &Action, before: &Value, after: &Value) {
@@ -78,7 +78,8 @@ impl World {
         let labels = &self.known(key).unwrap().object["metadata"]["labels"];
         let labels = labels.as_object().unwrap().iter();
         let labels = labels.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()));
-        wave::assign(&self.v.waves, key, &labels.collect()).unwrap()
+        let labels: BTreeMap<String, String> = labels.collect();
+        wave::assign(&self.v.waves, key, &labels.into()).unwrap()
     }
 
     /// A workload, also one that was deleted.

@@ -6,7 +6,7 @@ use super::{
     world::{Behaviour, Kind, Sim, World},
 };
 use crate::domain::{
-    revisions::Revision,
+    revisions::{Revision, Revisions},
     workload::{REVISION_ANNOTATION, WorkloadKey},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -297,7 +297,7 @@ impl Sim {
     }
 
     /// Its ReplicaSets, as the API server shows them.
-    pub fn revisions(&self) -> Vec<Revision> {
+    pub fn revisions(&self) -> Revisions {
         let owner = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "controller": true,
             "name": self.object["metadata"]["name"], "uid": self.object["metadata"]["uid"]}]);
         let sets = self.sets.iter().map(|set| {
