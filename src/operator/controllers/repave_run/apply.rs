@@ -1,6 +1,6 @@
 //! Carries out a plan: one PATCH an action, and nothing else is ever written to a workload.
 //!
-//! A few at a time, and before each few the question whether all of it is still wanted: a lost lease, a suspended plan, a
+//! A few at a time, and after each few the question whether all of it is still wanted: a lost lease, a suspended plan, a
 //! newer release or an API server that asks for quiet stops the rest, which the next reconcile decides anew. A patch that
 //! fails its own tests lost a race: that is no failure; the next reconcile sees what somebody else did.
 
@@ -18,13 +18,17 @@ use crate::{
     readable::Meta,
     runtime::metrics::Kind,
 };
-use futures::future::join_all;
+use futures::{FutureExt as _, StreamExt as _, stream};
 use kube::{Api, ResourceExt, api::Patch};
-use std::time::Duration;
+use std::{
+    iter,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 /// Field manager of every change of a workload.
 const ESTATE_MANAGER: &str = "repave/estate";
-/// Patches at the same time.
+/// Patches at the same time, and those between two questions whether they are still wanted.
 pub const AT_ONCE: usize = 16;
 /// How long an API server that does not answer, or does not say how long it wants quiet, is left alone.
 const QUIET: Duration = Duration::from_secs(5);
@@ -109,39 +113,60 @@ pub fn answer(error: &kube::Error) -> Answer {
     }
 }
 
-/// Carries out the actions in order, a few at a time.
+/// Carries out the actions: `AT_ONCE` are under way at any moment, begun in their order. After so many, and before the next one,
+/// is asked whether all of it is still wanted; so no more than that are begun after it is not.
 pub async fn apply(ctx: &Context, v: &Validated, plan_uid: Option<&str>, actions: &[Action]) -> Results {
-    let mut results = Results::default();
-    for (nth, few) in actions.chunks(AT_ONCE).enumerate() {
-        let moves = few.iter().any(|action| matches!(action, Action::Move { .. }));
-        // What was observed for this reconcile is fresh enough for the first few.
-        if nth > 0 && moves {
-            results.halt = match still_wanted(ctx, v, plan_uid).await {
-                Ok(true) => None,
-                Ok(false) => Some(Halt::NotWanted),
-                Err(error) => Some(unavailable(&error)),
-            };
-        }
-        if results.halt.is_some() {
-            break;
-        }
-        for (action, (applied, halt)) in few
-            .iter()
-            .zip(join_all(few.iter().map(|action| send(ctx, action))).await)
-        {
-            results.applied.push((action.workload().clone(), applied));
-            results.halt = results.halt.or(halt);
-        }
-        if results.halt.is_some() {
-            break;
-        }
-    }
-    let rest = actions.iter().skip(results.applied.len());
-    let unsent: Vec<_> = rest
-        .map(|action| (action.workload().clone(), Applied::Unknown))
+    let stopped = AtomicBool::new(false);
+    // One question for each few, put by the first of them that is begun. What was observed for this reconcile is fresh enough for the
+    // first few.
+    let questions: Vec<_> = actions
+        .chunks(AT_ONCE)
+        .enumerate()
+        .map(|(nth, few)| {
+            let moves = few.iter().any(|action| matches!(action, Action::Move { .. }));
+            let asks = nth > 0 && moves;
+            async move { if asks { halted(ctx, v, plan_uid).await } else { None } }
+                .boxed()
+                .shared()
+        })
         .collect();
-    results.applied.extend(unsent);
+    let sent: Vec<_> = actions
+        .iter()
+        .zip(questions.iter().flat_map(|question| iter::repeat_n(question, AT_ONCE)))
+        .enumerate()
+        .map(|(at, (action, question))| {
+            let (stopped, question) = (&stopped, question.clone());
+            async move {
+                let is_stopped = || stopped.load(Ordering::Relaxed);
+                let halt = if is_stopped() { None } else { question.await };
+                let (applied, halt) = match halt {
+                    Some(halt) => (Applied::Unknown, Some(halt)),
+                    None if is_stopped() => (Applied::Unknown, None),
+                    None => send(ctx, action).await,
+                };
+                stopped.fetch_or(halt.is_some(), Ordering::Relaxed);
+                (at, action.workload().clone(), applied, halt)
+            }
+            .boxed()
+        })
+        .collect();
+    let mut sent: Vec<_> = stream::iter(sent).buffer_unordered(AT_ONCE).collect().await;
+    sent.sort_by_key(|(at, ..)| *at);
+    let mut results = Results::default();
+    for (_, workload, applied, halt) in sent {
+        results.applied.push((workload, applied));
+        results.halt = results.halt.or(halt);
+    }
     results
+}
+
+/// Why no more may be sent, as far as the orders say.
+async fn halted(ctx: &Context, v: &Validated, plan_uid: Option<&str>) -> Option<Halt> {
+    match still_wanted(ctx, v, plan_uid).await {
+        Ok(true) => None,
+        Ok(false) => Some(Halt::NotWanted),
+        Err(error) => Some(unavailable(&error)),
+    }
 }
 
 fn unavailable(error: &kube::Error) -> Halt {
