@@ -318,3 +318,23 @@ proptest! {
         }
     }
 }
+
+/// Whoever looks sees fewer candidates than the history knows: the list came from a cache that is behind (another API server, after a
+/// change of leader), or somebody has deleted the candidate of what is out.
+#[test]
+fn a_lift_brings_out_nothing_that_is_older_than_what_is_out_whichever_candidates_are_seen() {
+    let [one, two] = [promotion(1, 1), promotion(2, 2)];
+    let all = [one.clone(), two];
+    let history = advance(&History::default(), &all, &[order(1, false)]).history;
+    assert!(is_out(&history, 2, 2));
+    let seen_all = advance(&history, &all, &[order(1, true)]).history;
+    assert!(is_out(&seen_all, 2, 2), "control: {:?}", out(&seen_all));
+    let lifted = advance(&history, &[one], &[order(1, true)]).history;
+    let later = advance(&lifted, &all, &[order(1, true)]).history;
+    assert!(
+        is_out(&lifted, 2, 2) && is_out(&later, 2, 2),
+        "out is {:?}, and when all candidates are seen again {:?}",
+        out(&lifted),
+        out(&later)
+    );
+}

@@ -361,3 +361,90 @@ async fn the_status_announces_the_release_and_then_the_tag_follows_and_is_put_ri
     );
     assert_eq!(client.head(&tag, &auth).await.unwrap().unwrap().digest, built.digest);
 }
+
+impl Process {
+    /// The candidate of this name passes and is promoted with this content.
+    fn promote(&self, name: &str, content: &str) {
+        let digest = Digest::of(content.as_bytes());
+        self.server
+            .edit("imagecandidates", &format!("platform/{name}"), |object| {
+                object["status"] = json!({"result": "Passed",
+                    "promoted": {"repository": "r.test/base/debian", "digest": digest, "tag": format!("12-{content}"), "chainId": digest,
+                        "layers": 1, "at": "2026-01-01T00:00:00Z"},
+                    "conditions": [{"type": "Promoted", "status": "True", "reason": "Promoted", "message": "",
+                        "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+            });
+    }
+
+    /// An order about a release, as `kubectl repave revoke` writes it.
+    fn order(&self, content: &str, lift: bool) {
+        let orders = json!([{"release": Digest::of(content.as_bytes()), "reason": "CVE-1", "lift": lift}]);
+        self.server.edit("baseimages", "platform/debian", |object| {
+            object["metadata"]["annotations"] = json!({"repave.dev/revoke": orders.to_string()});
+        });
+    }
+
+    fn is_out(&self) -> (Digest, u64) {
+        let released = self.base("platform/debian").status.unwrap().released.unwrap();
+        (released.digest, released.sequence)
+    }
+}
+
+/// b1 was taken back, b2 is out. Somebody deletes the ImageCandidate of b2, and ends the revocation of b1.
+#[tokio::test]
+async fn the_lift_of_an_old_revocation_brings_out_no_older_digest_when_the_candidate_of_the_release_is_not_seen() {
+    for deleted in [false, true] {
+        let mut process = platform();
+        process.reconcile("platform/debian").await;
+        let first = process.candidates()[0].name_any();
+        process.promote(&first, "b1");
+        process.reconcile("platform/debian").await;
+        process.upstream_is("v2");
+        process.reconcile("platform/debian").await;
+        let all = process.candidates();
+        let second = all
+            .iter()
+            .map(|one| one.name_any())
+            .find(|name| *name != first)
+            .unwrap();
+        process.promote(&second, "b2");
+        process.reconcile("platform/debian").await;
+        process.order("b1", false);
+        process.reconcile("platform/debian").await;
+        assert_eq!(process.is_out(), (Digest::of(b"b2"), 2));
+        if deleted {
+            process.server.remove("imagecandidates", &format!("platform/{second}"));
+        }
+        process.order("b1", true);
+        process.turn("platform/debian").await;
+        assert_eq!(
+            process.is_out(),
+            (Digest::of(b"b2"), 2),
+            "the older digest is out again, and the estate goes back to it (deleted: {deleted})"
+        );
+    }
+}
+
+/// The other one is gone. Whose a repository is does not hang on upstream or on a policy, and its runs wait for this condition.
+#[tokio::test]
+async fn one_that_owns_its_repository_again_says_so_while_a_policy_is_missing_too() {
+    let mut process = platform();
+    process.server.put(&policy("tenant"));
+    process.server.put(&base_image("tenant", 2, "r.test/base/debian"));
+    process.reconcile("platform/debian").await;
+    process.reconcile("tenant/debian").await;
+    assert!(owner::not_owned(&process.base("tenant/debian")).is_some());
+    let gone = Guarded(Ok(process.base("platform/debian")));
+    process.writer.apply_watcher_event(&watcher::Event::Delete(gone));
+    process.server.remove("validationpolicies", "tenant/hardened");
+    process.reconcile("tenant/debian").await;
+    assert_eq!(
+        process.condition("tenant/debian", "Ready"),
+        is("False", "PolicyMissing")
+    );
+    assert_eq!(
+        owner::not_owned(&process.base("tenant/debian")),
+        None,
+        "nobody else has it any more, and what it has released is rolled out nowhere"
+    );
+}

@@ -209,3 +209,18 @@ fn open_gates_without_any_report_are_judged_again_once_and_then_promoted() {
         "judged again at every look, and written each time: {looks:?}"
     );
 }
+
+/// The gates opened while the clock was ten days ahead, and it was put right since: nobody knows how old that judgement is.
+#[test]
+fn gates_that_opened_at_a_time_that_has_not_come_yet_are_judged_again_before_the_promotion() {
+    use crate::controllers::candidate::observe::reevaluation::is_due;
+    let (now, day) = (2_000_000, 24 * 3600);
+    for (judged, expected) in [(now - 3600, false), (now - day - 1, true), (now + 10 * day, true)] {
+        let time = at(judged).to_string();
+        let mut status = all_reported("cves");
+        status.waivers_hash = Some("h".to_owned());
+        status.timeline =
+            serde_json::from_value(json!([{"step": "Scanned", "started": time, "finished": time}])).unwrap();
+        assert_eq!(is_due(&status, "h", at(now)), expected, "{} s before", now - judged);
+    }
+}

@@ -119,3 +119,82 @@ async fn a_batch_stops_after_the_few_that_are_under_way_when_it_is_not_wanted_or
         );
     }
 }
+
+/// The plan is edited while the first few are sent. What makes less happen binds at once.
+#[tokio::test(start_paused = true)]
+async fn a_batch_stops_after_the_few_that_are_under_way_when_its_plan_allows_less_by_now() {
+    let all = json!([{"name": "all", "maxConcurrent": 100}]);
+    let v = validate::validate(&run(&json!({"waves": all.clone()}))).unwrap();
+    let mut found = Vec::new();
+    for (what, path, value, expected) in [
+        ("control: nothing was changed", "/spec/waves", all, MOVES),
+        (
+            "one at a time",
+            "/spec/waves",
+            json!([{"name": "all", "maxConcurrent": 1}]),
+            AT_ONCE,
+        ),
+        (
+            "the wave was removed",
+            "/spec/waves",
+            json!([{"name": "other", "maxConcurrent": 100}]),
+            AT_ONCE,
+        ),
+        (
+            "another namespace",
+            "/spec/targets/namespaceSelector/matchLabels/repave",
+            json!("other"),
+            AT_ONCE,
+        ),
+    ] {
+        let server = Api::default();
+        let actions = moves(&server);
+        put_what_orders(&server, false, v.sequence);
+        server.edit("repaveplans", "platform/all", |plan| {
+            plan["spec"]["waves"] = json!([{"name": "all", "maxConcurrent": 100}]);
+            *plan.pointer_mut(path).unwrap() = value;
+        });
+        let ctx = server.context();
+        apply(&ctx, &v, Some("plan"), &actions).await;
+        let sent = server.count("PATCH", "deployments");
+        if sent != expected {
+            found.push(format!("{what}: {sent} were sent, {expected} may be"));
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// The run of another plan reads the workload live while our patch is on its way and has not arrived yet; then our work is dropped.
+#[tokio::test(start_paused = true)]
+async fn what_another_run_reads_while_a_write_is_on_its_way_takes_no_doubt_away_when_that_work_is_dropped() {
+    let v = validate::validate(&run(&json!({}))).unwrap();
+    let server = Api::default();
+    let mut actions = moves(&server);
+    actions.truncate(1);
+    let key = actions[0].workload().clone();
+    let mut object = server.get("deployments", "shop/app-00").unwrap();
+    object["spec"] = json!({"selector": {}, "template": {"spec": {"containers": []}}});
+    let before = super::objects::parse(&object);
+    let ctx = server.context();
+    ctx.inventory.watch_shows(before.clone());
+    server.faults(|seen| (seen.verb == "PATCH").then_some(Fault::Silent));
+    let inventory = ctx.inventory.clone();
+    let other_run = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // As `estate::refresh` does it.
+        inventory.learn(before);
+        std::future::pending::<()>().await;
+    };
+    let both = async {
+        tokio::select! {
+            results = apply(&ctx, &v, Some("plan"), &actions) => panic!("{results:?}"),
+            () = other_run => {}
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(1), both).await.is_err());
+    assert_eq!(
+        ctx.inventory.doubted([&key].into_iter()),
+        [key.clone()].into(),
+        "the patch may have arrived after that read"
+    );
+}

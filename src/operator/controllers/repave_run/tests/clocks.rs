@@ -186,3 +186,43 @@ fn what_has_a_time_that_nobody_believes_is_neither_done_at_once_nor_taken_back()
     assert!(well.walk_to_the_end());
     assert_eq!(well.status.counts.done, 2);
 }
+
+/// Moved, complete and soaked while the clock was right. Then it is so many hours behind for one look (a node without a battery, before
+/// NTP has set it), and right again; from then on the canary lacks its replicas. Gives what is done about that.
+fn after_a_look_with_a_clock_that_is_behind(hours: i64) -> Vec<Action> {
+    let spec = json!({"waves": [
+        {"name": "canary", "selector": {"matchLabels": {"tier": "canary"}}, "maxConcurrent": 1, "soak": "10s"},
+        {"name": "rest", "maxConcurrent": 2, "soak": "1h"}], "onFailure": {"budget": 9}});
+    let mut world = World::new(&spec, &[(Kind::Direct, Behaviour::UnreadyLater, true), GOOD]);
+    let (canary, other) = (world.key(0), world.key(1));
+    world.step();
+    world.tick(&canary);
+    for _ in 0..6 {
+        world.step();
+        world.wait(5);
+    }
+    world.tick(&other);
+    world.step();
+    assert!(world.status.waves[0].soaked_at.is_some() && world.status.finished.is_none());
+    world.jump(-hours * 3600);
+    assert_eq!(world.step(), []);
+    world.jump(hours * 3600);
+    world.step();
+    let mut done = Vec::new();
+    for _ in 0..20 {
+        world.tick(&canary);
+        done.extend(world.step());
+        world.wait(5);
+    }
+    done
+}
+
+#[test]
+fn a_clock_that_is_hours_behind_for_one_look_takes_nothing_back_that_had_soaked() {
+    assert_eq!(after_a_look_with_a_clock_that_is_behind(20), []);
+}
+
+#[test]
+fn a_clock_that_is_days_behind_for_one_look_takes_nothing_back_that_had_soaked() {
+    assert_eq!(after_a_look_with_a_clock_that_is_behind(72), []);
+}

@@ -386,6 +386,45 @@ async fn where_most_of_a_namespace_is_moved_its_replica_sets_are_read_at_once_an
     assert_eq!(kept, ["app-01"]);
 }
 
+/// Somebody took the label of the deployment controller off one ReplicaSet. It is still owned, and its own list finds it.
+#[tokio::test]
+async fn an_undo_is_found_in_the_list_of_a_namespace_wherever_it_is_found_in_that_of_one_workload() {
+    let (api, ctx) = cluster(&[]).await;
+    let (plan, images) = (Plan::of(account(None)), Images::default());
+    let v = validate::validate(&run(&json!({}))).unwrap();
+    app_00_was_set_back(&api, &v);
+    api.edit("replicasets", "platform/app-00-2", |object| {
+        object["metadata"]["labels"] = json!({"app": "app-00"});
+    });
+    for (asked, what) in [(2, "one by one (control)"), (18, "all at once")] {
+        let mut estate = look(&ctx, &images, plan.ask()).await.unwrap();
+        assert_eq!(undone::ask(&ctx, &v, &mut estate, &apps(0..asked)).await.unwrap(), []);
+        let free = undone::free(&estate.workloads);
+        let set_back = WorkloadKey::deployment("platform", "app-00");
+        assert!(
+            !free.contains(&set_back),
+            "{what}: it was set back by hand and is moved again"
+        );
+    }
+}
+
+/// A namespace in which the plan selects 20 Deployments of 1 838: of the others there are 20 001 ReplicaSets.
+#[tokio::test]
+async fn where_a_plan_selects_few_of_a_large_namespace_the_replica_sets_of_the_others_are_not_read() {
+    let (api, ctx) = cluster(&[]).await;
+    let (plan, images) = (Plan::of(account(None)), Images::default());
+    let v = validate::validate(&run(&json!({}))).unwrap();
+    for at in 0..20_001 {
+        api.put(&json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": format!("other-{at}"), "namespace": "platform",
+            "labels": {"app": "other", "pod-template-hash": at.to_string()}}, "spec": {"selector": {}}}));
+    }
+    let mut estate = look(&ctx, &images, plan.ask()).await.unwrap();
+    let before = api.count("LIST", "replicasets");
+    assert_eq!(undone::ask(&ctx, &v, &mut estate, &apps(0..18)).await.unwrap(), []);
+    let asked = api.count("LIST", "replicasets") - before;
+    assert!(asked <= 18, "{asked} lists about 18 workloads");
+}
+
 #[tokio::test]
 async fn one_whose_replica_sets_may_not_be_read_is_not_moved_and_holds_up_no_other() {
     let (api, ctx) = cluster(&[]).await;

@@ -133,6 +133,11 @@ impl Leaders {
         }
     }
 
+    /// A write of another run in the holder's process was not answered, or its work was dropped.
+    pub fn doubt(&self, key: &WorkloadKey) {
+        self.processes[self.lease].inventory.doubt(key);
+    }
+
     pub fn show_all(&mut self) {
         let eyes = self.world.eyes.as_ref().unwrap();
         let keys: BTreeSet<WorkloadKey> = eyes.keys().chain(self.world.workloads.keys()).cloned().collect();

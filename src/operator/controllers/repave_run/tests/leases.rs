@@ -5,10 +5,14 @@
 use super::{
     deletions::Anew,
     leaders::{Leaders, Mid, Middle},
+    objects::{bump, bump_generation, parse},
     walk::{Happening, check_the_end, happening, spec, workload},
-    world::{Behaviour, Kind, World},
+    world::{Behaviour, Kind, World, release},
 };
-use crate::{domain::workload::WorkloadKey, testing::cases};
+use crate::{
+    domain::{digest::Digest, lineage::Release, workload::WorkloadKey},
+    testing::cases,
+};
 use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -77,6 +81,65 @@ fn a_write_to_one_that_was_made_anew_is_known_before_the_watch_shows_it() {
     leaders.world.tick(&busy);
     leaders.show(&busy);
     assert_eq!(leaders.look(Mid::Nothing), 1, "one is on its way, and one may be");
+}
+
+/// A release of another base image of the same plan.
+fn log(version: &str, sequence: u64) -> Release {
+    let digest = Digest::of(version.as_bytes());
+    Release {
+        base_image: "log".to_owned(),
+        candidate: version.to_owned(),
+        repository: "registry.test/log".parse().unwrap(),
+        tag: version.to_owned(),
+        chain_id: digest.clone(),
+        layers: usize::MAX,
+        digest,
+        sequence,
+        ..release("v1", 1)
+    }
+}
+
+/// One plan, two base images, one at a time. The run of the other base image moved its workload, and nobody answered; the watch is late.
+/// The run of this base image has its turn next.
+#[test]
+fn what_another_run_of_the_plan_wrote_without_an_answer_takes_its_place_in_the_limit() {
+    for answered in [true, false] {
+        let mut world = World::new(
+            &json!({"waves": [{"name": "all", "maxConcurrent": 1}]}),
+            &[(Kind::Unrelated, Behaviour::Healthy, false), GOOD],
+        );
+        world.releases.extend([log("log-1", 1), log("log-2", 2)]);
+        let image = |version: &str| format!("registry.test/log@{}", Digest::of(version.as_bytes()));
+        let other = world.key(0);
+        let set_image = |world: &mut World, version: &str| {
+            let sim = world.workloads.get_mut(&other).unwrap();
+            sim.object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image(version));
+        };
+        set_image(&mut world, "log-1");
+        world.tick(&other);
+        let mut leaders = Leaders::new(world);
+        let before = parse(&leaders.world.workloads[&other].object);
+        set_image(&mut leaders.world, "log-2");
+        let now = leaders.world.now.to_string();
+        let sim = leaders.world.workloads.get_mut(&other).unwrap();
+        let record = json!({"at": now, "plan": "platform/all", "digest": Digest::of(b"log-2"), "sequence": 2, "uid": before.uid,
+            "generation": before.generation, "template": parse(&sim.object).template(), "revision": before.revision});
+        let annotations = &mut sim.object["metadata"]["annotations"];
+        annotations["repave.dev/run"] = json!("platform/all-log-2");
+        annotations["repave.dev/moved"] = json!(record.to_string());
+        bump(&mut sim.object, "resourceVersion");
+        bump_generation(&mut sim.object);
+        if answered {
+            leaders.show(&other);
+        } else {
+            leaders.doubt(&other);
+        }
+        assert_eq!(
+            leaders.look(Mid::Nothing),
+            0,
+            "one is on its way, and one may be (answered: {answered})"
+        );
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -28,4 +28,5 @@ mod tags;
 mod two_plans;
 mod walk;
 mod waves;
+mod whole;
 mod world;

@@ -196,3 +196,17 @@ fn what_soaked_beside_one_that_did_not_is_not_rolled_back_either() {
         assert_eq!(world.status.counts.done, 1);
     }
 }
+
+/// The API server does not answer for an hour, so nobody looks at the canary. A soak is time in which Repave saw that all was well.
+#[test]
+fn an_hour_in_which_nobody_looked_is_no_soak_of_an_hour() {
+    let spec = json!({"waves": [
+        {"name": "canary", "selector": {"matchLabels": {"tier": "canary"}}, "maxConcurrent": 1, "soak": "1h"},
+        {"name": "rest", "maxConcurrent": 2, "soak": "0s"}]});
+    let mut world = World::new(&spec, &[(Kind::Direct, Behaviour::Healthy, true), GOOD]);
+    assert_eq!(world.step().len(), 1);
+    world.tick_all();
+    assert_eq!(world.step(), []);
+    world.wait(3600);
+    assert_eq!(world.step(), [], "it was seen twice, an hour apart");
+}

@@ -222,6 +222,44 @@ fn a_wave_of_which_one_is_healthy_does_not_wait_for_what_another_run_has() {
     assert_eq!((world.status.counts.done, world.status.counts.skipped), (2, 1));
 }
 
+/// One plan, two base images, one at a time, and a fault that hits both: the run of the other one is giving its workload the old image
+/// back when one of this run breaks in its soak.
+#[test]
+fn a_rollback_of_another_run_of_the_plan_counts_among_the_rollbacks() {
+    let spec = json!({"waves": [{"name": "all", "maxConcurrent": 1, "soak": "1h"}], "onFailure": {"budget": 9}});
+    let later = (Kind::Direct, Behaviour::CrashesLater, false);
+    let mut world = World::new(&spec, &[(Kind::Unrelated, Behaviour::Healthy, false), later, GOOD]);
+    let [old, new] = ["log-1", "log-2"].map(|version| crate::domain::lineage::Release {
+        base_image: "log".to_owned(),
+        repository: "registry.test/log".parse().unwrap(),
+        digest: Digest::of(version.as_bytes()),
+        chain_id: Digest::of(version.as_bytes()),
+        layers: usize::MAX,
+        ..release("v1", 1)
+    });
+    world.releases.extend([old.clone(), new.clone()]);
+    let (other, own) = (world.key(0), world.key(1));
+    assert_eq!(world.step().len(), 1);
+    world.tick(&own);
+    let now = world.now.to_string();
+    let sim = world.workloads.get_mut(&other).unwrap();
+    sim.object["spec"]["template"]["spec"]["containers"][0]["image"] =
+        json!(format!("registry.test/log@{}", old.digest));
+    let workload = parse(&sim.object);
+    let record = json!({"at": now, "plan": "platform/all", "digest": new.digest, "sequence": 2, "uid": workload.uid, "rolledBack": true,
+        "generation": workload.generation, "template": workload.template(), "revision": workload.revision});
+    let annotations = &mut sim.object["metadata"]["annotations"];
+    annotations["repave.dev/run"] = json!(LOG_RUN);
+    annotations["repave.dev/moved"] = json!(record.to_string());
+    bump(&mut sim.object, "resourceVersion");
+    bump_generation(&mut sim.object);
+    assert_eq!(world.step(), [], "control: it counts among all that are in flight");
+    world.tick(&own);
+    assert_eq!(world.step(), [], "one gets its old image back, and one may");
+    world.tick(&other);
+    assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
+}
+
 /// One plan over ten base images, all of them in one namespace, all their runs over and pruned: nobody is at work.
 #[tokio::test]
 async fn runs_that_are_over_keep_nothing_back_however_many_base_images_a_namespace_has() {
