@@ -27,8 +27,10 @@ impl History {
                 self.set_state(&digest, &State::Superseded);
                 self.unlisted.retain(|one| one.digest != digest);
                 changes.push(Change::Lifted(digest.clone()));
-                // Nothing came after it but what it was replaced by: it is what the base image wants.
-                let wanted = newest.filter(|newest| newest.digest == digest);
+                // Nothing came after it but what it was replaced by: it is what the base image wants. Which candidates are seen does
+                // not tell that alone: the newer ones may be gone, or the list of them late.
+                let wanted =
+                    newest.filter(|newest| newest.digest == digest && newest.sequence >= self.counters.promoted);
                 if let Some(at) = wanted.and_then(|newest| self.place(newest)) {
                     self.release_again(at, changes);
                 }

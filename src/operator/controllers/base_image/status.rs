@@ -71,12 +71,12 @@ pub fn render(
     };
     let history = &owner.history;
     let (observed, decision) = match &owner.rest {
-        Rest::AfterTheNews => return announced(base, history, now),
-        Rest::Failed(failed) => return self::failed(base, failed, Some(history), now),
+        Rest::AfterTheNews => return announced(base, (validated, history), now),
+        Rest::Failed(failed) => return self::failed(base, failed, Some((validated, history)), now),
         Rest::Decided { observed, decision, .. } => (observed, decision),
     };
     if let Some(failure) = &applied.failed {
-        return self::failed(base, &failure.clone().into(), Some(history), now);
+        return self::failed(base, &failure.clone().into(), Some((validated, history)), now);
     }
     let (channel, channel_again) = match &applied.channel {
         Some((channel, again)) => (channel, *again),
@@ -102,9 +102,14 @@ pub fn render(
 }
 
 /// The status when something else is released now, or something was taken back: that is announced, all else follows at once.
-fn announced(base: &BaseImage, history: &NextHistory, now: Timestamp) -> Outcome<BaseImageStatus> {
+fn announced(
+    base: &BaseImage,
+    (validated, history): (&ValidatedBaseImage, &NextHistory),
+    now: Timestamp,
+) -> Outcome<BaseImageStatus> {
     let mut status = base.status.clone().unwrap_or_default();
     let mut conditions = Conditions::from(&status.conditions, base.metadata.generation.unwrap_or(0), now);
+    owns(&mut conditions, validated);
     history.enter(&mut status, &mut conditions);
     status.conditions = conditions.into_list();
     Outcome {
@@ -127,8 +132,7 @@ pub fn summarize(base: &BaseImage, round: &Round, now: Timestamp) -> (BaseImageS
     let mut conditions = Conditions::from(&old.conditions, base.metadata.generation.unwrap_or(0), now);
     let resolved = format!("{source} is {}", observed.upstream);
     conditions.set("UpstreamResolved", ConditionStatus::True, "Resolved", resolved);
-    let own = format!("{} is promoted to by this BaseImage alone", validated.production);
-    conditions.set(REPOSITORY_OWNED, ConditionStatus::True, "Owner", own);
+    owns(&mut conditions, validated);
     findings::report(&mut conditions, base, &observed.candidates, decision.followed.wanted());
     report_candidate(&mut conditions, base, round);
     let released = round.history.decided.released.as_ref();
@@ -356,6 +360,12 @@ fn step_of(candidate: &ImageCandidate) -> String {
     }
 }
 
+/// Whose a repository is does not hang on upstream or on a policy.
+fn owns(conditions: &mut Conditions, validated: &ValidatedBaseImage) {
+    let message = format!("{} is promoted to by this BaseImage alone", validated.production);
+    conditions.set(REPOSITORY_OWNED, ConditionStatus::True, "Owner", message);
+}
+
 /// The status of one whose repository is another's: what was known stays, and nothing of it is used.
 pub fn taken(base: &BaseImage, taken: &Taken, now: Timestamp) -> (BaseImageStatus, Vec<EventRecord>) {
     let mut status = base.status.clone().unwrap_or_default();
@@ -385,7 +395,7 @@ pub fn taken(base: &BaseImage, taken: &Taken, now: Timestamp) -> (BaseImageStatu
 pub fn failed(
     base: &BaseImage,
     failed: &Failed,
-    history: Option<&NextHistory>,
+    owner: Option<(&ValidatedBaseImage, &NextHistory)>,
     now: Timestamp,
 ) -> Outcome<BaseImageStatus> {
     let Failure { reason, class, message } = &failed.failure;
@@ -396,7 +406,8 @@ pub fn failed(
     }
     conditions.failed_as(*class, reason, message.clone());
     status.observed_generation = base.metadata.generation;
-    if let Some(history) = history {
+    if let Some((validated, history)) = owner {
+        owns(&mut conditions, validated);
         history.enter(&mut status, &mut conditions);
     }
     status.conditions = conditions.into_list();
@@ -412,9 +423,9 @@ pub fn failed(
     Outcome {
         status,
         next: (*class).into(),
-        events: history
+        events: owner
             .into_iter()
-            .flat_map(NextHistory::events)
+            .flat_map(|(_, history)| history.events())
             .chain(notice)
             .collect(),
     }

@@ -101,6 +101,14 @@ pub fn releases(histories: &[(String, History)], candidates: &[ImageCandidate]) 
     known
 }
 
+/// Marks what the status of a base image shows as taken back: its history may be lost, and a candidate does not know it.
+pub fn take_back_what_is_shown(known: &mut [Release], base_image: &str, status: &BaseImageStatus) {
+    let shown: HashSet<&Digest> = status.revoked.iter().map(|one| &one.digest).collect();
+    let ours = known.iter_mut().filter(|release| release.base_image == base_image);
+    ours.filter(|release| shown.contains(&release.digest))
+        .for_each(|release| release.revoked = true);
+}
+
 /// One release as the history of its base image knows it.
 pub fn recorded(
     histories: &[(String, History)],

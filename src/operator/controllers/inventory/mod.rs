@@ -20,7 +20,7 @@ use futures::{Stream, stream};
 use kube::core::Selector;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 use store::Store;
@@ -61,9 +61,9 @@ struct Inner {
     store: RwLock<Store>,
     changes: broadcast::Sender<Arc<Change>>,
     feeds: watch::Sender<BTreeMap<Feed, Sync>>,
-    /// Deployments that a write of ours may or may not have reached. They leave it with the next live read, and only
-    /// what was written gets in, so it is as small as a few batches.
-    doubted: Mutex<BTreeSet<WorkloadKey>>,
+    /// Deployments that a write of ours may or may not have reached. Only what was written gets in, so it is as small as a few
+    /// batches.
+    doubts: Mutex<BTreeMap<WorkloadKey, Doubt>>,
     /// The namespaces that are watched; `None` for all.
     only: Option<BTreeSet<String>>,
 }
@@ -76,6 +76,42 @@ pub struct Inventory(Arc<Inner>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the list of the estate is not complete yet ({0}): it goes on by itself; see the log if this stays")]
 pub struct NotSynced(String);
+
+/// Why a Deployment is in doubt.
+#[derive(Debug, Default)]
+struct Doubt {
+    /// Writes that are on their way.
+    under_way: usize,
+    /// A write has come to its end without an answer.
+    unanswered: bool,
+}
+
+/// A write that is on its way.
+pub struct WriteUnderWay {
+    inventory: Inventory,
+    key: WorkloadKey,
+    answered: bool,
+}
+
+impl WriteUnderWay {
+    /// The API server has said what became of it.
+    pub fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for WriteUnderWay {
+    fn drop(&mut self) {
+        let mut doubts = self.inventory.doubts();
+        if let Some(doubt) = doubts.get_mut(&self.key) {
+            doubt.under_way = doubt.under_way.saturating_sub(1);
+            doubt.unanswered |= !self.answered;
+            if doubt.under_way == 0 && !doubt.unanswered {
+                doubts.remove(&self.key);
+            }
+        }
+    }
+}
 
 /// What a listener is told.
 #[derive(Debug, Clone)]
@@ -105,7 +141,7 @@ impl Inventory {
             store: RwLock::default(),
             changes: broadcast::channel(BACKLOG).0,
             feeds: watch::Sender::new(feeds),
-            doubted: Mutex::default(),
+            doubts: Mutex::default(),
             only,
         }))
     }
@@ -176,25 +212,52 @@ impl Inventory {
 
     /// A write of ours to this Deployment was not answered: it is read live before anything is counted on it.
     pub fn doubt(&self, key: &WorkloadKey) {
-        let mut doubted = self.0.doubted.lock().unwrap_or_else(PoisonError::into_inner);
-        doubted.insert(key.clone());
+        self.doubts().entry(key.clone()).or_default().unanswered = true;
+    }
+
+    /// A write of ours to this Deployment is sent now. Until its answer is told it is in doubt, whoever reads the Deployment
+    /// meanwhile: the write may arrive after that. It stays so if the work is dropped before there is an answer.
+    pub fn begin_write(&self, key: &WorkloadKey) -> WriteUnderWay {
+        self.doubts().entry(key.clone()).or_default().under_way += 1;
+        WriteUnderWay {
+            inventory: self.clone(),
+            key: key.clone(),
+            answered: false,
+        }
     }
 
     /// Those of these Deployments that have to be read live because a write was not answered.
     pub fn doubted<'a>(&self, keys: impl Iterator<Item = &'a WorkloadKey>) -> BTreeSet<WorkloadKey> {
-        let doubted = self.0.doubted.lock().unwrap_or_else(PoisonError::into_inner);
-        if doubted.is_empty() {
+        let doubts = self.doubts();
+        if doubts.is_empty() {
             return BTreeSet::new();
         }
-        keys.filter(|key| doubted.contains(*key)).cloned().collect()
+        keys.filter(|key| doubts.contains_key(*key)).cloned().collect()
     }
 
+    /// It was read live, or the answer to a write of it has come: what was sent before and not answered is seen in that.
     fn certain(&self, key: &WorkloadKey) {
-        self.0
-            .doubted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(key);
+        let mut doubts = self.doubts();
+        if let Some(doubt) = doubts.get_mut(key) {
+            doubt.unanswered = false;
+            if doubt.under_way == 0 {
+                doubts.remove(key);
+            }
+        }
+    }
+
+    fn doubts(&self) -> MutexGuard<'_, BTreeMap<WorkloadKey, Doubt>> {
+        self.0.doubts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The Deployments that say that they are in a roll-out which a run of this plan (`namespace/name`) caused. Anyone may say so.
+    pub fn rolling_of(&self, plan: &str) -> Vec<Entry> {
+        self.read().rolling_of(plan).cloned().collect()
+    }
+
+    /// How many Deployments a namespace has.
+    pub fn deployments(&self, namespace: &str) -> usize {
+        self.read().deployments(namespace)
     }
 
     /// One Deployment.

@@ -291,6 +291,24 @@ impl Store {
             .filter(move |entry| entry.workload.labels.are_selected_by(selector))
     }
 
+    /// The Deployments that say that they are in a roll-out which a run of this plan caused.
+    pub fn rolling_of(&self, plan: &str) -> impl Iterator<Item = &Entry> {
+        self.workloads.values().filter(move |entry| {
+            let workload = &entry.workload;
+            matches!(workload.rollout, Rollout::Rolling { .. })
+                && workload.our_rollout().is_some_and(|moved| moved.plan == plan)
+        })
+    }
+
+    /// How many Deployments a namespace has.
+    pub fn deployments(&self, namespace: &str) -> usize {
+        let from = WorkloadKey::deployment(namespace, "");
+        let of_namespace = self.workloads.range(from..);
+        of_namespace
+            .take_while(|(key, _)| key.kind == WorkloadKind::Deployment && key.namespace == namespace)
+            .count()
+    }
+
     /// One Deployment.
     pub fn get(&self, key: &WorkloadKey) -> Option<&Entry> {
         self.workloads.get(key)

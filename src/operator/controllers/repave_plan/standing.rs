@@ -11,7 +11,7 @@ use crate::{
         context::Context,
         inventory::{CountedKind, Unread},
         repave_run::{
-            Images, consumption,
+            Images, clock, consumption,
             estate::{self, Ask, Estate, OtherKind, Query},
             gate::Gate,
             judge::Known,
@@ -96,7 +96,8 @@ pub async fn of(
     steady.know(status.steady_until.as_ref().map(|time| time.0));
     let known = Known {
         waves: &status.waves,
-        began: status.started.as_ref().map_or(now, |time| time.0),
+        began: clock::began(&status, now),
+        believed_until: clock::believed_until(&status, now),
         elapsed: &Elapsed::default(),
         refusals: &refusals,
         steady: &steady,

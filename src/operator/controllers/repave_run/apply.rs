@@ -1,13 +1,13 @@
 //! Carries out a plan: one PATCH an action, and nothing else is ever written to a workload.
 //!
-//! A few at a time, and after each few the question whether all of it is still wanted: a lost lease, a suspended plan, a
-//! newer release or an API server that asks for quiet stops the rest, which the next reconcile decides anew. A patch that
+//! A few at a time, and after each few the question whether the orders are still the same: a lost lease, a plan that was suspended
+//! or changed, a newer release, one that was taken back, or an API server that asks for quiet stops the rest, which the next
+//! reconcile decides anew. A patch that
 //! fails its own tests lost a race: that is no failure; the next reconcile sees what somebody else did.
 
-use super::{patch::Op, plan::Action, refusals::sentence, today, validate::Validated};
+use super::{orders::Orders, patch::Op, plan::Action, refusals::sentence, validate::Validated};
 use crate::controllers::named::Named as _;
 use crate::{
-    api::{BaseImage, RepavePlan},
     controllers::{
         context::Context,
         error::one_line,
@@ -19,7 +19,7 @@ use crate::{
     runtime::metrics::Kind,
 };
 use futures::{FutureExt as _, StreamExt as _, stream};
-use kube::{Api, ResourceExt, api::Patch};
+use kube::{Api, api::Patch};
 use std::{
     iter,
     sync::atomic::{AtomicBool, Ordering},
@@ -60,7 +60,7 @@ pub enum Halt {
     },
     /// This process is not the leader any more.
     NotLeader,
-    /// The plan was suspended or changed hands, or there is a newer release.
+    /// The plan, or what is released or taken back, is not what it was when this was decided.
     NotWanted,
 }
 
@@ -114,20 +114,25 @@ pub fn answer(error: &kube::Error) -> Answer {
 }
 
 /// Carries out the actions: `AT_ONCE` are under way at any moment, begun in their order. After so many, and before the next one,
-/// is asked whether all of it is still wanted; so no more than that are begun after it is not.
-pub async fn apply(ctx: &Context, v: &Validated, plan_uid: Option<&str>, actions: &[Action]) -> Results {
+/// is asked whether the orders are still those that all of it was decided on; so no more than that are begun after they are not.
+pub async fn apply(
+    ctx: &Context,
+    v: &Validated,
+    (plan_uid, orders): (Option<&str>, &Orders),
+    actions: &[Action],
+) -> Results {
     let stopped = AtomicBool::new(false);
-    // One question for each few, put by the first of them that is begun. What was observed for this reconcile is fresh enough for the
+    // One question for each few, put by the first of them that is begun. What was read for this decision is fresh enough for the
     // first few.
-    let questions: Vec<_> = actions
-        .chunks(AT_ONCE)
-        .enumerate()
-        .map(|(nth, few)| {
-            let moves = few.iter().any(|action| matches!(action, Action::Move { .. }));
-            let asks = nth > 0 && moves;
-            async move { if asks { halted(ctx, v, plan_uid).await } else { None } }
-                .boxed()
-                .shared()
+    let questions: Vec<_> = (0..actions.chunks(AT_ONCE).len())
+        .map(|nth| {
+            let question = async move {
+                match nth {
+                    0 => None,
+                    _ => halted(ctx, v, (plan_uid, orders)).await,
+                }
+            };
+            question.boxed().shared()
         })
         .collect();
     let sent: Vec<_> = actions
@@ -160,11 +165,11 @@ pub async fn apply(ctx: &Context, v: &Validated, plan_uid: Option<&str>, actions
     results
 }
 
-/// Why no more may be sent, as far as the orders say.
-async fn halted(ctx: &Context, v: &Validated, plan_uid: Option<&str>) -> Option<Halt> {
-    match still_wanted(ctx, v, plan_uid).await {
-        Ok(true) => None,
-        Ok(false) => Some(Halt::NotWanted),
+/// Why no more may be sent, as far as the orders say: they are read again, and compared with those of the decision.
+async fn halted(ctx: &Context, v: &Validated, (plan_uid, orders): (Option<&str>, &Orders)) -> Option<Halt> {
+    match Orders::read(ctx, v, plan_uid).await {
+        Ok((now, _)) if now.are_as(orders) => None,
+        Ok(_) => Some(Halt::NotWanted),
         Err(error) => Some(unavailable(&error)),
     }
 }
@@ -178,26 +183,6 @@ fn unavailable(error: &kube::Error) -> Halt {
         message: one_line(error),
         quiet,
     }
-}
-
-/// A cheap look at what may have changed since the reconcile began.
-async fn still_wanted(ctx: &Context, v: &Validated, plan_uid: Option<&str>) -> Result<bool, kube::Error> {
-    let plans = Api::<RepavePlan>::namespaced(ctx.client.clone(), &v.namespace);
-    let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &v.namespace);
-    let (plan, base) = futures::try_join!(plans.named(&v.plan), bases.named(&v.base_image))?;
-    Ok(wants(v, plan_uid, plan.as_ref(), base.as_ref()))
-}
-
-/// Whether the plan still orders this run, and its target is still the release.
-pub fn wants(v: &Validated, plan_uid: Option<&str>, plan: Option<&RepavePlan>, base: Option<&BaseImage>) -> bool {
-    let ordered = plan.is_some_and(|plan| {
-        !plan.spec.suspend
-            && plan_uid.is_some()
-            && plan.uid().as_deref() == plan_uid
-            && today::names_base_image(plan, v)
-    });
-    let released = base.and_then(|base| base.status.as_ref()?.released.as_ref());
-    ordered && released.is_some_and(|release| release.digest == v.digest && release.sequence == v.sequence)
 }
 
 async fn send(ctx: &Context, action: &Action) -> (Applied, Option<Halt>) {
@@ -218,8 +203,8 @@ async fn send(ctx: &Context, action: &Action) -> (Applied, Option<Halt>) {
     };
     let api: Api<Meta<Watched>> = Api::namespaced(ctx.client.clone(), &workload.namespace);
     let at = (workload.namespace.as_str(), workload.name.as_str());
-    // Before it is sent, because this work may be dropped while the answer is on its way; the answer takes it away.
-    ctx.inventory.doubt(workload);
+    // Before it is sent, because this work may be dropped while the answer is on its way.
+    let write = ctx.inventory.begin_write(workload);
     match writes::patch::<Watched, _>(ctx, Kind::Deployment, ESTATE_MANAGER, at, &patch).await {
         Ok(written) => {
             tracing::info!(%workload, "patched");
@@ -228,16 +213,17 @@ async fn send(ctx: &Context, action: &Action) -> (Applied, Option<Halt>) {
                 Some(written) => ctx.inventory.learn(written),
                 None => ctx.inventory.doubt(workload),
             }
+            write.answered();
             (Applied::Written, None)
         }
         Err(Unsent::NotLeader(error)) => {
+            write.answered();
             tracing::warn!(error = one_line(&error), "the rest is left to the leader");
             (Applied::Unknown, Some(Halt::NotLeader))
         }
         Err(Unsent::Api(error)) => {
-            // It may have been written and only the answer is lost; or somebody was faster, and the watch is behind. Said again,
-            // because a read of another run may have taken it away before this write arrived.
-            ctx.inventory.doubt(workload);
+            // It may have been written and only the answer is lost; or somebody was faster, and the watch is behind.
+            drop(write);
             refused(&api, workload, ops, &error).await
         }
     }

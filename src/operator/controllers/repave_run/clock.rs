@@ -13,25 +13,17 @@ use jiff::{SignedDuration, Timestamp};
 /// How far a clock can be set back and be noticed. Who may edit a workload can write any time on it: beyond this it is not
 /// believed.
 const BELIEVED: SignedDuration = SignedDuration::from_hours(24);
-/// Between two times that are written; a status keeps whole seconds.
-const STEP: SignedDuration = SignedDuration::from_secs(1);
+/// The same beyond what the status says, which nobody but Repave writes: a clock that was far ahead and was put right has left
+/// such times there, and what is written from then on comes after them.
+const BEYOND_STATUS: SignedDuration = SignedDuration::from_mins(5);
+/// Between two times that are written. A status keeps whole seconds: what is moved in the same look comes after them.
+const STEP: SignedDuration = SignedDuration::from_millis(1_500);
 
-/// Whether a time may have been written by a clock that is right now.
-pub fn is_believed(at: Timestamp, now: Timestamp) -> bool {
-    at < later(now, BELIEVED)
-}
-
-/// The status without times that are not believed, which a clock wrote that was far ahead and was put right: what they tell of
-/// has been, so it was just before now. Otherwise all that is moved from now on would count as moved before them.
-pub fn put_right(mut status: RepaveRunStatus, now: Timestamp) -> RepaveRunStatus {
-    let before = now.checked_sub(STEP).unwrap_or(now);
-    let waves = status.waves.iter_mut();
-    let times = waves.flat_map(|wave| [&mut wave.settled_at, &mut wave.soaked_at]);
-    let times = times.chain([&mut status.steady_until, &mut status.started]);
-    for time in times.flatten().filter(|time| !is_believed(time.0, now)) {
-        time.0 = Timestamp::from_second(before.as_second()).unwrap_or(before);
-    }
-    status
+/// The first time that is not believed if it stands on a workload. What this run has in its status is its own: a clock that is days
+/// behind for one look must not make it forget what had soaked.
+pub fn believed_until(status: &RepaveRunStatus, now: Timestamp) -> Timestamp {
+    let beyond = own(status).max().map(|latest| later(latest, BEYOND_STATUS));
+    later(now, BELIEVED).max(beyond.unwrap_or(now))
 }
 
 /// The time of this look: now, or, if the clock was set back, just after what this run wrote last.
@@ -41,16 +33,26 @@ pub fn stamp<'a>(
     workloads: impl Iterator<Item = &'a Workload>,
     now: Timestamp,
 ) -> Timestamp {
-    let waves = status.waves.iter().flat_map(|wave| [&wave.settled_at, &wave.soaked_at]);
-    let own = waves.chain([&status.steady_until]).flatten().map(|time| time.0);
+    let until = believed_until(status, now);
     let written = workloads
         .filter(|workload| workload.is_of_run(&v.run_ref))
         .filter_map(|workload| workload.annotations.last_write.as_deref().map(LastWrite::at));
-    let latest = own.chain(written).filter(|at| is_believed(*at, now)).max();
+    let latest = own(status).chain(written.filter(|at| *at < until)).max();
     match latest {
-        Some(latest) if latest >= now => latest.checked_add(STEP).unwrap_or(latest),
+        Some(latest) if latest >= now => later(latest, STEP),
         Some(_) | None => now,
     }
+}
+
+/// When the status of a run began; now if it has none. A clock that was ahead then may have been put right.
+pub fn began(status: &RepaveRunStatus, now: Timestamp) -> Timestamp {
+    status.started.as_ref().map_or(now, |time| time.0.min(now))
+}
+
+/// What the status says.
+fn own(status: &RepaveRunStatus) -> impl Iterator<Item = Timestamp> {
+    let waves = status.waves.iter().flat_map(|wave| [&wave.settled_at, &wave.soaked_at]);
+    waves.chain([&status.steady_until]).flatten().map(|time| time.0)
 }
 
 /// A moment plus a span; the end of time when that is beyond it.

@@ -40,10 +40,12 @@ pub struct Decided {
     pub actions: Vec<Action>,
     /// The time that is written down.
     pub stamp: Timestamp,
+    /// From when on a time that stands on a workload is not believed.
+    pub believed_until: Timestamp,
     /// UIDs of all workloads that were seen.
     there: Vec<String>,
-    /// UIDs of those that are in flight for other runs of the plan.
-    elsewhere: Vec<String>,
+    /// Those that are in flight for other runs of the plan, and whether they get their old image back.
+    elsewhere: Vec<(String, bool)>,
 }
 
 /// Takes a look, at this time of day and this monotonic time.
@@ -63,7 +65,9 @@ pub fn decide(
         .steady
         .look(workloads().map(|seen| seen.workload.as_ref()), &v.run_ref);
     remembered.set_back.look(v, &old.set_back, workloads());
-    let there: Vec<String> = workloads().map(|seen| seen.workload.uid.clone()).collect();
+    let elsewhere = observed.estate.elsewhere.iter().map(AsRef::as_ref);
+    let there = workloads().chain(elsewhere).map(|seen| seen.workload.uid.clone());
+    let there: Vec<String> = there.collect();
     let deadline = Duration::try_from(v.rollout_deadline).unwrap_or_default();
     let missing = remembered.places.look(there.iter().map(String::as_str), mono, deadline);
     let looks = target::looks(v, observed, &remembered.steady);
@@ -71,7 +75,8 @@ pub fn decide(
     let watched = remembered.soaks.look(&old.waves, mono);
     let known = Known {
         waves: &old.waves,
-        began: old.started.as_ref().map_or(now, |time| time.0),
+        began: clock::began(old, now),
+        believed_until: clock::believed_until(old, now),
         elapsed: &elapsed,
         refusals: &remembered.refusals,
         steady: &remembered.steady,
@@ -88,8 +93,12 @@ pub fn decide(
     let progress = progress::progress(v, &targets, waves, stamp);
     let elsewhere = target::in_flight_elsewhere(v, observed, &targets, &elapsed);
     let taken = Taken {
-        elsewhere: elsewhere.len(),
-        missing,
+        all: elsewhere.len().saturating_add(missing.all),
+        back: elsewhere
+            .iter()
+            .filter(|(_, back)| *back)
+            .count()
+            .saturating_add(missing.back),
     };
     let actions = plan::plan(v, observed, &targets, &progress, (taken, stamp));
     Decided {
@@ -97,6 +106,7 @@ pub fn decide(
         progress,
         actions,
         stamp,
+        believed_until: clock::believed_until(old, now),
         there,
         elsewhere,
     }
@@ -133,7 +143,7 @@ pub fn note(
 ) {
     let targets = &decided.targets;
     let courses = targets.iter().map(Target::course);
-    remembered.steady.note(courses, &v.run_ref, decided.stamp);
+    remembered.steady.note(courses, &v.run_ref, decided.believed_until);
     let waves = v.waves.iter().zip(&decided.progress.waves);
     let settled = waves.map(|(rule, wave)| (rule.name.as_str(), wave.settled_at));
     remembered.soaks.note(settled, mono);
@@ -163,7 +173,11 @@ fn note_writes(remembered: &mut RunMemory, decided: &Decided, applied: &[(Worklo
             .map(|target| &target.seen)
             .find(|seen| seen.workload.key == *key)
     };
-    let mut in_flight: Vec<(&str, bool)> = decided.elsewhere.iter().map(|uid| (uid.as_str(), false)).collect();
+    let mut in_flight: Vec<(&str, bool)> = decided
+        .elsewhere
+        .iter()
+        .map(|(uid, back)| (uid.as_str(), *back))
+        .collect();
     for target in decided.targets.iter().filter(|target| target.in_flight) {
         in_flight.push((&target.seen.workload.uid, target.rolls_back()));
     }

@@ -38,6 +38,8 @@ pub struct Known<'a> {
     pub waves: &'a [WaveStatus],
     /// When this status of the run began; this look if it is its first.
     pub began: Timestamp,
+    /// From when on a time that stands on a workload is not believed.
+    pub believed_until: Timestamp,
     /// How long workloads have been as they are.
     pub elapsed: &'a Elapsed,
     /// What the API server refused.

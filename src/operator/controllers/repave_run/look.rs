@@ -4,12 +4,12 @@
 use super::{
     Runs,
     apply::{self, Applied, Halt},
-    clock,
     decide::{self, Before, Decided, note, overlay},
     images::Images,
     is_finished,
     memory::{Memory, Turn},
-    observe::{self, Observed, Orders},
+    observe::{self, Observed},
+    orders::Orders,
     others, plan,
     reopen::reopens,
     status::{self, Summary},
@@ -45,12 +45,14 @@ pub enum Seen {
 #[derive(Debug)]
 pub struct Look {
     turn: Turn,
-    /// The status as it was read, with times that a clock has left behind put right.
+    /// The status as it was read.
     old: RepaveRunStatus,
     orders: Orders,
     world: Observed,
     /// Runs of other plans that are at work.
     active_runs: BTreeSet<String>,
+    /// When its orders were read first.
+    at: Timestamp,
     /// The monotonic time of this look.
     mono: Duration,
     /// What would be written was read live.
@@ -112,14 +114,16 @@ pub async fn observe(
         return Ok(Seen::Past);
     }
     let mut turn = memory.enter(&v.plan_key(), &run.uid().unwrap_or_default()).await;
-    let old = clock::put_right(run.status.clone().unwrap_or_default(), ctx.now());
+    let old = run.status.clone().unwrap_or_default();
     // What the status tells is not asked again, also after a restart.
     turn.remembered
         .steady
         .know(old.steady_until.as_ref().map(|time| time.0));
+    let at = ctx.now();
     let seen = async {
-        let known = (v, &turn.remembered.steady);
-        let (orders, world) = observe::observe(ctx, images, known, plan_uid(run)).await?;
+        let known = (v, plan_uid(run), &turn.remembered.steady);
+        let ordered = observe::ordered(ctx, v, plan_uid(run), at).await?;
+        let (orders, world) = observe::observe(ctx, images, known, ordered).await?;
         let active_runs = others::active_runs(ctx, v, &world, memory.now()).await?;
         Ok::<_, observe::ObserveError>((orders, world, active_runs))
     };
@@ -130,6 +134,7 @@ pub async fn observe(
             orders,
             world,
             active_runs,
+            at,
             mono: memory.now(),
             confirmed: false,
             not_asked: Vec::new(),
@@ -171,7 +176,7 @@ pub fn decide(v: &Validated, seen: Seen, now: Timestamp) -> Decision {
     if !look.confirmed && look.old.finished.is_some() && !reopens(&look.world.gate, &decided.targets, &look.old) {
         // What is healthy now has soaked: whatever its roll-out looks like later, it is not judged again.
         let courses = decided.targets.iter().map(Target::course);
-        remembered.steady.note(courses, &v.run_ref, decided.stamp);
+        remembered.steady.note(courses, &v.run_ref, decided.believed_until);
         return Decision::Rests {
             turn: Box::new(look.turn),
             old: Box::new(look.old),
@@ -184,13 +189,13 @@ pub fn decide(v: &Validated, seen: Seen, now: Timestamp) -> Decision {
 pub async fn confirm(
     ctx: &Context,
     (images, memory): (&Images, &Memory),
-    v: &Validated,
+    (run, v): (&RepaveRun, &Validated),
     decision: Decision,
 ) -> Result<Confirmed<Runs>, Failure> {
     let Decision::Acts(acting) = decision else {
         return Ok(Confirmed::Stands(decision));
     };
-    let questions = questions(&ctx.inventory, &acting.decided);
+    let questions = questions(&ctx.inventory, &acting.look.world, &acting.decided);
     if questions.live.is_empty() {
         return Ok(Confirmed::Stands(Decision::Acts(acting)));
     }
@@ -199,22 +204,26 @@ pub async fn confirm(
         old,
         orders,
         world,
-        active_runs,
+        at,
         ..
     } = acting.look;
     let seen = async {
         let known = (v, &turn.remembered.steady);
         let mut world = observe::refresh(ctx, images, known, &orders, world, &questions.live).await?;
         let not_asked = undone::ask(ctx, v, &mut world.estate, &questions.moves).await?;
-        Ok::<_, observe::ObserveError>((world, not_asked))
+        // Last of all, because all else takes its time: who else is at work, and what is ordered.
+        let active_runs = others::active_runs(ctx, v, &world, memory.now()).await?;
+        let orders = world.order_anew(&orders, observe::ordered(ctx, v, plan_uid(run), at).await?);
+        Ok::<_, observe::ObserveError>((orders, world, active_runs, not_asked))
     };
     match Box::pin(seen).await {
-        Ok((world, not_asked)) => Ok(Confirmed::SeenAnew(Seen::Here(Box::new(Look {
+        Ok((orders, world, active_runs, not_asked)) => Ok(Confirmed::SeenAnew(Seen::Here(Box::new(Look {
             turn,
             old,
             orders,
             world,
             active_runs,
+            at,
             mono: memory.now(),
             confirmed: true,
             not_asked,
@@ -227,12 +236,12 @@ pub async fn confirm(
 }
 
 /// What has to be read live: whatever would be written, which is what failed and what is moved next, and whatever a lost
-/// answer of ours may have changed. What is on its way needs no read of its own: the inventory took in our write, so it can
-/// only be late in seeing the end of a roll-out, and then less is begun and not more.
-pub fn questions(inventory: &Inventory, decided: &Decided) -> Questions {
+/// answer of ours may have changed, be it one of another run: they share limits. What is on its way needs no read of its own: the
+/// inventory took in our write, so it can only be late in seeing the end of a roll-out, and then less is begun and not more.
+pub fn questions(inventory: &Inventory, world: &Observed, decided: &Decided) -> Questions {
     let mut live: BTreeSet<WorkloadKey> = decided.actions.iter().map(|action| action.workload().clone()).collect();
-    let targets = decided.targets.iter().map(|target| &target.seen.workload.key);
-    live.extend(inventory.doubted(targets));
+    let there = world.estate.workloads.iter().map(|seen| &seen.workload.key);
+    live.extend(inventory.doubted(there));
     let moves = undone::to_ask(&decided.actions);
     Questions { live, moves }
 }
@@ -256,7 +265,8 @@ pub async fn apply(ctx: &Context, run: &RepaveRun, decision: &mut Decision) -> R
     decided
         .actions
         .retain(|action| live.contains(action.workload()) && undone::may_go(action, &free));
-    let mut results = apply::apply(ctx, v, plan_uid(run), &decided.actions).await;
+    let orders = (plan_uid(run), &look.orders);
+    let mut results = apply::apply(ctx, v, orders, &decided.actions).await;
     results.applied.extend(mem::take(&mut look.not_asked));
     overlay(&mut decided.targets, &decided.actions, &results.applied);
     note(&mut look.turn.remembered, v, decided, &results.applied, look.mono);

@@ -27,6 +27,7 @@ pub mod judge;
 mod look;
 pub mod memory;
 pub mod observe;
+mod orders;
 pub mod others;
 pub mod patch;
 pub mod places;
@@ -38,6 +39,7 @@ pub mod reopen;
 pub mod rows;
 pub mod seen;
 pub mod set_back;
+mod siblings;
 pub mod sightings;
 pub mod soaks;
 pub mod state;
@@ -140,8 +142,8 @@ impl Reconciler for Runs {
         look::decide(v, seen, given.now)
     }
 
-    async fn confirm(&self, _: &RepaveRun, v: &Validated, decision: Decision) -> Result<Confirmed<Self>, Failure> {
-        look::confirm(&self.ctx, (&self.images, &self.memory), v, decision).await
+    async fn confirm(&self, run: &RepaveRun, v: &Validated, decision: Decision) -> Result<Confirmed<Self>, Failure> {
+        look::confirm(&self.ctx, (&self.images, &self.memory), (run, v), decision).await
     }
 
     async fn apply(&self, run: &RepaveRun, _: &Validated, decision: &mut Decision) -> Result<Receipt, Failure> {

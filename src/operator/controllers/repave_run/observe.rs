@@ -4,16 +4,15 @@ use super::{
     estate::{self, Ask, Estate, EstateError, Query},
     gate::{self, Gate},
     images::Images,
+    orders::Orders,
     seen::Supervised,
+    siblings,
     steady::Steady,
-    today::{self, Today},
     validate::{InvalidSpec, Validated},
 };
-use crate::controllers::named::Named as _;
 use crate::{
-    api::{BaseImage, ImageCandidate, RepavePlan},
+    api::ImageCandidate,
     controllers::{
-        access::Account,
         context::Context,
         error::{Class, Classified},
         history,
@@ -27,7 +26,7 @@ use crate::{
     readable::Guarded,
 };
 use jiff::Timestamp;
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, api::ListParams};
 use std::collections::BTreeSet;
 
 /// Candidates of one namespace that are read.
@@ -91,53 +90,62 @@ impl Classified for ObserveError {
     }
 }
 
-/// The objects that a run is ordered by, as they are now.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Orders {
-    /// The base image.
-    pub base_image: Option<BaseImage>,
-    /// What the plan says today; `None` when it is gone.
-    pub today: Option<Today>,
-    /// Who the run acts as.
-    pub account: Account,
+/// What a run is ordered by and may go back to, and whether it may begin anything.
+#[derive(Debug, Clone)]
+pub struct Ordered {
+    orders: Orders,
+    gate: Gate,
+    releases: ReleaseIndex,
+    target: Option<Release>,
 }
 
-/// Reads what a run depends on: its orders live, the estate out of the inventory.
-pub async fn observe(
+/// Reads the orders and the releases live. A target that is not known is filled in as of `now`.
+pub async fn ordered(
     ctx: &Context,
-    images: &Images,
-    (v, steady): (&Validated, &Steady),
+    v: &Validated,
     plan_uid: Option<&str>,
-) -> Result<(Orders, Observed), ObserveError> {
-    let plan = Api::<RepavePlan>::namespaced(ctx.client.clone(), &v.namespace)
-        .named(&v.plan)
-        .await?;
-    // A plan of the same name that was made later did not order this run.
-    let plan = plan.filter(|plan| plan_uid.is_some() && plan.uid().as_deref() == plan_uid);
-    let base_image = Api::<BaseImage>::namespaced(ctx.client.clone(), &v.namespace)
-        .named(&v.base_image)
-        .await?;
+    now: Timestamp,
+) -> Result<Ordered, ObserveError> {
+    let (orders, invalid) = Orders::read(ctx, v, plan_uid).await?;
     let candidates = candidates(ctx, &v.namespace).await?;
     let histories = history::store::list(ctx, &v.namespace).await?;
     let recorded = history::convert::recorded(&histories, &v.base_image, &v.repository, &v.digest);
-    let mut gate = gate::gate(v, plan.as_ref(), base_image.as_ref(), &candidates, recorded.as_ref());
-    let known = history::convert::releases(&histories, &candidates);
-    let (releases, target) = releases(v, known, ctx.now());
-    let today = match plan.as_ref().map(today::today).transpose() {
-        Ok(today) => today,
-        // What it would take out is not known, so nothing is begun.
-        Err(error) => {
-            gate = gate::shut_by(&error);
-            None
-        }
+    let (plan, base_image) = (orders.plan.as_ref(), orders.base_image.as_ref());
+    let gate = match &invalid {
+        // What the plan would take out is not known, so nothing is begun.
+        Some(error) => gate::shut_by(error),
+        None => gate::gate(v, plan, base_image, &candidates, recorded.as_ref()),
     };
-    let orders = Orders {
-        base_image,
-        today,
-        account: today::account(v, plan.as_ref()),
-    };
+    let mut known = history::convert::releases(&histories, &candidates);
+    if let Some(status) = base_image.and_then(|base| base.status.as_ref()) {
+        history::convert::take_back_what_is_shown(&mut known, &v.base_image, status);
+    }
+    let (releases, target) = releases(v, known, now);
+    Ok(Ordered {
+        orders,
+        gate,
+        releases,
+        target,
+    })
+}
+
+/// Looks at the estate as the inventory shows it, for these orders.
+pub async fn observe(
+    ctx: &Context,
+    images: &Images,
+    (v, plan_uid, steady): (&Validated, Option<&str>, &Steady),
+    ordered: Ordered,
+) -> Result<(Orders, Observed), ObserveError> {
+    let Ordered {
+        orders,
+        gate,
+        releases,
+        target,
+    } = ordered;
     let image = v.repository.at(&v.digest);
-    let estate = estate::look(ctx, images, ask((v, steady), &orders, &releases, &image)).await?;
+    let ask = ask((v, steady), &orders, &releases, &image);
+    let mut estate = estate::look(ctx, images, ask).await?;
+    estate.elsewhere = siblings::look(ctx, images, (v, plan_uid), ask, &estate).await?;
     let observed = Observed {
         gate,
         releases,
@@ -145,6 +153,19 @@ pub async fn observe(
         estate,
     };
     Ok((orders, observed))
+}
+
+impl Observed {
+    /// Takes in what is ordered by now. What was read for other orders is not written on: then all of it is read again.
+    pub fn order_anew(&mut self, before: &Orders, now: Ordered) -> Orders {
+        let same = now.orders.are_as(before)
+            && (&now.gate, &now.releases, &now.target) == (&self.gate, &self.releases, &self.target);
+        if !same {
+            self.estate.live.clear();
+        }
+        (self.gate, self.releases, self.target) = (now.gate, now.releases, now.target);
+        now.orders
+    }
 }
 
 /// The same, with these workloads read live.

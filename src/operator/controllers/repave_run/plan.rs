@@ -8,7 +8,6 @@ use super::{
     judge::was_never_complete,
     observe::Observed,
     patch::{self, Op},
-    places::Missing,
     progress::Progress,
     state::State,
     target::Target,
@@ -79,13 +78,14 @@ pub fn stop(v: &Validated, targets: &[Target]) -> Option<BudgetExceeded> {
     (failures > budget).then_some(BudgetExceeded { failures, budget })
 }
 
-/// Places of the limit that are taken by what is no target of this look.
+/// Places of the limit that are taken by what is no target of this look: by other runs of the plan, and by what was in flight and
+/// is not to be seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
-    /// By other runs of the plan.
-    pub elsewhere: usize,
-    /// By what was in flight and is not to be seen.
-    pub missing: Missing,
+    /// All of them.
+    pub all: usize,
+    /// Those that get their old image back.
+    pub back: usize,
 }
 
 /// What is done next.
@@ -111,7 +111,7 @@ pub fn plan(
 /// because a fault that hits all of them must not replace all pods at the same time.
 fn roll_backs(v: &Validated, targets: &[Target], progress: &Progress, (taken, now): (Taken, Timestamp)) -> Vec<Action> {
     let rolling_back = targets.iter().filter(|target| target.rolls_back());
-    let mut rolling_back = rolling_back.count().saturating_add(taken.missing.back);
+    let mut rolling_back = rolling_back.count().saturating_add(taken.back);
     let mut actions = Vec::new();
     for target in targets {
         let limit = target
@@ -137,9 +137,7 @@ fn moves(
 ) -> Vec<Action> {
     // All that are in flight count, also those of other waves: labels may have changed since they were started.
     let in_flight = targets.iter().filter(|target| target.in_flight).count();
-    let in_flight = in_flight
-        .saturating_add(taken.elsewhere)
-        .saturating_add(taken.missing.all);
+    let in_flight = in_flight.saturating_add(taken.all);
     let mut moves = Vec::new();
     for (at, wave) in progress.waves.iter().enumerate() {
         if !wave.passed && progress.current != Some(at) {

@@ -115,6 +115,8 @@ pub struct OtherKind {
 pub struct Estate {
     /// All workloads in scope that the plan may see, sorted by namespace and name.
     pub workloads: Vec<Arc<ObservedWorkload>>,
+    /// What other runs of the plan have in flight elsewhere.
+    pub elsewhere: Vec<Arc<ObservedWorkload>>,
     /// How many images have no known ancestry.
     pub unknown: usize,
     /// How many images are still to be looked up.

@@ -1,7 +1,7 @@
 //! How much of the soak of each wave was watched, by the monotonic clock of this process.
 //!
 //! A soak is time in which Repave saw that all was well, and no difference of two times of day, so a clock that jumps changes
-//! nothing. The status keeps how much was watched, in steps: a restart goes on from there, later than promised and never too
+//! nothing; and where nobody looked for long, because the API server did not answer, only a little of that counts. The status keeps how much was watched, in steps: a restart goes on from there, later than promised and never too
 //! early. Must not decide anything.
 
 use crate::{api::repave_run::WaveStatus, domain::duration::Span};
@@ -14,14 +14,17 @@ use std::{
 /// How often the status is written for nothing but a soak: each twentieth of it, within these bounds.
 const SHORTEST_STEP: Duration = Duration::from_secs(30);
 const LONGEST_STEP: Duration = Duration::from_secs(300);
+/// How much counts between two looks, however far they are apart: four times what lies between them as a rule.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone, Copy)]
 struct Soak {
     /// When the wave had settled, as the status has it: a wave that settles again soaks anew.
     settled_at: i64,
-    /// What was watched before this process.
-    before: Duration,
-    since: Duration,
+    /// What was watched until the last look.
+    watched: Duration,
+    /// When that was, by the monotonic clock.
+    looked: Duration,
 }
 
 /// The soaks of one run, by the name of the wave.
@@ -49,13 +52,18 @@ impl Soaks {
                 continue;
             };
             let known = self.0.get(&wave.name).filter(|soak| soak.settled_at == settled_at);
-            let soak = known.copied().unwrap_or_else(|| Soak {
+            let before = known.copied().unwrap_or_else(|| Soak {
                 settled_at,
-                before: wave.watched.map_or(Duration::ZERO, Span::get),
-                since: now,
+                watched: wave.watched.map_or(Duration::ZERO, Span::get),
+                looked: now,
             });
-            let length = soak.before.saturating_add(now.saturating_sub(soak.since));
-            watched.0.insert(wave.name.clone(), length);
+            let since = now.saturating_sub(before.looked).min(BETWEEN_LOOKS);
+            let soak = Soak {
+                watched: before.watched.saturating_add(since),
+                looked: now,
+                ..before
+            };
+            watched.0.insert(wave.name.clone(), soak.watched);
             next.insert(wave.name.clone(), soak);
         }
         self.0 = next;
@@ -70,16 +78,12 @@ impl Soaks {
             };
             let known = self.0.get(name).filter(|soak| soak.settled_at == settled_at);
             if known.is_none() {
-                let before = Duration::ZERO;
-                let since = now;
-                self.0.insert(
-                    name.to_owned(),
-                    Soak {
-                        settled_at,
-                        before,
-                        since,
-                    },
-                );
+                let soak = Soak {
+                    settled_at,
+                    watched: Duration::ZERO,
+                    looked: now,
+                };
+                self.0.insert(name.to_owned(), soak);
             }
         }
     }

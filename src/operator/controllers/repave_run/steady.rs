@@ -4,7 +4,6 @@
 //! then has come to its end. What is on its way and not to be seen for a while has not: this process remembers it, and the time
 //! in the status does not run past it. Pure.
 
-use super::clock;
 use crate::domain::{
     moved::{LastWrite, TemplateHash, Whose},
     workload::Workload,
@@ -91,15 +90,20 @@ impl Steady {
     }
 
     /// Remembers what is done and what is on its way, and forgets what the status tells and what is in another roll-out now. A
-    /// time that is not believed is not remembered: who wrote it is not known.
-    pub fn note<'a>(&mut self, workloads: impl Iterator<Item = (&'a Workload, Course)>, run_ref: &str, now: Timestamp) {
+    /// time that is not believed (from `until` on) is not remembered: who wrote it is not known.
+    pub fn note<'a>(
+        &mut self,
+        workloads: impl Iterator<Item = (&'a Workload, Course)>,
+        run_ref: &str,
+        until: Timestamp,
+    ) {
         let mut seen = HashMap::new();
         let mut before = mem::take(&mut self.open);
         for (workload, course) in workloads {
             let open = before.remove(&workload.uid);
             if let (Course::Open, Some(at)) = (course, written(workload, run_ref)) {
                 let known = open.filter(|open| open.at == at);
-                let fresh = clock::is_believed(at, now).then_some(Open { at, missing: false });
+                let fresh = (at < until).then_some(Open { at, missing: false });
                 self.open
                     .extend(known.or(fresh).map(|open| (workload.uid.clone(), open)));
             }

@@ -145,13 +145,22 @@ impl Target {
     }
 }
 
-/// The UIDs of workloads that are no targets of this run and in flight for other runs of its plan: they share one limit.
-pub fn in_flight_elsewhere(v: &Validated, observed: &Observed, targets: &[Target], elapsed: &Elapsed) -> Vec<String> {
+/// The UIDs of workloads that are no targets of this run and in flight for other runs of its plan, and whether they get their old
+/// image back: all runs of a plan share one limit.
+pub fn in_flight_elsewhere(
+    v: &Validated,
+    observed: &Observed,
+    targets: &[Target],
+    elapsed: &Elapsed,
+) -> Vec<(String, bool)> {
     let ours: BTreeSet<&str> = targets.iter().map(|target| target.seen.workload.uid.as_str()).collect();
-    let others = observed.estate.workloads.iter();
+    let others = observed.estate.workloads.iter().chain(&observed.estate.elsewhere);
     others
         .filter(|seen| !ours.contains(seen.workload.uid.as_str()) && replaced_by_us(v, observed, seen, elapsed))
-        .map(|seen| seen.workload.uid.clone())
+        .map(|seen| {
+            let back = seen.workload.our_rollout().is_some_and(|moved| moved.rolled_back);
+            (seen.workload.uid.clone(), back)
+        })
         .collect()
 }
 
@@ -232,13 +241,14 @@ fn replaced_by_us(v: &Validated, observed: &Observed, seen: &ObservedWorkload, e
         && (workload.is_of_run(&v.run_ref) || plan == Some(v.plan_key().as_str()))
 }
 
-/// What is timed of every workload that this look shows.
+/// What is timed of every workload that this look shows, those of other runs of the plan included.
 pub fn looks<'a>(
     v: &'a Validated,
     observed: &'a Observed,
     steady: &'a Steady,
 ) -> impl Iterator<Item = (&'a str, Look)> {
-    observed.estate.workloads.iter().map(|seen| {
+    let all = observed.estate.workloads.iter().chain(&observed.estate.elsewhere);
+    all.map(|seen| {
         let workload: &Workload = &seen.workload;
         let ours = workload.is_of_run(&v.run_ref) && workload.whose() == Some(Whose::Ours);
         let (rolling, unready, unsettled, complete) = match &workload.rollout {

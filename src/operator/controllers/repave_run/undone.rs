@@ -1,5 +1,5 @@
 //! Asks the ReplicaSets of the workloads that are about to be moved whether somebody had set them back: `kubectl rollout undo`
-//! takes our own record away. One list a workload, by its own labels, or one list a namespace where a quarter of its workloads or
+//! takes our own record away. One list a workload, by its own labels, or one list a namespace where a quarter of its Deployments or
 //! more are moved next. Reads only.
 
 use super::{
@@ -31,9 +31,10 @@ use std::{
 
 /// ReplicaSets of one workload that are read: the default of Kubernetes keeps ten.
 const MAX_SETS: usize = 1_000;
-/// ReplicaSets of one namespace that are read.
-const MAX_IN_NAMESPACE: usize = 20_000;
-/// Workloads of one namespace from which on all its ReplicaSets are read, if they are a quarter of its workloads: a thousand small
+/// ReplicaSets of a namespace that are read for each of its workloads that is asked about: a namespace that holds many more of
+/// them costs more than a list a workload.
+const SETS_EACH: usize = 40;
+/// Workloads of one namespace from which on all its ReplicaSets are read, if they are a quarter of its Deployments: a thousand small
 /// lists take longer than the patches after them.
 const MANY: usize = 16;
 /// Lists at the same time.
@@ -53,19 +54,14 @@ pub async fn ask(
     estate: &mut Estate,
     keys: &BTreeSet<WorkloadKey>,
 ) -> Result<Vec<(WorkloadKey, Applied)>, ListError> {
-    let mut namespaces: BTreeMap<&str, Members> = BTreeMap::new();
-    for seen in &estate.workloads {
-        let key = &seen.workload.key;
-        let members = namespaces.entry(&key.namespace).or_default();
-        members.all += 1;
-        members
-            .asked
-            .extend(keys.contains(key).then(|| Arc::clone(&seen.workload)));
+    let mut namespaces: BTreeMap<&str, Vec<Arc<Workload>>> = BTreeMap::new();
+    for seen in estate.workloads.iter().filter(|seen| keys.contains(&seen.workload.key)) {
+        let asked = namespaces.entry(&seen.workload.key.namespace).or_default();
+        asked.push(Arc::clone(&seen.workload));
     }
     let reads: Vec<_> = namespaces
         .into_iter()
-        .filter(|(_, members)| !members.asked.is_empty())
-        .map(|(namespace, members)| in_namespace(ctx, v, namespace, members).boxed())
+        .map(|(namespace, asked)| in_namespace(ctx, v, namespace, asked).boxed())
         .collect();
     let read: Vec<Vec<_>> = stream::iter(reads).buffer_unordered(AT_ONCE).collect().await;
     let (mut answers, mut not_asked) = (BTreeMap::new(), Vec::new());
@@ -88,21 +84,12 @@ pub async fn ask(
     Ok(not_asked)
 }
 
-/// The workloads of one namespace.
-#[derive(Default)]
-struct Members {
-    /// How many there are.
-    all: usize,
-    /// Those that are asked about.
-    asked: Vec<Arc<Workload>>,
-}
-
 type Answered = (WorkloadKey, Result<LedAway, ListError>);
 
 /// Asks about the workloads of one namespace: all its ReplicaSets at once where many are moved, else one list a workload.
-async fn in_namespace(ctx: &Context, v: &Validated, namespace: &str, members: Members) -> Vec<Answered> {
-    let Members { all, asked } = members;
-    if asked.len() >= MANY && asked.len().saturating_mul(4) >= all {
+async fn in_namespace(ctx: &Context, v: &Validated, namespace: &str, asked: Vec<Arc<Workload>>) -> Vec<Answered> {
+    // Also those that the plan does not select: their ReplicaSets would be read, too.
+    if asked.len() >= MANY && asked.len().saturating_mul(4) >= ctx.inventory.deployments(namespace) {
         match revisions_in(ctx, namespace, &asked).await {
             Ok(known) => {
                 let of = |workload: &Arc<Workload>| (workload.key.clone(), Ok(answer_of(v, &workload.uid, &known)));
@@ -126,12 +113,12 @@ async fn in_namespace(ctx: &Context, v: &Validated, namespace: &str, members: Me
     stream::iter(reads).buffer_unordered(AT_ONCE).collect().await
 }
 
-/// What all ReplicaSets of a namespace tell of these workloads. Those that a Deployment made have this label.
+/// What all ReplicaSets of a namespace tell of these workloads. By their owners alone: a label can be taken off.
 async fn revisions_in(ctx: &Context, namespace: &str, of: &[Arc<Workload>]) -> Result<Revisions, ListError> {
     let uids: BTreeSet<&str> = of.iter().map(|workload| workload.uid.as_str()).collect();
     let api: Api<Guarded<ReplicaSet>> = Api::namespaced(ctx.client.clone(), namespace);
-    let params = ListParams::default().labels("pod-template-hash");
-    let sets = paging::list(&api, params, MAX_IN_NAMESPACE, |set| match set.0 {
+    let most = of.len().saturating_mul(SETS_EACH);
+    let sets = paging::list(&api, ListParams::default(), most, |set| match set.0 {
         Ok(set) => {
             let revision = Revision::read(&set)?;
             uids.contains(revision.workload()).then_some(Ok(revision))

@@ -112,7 +112,8 @@ pub fn is_due(status: &ImageCandidateStatus, in_force: &str, now: Timestamp) -> 
         .filter_map(|entry| entry.finished.as_ref())
         .map(|time| time.0)
         .max();
-    let old = judged.is_some_and(|at| now.duration_since(at) > HOLDS);
+    // A time that has not come yet says nothing about how old the judgement is.
+    let old = judged.is_some_and(|at| now.duration_since(at).abs() > HOLDS);
     !status.checks.is_empty() && (old || status.waivers_hash.as_deref() != Some(in_force))
 }
 

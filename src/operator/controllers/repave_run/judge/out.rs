@@ -56,7 +56,7 @@ impl Judge<'_> {
 
     fn has_soaked(&self, seen: &ObservedWorkload, wave: Option<usize>) -> bool {
         self.times(seen, wave).is_some_and(|(soaked, moved)| {
-            if clock::is_believed(moved, self.now) {
+            if moved < self.known.believed_until {
                 moved <= soaked
             } else {
                 // Its order to the soak is lost.
@@ -69,7 +69,7 @@ impl Judge<'_> {
     /// this process saw on its way itself is no such case.
     pub(super) fn is_in_doubt(&self, seen: &ObservedWorkload, wave: Option<usize>) -> bool {
         let times = self.times(seen, wave);
-        let lost = times.is_some_and(|(_, moved)| !clock::is_believed(moved, self.now));
+        let lost = times.is_some_and(|(_, moved)| moved >= self.known.believed_until);
         lost && !self.known.steady.is_open(&seen.workload)
     }
 

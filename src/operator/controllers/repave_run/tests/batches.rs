@@ -3,9 +3,10 @@
 use super::{
     super::{
         apply::{AT_ONCE, Applied, Halt, apply},
+        orders::Orders,
         patch::Op,
         plan::Action,
-        validate,
+        validate::{self, Validated},
     },
     world::{release, run},
 };
@@ -35,6 +36,15 @@ fn put_what_orders(server: &Api, suspend: bool, released: u64) {
     }));
 }
 
+/// The orders as they are.
+fn orders(server: &Api, v: &Validated) -> (Option<&'static str>, Orders) {
+    let plan = server.get("repaveplans", "platform/all");
+    let base = server.get("baseimages", "platform/debian");
+    let plan = plan.map(|plan| serde_json::from_value(plan).unwrap());
+    let base = base.map(|base| serde_json::from_value(base).unwrap());
+    (Some("plan"), Orders::of(v, Some("plan"), plan, base).0)
+}
+
 fn moves(server: &Api) -> Vec<Action> {
     let names = (0..MOVES).map(|at| format!("app-{at:02}"));
     names
@@ -60,8 +70,10 @@ async fn what_was_under_way_when_a_batch_was_dropped_is_read_live_before_anythin
     let server = Api::default();
     let actions = moves(&server);
     let ctx = server.context();
+    let (plan_uid, orders) = orders(&server, &v);
     server.faults(|seen| (seen.verb == "PATCH").then_some(Fault::Silent));
-    let dropped = tokio::time::timeout(Duration::from_secs(1), apply(&ctx, &v, Some("plan"), &actions)).await;
+    let batch = apply(&ctx, &v, (plan_uid, &orders), &actions);
+    let dropped = tokio::time::timeout(Duration::from_secs(1), batch).await;
     assert!(dropped.is_err());
     let sent = actions.iter().take(AT_ONCE).map(|action| action.workload().clone());
     let doubted = ctx.inventory.doubted(actions.iter().map(Action::workload));
@@ -95,13 +107,14 @@ async fn a_batch_stops_after_the_few_that_are_under_way_when_it_is_not_wanted_or
     for (what, suspend, released, refused, expected) in cases {
         let server = Api::default();
         let actions = moves(&server);
+        put_what_orders(&server, false, sequence);
+        let (plan_uid, orders) = orders(&server, &v);
         put_what_orders(&server, suspend, released);
         let ctx = server.context();
         if let Some(code) = refused {
             server.faults(move |seen| (seen.verb == "PATCH").then_some(Fault::Refused(code, "TooManyRequests")));
         }
-        let plan = server.get("repaveplans", "platform/all").unwrap();
-        let results = apply(&ctx, &v, plan["metadata"]["uid"].as_str(), &actions).await;
+        let results = apply(&ctx, &v, (plan_uid, &orders), &actions).await;
         assert!(expected(results.halt.as_ref()), "{what}: {:?}", results.halt);
         let sent = server.count("PATCH", "deployments");
         let all = results.halt.is_none();
@@ -152,10 +165,13 @@ async fn a_batch_stops_after_the_few_that_are_under_way_when_its_plan_allows_les
         put_what_orders(&server, false, v.sequence);
         server.edit("repaveplans", "platform/all", |plan| {
             plan["spec"]["waves"] = json!([{"name": "all", "maxConcurrent": 100}]);
-            *plan.pointer_mut(path).unwrap() = value;
+        });
+        let (plan_uid, orders) = orders(&server, &v);
+        server.edit("repaveplans", "platform/all", |plan| {
+            *plan.pointer_mut(path).unwrap() = value
         });
         let ctx = server.context();
-        apply(&ctx, &v, Some("plan"), &actions).await;
+        apply(&ctx, &v, (plan_uid, &orders), &actions).await;
         let sent = server.count("PATCH", "deployments");
         if sent != expected {
             found.push(format!("{what}: {sent} were sent, {expected} may be"));
@@ -179,6 +195,7 @@ async fn what_another_run_reads_while_a_write_is_on_its_way_takes_no_doubt_away_
     ctx.inventory.watch_shows(before.clone());
     server.faults(|seen| (seen.verb == "PATCH").then_some(Fault::Silent));
     let inventory = ctx.inventory.clone();
+    let (plan_uid, orders) = orders(&server, &v);
     let other_run = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         // As `estate::refresh` does it.
@@ -187,7 +204,7 @@ async fn what_another_run_reads_while_a_write_is_on_its_way_takes_no_doubt_away_
     };
     let both = async {
         tokio::select! {
-            results = apply(&ctx, &v, Some("plan"), &actions) => panic!("{results:?}"),
+            results = apply(&ctx, &v, (plan_uid, &orders), &actions) => panic!("{results:?}"),
             () = other_run => {}
         }
     };

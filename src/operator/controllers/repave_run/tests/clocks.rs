@@ -5,6 +5,8 @@ use super::{
     objects::{bump, bump_generation},
     world::{Behaviour, Kind, World},
 };
+use crate::domain::workload::WorkloadKey;
+use jiff::SignedDuration;
 use serde_json::json;
 
 const GOOD: (Kind, Behaviour, bool) = (Kind::Direct, Behaviour::Healthy, false);
@@ -147,10 +149,8 @@ fn one_whose_rollback_has_timed_out_is_not_in_flight_after_the_clock_was_put_rig
     );
 }
 
-/// Moved and soaked while the clock was two days ahead; it is put right, and the process restarts. Whether it had soaked cannot be told
-/// by any time, so it is neither done at once nor taken back.
-#[test]
-fn what_has_a_time_that_nobody_believes_is_neither_done_at_once_nor_taken_back() {
+/// A canary that moved and soaked while the clock was two days ahead; the clock is put right, and the process restarts.
+fn soaked_two_days_ahead() -> (World, WorkloadKey) {
     let spec = json!({"health": {"rolloutDeadline": "30s", "minReadySeconds": 8}, "onFailure": {"budget": 9}});
     let unready = (Kind::Direct, Behaviour::UnreadyLater, true);
     let mut world = World::new(&spec, &[unready, GOOD, (Kind::Flux, Behaviour::Healthy, false)]);
@@ -166,14 +166,52 @@ fn what_has_a_time_that_nobody_believes_is_neither_done_at_once_nor_taken_back()
     assert!(world.status.waves[0].soaked_at.is_some(), "{:?}", world.status);
     world.jump(-2 * 24 * 3600);
     world.memory = RunMemory::default();
-    let mut well = world.clone();
+    (world, key)
+}
+
+/// It lacks replicas from now on. What is said of it, if nothing is taken back.
+fn said_of_what_is_left(world: &mut World) -> Vec<String> {
     for _ in 0..20 {
         world.tick_all();
         let back = |action: &Action| matches!(action, Action::RollBack { .. });
         assert!(!world.step().iter().any(back), "it may have soaked");
         world.wait(5);
     }
-    let rows: Vec<_> = world.status.attention.iter().map(|row| &row.reason).collect();
+    world.status.attention.iter().map(|row| row.reason.clone()).collect()
+}
+
+/// Both times were written by the same clock: which came first is known.
+#[test]
+fn what_soaked_while_the_clock_was_days_ahead_is_out_and_what_is_moved_later_is_judged() {
+    let (mut world, key) = soaked_two_days_ahead();
+    let rows = said_of_what_is_left(&mut world);
+    assert!(rows.iter().any(|row| row.contains("for its whole soak")), "{rows:?}");
+    assert_eq!(world.status.counts.done, 2);
+    let (mut world, _) = soaked_two_days_ahead();
+    world.workloads.get_mut(&key).unwrap().behaviour = Behaviour::Healthy;
+    world.tick(&key);
+    let later = world.key(1);
+    world.workloads.get_mut(&later).unwrap().behaviour = Behaviour::NeverReady;
+    for _ in 0..20 {
+        world.step();
+        world.tick(&later);
+        world.wait(5);
+    }
+    assert_eq!((world.status.counts.done, world.status.counts.failed), (1, 1));
+}
+
+/// Somebody wrote a time on it that no clock of ours had: whether it had soaked cannot be told by that, so it is neither done at once
+/// nor taken back.
+#[test]
+fn what_has_a_time_that_nobody_believes_is_neither_done_at_once_nor_taken_back() {
+    let (mut world, key) = soaked_two_days_ahead();
+    let sim = world.workloads.get_mut(&key).unwrap();
+    let record = &mut sim.object["metadata"]["annotations"]["repave.dev/moved"];
+    let mut moved: serde_json::Value = serde_json::from_str(record.as_str().unwrap()).unwrap();
+    moved["at"] = json!((world.now + SignedDuration::from_hours(30 * 24)).to_string());
+    *record = json!(moved.to_string());
+    let mut well = world.clone();
+    let rows = said_of_what_is_left(&mut world);
     assert!(
         rows.iter().any(|row| row.contains("far ahead of the clock")),
         "{rows:?}"

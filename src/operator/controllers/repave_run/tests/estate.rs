@@ -419,6 +419,12 @@ async fn where_a_plan_selects_few_of_a_large_namespace_the_replica_sets_of_the_o
             "labels": {"app": "other", "pod-template-hash": at.to_string()}}, "spec": {"selector": {}}}));
     }
     let mut estate = look(&ctx, &images, plan.ask()).await.unwrap();
+    for at in 0..1_818 {
+        let mut other = api.get("deployments", "platform/app-00").unwrap();
+        other["metadata"]["name"] = json!(format!("other-{at}"));
+        other["metadata"]["uid"] = json!(format!("uid-other-{at}"));
+        ctx.inventory.watch_shows(super::objects::parse(&other));
+    }
     let before = api.count("LIST", "replicasets");
     assert_eq!(undone::ask(&ctx, &v, &mut estate, &apps(0..18)).await.unwrap(), []);
     let asked = api.count("LIST", "replicasets") - before;

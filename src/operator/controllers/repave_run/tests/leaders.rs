@@ -7,7 +7,6 @@
 use super::{
     super::{
         apply::{Applied, Halt},
-        clock,
         decide::{Before, decide},
         look::questions,
         memory::RunMemory,
@@ -303,7 +302,7 @@ impl Leaders {
         self.world.note_stayed();
         let v = self.world.v.clone();
         let times = (self.world.now, self.world.mono);
-        let old = clock::put_right(self.world.status.clone(), times.0);
+        let old = self.world.status.clone();
         let active_runs = self.world.active_runs.clone();
         let before = Before {
             old: &old,
@@ -315,11 +314,11 @@ impl Leaders {
             let first = decide(&v, &observed, &mut memory, before, times);
             if old.finished.is_some() && !reopens(&observed.gate, &first.targets, &old) {
                 let courses = first.targets.iter().map(Target::course);
-                memory.steady.note(courses, &v.run_ref, first.stamp);
+                memory.steady.note(courses, &v.run_ref, first.believed_until);
                 self.processes[who].memory = memory.of_finished();
                 return;
             }
-            questions(&self.processes[who].inventory, &first)
+            questions(&self.processes[who].inventory, &observed, &first)
         };
         self.refresh(who, &mut observed, &asked.live);
         self.world.ask(&mut observed, &asked.moves);

@@ -44,7 +44,7 @@ impl World {
         let v = &seen.v;
         let mut observed = seen.observed();
         let mut memory = seen.memory.clone();
-        let old = clock::put_right(seen.status.clone(), seen.now);
+        let old = seen.status.clone();
         let before = Before {
             old: &old,
             active_runs: &seen.active_runs,
@@ -54,7 +54,7 @@ impl World {
             let first = decide(v, &observed, &mut memory, before, times);
             if seen.status.finished.is_some() && !reopens(&observed.gate, &first.targets, &seen.status) {
                 let courses = first.targets.iter().map(Target::course);
-                memory.steady.note(courses, &v.run_ref, first.stamp);
+                memory.steady.note(courses, &v.run_ref, first.believed_until);
                 if seen.mono == self.mono {
                     self.memory = memory.of_finished();
                 }
@@ -164,7 +164,8 @@ impl World {
         let elapsed = memory.sightings.look(looks, self.mono);
         let known = Known {
             waves: &self.status.waves,
-            began: self.status.started.as_ref().map_or(self.now, |time| time.0),
+            began: clock::began(&self.status, self.now),
+            believed_until: clock::believed_until(&self.status, self.now),
             elapsed: &elapsed,
             refusals: &memory.refusals,
             steady: &memory.steady,
@@ -178,6 +179,14 @@ impl World {
     pub fn step(&mut self) -> Vec<Action> {
         let seen = self.clone();
         self.reconcile(&seen, Fault::None)
+    }
+
+    /// Time passes, and is watched.
+    pub fn watch(&mut self, seconds: i64) {
+        for passed in (0..seconds).step_by(60) {
+            self.wait((seconds - passed).min(60));
+            self.step();
+        }
     }
 
     /// Reconciles, lets everything settle and time pass, until the run is finished or waits for a person.

@@ -1,7 +1,7 @@
 //! Refusals, limits that runs and rollbacks share, holds of other digests, and what a run ends as.
 
 use super::{
-    super::{apply::wants, plan::Action, state::State},
+    super::{orders::Orders, plan::Action, state::State},
     objects::image_of,
     world::{Behaviour, Fault, Kind, World, run},
 };
@@ -210,7 +210,7 @@ fn an_answer_that_did_not_come_is_seen_in_the_next_look() {
 }
 
 #[test]
-fn a_batch_goes_on_only_for_a_plan_that_still_orders_it_and_a_release_that_is_still_the_one() {
+fn orders_are_the_same_only_for_the_same_plan_that_says_the_same_and_for_the_same_release() {
     let v = validate(&run(&json!({}))).unwrap();
     let plan = |suspend: bool| -> RepavePlan {
         serde_json::from_value(json!({"apiVersion": "repave.dev/v1alpha1", "kind": "RepavePlan",
@@ -227,23 +227,41 @@ fn a_batch_goes_on_only_for_a_plan_that_still_orders_it_and_a_release_that_is_st
                 "sequence": sequence, "promotedAt": "2026-01-01T00:00:00Z"}}}))
         .unwrap()
     };
-    let (go, now) = (plan(false), base(&v.digest, v.sequence));
-    assert!(wants(&v, Some("plan"), Some(&go), Some(&now)));
-    assert!(!wants(&v, Some("plan"), Some(&plan(true)), Some(&now)));
-    assert!(!wants(&v, Some("older"), Some(&go), Some(&now)));
-    assert!(!wants(&v, None, Some(&go), Some(&now)));
-    assert!(!wants(&v, Some("plan"), None, Some(&now)));
-    assert!(!wants(&v, Some("plan"), Some(&go), None));
-    assert!(!wants(
-        &v,
-        Some("plan"),
-        Some(&go),
-        Some(&base(&Digest::of(b"v4"), v.sequence))
-    ));
-    assert!(!wants(
-        &v,
-        Some("plan"),
-        Some(&go),
-        Some(&base(&v.digest, v.sequence + 1))
-    ));
+    let orders = |plan: Option<RepavePlan>, base: Option<BaseImage>, uid| Orders::of(&v, uid, plan, base).0;
+    let now = || Some(base(&v.digest, v.sequence));
+    let decided_on = orders(Some(plan(false)), now(), Some("plan"));
+    let mut noise = plan(false);
+    noise.metadata.resource_version = Some("9".to_owned());
+    assert!(orders(Some(noise), now(), Some("plan")).are_as(&decided_on));
+    let mut revoked = serde_json::to_value(base(&v.digest, v.sequence)).unwrap();
+    revoked["status"]["revoked"] =
+        json!([{"digest": Digest::of(b"v1"), "tag": "v1", "at": "2026-01-02T00:00:00Z", "reason": "CVE-1"}]);
+    for (what, now) in [
+        ("suspended", orders(Some(plan(true)), now(), Some("plan"))),
+        ("made anew", orders(Some(plan(false)), now(), Some("older"))),
+        ("gone", orders(None, now(), Some("plan"))),
+        ("no base image", orders(Some(plan(false)), None, Some("plan"))),
+        (
+            "another digest",
+            orders(
+                Some(plan(false)),
+                Some(base(&Digest::of(b"v4"), v.sequence)),
+                Some("plan"),
+            ),
+        ),
+        (
+            "the same digest, released again",
+            orders(Some(plan(false)), Some(base(&v.digest, v.sequence + 1)), Some("plan")),
+        ),
+        (
+            "one was taken back",
+            orders(
+                Some(plan(false)),
+                Some(serde_json::from_value(revoked).unwrap()),
+                Some("plan"),
+            ),
+        ),
+    ] {
+        assert!(!now.are_as(&decided_on), "{what}");
+    }
 }

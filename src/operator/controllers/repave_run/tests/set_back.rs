@@ -76,8 +76,7 @@ fn an_undo_is_respected_after_a_restart_by_a_new_run_and_by_one_that_had_finishe
     is_left_alone(&mut world);
 
     let (mut world, key) = moved();
-    world.wait(3600);
-    world.step();
+    world.watch(3600);
     assert!(world.status.finished.is_some());
     world.undo(&key);
     restart(&mut world);

@@ -147,13 +147,11 @@ fn has_soaked(world: &World) -> bool {
 fn a_soak_is_what_was_watched_whatever_the_clock_does() {
     for jump in [3600, -3600] {
         let mut world = soaking();
-        world.wait(600);
-        world.step();
+        world.watch(600);
         world.jump(jump);
         world.step();
         assert!(!has_soaked(&world), "{jump}");
-        world.wait(2999);
-        world.step();
+        world.watch(2999);
         assert!(!has_soaked(&world), "{jump}");
         world.wait(1);
         world.step();
@@ -176,8 +174,7 @@ fn a_restart_goes_on_with_a_soak_from_what_the_status_keeps_and_is_never_early()
     world.memory = RunMemory::default();
     world.jump(7200);
     world.step();
-    world.wait(2699);
-    world.step();
+    world.watch(2699);
     assert!(!has_soaked(&world));
     world.wait(1);
     world.step();

@@ -380,6 +380,11 @@ async fn what_an_earlier_run_of_the_plan_has_in_flight_takes_its_place_also_wher
         let spec = json!({"targets": {"namespaceSelector": {"matchLabels": {"repave": "auto"}}, "selector": selector},
             "waves": [{"name": "all", "maxConcurrent": 1}]});
         let cluster = Cluster::new(vec![before.clone(), tier("new", "b", &image("v1"))], spec).await;
+        let mut earlier = serde_json::to_value(&cluster.run).unwrap();
+        earlier["metadata"]["name"] = json!("all-v2");
+        earlier["metadata"]["labels"] = json!({"repave.dev/plan": "all"});
+        earlier["spec"]["targets"]["selector"] = json!({});
+        cluster.server.put(&earlier);
         cluster.server.put(&history(
             "debian",
             &[(v(3), "Released"), (v(2), "Superseded"), (v(1), "Superseded")],
