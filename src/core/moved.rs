@@ -8,82 +8,9 @@
 //! workload may write the annotation: it decides about that workload only, and the record names the object that was written, so
 //! that a copy of it is none of ours.
 
-use super::digest::Digest;
+use super::{digest::Digest, template::TemplateHash};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use std::{fmt, str::FromStr};
-
-/// A pod template in 64 bits: equal for equal templates as the API server stores them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TemplateHash(u64);
-
-impl fmt::Display for TemplateHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-/// A text that is no hash of a template.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected 16 hex digits, found {0:?}: leave the annotation to Repave")]
-pub struct InvalidHash(String);
-
-impl FromStr for TemplateHash {
-    type Err = InvalidHash;
-
-    fn from_str(text: &str) -> Result<Self, InvalidHash> {
-        let invalid = || InvalidHash(text.chars().take(40).collect());
-        let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        let hash = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
-        hash.map(Self).ok_or_else(invalid)
-    }
-}
-
-impl Serialize for TemplateHash {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for TemplateHash {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-/// A pod template without its images, so that the hash of the template with other images can be told without it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TemplateShape(u64);
-
-impl TemplateShape {
-    /// The shape of a stored template; `None` if it has no JSON form, which a stored one always has.
-    pub fn of(template: &PodTemplateSpec) -> Option<Self> {
-        let mut blank = template.clone();
-        if let Some(spec) = &mut blank.spec {
-            let init = spec.init_containers.iter_mut().flatten();
-            init.chain(&mut spec.containers).for_each(|c| c.image = None);
-        }
-        serde_json::to_vec(&blank).ok().map(|json| Self(hash(&json)))
-    }
-
-    /// The template with these images, init containers first, each list in its order.
-    pub fn with_images<'a>(self, images: impl Iterator<Item = &'a str>) -> TemplateHash {
-        let mut text = format!("{:016x}", self.0);
-        for image in images {
-            text.push('\n');
-            text.push_str(image);
-        }
-        TemplateHash(hash(text.as_bytes()))
-    }
-}
-
-fn hash(bytes: &[u8]) -> u64 {
-    // The first 64 bits of a SHA-256: nobody gains by a collision with his own earlier template.
-    Digest::of(bytes).hex().bytes().take(16).fold(0, |value, digit| {
-        value << 4 | u64::from(char::from(digit).to_digit(16).unwrap_or(0))
-    })
-}
 
 /// One write of ours to a pod template: a move, or the rollback of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,16 +158,9 @@ impl Moved {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
 
-    fn template(changes: &[(&str, Value)]) -> PodTemplateSpec {
-        let mut object = json!({"metadata": {"labels": {"app": "a"}}, "spec": {
-            "initContainers": [{"name": "i", "image": "r.test/i:1"}],
-            "containers": [{"name": "c", "image": "r.test/c:1", "env": [{"name": "X", "value": "1"}]}]}});
-        for (path, value) in changes {
-            *object.pointer_mut(path).unwrap() = value.clone();
-        }
-        serde_json::from_value(object).unwrap()
+    fn hash(number: u64) -> TemplateHash {
+        format!("{number:016x}").parse().unwrap()
     }
 
     fn moved() -> Moved {
@@ -252,26 +172,11 @@ mod tests {
             rolled_back: false,
             sequence: Some(3),
             generation: 4,
-            template: TemplateHash(7),
+            template: hash(7),
             revision: Some(2),
             uid: Some("u".to_owned()),
             timed_out: Some("2025-12-31T00:00:00Z".parse().unwrap()),
         }
-    }
-
-    #[test]
-    fn a_template_with_other_images_is_told_from_its_shape_and_every_other_change_is_another_shape() {
-        let shape = TemplateShape::of(&template(&[])).unwrap();
-        let other_image = template(&[("/spec/containers/0/image", json!("r.test/c:2"))]);
-        assert_eq!(TemplateShape::of(&other_image), Some(shape));
-        let restarted = template(&[("/metadata/labels", json!({"app": "a", "restarted": "now"}))]);
-        let env = template(&[("/spec/containers/0/env/0/value", json!("2"))]);
-        assert_ne!(TemplateShape::of(&restarted), Some(shape));
-        assert_ne!(TemplateShape::of(&env), Some(shape));
-        let hash = |images: [&str; 2]| shape.with_images(images.into_iter());
-        assert_eq!(hash(["a", "b"]), hash(["a", "b"]));
-        assert_ne!(hash(["a", "b"]), hash(["b", "a"]));
-        assert_ne!(hash(["a", "b"]), hash(["a", "c"]));
     }
 
     #[test]
@@ -286,18 +191,14 @@ mod tests {
             ("restored from before it", 4, 9, Some(3), Whose::Others),
             ("undone and done again", 9, 7, Some(5), Whose::Others),
         ] {
-            assert_eq!(
-                moved().whose(generation, TemplateHash(template), revision),
-                expected,
-                "{name}"
-            );
+            assert_eq!(moved().whose(generation, hash(template), revision), expected, "{name}");
         }
         let older = Moved {
             revision: None,
             ..moved()
         };
         assert_eq!(
-            older.whose(9, TemplateHash(7), Some(5)),
+            older.whose(9, hash(7), Some(5)),
             Whose::Ours,
             "a version before wrote none"
         );

@@ -9,7 +9,7 @@ use super::{
     digest::Digest, image_ref::ImageRef, moved::LastWrite, moved::Moved, workload::REVISION_ANNOTATION,
     workload_annotations::WorkloadAnnotations,
 };
-use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 
 /// One template that a Deployment had, or has.
@@ -24,16 +24,14 @@ pub struct Revision {
 }
 
 impl Revision {
-    /// What a ReplicaSet tells of its Deployment; nothing if it has none, or was never numbered.
-    pub fn read(set: &ReplicaSet) -> Option<Self> {
-        let mut owners = set.metadata.owner_references.iter().flatten();
+    /// What a ReplicaSet with these images tells of its Deployment; nothing if it has none, or was never numbered.
+    pub fn read(metadata: &ObjectMeta, images: &[String]) -> Option<Self> {
+        let mut owners = metadata.owner_references.iter().flatten();
         // Labels can be put on anything.
         let owner = owners.find(|owner| owner.controller == Some(true))?;
         let none = BTreeMap::new();
-        let annotations = set.metadata.annotations.as_ref().unwrap_or(&none);
-        let spec = set.spec.as_ref()?.template.as_ref()?.spec.as_ref()?;
-        let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-        let images = containers.filter_map(|container| container.image.as_deref()?.parse::<ImageRef>().ok());
+        let annotations = metadata.annotations.as_ref().unwrap_or(&none);
+        let images = images.iter().filter_map(|image| image.parse::<ImageRef>().ok());
         Some(Self {
             workload: owner.uid.clone(),
             number: annotations.get(REVISION_ANNOTATION)?.parse().ok()?,
@@ -121,7 +119,13 @@ mod tests {
     }
 
     fn v3_was_set_back(sets: &[Value]) -> bool {
-        let read = |set: &Value| Revision::read(&serde_json::from_value(set.clone()).unwrap());
+        let read = |set: &Value| {
+            let metadata = serde_json::from_value(set["metadata"].clone()).unwrap();
+            let image = set["spec"]["template"]["spec"]["containers"][0]["image"]
+                .as_str()
+                .unwrap();
+            Revision::read(&metadata, &[image.to_owned()])
+        };
         let revisions: Revisions = sets.iter().filter_map(read).collect();
         revisions.led_away_from("web", &Digest::of(b"v3"), 3).is_some()
     }

@@ -4,22 +4,23 @@
 //! The rules of a finished roll-out are those of `kubectl rollout status`. Must not decide what is done with a workload.
 
 use super::{
+    deployment::{Deployment, Spec},
     labels::Labels,
-    moved::{LastWrite, Moved, TemplateHash, TemplateShape, Whose},
+    moved::{LastWrite, Moved, Whose},
     ownership::{self, Owner},
     pod,
+    template::{TemplateHash, TemplateShape},
     workload_annotations::WorkloadAnnotations,
 };
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus},
-        core::v1::PodSpec,
-    },
+    api::apps::v1::{DeploymentCondition, DeploymentStatus},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::core::Selector;
 use std::{collections::BTreeMap, fmt, time::Duration};
+
+pub use super::template::Container;
 
 /// Annotation of the deployment controller: the number of the workload's present template.
 pub const REVISION_ANNOTATION: &str = "deployment.kubernetes.io/revision";
@@ -74,19 +75,6 @@ impl fmt::Display for WorkloadKey {
     }
 }
 
-/// One container of the pod template.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Container {
-    /// Its name.
-    pub name: String,
-    /// The image as it is written there.
-    pub image: String,
-    /// Whether it is an init container.
-    pub init: bool,
-    /// Its place in its list.
-    pub index: usize,
-}
-
 /// How a Deployment's own roll-out stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rollout {
@@ -113,16 +101,12 @@ pub enum Rollout {
 
 /// How the pods of a workload are found: its label selector as text, because it is kept of every workload and needed of few.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodSelector(Option<Box<str>>);
+pub struct PodSelector(Box<str>);
 
 impl PodSelector {
-    fn of(selector: &LabelSelector) -> Self {
-        Self(serde_json::to_string(selector).ok().map(Into::into))
-    }
-
     /// The selector; nothing for one that cannot be read.
     pub fn parse(&self) -> Option<Selector> {
-        let selector: LabelSelector = serde_json::from_str(self.0.as_deref()?).ok()?;
+        let selector: LabelSelector = serde_json::from_str(&self.0).ok()?;
         selector.try_into().ok()
     }
 }
@@ -180,8 +164,7 @@ impl Workload {
         let empty = BTreeMap::new();
         let annotations = meta.annotations.as_ref();
         let written = WorkloadAnnotations::parse(annotations.unwrap_or(&empty));
-        let containers = containers(spec.template.spec.as_ref()?);
-        let shape = TemplateShape::of(&spec.template)?;
+        let (containers, shape) = (spec.containers.clone(), spec.shape);
         let template = shape.with_images(containers.iter().map(|c| c.image.as_str()));
         let seen = deployment.status.as_ref().and_then(|s| s.observed_generation);
         // What the status says about the template that we wrote stays true while only other fields change.
@@ -214,7 +197,7 @@ impl Workload {
             pods_refused: pods_refused(deployment.status.as_ref()),
             containers,
             annotations: written,
-            pod_selector: PodSelector::of(&spec.selector),
+            pod_selector: PodSelector(spec.selector.clone()),
         })
     }
 }
@@ -257,20 +240,6 @@ impl Workload {
     }
 }
 
-fn containers(spec: &PodSpec) -> Vec<Container> {
-    let init = spec.init_containers.iter().flatten().enumerate();
-    let main = spec.containers.iter().enumerate();
-    init.map(|entry| (entry, true))
-        .chain(main.map(|entry| (entry, false)))
-        .map(|((index, container), init)| Container {
-            name: container.name.clone(),
-            image: container.image.clone().unwrap_or_default(),
-            init,
-            index,
-        })
-        .collect()
-}
-
 fn timed_out(status: Option<&DeploymentStatus>) -> Option<Timestamp> {
     let condition = progressing(status?).filter(|c| c.reason.as_deref() == Some(TIMED_OUT))?;
     let at = condition
@@ -285,8 +254,8 @@ fn progressing(status: &DeploymentStatus) -> Option<&DeploymentCondition> {
 }
 
 /// `stale`: the controller's own timeout is one from before the roll-out in question.
-fn rollout(spec: &DeploymentSpec, status: Option<&DeploymentStatus>, generation: i64, stale: bool) -> Rollout {
-    if spec.paused == Some(true) {
+fn rollout(spec: &Spec, status: Option<&DeploymentStatus>, generation: i64, stale: bool) -> Rollout {
+    if spec.paused {
         return Rollout::Paused;
     }
     let Some(status) = status.filter(|s| s.observed_generation.is_some_and(|seen| seen >= generation)) else {

@@ -28,7 +28,8 @@ impl Estate {
     }
 
     fn add(&mut self, deployment: &Deployment) {
-        let Some(workload) = Workload::from_deployment(deployment) else {
+        let read = serde_json::to_value(deployment).and_then(serde_json::from_value);
+        let Some(workload) = read.ok().as_ref().and_then(Workload::from_deployment) else {
             return;
         };
         for container in &workload.containers {

@@ -9,7 +9,7 @@ mod feeds;
 mod objects;
 mod store;
 
-pub use objects::{LeanPod, Watched};
+pub use objects::{LeanPod, LeanReplicaSet, Watched};
 pub use store::{Change, Counted, CountedKind, Entry, NamespaceEntry, PodDigests};
 
 use crate::{

@@ -4,10 +4,13 @@
 //! The result is the ordinary type with the rest left out, so that the one parser of each (`Workload`, `PodEvidence`) reads
 //! it like any other. Must not decide anything.
 
-use crate::readable::{self, Parts};
+use crate::{
+    domain::deployment::{self, MAX_KEPT},
+    readable::Parts,
+};
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, DeploymentSpec, DeploymentStatus},
+        apps::v1::{Deployment, ReplicaSet},
         core::v1::{Container, Pod, PodSpec, PodStatus, Probe},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -21,7 +24,7 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_json::value::RawValue;
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 /// Written by `kubectl apply`: the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -47,23 +50,42 @@ fn part<T: DeserializeOwned>(meta: &ObjectMeta, part: Option<&str>) -> Option<T>
     }
 }
 
-/// A Deployment without the fields of its managers.
+/// A Deployment as far as it decides something. One that cannot be read, or of which more would be kept than of any real one, is as
+/// one without a spec: nothing is done to it.
 #[derive(Debug, Clone)]
-pub struct Watched(pub Deployment);
+pub struct Watched(pub deployment::Deployment);
 
 impl<'de> Deserialize<'de> for Watched {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Parts::deserialize(deserializer)?;
         let metadata = lean(raw.metadata);
-        let status: Option<DeploymentStatus> = part(&metadata, raw.status.as_deref().map(RawValue::get));
-        // One whose state cannot be read is none that anything is done to: it is as one without a spec.
-        let whole = raw.status.is_some() == status.is_some();
-        let spec = raw.spec.as_deref().filter(|_| whole).map(readable::lean_spec);
-        Ok(Self(Deployment {
-            spec: part::<DeploymentSpec>(&metadata, spec.as_deref()),
-            status,
-            metadata,
-        }))
+        let (spec, status) = (raw.spec.as_deref(), raw.status.as_deref());
+        let read = deployment::Deployment::read(
+            ObjectMeta::default(),
+            spec.map(RawValue::get),
+            status.map(RawValue::get),
+        );
+        let whole = match read {
+            Ok(read) => deployment::Deployment { metadata, ..read },
+            Err(error) => without_spec(metadata, &error),
+        };
+        let kept = whole.kept();
+        if kept <= MAX_KEPT {
+            return Ok(Self(whole));
+        }
+        let mut left = whole.metadata;
+        left.labels = None;
+        let why = format!("{kept} bytes of its labels, selector and containers would be kept, {MAX_KEPT} may be");
+        Ok(Self(without_spec(left, &why)))
+    }
+}
+
+fn without_spec(metadata: ObjectMeta, why: &dyn fmt::Display) -> deployment::Deployment {
+    let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+    tracing::warn!(namespace, name, %why, "Deployment cannot be read: nothing is done to it");
+    deployment::Deployment {
+        metadata,
+        ..deployment::Deployment::default()
     }
 }
 
@@ -96,6 +118,18 @@ struct RawPodSpec {
     containers: Vec<RawContainer>,
 }
 
+impl RawPodSpec {
+    fn images(self) -> impl Iterator<Item = String> {
+        let all = self.init_containers.into_iter().flatten().chain(self.containers);
+        all.filter_map(|container| container.image)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct RawTemplate {
+    spec: Option<RawPodSpec>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawContainer {
@@ -121,6 +155,39 @@ fn containers(raw: Vec<RawContainer>) -> Vec<Container> {
         .collect()
 }
 
+/// A ReplicaSet without its spec but for the images.
+#[derive(Debug, Clone)]
+pub struct LeanReplicaSet {
+    /// All of it.
+    pub metadata: ObjectMeta,
+    /// The images of its containers, init containers first.
+    pub images: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for LeanReplicaSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Raw {
+            #[serde(default)]
+            metadata: ObjectMeta,
+            spec: Option<RawSpec>,
+        }
+        #[derive(Deserialize)]
+        struct RawSpec {
+            // Read, so that one that is no ReplicaSet is refused.
+            #[serde(default, rename = "replicas")]
+            _replicas: Option<i32>,
+            template: Option<RawTemplate>,
+        }
+        let raw = Raw::deserialize(deserializer)?;
+        let pod = raw.spec.and_then(|spec| spec.template?.spec);
+        Ok(Self {
+            metadata: lean(raw.metadata),
+            images: pod.into_iter().flat_map(RawPodSpec::images).collect(),
+        })
+    }
+}
+
 /// An object of a kind that is counted and never moved: who it is, and the images of its pods.
 #[derive(Debug, Clone)]
 pub struct Consumer {
@@ -143,10 +210,6 @@ impl<'de> Deserialize<'de> for Consumer {
             job_template: Option<RawJobTemplate>,
         }
         #[derive(Deserialize)]
-        struct RawTemplate {
-            spec: Option<RawPodSpec>,
-        }
-        #[derive(Deserialize)]
         struct RawJobTemplate {
             spec: Option<RawJobSpec>,
         }
@@ -161,10 +224,7 @@ impl<'de> Deserialize<'de> for Consumer {
             let templates = [spec.template, job].into_iter().flatten().filter_map(|t| t.spec);
             std::iter::once(spec.pod).chain(templates)
         });
-        let images = pods
-            .flat_map(|pod| pod.init_containers.into_iter().flatten().chain(pod.containers))
-            .filter_map(|container| container.image)
-            .collect();
+        let images = pods.flat_map(RawPodSpec::images).collect();
         let owners = metadata.owner_references.iter().flatten();
         Ok(Self {
             owned: owners.into_iter().any(|owner| owner.controller == Some(true)),
@@ -181,63 +241,43 @@ impl<'de> Deserialize<'de> for Consumer {
     }
 }
 
-impl Resource for Watched {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
+/// What a view of an object is to the API server: an object of that kind.
+macro_rules! is_a {
+    ($view:ty, $kind:ty, $($meta:tt).+) => {
+        impl Resource for $view {
+            type DynamicType = ();
+            type Scope = NamespaceResourceScope;
 
-    fn kind((): &()) -> Cow<'_, str> {
-        Deployment::kind(&())
-    }
+            fn kind((): &()) -> Cow<'_, str> {
+                <$kind>::kind(&())
+            }
 
-    fn group((): &()) -> Cow<'_, str> {
-        Deployment::group(&())
-    }
+            fn group((): &()) -> Cow<'_, str> {
+                <$kind>::group(&())
+            }
 
-    fn version((): &()) -> Cow<'_, str> {
-        Deployment::version(&())
-    }
+            fn version((): &()) -> Cow<'_, str> {
+                <$kind>::version(&())
+            }
 
-    fn plural((): &()) -> Cow<'_, str> {
-        Deployment::plural(&())
-    }
+            fn plural((): &()) -> Cow<'_, str> {
+                <$kind>::plural(&())
+            }
 
-    fn meta(&self) -> &ObjectMeta {
-        &self.0.metadata
-    }
+            fn meta(&self) -> &ObjectMeta {
+                &self.$($meta).+
+            }
 
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.0.metadata
-    }
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.$($meta).+
+            }
+        }
+    };
 }
 
-impl Resource for LeanPod {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        Pod::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        Pod::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        Pod::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        Pod::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.0.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.0.metadata
-    }
-}
+is_a!(Watched, Deployment, 0.metadata);
+is_a!(LeanPod, Pod, 0.metadata);
+is_a!(LeanReplicaSet, ReplicaSet, metadata);
 
 impl Resource for Consumer {
     type DynamicType = ApiResource;
@@ -273,75 +313,4 @@ impl Resource for Consumer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::workload::Workload;
-    use serde_json::{Value, json};
-
-    fn deployment() -> Value {
-        json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "7", "generation": 2,
-                "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {"app": "a"},
-                "annotations": {LAST_APPLIED: "{\"a\": 1}", "repave.dev/run": "platform/all",
-                    "deployment.kubernetes.io/revision": "3"},
-                "ownerReferences": [{"apiVersion": "v1", "kind": "App", "name": "x", "uid": "y", "controller": true}],
-                "managedFields": [{"manager": "helm", "operation": "Apply", "fieldsV1": {"f:spec": {}}}]},
-            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "a"}}, "template": {
-                "metadata": {"labels": {"app": "a"}},
-                "spec": {"initContainers": [{"name": "i", "image": "r.test/i:1"}],
-                    "containers": [{"name": "c", "image": "r.test/c:1", "env": [{"name": "A", "value": "b"}]}]}}},
-            "status": {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2,
-                "conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]},
-        })
-    }
-
-    #[test]
-    fn a_workload_is_the_same_whether_its_object_was_read_whole_or_pruned() {
-        let whole: Deployment = serde_json::from_value(deployment()).unwrap();
-        let Watched(pruned) = serde_json::from_value(deployment()).unwrap();
-        assert!(Workload::from_deployment(&whole).is_some());
-        assert_eq!(Workload::from_deployment(&pruned), Workload::from_deployment(&whole));
-        let fields = pruned.metadata.managed_fields.unwrap();
-        assert!(fields.iter().all(|field| field.fields_v1.is_none()), "{fields:?}");
-    }
-
-    #[test]
-    fn every_counted_kind_gives_the_images_of_its_pods() {
-        let pod = json!({"initContainers": [{"name": "i", "image": "r.test/i"}], "containers": [{"name": "c", "image": "r.test/c"}]});
-        let template = json!({"spec": pod});
-        for (kind, spec) in [
-            ("StatefulSet", json!({"replicas": 1, "template": template})),
-            (
-                "CronJob",
-                json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}}),
-            ),
-            ("Pod", pod.clone()),
-        ] {
-            let object = json!({"metadata": {"name": "a", "namespace": "n"}, "spec": spec});
-            let consumer: Consumer = serde_json::from_value(object).unwrap();
-            assert_eq!(consumer.images, ["r.test/i", "r.test/c"], "{kind}");
-            assert!(!consumer.owned);
-        }
-        let empty: Consumer = serde_json::from_value(json!({"metadata": {}})).unwrap();
-        assert!(empty.images.is_empty());
-    }
-
-    #[test]
-    fn a_pod_keeps_what_its_containers_run_and_how_they_do() {
-        let LeanPod(pod) = serde_json::from_value(json!({
-            "metadata": {"name": "a-1", "labels": {"app": "a"}},
-            "spec": {"containers": [{"name": "c", "image": "r.test/c", "env": [{"name": "A"}],
-                "readinessProbe": {"tcpSocket": {"port": 1}}}], "nodeName": "n"},
-            "status": {"phase": "Running", "containerStatuses": [{"name": "c", "image": "r.test/c", "imageID": "x",
-                "ready": true, "restartCount": 1}]},
-        }))
-        .unwrap();
-        let spec = pod.spec.unwrap();
-        assert_eq!(spec.containers[0].image.as_deref(), Some("r.test/c"));
-        assert_eq!(spec.containers[0].env, None);
-        let probes = (&spec.containers[0].readiness_probe, &spec.containers[0].liveness_probe);
-        assert!(matches!(probes, (Some(_), None)), "only that there is one: {probes:?}");
-        assert_eq!(pod.status.unwrap().container_statuses.unwrap()[0].restart_count, 1);
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 //! No clock of another machine and no time of day is compared, so a clock that jumps changes nothing. A restart forgets, and
 //! every deadline begins anew: later than promised, never too early. Must not decide anything.
 
-use crate::domain::moved::TemplateHash;
+use crate::domain::template::TemplateHash;
 use std::{collections::HashMap, time::Duration};
 
 /// What is timed of one workload at this look. All false for one that needs no watching.

@@ -5,7 +5,8 @@
 //! in the status does not run past it. Pure.
 
 use crate::domain::{
-    moved::{LastWrite, TemplateHash, Whose},
+    moved::{LastWrite, Whose},
+    template::TemplateHash,
     workload::Workload,
 };
 use jiff::{SignedDuration, Timestamp};

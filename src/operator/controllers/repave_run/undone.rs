@@ -13,6 +13,7 @@ use crate::{
     controllers::{
         context::Context,
         error::one_line,
+        inventory::LeanReplicaSet,
         paging::{self, ListError},
     },
     domain::{
@@ -22,7 +23,6 @@ use crate::{
     readable::Guarded,
 };
 use futures::{FutureExt, StreamExt, stream};
-use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::{Api, api::ListParams, core::error_boundary::InvalidObject};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -116,11 +116,11 @@ async fn in_namespace(ctx: &Context, v: &Validated, namespace: &str, asked: Vec<
 /// What all ReplicaSets of a namespace tell of these workloads. By their owners alone: a label can be taken off.
 async fn revisions_in(ctx: &Context, namespace: &str, of: &[Arc<Workload>]) -> Result<Revisions, ListError> {
     let uids: BTreeSet<&str> = of.iter().map(|workload| workload.uid.as_str()).collect();
-    let api: Api<Guarded<ReplicaSet>> = Api::namespaced(ctx.client.clone(), namespace);
+    let api: Api<Guarded<LeanReplicaSet>> = Api::namespaced(ctx.client.clone(), namespace);
     let most = of.len().saturating_mul(SETS_EACH);
     let sets = paging::list(&api, ListParams::default(), most, |set| match set.0 {
         Ok(set) => {
-            let revision = Revision::read(&set)?;
+            let revision = Revision::read(&set.metadata, &set.images)?;
             uids.contains(revision.workload()).then_some(Ok(revision))
         }
         Err(invalid) => Some(Err(unreadable(invalid))),
@@ -155,9 +155,9 @@ async fn led_away(ctx: &Context, v: &Validated, workload: &Workload) -> Result<L
     let Some(selector) = workload.pod_selector.parse().filter(|selector| !selector.selects_all()) else {
         return Ok(LedAway::FromNone);
     };
-    let api: Api<Guarded<ReplicaSet>> = Api::namespaced(ctx.client.clone(), &workload.key.namespace);
+    let api: Api<Guarded<LeanReplicaSet>> = Api::namespaced(ctx.client.clone(), &workload.key.namespace);
     let sets = paging::list(&api, paging::selecting(&selector)?, MAX_SETS, |set| match set.0 {
-        Ok(set) => Revision::read(&set).map(Ok),
+        Ok(set) => Revision::read(&set.metadata, &set.images).map(Ok),
         Err(invalid) => Some(Err(unreadable(invalid))),
     })
     .await?;

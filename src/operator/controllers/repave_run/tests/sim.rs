@@ -5,12 +5,15 @@ use super::{
     objects::{bump, bump_generation, image_of, observed},
     world::{Behaviour, Kind, Sim, World},
 };
-use crate::domain::{
-    revisions::{Revision, Revisions},
-    workload::{REVISION_ANNOTATION, WorkloadKey},
+use crate::{
+    controllers::inventory::LeanReplicaSet,
+    domain::{
+        revisions::{Revision, Revisions},
+        workload::{REVISION_ANNOTATION, WorkloadKey},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -307,7 +310,8 @@ impl Sim {
                 "spec": {"selector": {}, "template": set.template}});
             serde_json::from_value(object).unwrap()
         });
-        sets.filter_map(|set: ReplicaSet| Revision::read(&set)).collect()
+        sets.filter_map(|set: LeanReplicaSet| Revision::read(&set.metadata, &set.images))
+            .collect()
     }
 
     fn restarts(&self, mono: Duration) -> u64 {
