@@ -29,6 +29,23 @@ fn times_of_metadata_that_cannot_be_read_hide_no_object() {
 }
 
 #[test]
+fn an_object_with_more_values_than_any_of_ours_is_not_built() {
+    let with = |volumes: usize| {
+        let mut object = odd();
+        object["spec"]["template"]["spec"]["volumes"] =
+            (0..volumes).map(|at| json!({"name": format!("v,{at}")})).collect();
+        serde_json::from_value::<Guarded<Job>>(object).unwrap()
+    };
+    assert!(with(MOST_VALUES - 100).0.is_ok(), "a comma in a text is none");
+    let Err(refused) = with(MOST_VALUES + 1).0 else {
+        panic!("it was built")
+    };
+    assert_eq!(refused.metadata.name.as_deref(), Some("a"));
+    assert!(refused.error.contains("more than 20000"), "{}", refused.error);
+    assert_eq!(commas(r#"{"a": "\",", "b": [1, 2]}"#), 2);
+}
+
+#[test]
 fn what_is_deleted_at_an_odd_time_is_deleted() {
     let mut object = odd();
     object["metadata"]["deletionTimestamp"] = json!("9999-12-31T23:59:59Z");

@@ -4,12 +4,18 @@ use super::{Error, Slots};
 use crate::{
     api::refs::LABEL_BASE_IMAGE,
     controllers::paging::{self, First, ListError},
-    readable::Guarded,
+    readable::Parts,
 };
 use futures::{FutureExt as _, StreamExt as _, stream};
-use k8s_openapi::api::batch::v1::Job;
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use k8s_openapi::{
+    api::batch::v1::{Job, JobCondition, JobSpec, JobStatus},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams, core::NamespaceResourceScope};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::{MutexGuard, PoisonError},
     time::Duration,
@@ -134,16 +140,80 @@ impl Slots {
     }
 
     /// The namespaces of the Jobs that count among the first ones there.
-    async fn first(&self, jobs: Api<Guarded<Job>>, most: usize) -> Result<First<String>, ListError> {
+    async fn first(&self, jobs: Api<LeanJob>, most: usize) -> Result<First<String>, ListError> {
         // Succeeded ones stay for a day and are many: the server leaves them out.
         let params = ListParams::default()
             .labels(LABEL_BASE_IMAGE)
             .fields("status.successful=0");
-        // One that cannot be read is nobody's.
-        let counted = |job: Guarded<Job>| {
-            let job = job.0.ok().filter(|job| self.counts(job))?;
-            Some(job.metadata.namespace.unwrap_or_default())
-        };
+        let counted = |LeanJob(job): LeanJob| self.counts(&job).then(|| job.metadata.namespace.unwrap_or_default());
         paging::first(&jobs, params, most, counted).await
+    }
+}
+
+/// A Job as far as it is counted: whoever may make Jobs may make large ones, and of their pods nothing is built. One that cannot be
+/// read is nobody's.
+#[derive(Debug, Clone)]
+struct LeanJob(Job);
+
+impl<'de> Deserialize<'de> for LeanJob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Spec {
+            active_deadline_seconds: Option<i64>,
+            suspend: Option<bool>,
+        }
+        #[derive(Default, Deserialize)]
+        struct Status {
+            conditions: Option<Vec<JobCondition>>,
+        }
+        let Parts { metadata, spec, status } = Parts::deserialize(deserializer)?;
+        let text = |part: Option<Box<RawValue>>| part.map_or_else(|| "{}".to_owned(), |part| part.get().to_owned());
+        let spec = serde_json::from_str::<Spec>(&text(spec));
+        let status = serde_json::from_str::<Status>(&text(status));
+        let (Ok(spec), Ok(status)) = (spec, status) else {
+            return Ok(Self(Job::default()));
+        };
+        Ok(Self(Job {
+            metadata,
+            spec: Some(JobSpec {
+                active_deadline_seconds: spec.active_deadline_seconds,
+                suspend: spec.suspend,
+                ..JobSpec::default()
+            }),
+            status: Some(JobStatus {
+                conditions: status.conditions,
+                ..JobStatus::default()
+            }),
+        }))
+    }
+}
+
+impl Resource for LeanJob {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        Job::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        Job::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        Job::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        Job::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.0.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.0.metadata
     }
 }

@@ -32,10 +32,13 @@ use kube::{
 
 /// Most Jobs of one candidate that are looked at: its checks, its build and their attempts are far fewer.
 const MAX_JOBS: usize = 500;
+/// Jobs or pods in one page: they are read whole, and whoever may make them there may make large ones.
+const PAGE: u32 = 4;
 
 /// The candidate's own Jobs, without self-tests: those are read by other candidates too.
 pub(super) async fn own(validated: &ValidatedCandidate, ctx: &Context) -> Result<Vec<JobRef>, Error> {
-    let params = ListParams::default().labels(&format!("{LABEL_CANDIDATE}={},!{LABEL_SELF_TEST}", validated.name));
+    let label = format!("{LABEL_CANDIDATE}={},!{LABEL_SELF_TEST}", validated.name);
+    let params = ListParams::default().labels(&label).limit(PAGE);
     let api = Api::<Guarded<Job>>::namespaced(ctx.client.clone(), &validated.namespace);
     // One that cannot be read is none of ours.
     let mine = |job: Guarded<Job>| {
@@ -221,7 +224,8 @@ const MAX_PODS: usize = 500;
 
 async fn pods_of(ctx: &Context, namespace: &str, job: &Job) -> Result<Pods, Error> {
     let name = job.metadata.name.as_deref().unwrap_or_default();
-    let params = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={name}"));
+    let label = format!("batch.kubernetes.io/job-name={name}");
+    let params = ListParams::default().labels(&label).limit(PAGE);
     let api = Api::<Guarded<Pod>>::namespaced(ctx.client.clone(), namespace);
     let mut pods = Pods::default();
     paging::list(&api, params, MAX_PODS, |pod| {
