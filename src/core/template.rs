@@ -122,7 +122,8 @@ fn write<'a>(out: &mut String, fields: impl Iterator<Item = (&'a String, &'a &'a
     out.push('{');
     for (key, value) in fields {
         let (key, value) = (key.as_str(), value.get());
-        out.push_str(&format!("{}:{key}={}:{value};", key.len(), value.len()));
+        let lengths = (key.len().to_string(), value.len().to_string());
+        out.extend([&lengths.0, ":", key, "=", &lengths.1, ":", value, ";"]);
     }
     out.push('}');
 }

@@ -404,7 +404,7 @@ async fn the_lift_of_an_old_revocation_brings_out_no_older_digest_when_the_candi
         let all = process.candidates();
         let second = all
             .iter()
-            .map(|one| one.name_any())
+            .map(kube::ResourceExt::name_any)
             .find(|name| *name != first)
             .unwrap();
         process.promote(&second, "b2");

@@ -8,7 +8,6 @@ use super::{
     estate::{Ask, Estate, ObservedWorkload},
     found::{Found, classify},
     images::Images,
-    observe::ObserveError,
     validate::{self, Scope, Validated},
 };
 use crate::{
@@ -37,7 +36,7 @@ pub async fn look(
     (v, plan_uid): (&Validated, Option<&str>),
     ask: Ask<'_>,
     estate: &Estate,
-) -> Result<Vec<Arc<ObservedWorkload>>, ObserveError> {
+) -> Result<Vec<Arc<ObservedWorkload>>, ListError> {
     let own: BTreeSet<&WorkloadKey> = estate.workloads.iter().map(|seen| &seen.workload.key).collect();
     let mut rolling = ctx.inventory.rolling_of(&v.plan_key());
     rolling.retain(|entry| !own.contains(&entry.workload.key));

@@ -168,7 +168,7 @@ async fn a_batch_stops_after_the_few_that_are_under_way_when_its_plan_allows_les
         });
         let (plan_uid, orders) = orders(&server, &v);
         server.edit("repaveplans", "platform/all", |plan| {
-            *plan.pointer_mut(path).unwrap() = value
+            *plan.pointer_mut(path).unwrap() = value;
         });
         let ctx = server.context();
         apply(&ctx, &v, (plan_uid, &orders), &actions).await;

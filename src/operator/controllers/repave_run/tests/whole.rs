@@ -232,7 +232,7 @@ async fn nothing_is_moved_for_a_plan_that_was_suspended_before_the_first_patch()
     ));
     cluster.after("GET", "namespaces", |server| {
         server.edit("repaveplans", "platform/all", |plan| {
-            plan["spec"]["suspend"] = json!(true)
+            plan["spec"]["suspend"] = json!(true);
         });
     });
     cluster.turn().await;
@@ -269,7 +269,7 @@ async fn a_batch_of_rollbacks_stops_when_what_it_gives_back_was_taken_back() {
             &[(v(3), "Released"), (v(2), "Superseded"), (v(1), "Revoked")],
         ));
         server.edit("baseimages", "platform/debian", |object| {
-            object["status"]["revoked"] = json!([revoked(&v(1))])
+            object["status"]["revoked"] = json!([revoked(&v(1))]);
         });
     });
     cluster.turn().await;
