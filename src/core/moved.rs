@@ -54,6 +54,21 @@ pub struct Moved {
     pub timed_out: Option<Timestamp>,
 }
 
+/// A text that is no time of a write of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected a time such as 2026-01-31T12:00:00Z, found {0:?}: leave the annotation to Repave")]
+pub struct InvalidTime(String);
+
+/// The first time that is read, 1000-01-01T00:00:00Z.
+const FIRST: Timestamp = Timestamp::constant(-30_610_224_000, 0);
+
+/// The time of a write, as it stands on a workload. It can become one of a status, and Kubernetes knows only years from 0 to 9999;
+/// a clock that was never set may be before 1970.
+pub fn time_of(text: &str) -> Result<Timestamp, InvalidTime> {
+    let time = text.parse().ok().filter(|time| *time >= FIRST);
+    time.ok_or_else(|| InvalidTime(text.chars().take(40).collect()))
+}
+
 /// Serde decides the signature.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn write_time<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
@@ -61,7 +76,7 @@ fn write_time<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::
 }
 
 fn read_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    time_of(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 /// Serde decides the signature.
@@ -72,7 +87,7 @@ fn write_some_time<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Resu
 
 fn read_some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    text.map(|text| time_of(&text).map_err(D::Error::custom)).transpose()
 }
 
 /// What is known of our last write to a workload.
@@ -267,11 +282,17 @@ mod tests {
             text.replace("0000000000000007", "7"),
             text.replace("0000000000000007", "+000000000000007"),
             text.replace("2026-", "later-"),
+            text.replace("2026-", "-005000-"),
+            text.replace("2026-", "-000001-"),
+            text.replace("2026-", "0000-"),
+            text.replace("2026-", "+010000-"),
             text.replace("sha256:", "md5:"),
             text.replace("\"generation\":4,", ""),
         ] {
             assert!(serde_json::from_str::<Moved>(&wrong).is_err(), "{wrong}");
         }
+        assert_eq!(time_of("1000-01-01T00:00:00Z").unwrap(), FIRST);
+        assert!(time_of("0999-12-31T23:59:59Z").is_err() && time_of("1969-12-31T00:00:00Z").is_ok());
         let error = "xyz".parse::<TemplateHash>().unwrap_err().to_string();
         assert_eq!(
             error,

@@ -1,11 +1,12 @@
 //! Conditions over the results of all checks, in CEL: reads an expression, and evaluates it. Pure.
 //!
 //! An expression is written by people and evaluated in the operator, so what it may cost is bounded before anything runs:
-//! length, depth and size of the expression, and how many macros (`all`, `exists`, `map`, …) it has, since they are the
-//! only loops. Whatever is not `true` is not a pass: an error, a number and an unknown name least of all. A name that no
+//! length, depth and size of the expression, how many macros (`all`, `exists`, `map`, …) it has, since they are the
+//! only loops, and how large its values can become. Nothing is printed whole. Whatever is not `true` is not a pass: an error, a number and an unknown name least of all. A name that no
 //! variable has is refused when the expression is read: `has()` of it would be false for ever.
 
 mod fields;
+mod growth;
 mod needs;
 pub use needs::Needs;
 
@@ -17,7 +18,7 @@ use cel::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt,
+    fmt::{self, Write as _},
     sync::Arc,
 };
 
@@ -80,6 +81,19 @@ pub enum InvalidExpression {
         "expected at most {MAX_MACROS} of all, exists, exists_one, map and filter, found more: split it into several rules"
     )]
     Macros,
+    /// Its values could become too large.
+    #[error(
+        "expected texts and lists of at most {} KiB, found + or loops that could make larger ones: compare the results themselves, \
+         or split it into several rules",
+        growth::MAX_BYTES >> 10
+    )]
+    Growth,
+    /// It calls a function that there is not.
+    #[error("expected a function of CEL such as size, startsWith or has, found {found:?}: correct the name")]
+    Function {
+        /// The name, cut.
+        found: String,
+    },
     /// It makes maps or messages.
     #[error("expected no map or message to be made ({{…}}): compare the results themselves")]
     Construct,
@@ -154,6 +168,7 @@ impl Expression {
             let program = program.map_err(|error| InvalidExpression::Syntax(one_line(&error.to_string())))?;
             Size::default().add(program.expression(), 0)?;
             let counts_on = fields::check(program.expression())?;
+            growth::check(program.expression())?;
             Ok(Self { program, counts_on })
         };
         on_large_stack(read).map_err(InvalidExpression::Syntax)?
@@ -171,6 +186,9 @@ impl Expression {
 
     /// Whether it is true of these results; otherwise why it has no answer.
     pub fn holds(&self, results: &Results) -> Result<bool, String> {
+        if !growth::fits(results) {
+            return Err("there are more results, or longer names of them, than a rule may ask about".to_owned());
+        }
         on_large_stack(|| {
             let mut context = Context::default();
             for (name, value) in results.variables() {
@@ -178,8 +196,11 @@ impl Expression {
             }
             match self.program.execute(&context) {
                 Ok(Value::Bool(answer)) => Ok(answer),
-                Ok(other) => Err(one_line(&format!("expected true or false, found {other:?}"))),
-                Err(error) => Err(one_line(&error.to_string())),
+                Ok(other) => Err(format!(
+                    "expected true or false, found a value of type {}",
+                    other.type_of()
+                )),
+                Err(error) => Err(one_line(&error)),
             }
         })?
     }
@@ -250,9 +271,30 @@ impl Size {
     }
 }
 
-fn one_line(text: &str) -> String {
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+/// The beginning of what it says. An error of the evaluator prints the values that it is about: what comes after the beginning is
+/// never written.
+fn one_line(said: &dyn fmt::Display) -> String {
+    let mut start = Start::default();
+    // An error is the end of the space.
+    let _ = write!(start, "{said}");
+    let words = start.0.split_whitespace().collect::<Vec<_>>().join(" ");
     super::report::bounded(&words).chars().take(MAX_MESSAGE).collect()
+}
+
+/// Takes a few characters more than a message has, and then no more.
+#[derive(Default)]
+struct Start(String);
+
+impl fmt::Write for Start {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let left = (2 * MAX_MESSAGE).saturating_sub(self.0.chars().count());
+        self.0.extend(text.chars().take(left));
+        if text.chars().nth(left).is_some() {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// What a rule may ask about.

@@ -3,7 +3,11 @@
 //! Anyone who may edit the workload may write these, so nothing here is trusted: what cannot be read holds the workload
 //! or is taken as absent, whichever touches less.
 
-use super::{digest::Digest, image_ref::ImageRef, moved::LastWrite};
+use super::{
+    digest::Digest,
+    image_ref::ImageRef,
+    moved::{self, LastWrite},
+};
 use crate::annotations::{ANNOTATION_HOLD, ANNOTATION_MOVED, ANNOTATION_MOVED_AT, ANNOTATION_PREVIOUS, ANNOTATION_RUN};
 use jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Serialize};
@@ -102,7 +106,9 @@ impl WorkloadAnnotations {
 fn last_write(record: Option<&String>, moved_at: Option<&String>) -> Option<LastWrite> {
     match record {
         Some(text) => serde_json::from_str(text).ok().map(LastWrite::Recorded),
-        None => moved_at.and_then(|text| text.parse().ok()).map(LastWrite::TimeOnly),
+        None => moved_at
+            .and_then(|text| moved::time_of(text).ok())
+            .map(LastWrite::TimeOnly),
     }
 }
 
@@ -211,6 +217,8 @@ mod tests {
         let only_time = WorkloadAnnotations::parse(&BTreeMap::from([time.clone()]));
         assert!(matches!(only_time.last_write.as_deref(), Some(LastWrite::TimeOnly(_))));
         assert!(only_time.has_moved_at);
+        let odd = marks("repave.dev/moved-at", "-005000-01-01T00:00:00Z");
+        assert!(odd.last_write.is_none() && odd.has_moved_at, "no API server takes it");
         let broken = ("repave.dev/moved".to_owned(), "{}".to_owned());
         assert_eq!(
             WorkloadAnnotations::parse(&BTreeMap::from([time, broken])).last_write,

@@ -36,7 +36,12 @@ pub fn summary(
         enforced: check.enforced,
         waived: judgement.waived,
         suppressed: judgement.suppressed,
-        database_built: report.tool.database_built.map(Time),
+        // It goes into a status, and Kubernetes knows no years before 0: such a time is none, and its rules have no answer.
+        database_built: report
+            .tool
+            .database_built
+            .filter(|built| *built >= Timestamp::UNIX_EPOCH)
+            .map(Time),
         top: judgement
             .worst
             .iter()

@@ -92,7 +92,7 @@ pub async fn of(
     // Nor is what somebody set back, and what has come to its end is not judged again.
     let status = question.run.and_then(|run| run.status.clone()).unwrap_or_default();
     let mut set_back = SetBack::default();
-    set_back.look(&v, &status.set_back, std::iter::empty());
+    set_back.look(&v, &status.set_back, &Estate::default());
     steady.know(status.steady_until.as_ref().map(|time| time.0));
     let known = Known {
         waves: &status.waves,
@@ -145,6 +145,7 @@ async fn look(ctx: &Context, images: &Images, question: Question<'_>, v: &Valida
         today: Some(&today.scope),
         account: &account,
         namespace: &v.namespace,
+        plan: &v.plan,
         base_image: question.base_image,
         max_targets: v.max_targets,
     };

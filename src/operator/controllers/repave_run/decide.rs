@@ -44,6 +44,8 @@ pub struct Decided {
     pub believed_until: Timestamp,
     /// UIDs of all workloads that were seen.
     there: Vec<String>,
+    /// Whether those are all that the plan selects.
+    whole: bool,
     /// Those that are in flight for other runs of the plan, and whether they get their old image back.
     elsewhere: Vec<(String, bool)>,
 }
@@ -64,7 +66,7 @@ pub fn decide(
     remembered
         .steady
         .look(workloads().map(|seen| seen.workload.as_ref()), &v.run_ref);
-    remembered.set_back.look(v, &old.set_back, workloads());
+    remembered.set_back.look(v, &old.set_back, &observed.estate);
     let elsewhere = observed.estate.elsewhere.iter().map(AsRef::as_ref);
     let there = workloads().chain(elsewhere).map(|seen| seen.workload.uid.clone());
     let there: Vec<String> = there.collect();
@@ -108,6 +110,7 @@ pub fn decide(
         stamp,
         believed_until: clock::believed_until(old, now),
         there,
+        whole: observed.estate.over.is_none(),
         elsewhere,
     }
 }
@@ -149,7 +152,7 @@ pub fn note(
     remembered.soaks.note(settled, mono);
     note_writes(remembered, decided, applied, mono);
     let there: BTreeSet<&str> = targets.iter().map(|t| t.seen.workload.uid.as_str()).collect();
-    remembered.refusals.keep(&|uid| there.contains(uid));
+    remembered.refusals.keep(&|uid| !decided.whole || there.contains(uid));
     for (key, result) in applied {
         let Some(target) = targets.iter().find(|t| t.seen.workload.key == *key) else {
             continue;

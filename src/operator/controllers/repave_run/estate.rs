@@ -8,6 +8,7 @@ pub use super::seen::{Ask, Estate, EstateError, LedAway, ObservedWorkload, Other
 use super::{
     found::{Found, classify},
     images::Images,
+    limit::Limited,
     pods,
     validate::Scope,
 };
@@ -45,17 +46,22 @@ pub async fn look(ctx: &Context, images: &Images, ask: Ask<'_>) -> Result<Estate
     ctx.inventory.ready().await?;
     let scope = ask.query.scope;
     let mut estate = Estate::default();
-    let mut found = Vec::new();
+    let mut limited = Limited::new(ask);
     for (namespace, may) in places(ctx, ask, &mut estate).await? {
-        for entry in ctx.inventory.workloads(&namespace, &scope.workloads) {
+        let entries = ctx.inventory.workloads(&namespace, &scope.workloads).into_iter();
+        limited.extend(entries.map(|entry| {
             let barred = barred(ctx, ask, &namespace, may, &entry.workload);
-            found.push(Found::new(entry, barred));
-        }
-        if found.len() > ask.max_targets {
+            Found::new(entry, barred)
+        }));
+        if !limited.is_over() {
+            estate.others.extend(others(ctx, ask, &namespace).await);
+        } else if ask.query.supervised.is_none() {
+            // Nobody asks about what is on its way: a part of the rest is no answer.
             return Err(EstateError::TooMany(ask.max_targets));
         }
-        estate.others.extend(others(ctx, ask, &namespace).await);
     }
+    let (mut found, over) = limited.end();
+    estate.over = over;
     pods::fill(ctx, &mut found, ask.query, pods::Effort::Bounded).await?;
     let seen = classify(ctx, images, found, ask).await;
     Ok(Estate {

@@ -24,6 +24,7 @@ mod found;
 pub mod gate;
 pub mod images;
 pub mod judge;
+mod limit;
 mod look;
 pub mod memory;
 pub mod observe;

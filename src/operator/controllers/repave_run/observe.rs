@@ -147,7 +147,7 @@ pub async fn observe(
     let mut estate = estate::look(ctx, images, ask).await?;
     estate.elsewhere = siblings::look(ctx, images, (v, plan_uid), ask, &estate).await?;
     let observed = Observed {
-        gate,
+        gate: gate_of(gate, &estate),
         releases,
         target,
         estate,
@@ -155,15 +155,24 @@ pub async fn observe(
     Ok((orders, observed))
 }
 
+/// Of an estate that is not seen whole nothing is begun.
+fn gate_of(gate: Gate, estate: &Estate) -> Gate {
+    match estate.over {
+        Some(over) => over.shut(gate),
+        None => gate,
+    }
+}
+
 impl Observed {
     /// Takes in what is ordered by now. What was read for other orders is not written on: then all of it is read again.
     pub fn order_anew(&mut self, before: &Orders, now: Ordered) -> Orders {
+        let gate = gate_of(now.gate, &self.estate);
         let same = now.orders.are_as(before)
-            && (&now.gate, &now.releases, &now.target) == (&self.gate, &self.releases, &self.target);
+            && (&gate, &now.releases, &now.target) == (&self.gate, &self.releases, &self.target);
         if !same {
             self.estate.live.clear();
         }
-        (self.gate, self.releases, self.target) = (now.gate, now.releases, now.target);
+        (self.gate, self.releases, self.target) = (gate, now.releases, now.target);
         now.orders
     }
 }
@@ -202,6 +211,7 @@ fn ask<'a>(
         today: orders.today.as_ref().map(|today| &today.scope),
         account: &orders.account,
         namespace: &v.namespace,
+        plan: &v.plan,
         base_image: orders.base_image.as_ref(),
         max_targets: v.max_targets,
     }

@@ -1,6 +1,6 @@
 //! What is looked for in the estate, what was found, and why it could not be read: types only.
 
-use super::{steady::Steady, validate::Scope};
+use super::{limit::Over, steady::Steady, validate::Scope};
 use crate::{
     api::BaseImage,
     controllers::{
@@ -48,7 +48,7 @@ impl Classified for EstateError {
             Self::List(_) => "KubernetesUnavailable",
             Self::NotSynced(_) => "EstateNotListed",
             Self::Access(error) => error.reason(),
-            Self::TooMany(_) => "TooManyWorkloads",
+            Self::TooMany(_) => Over::REASON,
         }
     }
 
@@ -127,6 +127,8 @@ pub struct Estate {
     pub others: Vec<OtherKind>,
     /// How many selected namespaces with workloads the plan may not see.
     pub hidden: usize,
+    /// The plan selects more than it allows itself: the workloads are only those that its runs have moved.
+    pub over: Option<Over>,
     /// Selected namespaces that the operator does not watch.
     pub unread: BTreeMap<Unread, usize>,
 }
@@ -172,10 +174,12 @@ pub struct Ask<'a> {
     pub today: Option<&'a Scope>,
     /// Who the plan acts as.
     pub account: &'a Account,
-    /// Namespace of the base image.
+    /// Namespace of the plan and of the base image.
     pub namespace: &'a str,
+    /// Name of the plan.
+    pub plan: &'a str,
     /// The base image: its credentials read layers at its own registries.
     pub base_image: Option<&'a BaseImage>,
-    /// Workloads in scope beyond which nothing is done.
+    /// Workloads in scope beyond which nothing is begun.
     pub max_targets: usize,
 }

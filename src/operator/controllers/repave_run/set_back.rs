@@ -6,7 +6,7 @@
 //! for as many as it has room for. Must not decide anything.
 
 use super::{
-    seen::{LedAway, ObservedWorkload},
+    seen::{Estate, LedAway},
     validate::Validated,
 };
 use crate::domain::{digest::Digest, workload::Workload};
@@ -49,11 +49,12 @@ impl SetBack {
         self.arrived.insert(workload.uid.clone());
     }
 
-    /// Takes a look at all of them, with what the status says.
-    pub fn look<'a>(&mut self, v: &Validated, kept: &[String], seen: impl Iterator<Item = &'a ObservedWorkload>) {
+    /// Takes a look at what is there, with what the status says. Of a part of it nothing is taken to be gone.
+    pub fn look(&mut self, v: &Validated, kept: &[String], estate: &Estate) {
         self.known.extend(kept.iter().cloned());
+        let before = estate.over.is_some().then(|| self.arrived.clone());
         let mut there = HashSet::new();
-        for seen in seen {
+        for seen in &estate.workloads {
             let workload: &Workload = &seen.workload;
             let of_this = workload.record().filter(|moved| moved.is_of(&v.digest, v.sequence));
             if is_on_target(v, workload) {
@@ -71,15 +72,17 @@ impl SetBack {
             }
         }
         self.arrived = there;
+        self.arrived.extend(before.into_iter().flatten());
     }
 
     /// What the status keeps: what it has of workloads that are still there, and what has come to it since.
-    pub fn kept<'a>(&self, old: &[String], seen: impl Iterator<Item = &'a ObservedWorkload>) -> Vec<String> {
+    pub fn kept(&self, old: &[String], estate: &Estate) -> Vec<String> {
         if self.known.is_empty() {
             return Vec::new();
         }
-        let there: BTreeSet<String> = seen.map(|seen| id(&seen.workload.uid)).collect();
-        let mut kept: Vec<String> = old.iter().filter(|id| there.contains(*id)).cloned().collect();
+        let there: BTreeSet<String> = estate.workloads.iter().map(|seen| id(&seen.workload.uid)).collect();
+        let is_there = |id: &&String| estate.over.is_some() || there.contains(*id);
+        let mut kept: Vec<String> = old.iter().filter(is_there).cloned().collect();
         let new = self.known.iter().filter(|id| there.contains(*id) && !old.contains(id));
         kept.extend(new.cloned());
         kept.truncate(MOST_KEPT);

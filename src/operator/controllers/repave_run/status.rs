@@ -99,10 +99,7 @@ pub fn summarize(summary: &Summary<'_>) -> Outcome<RepaveRunStatus> {
         counts: counts(summary.targets),
         waves: progress::record(summary.v, summary.progress, summary.targets),
         steady_until: steady_until(summary),
-        set_back: summary.set_back.kept(
-            &old.set_back,
-            summary.observed.estate.workloads.iter().map(AsRef::as_ref),
-        ),
+        set_back: summary.set_back.kept(&old.set_back, &summary.observed.estate),
         attention: rows::attention(summary.targets, summary.v),
         started: Some(Time(summary.started)),
         finished: finished.then(|| old.finished.clone().unwrap_or(Time(summary.now))),

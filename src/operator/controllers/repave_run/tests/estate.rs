@@ -126,6 +126,7 @@ impl Plan {
             today: Some(&self.today),
             account: &self.account,
             namespace: "platform",
+            plan: "all",
             base_image: None,
             max_targets: 1_000,
         }

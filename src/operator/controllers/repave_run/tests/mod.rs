@@ -25,6 +25,7 @@ mod sim;
 mod soaked;
 mod stays;
 mod tags;
+mod tenants;
 mod two_plans;
 mod walk;
 mod waves;

@@ -154,11 +154,7 @@ impl World {
     /// The same for another text of the run.
     pub fn targets_of(&self, v: &Validated, observed: &Observed) -> Vec<Target> {
         let mut memory = self.memory.clone();
-        memory.set_back.look(
-            v,
-            &self.status.set_back,
-            observed.estate.workloads.iter().map(AsRef::as_ref),
-        );
+        memory.set_back.look(v, &self.status.set_back, &observed.estate);
         memory.steady.know(self.status.steady_until.as_ref().map(|time| time.0));
         let looks = target::looks(v, observed, &memory.steady);
         let elapsed = memory.sightings.look(looks, self.mono);
