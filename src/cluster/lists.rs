@@ -2,8 +2,9 @@
 //!
 //! An answer is in memory whole before it is decoded, and objects may have 1.5 MB each: without limits a page of large ones, or lists
 //! side by side (all watches at the start, or the reconciles of many objects), take more memory than there is. So a page whose answer
-//! gets too large is given up while it is read and asked for again with fewer objects; the same list is then asked for small pages for
-//! a while. What asks sees pages that are shorter than it wanted, as the API server may send them too.
+//! gets too large is given up while it is read and asked for again with fewer objects; the next page of the same list begins as small
+//! and has twice as many after each answer that leaves room for that: a few large objects cost a few requests each, and those that
+//! come after them none. What asks sees pages that are shorter than it wanted, as the API server may send them too.
 //! A watch is no list: it goes on for minutes and brings one object at a time.
 
 use http::{Method, Request, Response, Uri, uri::PathAndQuery};
@@ -22,7 +23,7 @@ use tower::{BoxError, Layer, Service, ServiceExt as _, buffer::Buffer};
 
 /// The largest answer with more than one object, in bytes.
 pub const MAX_ANSWER: usize = 16 << 20;
-/// How long a list is asked for small pages after one was too large.
+/// How long a size is of use that nothing was asked for with.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Lists whose pages are known to be small; another one finds out for itself.
 const MAX_REMEMBERED: usize = 1_000;
@@ -33,7 +34,16 @@ const WAITING: usize = 1_024;
 #[derive(Debug, Clone)]
 pub struct FewLists {
     at_once: Arc<Semaphore>,
-    pages: Arc<Mutex<HashMap<String, (u32, Instant)>>>,
+    pages: Arc<Mutex<HashMap<String, Small>>>,
+}
+
+/// The pages of a list that had large objects.
+#[derive(Debug, Clone, Copy)]
+struct Small {
+    page: u32,
+    /// What was asked for when one was too large: there it is forgotten.
+    asked: u32,
+    at: Instant,
 }
 
 impl FewLists {
@@ -48,20 +58,44 @@ impl FewLists {
     /// The most objects that a page of this list may have now.
     fn page(&self, path: &str, asked: u32) -> u32 {
         let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = pages.get(path).filter(|(_, at)| at.elapsed() < REMEMBERED);
-        known.map_or(asked, |(page, _)| asked.min(*page))
+        let known = pages.get(path).filter(|small| small.at.elapsed() < REMEMBERED);
+        known.map_or(asked, |small| asked.min(small.page))
     }
 
-    fn too_large(&self, path: &str, page: u32) -> u32 {
+    /// The size to ask for instead.
+    fn too_large(&self, path: &str, page: u32, asked: u32) -> u32 {
         let smaller = (page / 4).max(1);
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-        if pages.len() >= MAX_REMEMBERED {
-            pages.retain(|_, (_, at)| at.elapsed() < REMEMBERED);
+        if pages.len() >= MAX_REMEMBERED && !pages.contains_key(path) {
+            let oldest = pages.iter().min_by_key(|(_, small)| small.at);
+            if let Some(oldest) = oldest.map(|(path, _)| path.clone()) {
+                pages.remove(&oldest);
+            }
         }
-        if pages.len() < MAX_REMEMBERED {
-            pages.insert(path.to_owned(), (smaller, Instant::now()));
-        }
+        let small = Small {
+            page: smaller,
+            asked: pages.get(path).map_or(asked, |small| small.asked.max(asked)),
+            at: Instant::now(),
+        };
+        pages.insert(path.to_owned(), small);
         smaller
+    }
+
+    /// The next page may have twice as many objects, if twice the bytes are an answer.
+    fn small_enough(&self, path: &str, page: u32, bytes: usize) {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that was asked for with fewer says nothing about larger pages.
+        let Some(small) = pages.get_mut(path).filter(|small| small.page == page) else {
+            return;
+        };
+        small.at = Instant::now();
+        if bytes > MAX_ANSWER / 2 {
+            return;
+        }
+        small.page = page.saturating_mul(2);
+        if small.page >= small.asked {
+            pages.remove(path);
+        }
     }
 }
 
@@ -129,10 +163,14 @@ where
                 let (parts, body) = answer.into_parts();
                 // A single object is taken as it is: the API server bounds it.
                 if let Some(bytes) = read(body, (page > 1).then_some(MAX_ANSWER)).await? {
+                    // A refusal is short whatever the objects are, as that of a token that has expired.
+                    if parts.status.is_success() {
+                        lists.small_enough(&path, page, bytes.len());
+                    }
                     let body = Body::from(bytes);
                     return Ok(Response::from_parts(parts, Held::Whole { body, _permit: permit }));
                 }
-                page = lists.too_large(&path, page);
+                page = lists.too_large(&path, page, asked);
             }
         })
     }
@@ -228,6 +266,9 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod hostile;
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,14 @@
 //! What is seen of a BaseImage, and why it could not be: types only.
 
+use super::observe::MAX_CANDIDATES;
 use crate::{
-    api::{ImageCandidate, base_image::Release},
+    api::{ImageCandidate, base_image::Release, refs::LABEL_BASE_IMAGE},
     controllers::{
         desired::{self, owner::Taken, spec::Inputs},
         error::{Class, Classified, WAIT},
         history::Past,
         inputs,
+        paging::ListError,
         reconciler::Failure,
     },
     domain::digest::Digest,
@@ -108,9 +110,14 @@ pub enum Error {
     /// The registry did not answer as it should.
     #[error("upstream registry: {0}")]
     Registry(#[source] Arc<registry::Error>),
-    /// The Kubernetes API.
-    #[error("Kubernetes API: {0}")]
-    Api(#[from] kube::Error),
+    /// The candidates could not be listed.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// More candidates than are ever kept of one BaseImage.
+    #[error(
+        "more than {MAX_CANDIDATES} ImageCandidates have the label {LABEL_BASE_IMAGE}={0}: nothing is decided on a part of them, delete old ones"
+    )]
+    TooManyCandidates(String),
 }
 
 impl Classified for Error {
@@ -120,17 +127,19 @@ impl Classified for Error {
             Self::Input(error) => error.reason(),
             Self::TagMissing { .. } => "TagMissing",
             Self::Registry(error) => error.reason(),
-            Self::Api(_) => "ApiError",
+            Self::List(_) => "ApiError",
+            Self::TooManyCandidates(_) => "TooManyCandidates",
         }
     }
 
     fn class(&self) -> Class {
         match self {
             Self::Inputs(error) => error.class(),
-            Self::TagMissing { .. } => Class::Waiting(WAIT),
+            // Whoever deletes candidates does not wake us for sure.
+            Self::TagMissing { .. } | Self::TooManyCandidates(_) => Class::Waiting(WAIT),
             Self::Input(error) => error.class(),
             Self::Registry(error) => error.retry_after().map_or(Class::Transient, Class::Waiting),
-            Self::Api(_) => Class::Transient,
+            Self::List(_) => Class::Transient,
         }
     }
 }
@@ -140,7 +149,7 @@ impl Error {
     pub fn is_of_upstream(&self) -> bool {
         match self {
             Self::TagMissing { .. } | Self::Registry(_) => true,
-            Self::Inputs(_) | Self::Input(_) | Self::Api(_) => false,
+            Self::Inputs(_) | Self::Input(_) | Self::List(_) | Self::TooManyCandidates(_) => false,
         }
     }
 }

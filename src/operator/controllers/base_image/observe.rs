@@ -1,8 +1,8 @@
 //! Looks at what a BaseImage refers to: policies, ConfigMaps, its candidates, and upstream's digest. Reads only.
 //!
 //! Upstream is asked at most once an interval (a HEAD, never a counted pull); in between the last answer is used.
-//! Candidates are read from the API server's cache, at least as new as the change that woke us; before one is made, they are
-//! read again from the store behind it ([`candidates_now`]), so that no sequence number is ever given twice.
+//! Candidates are read page by page, at least as new as the change that woke us; before one is made, they are
+//! read again as they are stored then ([`candidates_now`]), so that no sequence number is ever given twice.
 
 use super::{
     State,
@@ -21,6 +21,7 @@ use crate::{
         },
         error::{Class, one_line},
         history, inputs,
+        paging::{self, ListError},
         reconciler::{Confirmed, Failure},
     },
     domain::digest::Digest,
@@ -35,6 +36,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Candidates with the label of one BaseImage. Its history is 200 at most, and what is beyond that is deleted.
+pub const MAX_CANDIDATES: usize = 1_000;
 /// How soon a list that is still being read is asked again.
 const LISTING: Duration = Duration::from_secs(1);
 
@@ -191,17 +194,17 @@ async fn list(
     params: ListParams,
 ) -> Result<Vec<ImageCandidate>, Error> {
     let params = params.labels(&format!("{LABEL_BASE_IMAGE}={}", base.name_any()));
-    // No page size: a read at a version is served from the cache only without one. `history` bounds what is there.
     let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &validated.namespace);
-    let mut found = Vec::new();
-    for guarded in api.list(&params).await?.items {
-        match guarded.0 {
-            Ok(candidate) if is_of(&candidate, base) => found.push(candidate),
-            Ok(_) => {}
-            Err(invalid) => {
-                tracing::warn!(name = ?invalid.metadata.name, error = one_line(&invalid), "ImageCandidate cannot be read: left out");
-            }
+    let mine = |guarded: Guarded<ImageCandidate>| match guarded.0 {
+        Ok(candidate) => is_of(&candidate, base).then_some(candidate),
+        Err(invalid) => {
+            tracing::warn!(name = ?invalid.metadata.name, error = one_line(&invalid), "ImageCandidate cannot be read: left out");
+            None
         }
+    };
+    match paging::list(&api, params, MAX_CANDIDATES, mine).await {
+        Ok(found) => Ok(found),
+        Err(ListError::TooMany { .. }) => Err(Error::TooManyCandidates(base.name_any())),
+        Err(error) => Err(error.into()),
     }
-    Ok(found)
 }

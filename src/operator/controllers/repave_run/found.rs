@@ -3,7 +3,7 @@
 //! Puts together what was read; reads layers only, and must not decide what is done with a workload.
 
 use super::{
-    images::{Asker, Images, Layers, Wanted},
+    images::{Asker, Images, Layers, Sources, Wanted},
     seen::{Ask, Estate, LedAway, ObservedWorkload, Query, RunningImage},
 };
 use crate::{
@@ -78,7 +78,7 @@ pub(super) async fn classify(ctx: &Context, images: &Images, found: Vec<Found>, 
         };
         images.look_up(&ctx.registry, &wanted, asker, now).await;
     }
-    let nowhere = BTreeSet::new();
+    let nowhere = Sources::new();
     let layers = |digest: &Digest| images.layers(digest, wanted.get(digest).unwrap_or(&nowhere), &asker, now);
     seen(found, ask.query.releases, &layers)
 }
@@ -111,7 +111,9 @@ fn unknown_images(found: &[Found], releases: &ReleaseIndex) -> Wanted {
             if let (Ok(image), Some(digest)) = (container.image.parse::<ImageRef>(), digest)
                 && releases.by_digest(digest).is_none()
             {
-                wanted.entry(digest.clone()).or_default().insert(image.repository);
+                let places = wanted.entry(digest.clone()).or_default();
+                let namespaces = places.entry(image.repository).or_default();
+                namespaces.insert(found.workload.key.namespace.clone());
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The layers of images by digest: looked up once at a registry and kept, because a digest never changes its content.
 //!
 //! A lookup serves reports only: what is moved is recognised by its digest alone. So a slow or failing registry must
-//! never hold up a roll-out; lookups are bounded in number and time, and one that failed waits longer each time. What
+//! never hold up a roll-out: lookups are bounded in number and time, a look waits for them a moment only and the rest goes on behind
+//! its back, one that failed waits longer each time, and after some tries no run waits for it. Who is next is in [`line`]. What
 //! was read is true for everybody, because it was checked against its digest; that somebody could not read it says
 //! nothing about others: failures are kept per repository and per asker. And each namespace that asks has a share of the memory:
 //! while it holds less than that, what is in use of whoever holds the most makes room for it.
@@ -14,14 +15,19 @@ use crate::{
     },
     registry::{Auth, Client, Error, Platform},
 };
-use futures::{StreamExt, stream};
+use failures::Failures;
+use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    hash::Hash,
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+
+mod failures;
+mod line;
+
+use line::{Next, Places};
 
 /// Images, and failures, that are kept; beyond that the one that was of use longest ago is forgotten.
 const MAX_KEPT: usize = 20_000;
@@ -33,16 +39,14 @@ const BYTES: usize = 32;
 const MAX_LAYERS: usize = 1_000;
 /// Lookups in one reconcile.
 const MAX_LOOKUPS: usize = 64;
-/// Repositories that one digest is looked for in.
-const MAX_PLACES: usize = 4;
-/// Lookups at the same time.
-const AT_ONCE: usize = 4;
-/// Time for the lookups of one reconcile.
+/// Time for one lookup.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a lookup that failed once is not repeated; it doubles with each further failure.
-const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(10);
-/// The longest such pause.
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(24);
+/// How long a look waits for answers; those that come later are there for the next one.
+const MOMENT: Duration = Duration::from_millis(500);
+/// Failures in one place after which no run waits for it any more; it is still tried now and then.
+const PLACE_TRIES: u32 = 3;
+/// The same in all places together: whoever names more of them holds up nobody for longer.
+const TRIES: u32 = 8;
 /// What was of use within this time is not forgotten for something new.
 const IN_USE: SignedDuration = SignedDuration::from_hours(1);
 /// How long a memory that had no room is taken to have none.
@@ -68,17 +72,14 @@ pub struct Asker<'a> {
     pub auths: &'a [Auth],
 }
 
-/// Digests with the repositories that workloads pull them from.
-pub type Wanted = BTreeMap<Digest, BTreeSet<Repository>>;
+/// The repositories that workloads pull one digest from, with the namespaces of those workloads.
+pub type Sources = BTreeMap<Repository, BTreeSet<String>>;
+
+/// Digests with where they are pulled from.
+pub type Wanted = BTreeMap<Digest, Sources>;
 
 /// Where a digest was looked for, and by whom.
 type Place = (Digest, Repository, String);
-
-#[derive(Debug, Clone, Copy)]
-struct Failure {
-    at: Timestamp,
-    times: u32,
-}
 
 #[derive(Debug)]
 struct Kept<T> {
@@ -109,7 +110,8 @@ struct Memory {
     /// How much that is, by the namespace of who had it looked up.
     held: BTreeMap<String, Amount>,
     all: Amount,
-    failures: HashMap<Place, Kept<Failure>>,
+    failures: Failures,
+    places: Places,
     /// Until when it need not be looked again whether there is room.
     full_until: Option<Timestamp>,
 }
@@ -119,57 +121,64 @@ struct Memory {
 pub struct Images(Arc<Mutex<Memory>>);
 
 impl Images {
-    /// Looks up what is not known of these images, as far as the bounds allow.
+    /// Looks up what is not known of these images, as far as the bounds allow, and waits a moment for the answers.
     pub async fn look_up(&self, registry: &Client, wanted: &Wanted, asker: Asker<'_>, now: Timestamp) {
-        let missing: Vec<_> = wanted
-            .iter()
-            .filter(|(digest, places)| self.layers(digest, places, asker.name, now) == Layers::NotYet)
-            .take(MAX_LOOKUPS)
-            .collect();
-        let lookups = stream::iter(missing).for_each_concurrent(AT_ONCE, |(digest, places)| async move {
-            for repository in places.iter().take(MAX_PLACES) {
-                let place = (digest.clone(), repository.clone(), asker.name.to_owned());
-                if !self.is_due(&place, now) {
-                    continue;
+        let mut line = {
+            let mut memory = self.memory();
+            memory.failures.forget_stale(now);
+            if !memory.has_room(namespace(asker.name), now) {
+                return;
+            }
+            line::line(&memory, wanted, asker.name, now)
+        };
+        let auths: Arc<[Auth]> = asker.auths.into();
+        let waited = async {
+            let mut running = FuturesUnordered::new();
+            loop {
+                while let Some(next) = self.begin(&mut line, now) {
+                    // On its own: dropping the handle when the moment is over does not end it.
+                    running.push(tokio::spawn(next.run(registry.clone(), auths.clone(), now)));
                 }
-                // Failed until answered: a registry that hangs until the time is up must not be asked again at once.
-                self.failed(&place, now);
-                match diff_ids(registry, &repository.at(digest), asker).await {
-                    Ok(layers) => return self.found(&place, &layers, now),
-                    Err(error) => {
-                        tracing::info!(%repository, %digest, error = one_line(&error), "layers not readable; ancestry unknown");
-                    }
+                if running.next().await.is_none() {
+                    return;
                 }
             }
-        });
-        if tokio::time::timeout(PATIENCE, lookups).await.is_err() {
-            tracing::info!(
-                seconds = PATIENCE.as_secs(),
-                "not all layers were read in time; ancestry unknown for now"
-            );
+        };
+        if tokio::time::timeout(MOMENT, waited).await.is_err() {
+            tracing::debug!("not all layers were read in time for this look");
         }
     }
 
-    /// Whether any of these images is still to be looked up.
+    fn begin(&self, line: &mut VecDeque<Next>, now: Timestamp) -> Option<Lookup> {
+        let mut memory = self.memory();
+        let next = memory.places.take(line)?;
+        // Failed until answered: a registry that hangs until the time is up must not be asked again at once.
+        memory.failures.note(&next.place, &next.by, now);
+        Some(Lookup {
+            images: self.clone(),
+            next,
+        })
+    }
+
+    /// Whether any of these images is to be looked up now.
     pub fn has_missing(&self, wanted: &Wanted, asker: &str, now: Timestamp) -> bool {
-        let mut all = wanted.iter();
-        all.any(|(digest, places)| self.layers(digest, places, asker, now) == Layers::NotYet)
+        let mut memory = self.memory();
+        let missing = wanted
+            .iter()
+            .any(|(digest, places)| !memory.layers.contains_key(digest) && memory.is_due(digest, places, asker, now));
+        missing && memory.has_room(namespace(asker), now)
     }
 
     /// What is known of one image that is pulled from these repositories.
-    pub fn layers(&self, digest: &Digest, places: &BTreeSet<Repository>, asker: &str, now: Timestamp) -> Layers {
+    pub fn layers(&self, digest: &Digest, places: &Sources, asker: &str, now: Timestamp) -> Layers {
         let mut memory = self.memory();
         if let Some(kept) = memory.layers.get_mut(digest) {
             kept.used = now;
             let layers = kept.value.layers.iter();
             return Layers::Known(layers.map(|hash| Digest::from_hash(hash)).collect());
         }
-        let due = places.iter().take(MAX_PLACES).any(|repository| {
-            let place = (digest.clone(), repository.clone(), asker.to_owned());
-            memory.failures.get(&place).is_none_or(|kept| kept.value.is_over(now))
-        });
         // Where everything that is kept is in use, something new would only push out what is asked for next.
-        if due && memory.has_room(namespace(asker), now) {
+        if memory.is_awaited(digest, places, asker, now) && memory.has_room(namespace(asker), now) {
             Layers::NotYet
         } else {
             Layers::Unreadable
@@ -180,18 +189,14 @@ impl Images {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_due(&self, place: &Place, now: Timestamp) -> bool {
-        let memory = self.memory();
-        memory.failures.get(place).is_none_or(|kept| kept.value.is_over(now))
-    }
-
-    fn failed(&self, place: &Place, now: Timestamp) {
-        let mut memory = self.memory();
-        let times = memory
-            .failures
-            .get(place)
-            .map_or(1, |kept| kept.value.times.saturating_add(1));
-        keep(&mut memory.failures, place.clone(), Failure { at: now, times }, now);
+    /// Whether a host said anything.
+    fn heard(&self, host: &str, answered: bool, now: Timestamp) {
+        let failures = &mut self.memory().failures;
+        if answered {
+            failures.answered(host);
+        } else {
+            failures.silent(host, now);
+        }
     }
 
     fn found(&self, place: &Place, layers: &[Digest], now: Timestamp) {
@@ -204,12 +209,66 @@ impl Images {
         let Some(layers) = hashes else { return };
         let by = namespace(&place.2).to_owned();
         if memory.keep_layers(&place.0, Image { layers, by }, now) {
-            memory.failures.remove(place);
+            memory.failures.forget(place);
+        }
+    }
+}
+
+/// One lookup that has its place until it is over.
+struct Lookup {
+    images: Images,
+    next: Next,
+}
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        self.images.memory().places.over(&self.next);
+    }
+}
+
+impl Lookup {
+    async fn run(self, registry: Client, auths: Arc<[Auth]>, now: Timestamp) {
+        let (digest, repository, _) = &self.next.place;
+        let image = repository.at(digest);
+        let found = tokio::time::timeout(PATIENCE, diff_ids(&registry, &image, &auths)).await;
+        let answered = !matches!(found, Err(_) | Ok(Err(Error::Unreachable { .. })));
+        self.images.heard(repository.host(), answered, now);
+        match found {
+            Ok(Ok(layers)) => self.images.found(&self.next.place, &layers, now),
+            Ok(Err(error)) => {
+                tracing::info!(%repository, %digest, error = one_line(&error), "layers not readable; ancestry unknown");
+            }
+            Err(_) => {
+                tracing::info!(%repository, %digest, seconds = PATIENCE.as_secs(), "no answer in time; ancestry unknown for now");
+            }
         }
     }
 }
 
 impl Memory {
+    fn is_due(&self, digest: &Digest, places: &Sources, asker: &str, now: Timestamp) -> bool {
+        places.iter().any(|(repository, namespaces)| {
+            let place = (digest.clone(), repository.clone(), asker.to_owned());
+            self.failures.is_due(&place, namespaces, now)
+        })
+    }
+
+    /// Whether a run waits for it: it is being looked up or due to be, has not failed too often, and its registry speaks.
+    fn is_awaited(&self, digest: &Digest, places: &Sources, asker: &str, now: Timestamp) -> bool {
+        let under_way = self.places.is_under_way(digest, asker);
+        let (mut tries, mut awaited) = (0_u32, false);
+        for (repository, namespaces) in places {
+            let place = (digest.clone(), repository.clone(), asker.to_owned());
+            let times = self.failures.of(&place).map_or(0, |failure| failure.times);
+            tries = tries.saturating_add(times);
+            let open = under_way || self.failures.is_due(&place, namespaces, now);
+            // The one under way has been noted as failed.
+            awaited |=
+                open && !self.failures.is_silent(repository.host()) && times < PLACE_TRIES + u32::from(under_way);
+        }
+        awaited && tries < TRIES
+    }
+
     /// Keeps the layers of one more image, if there is or can be made room for it.
     fn keep_layers(&mut self, digest: &Digest, image: Image, now: Timestamp) -> bool {
         self.forget(digest);
@@ -316,37 +375,15 @@ fn namespace(asker: &str) -> &str {
     asker.split_once('/').map_or(asker, |(namespace, _)| namespace)
 }
 
-impl Failure {
-    fn is_over(self, now: Timestamp) -> bool {
-        let doublings = 1_i32 << self.times.saturating_sub(1).min(16);
-        let pause = FIRST_PAUSE.saturating_mul(doublings).min(LONGEST_PAUSE);
-        // A clock that was set back ends no pause too late by more than the pause.
-        let waited = now.duration_since(self.at);
-        waited >= pause || waited < -pause
-    }
-}
-
 fn hash(digest: &Digest) -> Option<[u8; BYTES]> {
     let mut bytes = [0; BYTES];
     hex::decode_to_slice(digest.hex(), &mut bytes).ok().map(|()| bytes)
 }
 
-/// Keeps one more; at the bound the one that was of use longest ago goes.
-fn keep<K: Hash + Eq + Clone, T>(map: &mut HashMap<K, Kept<T>>, key: K, value: T, now: Timestamp) {
-    if map.len() >= MAX_KEPT && !map.contains_key(&key) {
-        let oldest = map.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| key.clone());
-        if let Some(oldest) = oldest {
-            map.remove(&oldest);
-        }
-    }
-    map.insert(key, Kept { value, used: now });
-}
-
 /// The one question to the registry: which layers has this image?
-async fn diff_ids(registry: &Client, image: &ImageRef, asker: Asker<'_>) -> Result<Vec<Digest>, Error> {
+async fn diff_ids(registry: &Client, image: &ImageRef, auths: &[Auth]) -> Result<Vec<Digest>, Error> {
     let anonymous = Auth::anonymous();
-    let auth = asker
-        .auths
+    let auth = auths
         .iter()
         .find(|auth| auth.covers(&image.repository))
         .unwrap_or(&anonymous);
@@ -354,5 +391,7 @@ async fn diff_ids(registry: &Client, image: &ImageRef, asker: Asker<'_>) -> Resu
     Ok(resolved.diff_ids)
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

@@ -18,8 +18,13 @@ fn place(seed: usize, name: &str, asker: &str) -> Place {
     (digest(seed), repository(name), asker.to_owned())
 }
 
-fn places(names: &[&str]) -> BTreeSet<Repository> {
-    names.iter().map(|name| repository(name)).collect()
+fn places(names: &[&str]) -> Sources {
+    let from = |name: &&str| (repository(name), ["team".to_owned()].into());
+    names.iter().map(from).collect()
+}
+
+fn fail(images: &Images, place: &Place, now: Timestamp) {
+    images.memory().failures.note(place, "team", now);
 }
 
 #[test]
@@ -27,18 +32,35 @@ fn a_failed_lookup_waits_longer_each_time_and_never_more_than_a_day() {
     let images = Images::default();
     let (mut now, places) = (at(0), places(&["app"]));
     for minutes in [10, 20, 40, 80, 160, 320, 640, 1280, 1440, 1440] {
-        images.failed(&place(1, "app", "a"), now);
-        let ask = |after: i64| images.layers(&digest(1), &places, "a", now + SignedDuration::from_mins(after));
-        assert_eq!(ask(minutes - 1), Layers::Unreadable, "{minutes}");
-        assert_eq!(ask(minutes), Layers::NotYet, "{minutes}");
+        fail(&images, &place(1, "app", "a"), now);
+        let wanted: Wanted = [(digest(1), places.clone())].into();
+        let due = |after: i64| images.has_missing(&wanted, "a", now + SignedDuration::from_mins(after));
+        assert_eq!((due(minutes - 1), due(minutes)), (false, true), "{minutes}");
         now += SignedDuration::from_mins(minutes);
+    }
+}
+
+#[test]
+fn after_some_failures_no_run_waits_for_an_image_any_more_and_it_is_still_tried() {
+    let (images, places) = (Images::default(), places(&["app"]));
+    let wanted: Wanted = [(digest(1), places.clone())].into();
+    for (times, expected) in [
+        (1, Layers::NotYet),
+        (2, Layers::NotYet),
+        (3, Layers::Unreadable),
+        (4, Layers::Unreadable),
+    ] {
+        fail(&images, &place(1, "app", "a"), at(0));
+        let later = at(24 * 60);
+        assert_eq!(images.layers(&digest(1), &places, "a", later), expected, "{times}");
+        assert!(images.has_missing(&wanted, "a", later), "{times}");
     }
 }
 
 #[test]
 fn a_failure_counts_for_one_asker_and_one_repository_only() {
     let images = Images::default();
-    images.failed(&place(1, "private", "tenant/x"), at(0));
+    fail(&images, &place(1, "private", "tenant/x"), at(0));
     let ask = |names: &[&str], asker: &str| images.layers(&digest(1), &places(names), asker, at(1));
     assert_eq!(ask(&["private"], "tenant/x"), Layers::Unreadable);
     assert_eq!(ask(&["private"], "platform/debian"), Layers::NotYet);
@@ -75,7 +97,7 @@ fn a_full_memory_forgets_the_oldest_one_only_and_always_comes_to_an_end() {
 fn what_is_kept_is_bounded_in_bytes_and_not_only_in_images() {
     let (images, places) = (Images::default(), places(&["tenant/x"]));
     let layers: Vec<Digest> = (0..35_000).map(digest).collect();
-    images.failed(&place(0, "tenant/x", "evil"), at(0));
+    fail(&images, &place(0, "tenant/x", "evil"), at(0));
     images.found(&place(0, "tenant/x", "evil"), &layers, at(0));
     let known = images.layers(&digest(0), &places, "evil", at(0));
     assert_eq!(known, Layers::Unreadable, "it is not looked up at once again");
