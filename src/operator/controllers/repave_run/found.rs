@@ -59,6 +59,15 @@ impl Found {
     }
 }
 
+/// The digests that the containers of a workload name themselves.
+pub(super) fn written_digests(workload: &Workload) -> Vec<Option<Digest>> {
+    workload
+        .containers
+        .iter()
+        .map(|one| written_digest(&one.image))
+        .collect()
+}
+
 /// The digest that an image reference names itself.
 pub(super) fn written_digest(image: &str) -> Option<Digest> {
     image.parse::<ImageRef>().ok().and_then(|image| image.digest)

@@ -4,7 +4,7 @@
 //! A pod counts for a workload only if the ReplicaSet that owns it is that workload's: labels alone can be put on anything.
 
 use super::{
-    found::{Found, digests_with, evidence, written_digest},
+    found::{Found, digests_with, evidence, written_digest, written_digests},
     seen::{EstateError, Query},
 };
 use crate::{
@@ -94,12 +94,30 @@ pub async fn fill(ctx: &Context, found: &mut [Found], query: Query<'_>, effort: 
     let reads: Vec<_> = chosen
         .into_iter()
         .map(|(namespace, members, workloads)| {
-            let read = async move { Ok::<_, EstateError>((members, in_namespace(ctx, &namespace, &workloads).await?)) };
+            let read = async move {
+                let pods = match in_namespace(ctx, &namespace, &workloads).await {
+                    Ok(pods) => Some(pods),
+                    Err(error) if is_of_one_namespace(&error) => {
+                        tracing::debug!(namespace, %error, "its pods are not seen");
+                        None
+                    }
+                    Err(error) => return Err(EstateError::from(error)),
+                };
+                Ok((members, pods))
+            };
             read.boxed()
         })
         .collect();
-    let read: Vec<(Vec<usize>, PodsOf)> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
-    for (members, mut pods) in read {
+    let read: Vec<(Vec<usize>, Option<PodsOf>)> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
+    for (members, pods) in read {
+        let Some(mut pods) = pods else {
+            // What its tags name is not known, and was not known long enough ago to be believed: nothing is moved by it. How what is
+            // on its way does, only the Deployment says, and the deadline.
+            for at in members {
+                found[at].digests = written_digests(&found[at].workload);
+            }
+            continue;
+        };
         for at in members {
             let one = &mut found[at];
             let pods = pods.remove(&one.workload.key.name).unwrap_or_default();
@@ -113,6 +131,15 @@ pub async fn fill(ctx: &Context, found: &mut [Found], query: Query<'_>, effort: 
         }
     }
     Ok(())
+}
+
+/// Whether an answer says something of that namespace only: who may list there, or how many pods it has. All others go on.
+fn is_of_one_namespace(error: &ListError) -> bool {
+    match error {
+        ListError::Api(_) => error.is_forbidden(),
+        ListError::TooMany { .. } | ListError::Unreadable { .. } | ListError::LongSelector { .. } => true,
+        ListError::Stuck => false,
+    }
 }
 
 /// Whether, and why, the pods of a workload are needed.

@@ -27,6 +27,7 @@ mod stays;
 mod tags;
 mod tenants;
 mod two_plans;
+mod unseen;
 mod walk;
 mod waves;
 mod whole;
