@@ -1,6 +1,5 @@
 //! What is seen of a BaseImage, and why it could not be: types only.
 
-use super::observe::MAX_CANDIDATES;
 use crate::{
     api::{ImageCandidate, base_image::Release, refs::LABEL_BASE_IMAGE},
     controllers::{
@@ -15,6 +14,9 @@ use crate::{
     registry,
 };
 use std::{sync::Arc, time::Duration};
+
+/// Candidates with the label of one BaseImage. Its history is 200 at most, and what is beyond that is deleted.
+pub const MAX_CANDIDATES: usize = 1_000;
 
 /// What was seen.
 #[derive(Debug)]

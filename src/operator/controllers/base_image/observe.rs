@@ -6,7 +6,7 @@
 
 use super::{
     State,
-    facts::{Error, Facts, Failed, Outside, Seen},
+    facts::{Error, Facts, Failed, MAX_CANDIDATES, Outside, Seen},
     findings,
     polls::{Answer, Look, Pace, Question},
     turn::{Owner, Rest, Turn},
@@ -36,8 +36,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Candidates with the label of one BaseImage. Its history is 200 at most, and what is beyond that is deleted.
-pub const MAX_CANDIDATES: usize = 1_000;
 /// How soon a list that is still being read is asked again.
 const LISTING: Duration = Duration::from_secs(1);
 

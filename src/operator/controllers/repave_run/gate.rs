@@ -1,7 +1,7 @@
 //! Whether a run may start anything now. Pure, and asked again in every reconcile: a release can lose its proof, be
 //! superseded, or its plan can be suspended at any time. Roll-outs that run are always finished or rolled back.
 
-use super::{today, validate::Validated};
+use super::{seen::Over, today, validate::Validated};
 use crate::{
     api::{BaseImage, ImageCandidate, RepavePlan, phase::Phase},
     controllers::{
@@ -54,6 +54,22 @@ impl Gate {
 }
 
 impl Gate {
+    /// Shut for a plan that selects more than it allows itself. One that is not open begins nothing either, and says why.
+    #[must_use]
+    pub fn shut_over(self, over: Over) -> Self {
+        match self {
+            Self::Open(_) => Self::Shut {
+                reason: Over::REASON,
+                message: format!(
+                    "the plan selects {} workloads, more than {} (targets.maxTargets): nothing more is begun, and only what it has \
+                     moved is looked at; narrow targets.selector, split the plan, or raise maxTargets",
+                    over.selected, over.max
+                ),
+            },
+            Self::Suspended | Self::Superseded { .. } | Self::Ended { .. } | Self::Shut { .. } => self,
+        }
+    }
+
     /// Whether something may be moved.
     pub fn is_open(&self) -> bool {
         self.may_move().is_some()

@@ -2,38 +2,12 @@
 //! and must not keep the others' from being judged: beyond the limit nothing is begun, and what runs of the plan have moved is
 //! still looked at. Pure.
 
-use super::{found::Found, gate::Gate, seen::Ask};
+use super::{
+    found::Found,
+    seen::{Ask, Over},
+};
 use crate::domain::workload::{Rollout, Workload};
 use std::collections::{BTreeMap, HashSet};
-
-/// A plan selects more than it allows itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Over {
-    /// How many it selects.
-    pub selected: usize,
-    /// How many it allows itself.
-    pub max: usize,
-}
-
-impl Over {
-    /// The reason, in one word.
-    pub const REASON: &str = "TooManyWorkloads";
-
-    /// Shuts a gate that is open. One that is not begins nothing either, and says why.
-    pub fn shut(self, gate: Gate) -> Gate {
-        match gate {
-            Gate::Open(_) => Gate::Shut {
-                reason: Self::REASON,
-                message: format!(
-                    "the plan selects {} workloads, more than {} (targets.maxTargets): nothing more is begun, and only what it has \
-                     moved is looked at; narrow targets.selector, split the plan, or raise maxTargets",
-                    self.selected, self.max
-                ),
-            },
-            Gate::Suspended | Gate::Superseded { .. } | Gate::Ended { .. } | Gate::Shut { .. } => gate,
-        }
-    }
-}
 
 /// The workloads of a plan while they are collected.
 pub(super) struct Limited<'a> {

@@ -158,7 +158,7 @@ pub async fn observe(
 /// Of an estate that is not seen whole nothing is begun.
 fn gate_of(gate: Gate, estate: &Estate) -> Gate {
     match estate.over {
-        Some(over) => over.shut(gate),
+        Some(over) => gate.shut_over(over),
         None => gate,
     }
 }

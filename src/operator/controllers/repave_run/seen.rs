@@ -1,6 +1,6 @@
 //! What is looked for in the estate, what was found, and why it could not be read: types only.
 
-use super::{limit::Over, steady::Steady, validate::Scope};
+use super::{steady::Steady, validate::Scope};
 use crate::{
     api::BaseImage,
     controllers::{
@@ -131,6 +131,20 @@ pub struct Estate {
     pub over: Option<Over>,
     /// Selected namespaces that the operator does not watch.
     pub unread: BTreeMap<Unread, usize>,
+}
+
+/// A plan selects more than it allows itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Over {
+    /// How many it selects.
+    pub selected: usize,
+    /// How many it allows itself.
+    pub max: usize,
+}
+
+impl Over {
+    /// The reason, in one word.
+    pub const REASON: &str = "TooManyWorkloads";
 }
 
 /// What to look for.

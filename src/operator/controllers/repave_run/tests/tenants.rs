@@ -6,9 +6,9 @@ use super::{
         estate::{Ask, Query},
         found::Found,
         gate::Gate,
-        limit::{Limited, Over},
+        limit::Limited,
         memory::Memory,
-        seen::Supervised,
+        seen::{Over, Supervised},
         steady::Steady,
         validate,
     },
@@ -235,7 +235,7 @@ fn beyond_the_limit_only_what_was_moved_is_kept_and_made_up_marks_take_no_place_
     );
     let forged = [("a", 3, 0), ("b", 4, 1), ("tenant", 40, 0)];
     assert_eq!(kept(&forged, 10), (of(&[("a", 3), ("b", 3), ("tenant", 4)]), over(48)));
-    let shut = over(48).unwrap().shut(Gate::open());
+    let shut = Gate::open().shut_over(over(48).unwrap());
     let Gate::Shut { message, .. } = shut else {
         panic!("{shut:?}")
     };
@@ -243,5 +243,5 @@ fn beyond_the_limit_only_what_was_moved_is_kept_and_made_up_marks_take_no_place_
         message.contains("48 workloads, more than 10 (targets.maxTargets)"),
         "{message}"
     );
-    assert_eq!(over(48).unwrap().shut(Gate::Suspended), Gate::Suspended);
+    assert_eq!(Gate::Suspended.shut_over(over(48).unwrap()), Gate::Suspended);
 }
