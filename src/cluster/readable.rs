@@ -252,13 +252,6 @@ fn lean(object: &str) -> String {
     out
 }
 
-/// The same of the text of a spec alone.
-pub fn lean_spec(spec: &RawValue) -> String {
-    let mut out = String::new();
-    write(&mut out, spec.get(), Place::Spec, TEMPLATES);
-    out
-}
-
 /// What is no JSON object stays as it is: whoever reads it says what is wrong with it.
 fn write(out: &mut String, text: &str, place: Place, templates: usize) {
     let Ok(fields) = serde_json::from_str::<Fields<'_>>(text) else {
