@@ -76,8 +76,8 @@ impl<'de> Deserialize<'de> for Deployment {
             status: Option<Box<RawValue>>,
         }
         let raw = Raw::deserialize(deserializer)?;
-        let text = |part: &Option<Box<RawValue>>| part.as_deref().map(|part| part.get().to_owned());
-        Self::read(raw.metadata, text(&raw.spec).as_deref(), text(&raw.status).as_deref()).map_err(D::Error::custom)
+        let (spec, status) = (raw.spec.as_deref(), raw.status.as_deref());
+        Self::read(raw.metadata, spec.map(RawValue::get), status.map(RawValue::get)).map_err(D::Error::custom)
     }
 }
 

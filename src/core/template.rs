@@ -8,6 +8,9 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 /// The fields of a JSON object, each as text.
 type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
+/// The fields of a pod spec that are lists of containers with images of their own: first the init containers.
+const LISTS: [&str; 2] = ["initContainers", "containers"];
+
 /// One container of the pod template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
@@ -73,9 +76,9 @@ impl TemplateShape {
             .map_or_else(|| Ok(Fields::new()), |spec| serde_json::from_str(spec.get()))?;
         let mut text = String::new();
         write(&mut text, fields.iter().filter(|(key, _)| *key != "spec"));
-        write(&mut text, spec.iter().filter(|(key, _)| list_of(key).is_none()));
+        write(&mut text, spec.iter().filter(|(key, _)| !LISTS.contains(&key.as_str())));
         let mut containers = Vec::new();
-        for (key, list) in [("initContainers", true), ("containers", false)] {
+        for (key, init) in LISTS.into_iter().zip([true, false]) {
             let Some(all) = spec.get(key).filter(|all| all.get() != "null") else {
                 continue;
             };
@@ -93,7 +96,7 @@ impl TemplateShape {
                 containers.push(Container {
                     name: word("name")?.unwrap_or_default(),
                     image: word("image")?.unwrap_or_default(),
-                    init: list,
+                    init,
                     index,
                 });
             }
@@ -110,11 +113,6 @@ impl TemplateShape {
         }
         TemplateHash(hash(text.as_bytes()))
     }
-}
-
-/// Whether a field of a pod spec is a list of containers that have images of their own.
-fn list_of(key: &str) -> Option<&str> {
-    ["containers", "initContainers"].contains(&key).then_some(key)
 }
 
 /// Lengths are in it, so that no two different objects have one text.

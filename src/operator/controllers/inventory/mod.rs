@@ -9,6 +9,7 @@ mod feeds;
 mod objects;
 mod store;
 
+pub(crate) use objects::is_a;
 pub use objects::{LeanPod, LeanReplicaSet, Watched};
 pub use store::{Change, Counted, CountedKind, Entry, NamespaceEntry, PodDigests};
 

@@ -275,6 +275,8 @@ macro_rules! is_a {
     };
 }
 
+pub(crate) use is_a;
+
 is_a!(Watched, Deployment, 0.metadata);
 is_a!(LeanPod, Pod, 0.metadata);
 is_a!(LeanReplicaSet, ReplicaSet, metadata);

@@ -7,25 +7,22 @@ use super::{
 };
 use crate::controllers::named::Named as _;
 use crate::{
-    api::{BaseImage, RepavePlan, RepaveRun, refs::LABEL_PLAN},
+    api::{BaseImage, RepavePlan, RepaveRun},
     controllers::{
         context::Context,
         desired::owner::not_owned,
-        history, paging,
+        history,
         repave_run::{
             Images,
             memory::Memory,
             observe::{ObserveError, candidates},
+            siblings,
         },
     },
     domain::lineage::Release,
-    readable::Guarded,
 };
 use jiff::Timestamp;
-use kube::{Api, ResourceExt, api::ListParams};
-
-/// Runs of one plan that are read; more than that is an error, because the newest could be missing in a part of them.
-const MAX_RUNS: usize = 5_000;
+use kube::{Api, ResourceExt};
 
 /// What a plan depends on.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +79,8 @@ pub async fn observe(
     v: &Validated,
 ) -> Result<Observed, ObserveError> {
     let namespace = plan.namespace().unwrap_or_default();
-    let runs = runs(ctx, &namespace, plan).await?;
+    let uid = plan.uid();
+    let runs = siblings::runs_of(ctx, &namespace, (&plan.name_any(), uid.as_deref()), Some).await?;
     let all = candidates(ctx, &namespace).await?;
     let histories = history::store::list(ctx, &namespace).await?;
     let releases: Vec<Release> = history::convert::releases(&histories, &all);
@@ -146,17 +144,4 @@ pub fn released(base: Option<&BaseImage>, releases: &[Release]) -> Released {
             })
         },
     )
-}
-
-async fn runs(ctx: &Context, namespace: &str, plan: &RepavePlan) -> Result<Vec<RepaveRun>, ObserveError> {
-    let api: Api<Guarded<RepaveRun>> = Api::namespaced(ctx.client.clone(), namespace);
-    let params = ListParams::default().labels(&format!("{LABEL_PLAN}={}", plan.name_any()));
-    let uid = plan.uid();
-    let mine = |guarded: Guarded<RepaveRun>| guarded.0.ok().filter(|run| owned_by(run, uid.as_deref()));
-    Ok(paging::list(&api, params, MAX_RUNS, mine).await?)
-}
-
-fn owned_by(run: &RepaveRun, uid: Option<&str>) -> bool {
-    let mut owners = run.metadata.owner_references.iter().flatten();
-    owners.any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == uid)
 }

@@ -75,10 +75,11 @@ pub fn decide(
     let looks = target::looks(v, observed, &remembered.steady);
     let elapsed = remembered.sightings.look(looks, mono);
     let watched = remembered.soaks.look(&old.waves, mono);
+    let believed_until = clock::believed_until(old, now);
     let known = Known {
         waves: &old.waves,
         began: clock::began(old, now),
-        believed_until: clock::believed_until(old, now),
+        believed_until,
         elapsed: &elapsed,
         refusals: &remembered.refusals,
         steady: &remembered.steady,
@@ -108,7 +109,7 @@ pub fn decide(
         progress,
         actions,
         stamp,
-        believed_until: clock::believed_until(old, now),
+        believed_until,
         there,
         whole: observed.estate.over.is_none(),
         elsewhere,

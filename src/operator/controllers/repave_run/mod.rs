@@ -40,7 +40,7 @@ pub mod reopen;
 pub mod rows;
 pub mod seen;
 pub mod set_back;
-mod siblings;
+pub mod siblings;
 pub mod sightings;
 pub mod soaks;
 pub mod state;

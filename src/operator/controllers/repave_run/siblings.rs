@@ -26,8 +26,8 @@ use std::{
     sync::Arc,
 };
 
-/// Runs of one plan that are read.
-const MAX_RUNS: usize = 10_000;
+/// Runs of one plan that are read; more than that is an error, because the newest could be missing in a part of them.
+const MAX_RUNS: usize = 5_000;
 
 /// Looks for them. The runs of the plan are read only if there is something that says it is one of theirs.
 pub async fn look(
@@ -61,21 +61,28 @@ fn is_of(ctx: &Context, scopes: &BTreeMap<String, Scope>, entry: &Entry) -> bool
 
 /// What each run of the plan selects, by `namespace/name`. One that cannot be read selects nothing: it moves nothing.
 async fn scopes(ctx: &Context, v: &Validated, plan_uid: Option<&str>) -> Result<BTreeMap<String, Scope>, ListError> {
-    let api: Api<Guarded<RepaveRun>> = Api::namespaced(ctx.client.clone(), &v.namespace);
-    let params = ListParams::default().labels(&format!("{LABEL_PLAN}={}", v.plan));
-    let runs = paging::list(&api, params, MAX_RUNS, |guarded| {
-        let run = guarded.0.ok()?;
-        let mut owners = run.metadata.owner_references.iter().flatten();
-        owners
-            .any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == plan_uid)
-            .then(|| {
-                Some((
-                    format!("{}/{}", v.namespace, run.name_any()),
-                    validate::scope(&run.spec.targets).ok()?,
-                ))
-            })
-            .flatten()
-    })
-    .await?;
-    Ok(runs.into_iter().collect())
+    let scope = |run: RepaveRun| {
+        let scope = validate::scope(&run.spec.targets).ok()?;
+        Some((format!("{}/{}", v.namespace, run.name_any()), scope))
+    };
+    let scopes = runs_of(ctx, &v.namespace, (&v.plan, plan_uid), scope).await?;
+    Ok(scopes.into_iter().collect())
+}
+
+/// What `keep` makes of the runs that the plan with this name and UID made, as far as they can be read.
+pub async fn runs_of<T>(
+    ctx: &Context,
+    namespace: &str,
+    (plan, uid): (&str, Option<&str>),
+    mut keep: impl FnMut(RepaveRun) -> Option<T>,
+) -> Result<Vec<T>, ListError> {
+    let api: Api<Guarded<RepaveRun>> = Api::namespaced(ctx.client.clone(), namespace);
+    let params = ListParams::default().labels(&format!("{LABEL_PLAN}={plan}"));
+    let mine = |guarded: Guarded<RepaveRun>| guarded.0.ok().filter(|run| is_owned_by(run, uid)).and_then(&mut keep);
+    paging::list(&api, params, MAX_RUNS, mine).await
+}
+
+fn is_owned_by(run: &RepaveRun, uid: Option<&str>) -> bool {
+    let mut owners = run.metadata.owner_references.iter().flatten();
+    owners.any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == uid)
 }

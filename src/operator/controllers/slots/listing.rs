@@ -3,7 +3,10 @@
 use super::{Error, Slots};
 use crate::{
     api::refs::LABEL_BASE_IMAGE,
-    controllers::paging::{self, First, ListError},
+    controllers::{
+        inventory::is_a,
+        paging::{self, First, ListError},
+    },
     readable::Parts,
 };
 use futures::{FutureExt as _, StreamExt as _, stream};
@@ -168,9 +171,8 @@ impl<'de> Deserialize<'de> for LeanJob {
             conditions: Option<Vec<JobCondition>>,
         }
         let Parts { metadata, spec, status } = Parts::deserialize(deserializer)?;
-        let text = |part: Option<Box<RawValue>>| part.map_or_else(|| "{}".to_owned(), |part| part.get().to_owned());
-        let spec = serde_json::from_str::<Spec>(&text(spec));
-        let status = serde_json::from_str::<Status>(&text(status));
+        let spec = serde_json::from_str::<Spec>(spec.as_deref().map_or("{}", RawValue::get));
+        let status = serde_json::from_str::<Status>(status.as_deref().map_or("{}", RawValue::get));
         let (Ok(spec), Ok(status)) = (spec, status) else {
             return Ok(Self(Job::default()));
         };
@@ -189,31 +191,4 @@ impl<'de> Deserialize<'de> for LeanJob {
     }
 }
 
-impl Resource for LeanJob {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        Job::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        Job::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        Job::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        Job::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.0.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.0.metadata
-    }
-}
+is_a!(LeanJob, Job, 0.metadata);
