@@ -114,7 +114,8 @@ pub struct Wave {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("self >= 1 && self <= 100", "percent is between 1 and 100: a wave of 0 percent would take nothing; leave it out to take all that is left"))]
     pub percent: Option<i32>,
-    /// How many workloads roll at the same time: a number, or a percentage of the wave (rounded up). The default is 10%.
+    /// How many workloads roll at the same time: a number, or a percentage of the wave (rounded up), of which those that are scaled to 0
+    /// are no part. The default is 10%.
     #[serde(default = "default_concurrent")]
     #[schemars(schema_with = "amount_schema")]
     #[x_kube(validation = ("type(self) == int ? self >= 1 && self <= 100000 : self.matches('^([1-9][0-9]?|100)%$')", "maxConcurrent is a number from 1 to 100000, or a percentage from 1% to 100%"))]
@@ -183,7 +184,8 @@ impl Default for Health {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OnFailure {
-    /// How many workloads may fail before the run stops: a number, or a percentage of all targets (rounded down).
+    /// How many workloads may fail before the run stops: a number, or a percentage of all targets that are not scaled to 0 (rounded
+    /// down).
     #[serde(default = "default_budget")]
     #[schemars(schema_with = "amount_schema")]
     #[x_kube(validation = ("type(self) == int ? self >= 0 && self <= 100000 : self.matches('^([0-9]|[1-9][0-9]|100)%$')", "onFailure.budget is a number from 0 to 100000, or a percentage from 0% to 100%"))]

@@ -23,6 +23,7 @@ pub mod gauges;
 pub mod history;
 pub mod inputs;
 pub mod inventory;
+pub mod lean;
 pub mod named;
 pub mod pace;
 pub mod paging;

@@ -5,7 +5,7 @@
 //! labels, annotations or deletion change. An object that appears in a list wakes when the list is complete, because only
 //! then the cache has it.
 
-use super::{caches::Caches, context::Context, driver::Owned, paging, watch_health::Health};
+use super::{caches::Caches, context::Context, driver::Owned, lean::Lean, paging, watch_health::Health};
 use crate::runtime::metrics::Metrics;
 use futures::{
     Stream, StreamExt,
@@ -42,16 +42,19 @@ pub struct Wakes<K: Owned + Send + Sync + 'static> {
     streams: Vec<BoxStream<'static, ObjectRef<Guarded<K>>>>,
 }
 
-impl<K: Owned + Send + Sync + 'static> Wakes<K> {
-    /// The own objects of a controller, in all namespaces.
+impl<K: Owned + Lean + Send + Sync + 'static> Wakes<K> {
+    /// The own objects of a controller, in all namespaces. The cache has what is left of them by [`Lean`].
     pub fn of(ctx: &Context) -> Self {
         let (store, writer) = reflector::store();
         let (name, caches) = (K::kind(&()).into_owned(), ctx.caches.clone());
         caches.filling(&name);
         let api = Api::<Guarded<K>>::all(ctx.watches.clone());
-        let events = watcher(api, paging::watch())
-            .default_backoff()
-            .modify(|object| keep_little(object.meta_mut()));
+        let events = watcher(api, paging::watch()).default_backoff().modify(|object| {
+            keep_little(object.meta_mut());
+            if let Ok(object) = &mut object.0 {
+                object.shed();
+            }
+        });
         let mut health = Health::new(K::METRIC, &name, &ctx.metrics);
         let mut changes = Changes::default();
         let woken = reflector::reflector(writer, events)
@@ -64,7 +67,9 @@ impl<K: Owned + Send + Sync + 'static> Wakes<K> {
             streams: vec![woken.boxed()],
         }
     }
+}
 
+impl<K: Owned + Send + Sync + 'static> Wakes<K> {
     /// The cache.
     pub fn store(&self) -> Store<Guarded<K>> {
         self.store.clone()

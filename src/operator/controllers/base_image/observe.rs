@@ -21,6 +21,7 @@ use crate::{
         },
         error::{Class, one_line},
         history, inputs,
+        lean::shed_inputs,
         paging::{self, ListError},
         reconciler::{Confirmed, Failure},
     },
@@ -194,7 +195,10 @@ async fn list(
     let params = params.labels(&format!("{LABEL_BASE_IMAGE}={}", base.name_any()));
     let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &validated.namespace);
     let mine = |guarded: Guarded<ImageCandidate>| match guarded.0 {
-        Ok(candidate) => is_of(&candidate, base).then_some(candidate),
+        Ok(mut candidate) => {
+            shed_inputs(&mut candidate);
+            is_of(&candidate, base).then_some(candidate)
+        }
         Err(invalid) => {
             tracing::warn!(name = ?invalid.metadata.name, error = one_line(&invalid), "ImageCandidate cannot be read: left out");
             None

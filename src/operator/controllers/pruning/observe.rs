@@ -6,6 +6,7 @@ use crate::{
     controllers::{
         context::Context,
         history::{self, Stored},
+        lean,
         paging::{self, First, ListError},
         writes::WriteError,
     },
@@ -62,8 +63,8 @@ pub async fn observe(ctx: &Context, seen: &BaseImage) -> Result<Option<Observed>
     let Some(history) = history::store::read(ctx, &namespace, &name).await? else {
         return Ok(None);
     };
-    let (candidates, lost) = list::<ImageCandidate>(ctx, &namespace, &name).await?;
-    let (runs, lost_runs) = list::<RepaveRun>(ctx, &namespace, &name).await?;
+    let (candidates, lost) = list(ctx, &namespace, &name, lean::shed_inputs).await?;
+    let (runs, lost_runs) = list::<RepaveRun>(ctx, &namespace, &name, |_| ()).await?;
     let uid = base.metadata.uid.clone();
     let owned = |one: &ImageCandidate| {
         let mut owners = one.metadata.owner_references.iter().flatten();
@@ -78,8 +79,13 @@ pub async fn observe(ctx: &Context, seen: &BaseImage) -> Result<Option<Observed>
     }))
 }
 
-/// The objects with the label of this base image, and whether some could not be read.
-async fn list<K>(ctx: &Context, namespace: &str, base_image: &str) -> Result<(Vec<K>, bool), ListError>
+/// The objects with the label of this base image, without what `shed` takes away, and whether some could not be read.
+async fn list<K>(
+    ctx: &Context,
+    namespace: &str,
+    base_image: &str,
+    shed: fn(&mut K),
+) -> Result<(Vec<K>, bool), ListError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
@@ -89,7 +95,9 @@ where
     let mut unreadable = false;
     let readable = |guarded: Guarded<K>| {
         unreadable |= guarded.0.is_err();
-        guarded.0.ok()
+        let mut object = guarded.0.ok()?;
+        shed(&mut object);
+        Some(object)
     };
     let First { kept, more } = paging::first(&api, params, MAX_OBJECTS, readable).await?;
     // What was not read may need an image.

@@ -239,10 +239,11 @@ pub async fn confirm(
 /// answer of ours may have changed, be it one of another run: they share limits. What is on its way needs no read of its own: the
 /// inventory took in our write, so it can only be late in seeing the end of a roll-out, and then less is begun and not more.
 pub fn questions(inventory: &Inventory, world: &Observed, decided: &Decided) -> Questions {
-    let mut live: BTreeSet<WorkloadKey> = decided.actions.iter().map(|action| action.workload().clone()).collect();
+    let now = || plan::now(&decided.actions);
+    let mut live: BTreeSet<WorkloadKey> = now().map(|action| action.workload().clone()).collect();
     let there = world.estate.workloads.iter().map(|seen| &seen.workload.key);
     live.extend(inventory.doubted(there));
-    let moves = undone::to_ask(&decided.actions);
+    let moves = undone::to_ask(now());
     Questions { live, moves }
 }
 

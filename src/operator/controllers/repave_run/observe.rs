@@ -16,6 +16,7 @@ use crate::{
         context::Context,
         error::{Class, Classified},
         history,
+        lean::Lean as _,
         paging::{self, ListError},
     },
     domain::{
@@ -217,10 +218,15 @@ fn ask<'a>(
     }
 }
 
-/// Every candidate of a namespace; one that cannot be read is no release.
+/// Every candidate of a namespace, without its bulk; one that cannot be read is no release.
 pub async fn candidates(ctx: &Context, namespace: &str) -> Result<Vec<ImageCandidate>, ObserveError> {
     let api: Api<Guarded<ImageCandidate>> = Api::namespaced(ctx.client.clone(), namespace);
-    match paging::list(&api, ListParams::default(), MAX_CANDIDATES, |guarded| guarded.0.ok()).await {
+    let lean = |guarded: Guarded<ImageCandidate>| {
+        let mut candidate = guarded.0.ok()?;
+        candidate.shed();
+        Some(candidate)
+    };
+    match paging::list(&api, ListParams::default(), MAX_CANDIDATES, lean).await {
         Err(ListError::TooMany { .. }) => Err(ObserveError::TooManyCandidates(namespace.to_owned())),
         other => Ok(other?),
     }

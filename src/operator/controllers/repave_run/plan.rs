@@ -57,6 +57,21 @@ impl Action {
             Self::Move { workload, .. } | Self::RollBack { workload, .. } => workload,
         }
     }
+
+    /// Whether a workload gets its old image back.
+    pub fn is_rollback(&self) -> bool {
+        match self {
+            Self::RollBack { .. } => true,
+            Self::Move { .. } => false,
+        }
+    }
+}
+
+/// What of a plan is carried out in the look that made it: where something is rolled back, that alone. What is moved next is read before
+/// at the look after it, at once: reads of a thousand moves, whose ReplicaSets may be many and large, hold up no rollback.
+pub fn now(actions: &[Action]) -> impl Iterator<Item = &Action> {
+    let rolls_back = actions.iter().any(Action::is_rollback);
+    actions.iter().filter(move |action| action.is_rollback() == rolls_back)
 }
 
 /// Why a run starts nothing more until a person acts: more failures than the budget allows. One workload that failed stops
@@ -72,9 +87,8 @@ pub struct BudgetExceeded {
 /// Whether the failures so far stop the run.
 pub fn stop(v: &Validated, targets: &[Target]) -> Option<BudgetExceeded> {
     let failures = targets.iter().filter(|target| target.counts_as_failure()).count();
-    let budget = v
-        .budget
-        .as_budget(targets.iter().filter(|target| target.direct).count());
+    let all = targets.iter().filter(|target| target.is_of_percentages()).count();
+    let budget = v.budget.as_budget(all);
     (failures > budget).then_some(BudgetExceeded { failures, budget })
 }
 

@@ -25,7 +25,7 @@ use std::{collections::BTreeSet, time::Duration};
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaveProgress {
-    /// Targets that run a release themselves: what percentages are of.
+    /// Targets that percentages are of: they run a release themselves, and are not scaled to 0.
     pub size: usize,
     /// Whether something of it was moved by this run.
     pub begun: bool,
@@ -123,7 +123,7 @@ fn wave<'a>(
     let (mut size, mut empty, mut ended, mut arriving) = (0, true, true, false);
     let mut proof = Proof::of(recorded);
     for target in members {
-        size += usize::from(target.direct);
+        size += usize::from(target.is_of_percentages());
         empty = false;
         ended &= target.ended();
         arriving |= target.arriving;

@@ -86,6 +86,12 @@ impl Target {
         ended && !self.in_flight
     }
 
+    /// Whether percentages are of it: it runs pods of a release, or would. Deployments scaled to 0 cost nothing, so whoever makes a
+    /// thousand of them in a namespace of a shared plan must not raise how many of the others roll at once or may fail.
+    pub fn is_of_percentages(&self) -> bool {
+        self.direct && !self.seen.workload.without_pods
+    }
+
     /// Whether another run of the plan, which is at work, has it: this one moves it after that.
     pub fn waits_for(&self) -> Option<&str> {
         match &self.state {

@@ -41,8 +41,8 @@ const MANY: usize = 16;
 const AT_ONCE: usize = 8;
 
 /// The workloads that these actions would move.
-pub fn to_ask(actions: &[Action]) -> BTreeSet<WorkloadKey> {
-    let moves = actions.iter().filter(|action| matches!(action, Action::Move { .. }));
+pub fn to_ask<'a>(actions: impl Iterator<Item = &'a Action>) -> BTreeSet<WorkloadKey> {
+    let moves = actions.filter(|action| !action.is_rollback());
     moves.map(|action| action.workload().clone()).collect()
 }
 

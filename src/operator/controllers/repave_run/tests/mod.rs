@@ -1,9 +1,10 @@
 //! Tests of a run: `plans`, `judged`, `clocks`, `soaked`, `refused`, `reopened`, `set_back`, `stays`, `two_plans`, `tags`, `waves`,
 //! `deleted` and `edits` for single decisions, `walk` for random estates on the way to their end, `leases` for two processes of which one
-//! holds the lease, all over `world`; `batches` and `estate` over an API server in memory.
+//! holds the lease, all over `world`; `batches`, `estate`, `whole` and `unseen` over an API server in memory.
 
 mod batches;
 mod clocks;
+mod cluster;
 mod deleted;
 mod deletions;
 mod edits;

@@ -257,3 +257,23 @@ fn a_rollback_takes_its_place_in_the_limit_even_when_its_hold_is_replaced_and_ex
     assert!(matches!(again.as_slice(), [Action::Move { .. }]));
     assert_eq!(*again[0].workload(), key, "without its hold it is tried again");
 }
+
+/// A tenant of a shared plan makes as many Deployments as he likes: without pods they cost nothing.
+#[test]
+fn workloads_scaled_to_0_raise_neither_how_many_roll_at_once_nor_how_many_may_fail() {
+    let good = (Kind::Direct, Behaviour::Healthy, false);
+    let bad = (Kind::Direct, Behaviour::Crashes, false);
+    let spec = json!({"waves": [{"name": "all", "maxConcurrent": "10%"}], "onFailure": {"budget": "10%"}});
+    let mut world = World::new(&spec, &[vec![bad; 4], vec![good; 40]].concat());
+    for at in 4..44 {
+        let key = world.key(at);
+        let object = &mut world.workloads.get_mut(&key).unwrap().object;
+        object["spec"]["replicas"] = json!(0);
+        object["status"] = json!({"observedGeneration": object["metadata"]["generation"]});
+    }
+    assert_eq!(world.step().len(), 1, "a tenth of four, not of 44");
+    world.tick_all();
+    assert!(matches!(world.step().as_slice(), [Action::RollBack { .. }]));
+    world.tick_all();
+    assert_eq!(world.step(), [], "one failure is more than a tenth of four");
+}

@@ -207,7 +207,7 @@ impl World {
         };
         let direct = |key: &WorkloadKey| {
             let sim = self.known(key).unwrap();
-            !matches!(sim.kind, Kind::Derived | Kind::Unrelated)
+            !matches!(sim.kind, Kind::Derived | Kind::Unrelated) && sim.object["spec"]["replicas"] != 0
         };
         let size = seen.into_iter().filter(|key| direct(key) && self.wave_of(key) == at);
         self.v.waves[at].max_concurrent.as_limit(size.count())

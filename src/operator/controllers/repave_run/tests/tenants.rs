@@ -12,21 +12,15 @@ use super::{
         steady::Steady,
         validate,
     },
+    cluster::{by_tag, history, listed, mover, namespace, v},
     objects::bump,
     world::{Behaviour, Kind, World, release, run},
 };
 use crate::{
-    api::{ReleaseHistory, RepaveRunStatus, release_history::ReleaseHistorySpec},
-    controllers::{
-        access::{self, Account},
-        inventory::{Entry, Inventory},
-        reconciler,
-        testing::Api,
-    },
+    api::RepaveRunStatus,
+    controllers::{access::Account, inventory::Entry, reconciler, testing::Api},
     domain::{
-        history::{History, Shown},
         lineage::ReleaseIndex,
-        promotion::Promotion,
         workload::{Workload, WorkloadKey},
     },
 };
@@ -79,20 +73,6 @@ fn a_time_that_a_tenant_writes_on_his_workload_leaves_the_status_of_the_run_one_
     }
 }
 
-fn namespace(name: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"repave": "auto"}}})
-}
-
-fn by_tag(namespace: &str, name: &str) -> Value {
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": name, "namespace": namespace, "generation": 1, "labels": {"app": name}},
-        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": {"metadata": {"labels": {"app": name}},
-            "spec": {"containers": [{"name": "app", "image": format!("{}:12", super::world::REPOSITORY)}]}}},
-        "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1},
-    })
-}
-
 /// Moved by this run from v1, and given up by Kubernetes.
 fn failing(at: &str) -> Value {
     let mut object = by_tag("shop", "web");
@@ -124,37 +104,10 @@ async fn a_tenant_who_makes_more_workloads_than_the_plan_allows_keeps_nobody_els
             idle["spec"]["replicas"] = json!(0);
             api.put(&idle);
         }
-        let known = ["v1", "v3"].into_iter().zip([1, 3]).map(|(tag, at)| {
-            let of = release(tag, at);
-            Promotion {
-                sequence: of.sequence,
-                source_digest: of.digest.clone(),
-                digest: of.digest,
-                chain_id: Some(of.chain_id),
-                layers: 1,
-                repository: of.repository,
-                tag: of.tag,
-                candidate: of.candidate,
-                promoted_at: jiff::Timestamp::UNIX_EPOCH,
-            }
-        });
-        let history = History::begin(known.collect(), [], Shown::default()).0;
-        let production = super::world::REPOSITORY.parse().unwrap();
-        let mut stored = ReleaseHistory::new("debian", ReleaseHistorySpec::of(&history, Some(&production)));
-        stored.metadata.namespace = Some("platform".into());
-        api.put(&stored);
+        api.put(&history("debian", &[(v(3), "Released"), (v(1), "Superseded")]));
         let mut ctx = api.context();
-        ctx.inventory = Inventory::new(&[]);
-        tokio::spawn(ctx.inventory.clone().run(ctx.watches.clone(), ctx.metrics.clone()));
-        ctx.inventory.ready().await.unwrap();
-        let account = Account {
-            namespace: "platform".to_owned(),
-            name: Some("mover".to_owned()),
-        };
-        for verb in ["list", "patch"] {
-            let question = (account.clone(), String::new(), verb, access::DEPLOYMENTS);
-            ctx.access.keep(question, true, std::time::Instant::now());
-        }
+        ctx.inventory = listed(&ctx).await;
+        mover(&ctx);
         let runs = Runs {
             ctx,
             images: Images::default(),

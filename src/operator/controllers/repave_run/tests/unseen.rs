@@ -6,31 +6,14 @@ use super::{
         estate::{self, Ask, Query},
         validate,
     },
+    cluster::{by_tag, listed, mover, namespace},
     world::{release, run},
 };
 use crate::{
-    controllers::{
-        access::{self, Account},
-        inventory::Inventory,
-        testing::{Api, Fault},
-    },
+    controllers::testing::{Api, Fault},
     domain::lineage::ReleaseIndex,
 };
-use serde_json::{Value, json};
-
-fn namespace(name: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"repave": "auto"}}})
-}
-
-fn by_tag(namespace: &str, name: &str) -> Value {
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": name, "namespace": namespace, "generation": 1, "labels": {"app": name}},
-        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": {"metadata": {"labels": {"app": name}},
-            "spec": {"containers": [{"name": "app", "image": format!("{}:12", super::world::REPOSITORY)}]}}},
-        "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1},
-    })
-}
+use serde_json::json;
 
 /// Whoever is admin of his namespace writes the RoleBinding there (`estate.namespaces`), and whoever may scale has as many pods as he
 /// likes: more than 100 000 cannot be listed either.
@@ -42,17 +25,8 @@ async fn a_namespace_whose_pods_cannot_be_listed_is_no_reason_to_see_nothing_of_
         api.put(&by_tag(name, "web"));
     }
     let mut ctx = api.context();
-    ctx.inventory = Inventory::new(&[]);
-    tokio::spawn(ctx.inventory.clone().run(ctx.watches.clone(), ctx.metrics.clone()));
-    ctx.inventory.ready().await.unwrap();
-    let account = Account {
-        namespace: "platform".to_owned(),
-        name: Some("mover".to_owned()),
-    };
-    for verb in ["list", "patch"] {
-        let question = (account.clone(), String::new(), verb, access::DEPLOYMENTS);
-        ctx.access.keep(question, true, std::time::Instant::now());
-    }
+    ctx.inventory = listed(&ctx).await;
+    let account = mover(&ctx);
     let v = validate::validate(&run(&json!({}))).unwrap();
     let releases = ReleaseIndex::new("debian", [release("v1", 1), release("v3", 3)]);
     let ask = |max_targets| Ask {
@@ -75,9 +49,7 @@ async fn a_namespace_whose_pods_cannot_be_listed_is_no_reason_to_see_nothing_of_
         pods.then_some(Fault::Refused(403, "Forbidden"))
     });
     // Digests by tag are believed for ten minutes: another process, or ten minutes later.
-    ctx.inventory = Inventory::new(&[]);
-    tokio::spawn(ctx.inventory.clone().run(ctx.watches.clone(), ctx.metrics.clone()));
-    ctx.inventory.ready().await.unwrap();
+    ctx.inventory = listed(&ctx).await;
     let seen = estate::look(&ctx, &Images::default(), ask(1_000)).await;
     let shop = |estate: estate::Estate| {
         estate

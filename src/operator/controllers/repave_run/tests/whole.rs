@@ -1,209 +1,11 @@
 //! Whole turns of a run over an API server in memory: what happens between the look and the writes, and what is not seen in the look.
 
 use super::{
-    super::{Images, Runs, memory::Memory},
-    world::{REPOSITORY, release, run},
+    cluster::{Cluster, candidate, deployment, failing, history, image, moved_by, outdated, recall_v3, revoked, v},
 };
-use crate::{
-    api::{RepaveRun, RepaveRunStatus},
-    controllers::{
-        context::Context,
-        inventory::Inventory,
-        reconciler,
-        testing::{Api, Fault, Seen},
-    },
-    domain::{digest::Digest, lineage::Release},
-};
+use crate::domain::{digest::Digest, lineage::Release};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
-
-fn image(version: &str) -> String {
-    format!("{REPOSITORY}@{}", Digest::of(version.as_bytes()))
-}
-
-/// A healthy Deployment of the plan's own namespace.
-fn deployment(name: &str, image: &str) -> Value {
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": name, "namespace": "platform", "uid": format!("uid-{name}"), "labels": {"app": name}, "annotations": {}},
-        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": name}},
-            "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "app", "image": image}]}}},
-        "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1},
-    })
-}
-
-/// What a run of this plan leaves on what it moved to this release, ten minutes ago.
-fn moved_by(object: &mut Value, (plan, run): (&str, &str), to: &Release, before: &str) {
-    let at = Timestamp::now() - SignedDuration::from_mins(10);
-    let record = json!({"at": at.to_string(), "plan": plan, "digest": to.digest, "sequence": to.sequence, "generation": 0,
-        "template": "0000000000000000", "uid": object["metadata"]["uid"]});
-    object["metadata"]["annotations"] = json!({"repave.dev/run": run, "repave.dev/moved": record.to_string(),
-        "repave.dev/previous-images": json!({"app": before}).to_string()});
-}
-
-/// Kubernetes has given it up.
-fn timed_out(object: &mut Value) {
-    object["status"] = json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 0, "conditions": [
-        {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "has timed out progressing.",
-            "lastUpdateTime": Timestamp::now().to_string()}]});
-}
-
-fn row(release: &Release, state: &str) -> Value {
-    let mut row = json!({"sequence": release.sequence, "digest": release.digest, "sourceDigest": release.digest, "layers": 0,
-        "repository": release.repository, "tag": release.tag, "candidate": release.candidate, "promotedAt": "2026-01-01T00:00:00Z",
-        "state": state});
-    if state == "Revoked" {
-        row["revoked"] = json!({"at": "2026-01-02T00:00:00Z", "reason": "CVE-1"});
-    }
-    row
-}
-
-/// The history of a base image, newest first.
-fn history(base_image: &str, rows: &[(Release, &str)]) -> Value {
-    let last = rows.iter().map(|(release, _)| release.sequence).max();
-    let rows: Vec<Value> = rows.iter().map(|(release, state)| row(release, state)).collect();
-    json!({"apiVersion": "repave.dev/v1alpha1", "kind": "ReleaseHistory", "metadata": {"name": base_image, "namespace": "platform"},
-        "spec": {"lastSequence": last, "lastCandidate": last, "count": rows.len(), "releases": rows}})
-}
-
-fn released(release: &Release) -> Value {
-    json!({"digest": release.digest, "repository": release.repository, "tag": release.tag, "sourceDigest": release.digest,
-        "candidate": release.candidate, "sequence": release.sequence, "promotedAt": "2026-01-01T00:00:00Z"})
-}
-
-fn revoked(release: &Release) -> Value {
-    json!({"digest": release.digest, "repository": release.repository, "tag": release.tag, "at": "2026-01-02T00:00:00Z", "reason": "CVE-1"})
-}
-
-fn candidate(release: &Release) -> Value {
-    let digest = &release.digest;
-    json!({
-        "apiVersion": "repave.dev/v1alpha1", "kind": "ImageCandidate",
-        "metadata": {"name": release.candidate, "namespace": "platform", "labels": {"repave.dev/base-image": "debian"}},
-        "spec": {"baseImage": "debian", "sequence": release.sequence, "source": "up.test/debian", "sourceTag": "12",
-            "sourceDigest": digest, "inputsHash": digest, "staging": format!("{REPOSITORY}-staging"), "build": {}, "policies": [],
-            "promote": {"repository": REPOSITORY, "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}},
-        "status": {"result": "Passed",
-            "promoted": {"repository": REPOSITORY, "digest": digest, "tag": release.tag, "chainId": digest, "layers": 1,
-                "at": "2026-01-01T00:00:00Z"},
-            "conditions": [{"type": "Promoted", "status": "True", "reason": "Promoted", "message": "",
-                "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
-    })
-}
-
-/// A cluster with a plan whose run is about v3.
-struct Cluster {
-    server: Api,
-    ctx: Context,
-    run: RepaveRun,
-    /// What the process remembers.
-    memory: Memory,
-}
-
-impl Cluster {
-    /// With these Deployments, as many of them at once as there are, `spec` in the run and its plan alike.
-    async fn new(deployments: Vec<Value>, spec: Value) -> Self {
-        let server = Api::default();
-        server.put(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "platform", "labels": {"repave": "auto"}}}));
-        for object in &deployments {
-            server.put(object);
-        }
-        let mut whole = json!({"targets": {"namespaceSelector": {"matchLabels": {"repave": "auto"}}},
-            "waves": [{"name": "all", "maxConcurrent": deployments.len()}], "onFailure": {"budget": 99}});
-        for (key, value) in spec.as_object().unwrap() {
-            whole[key] = value.clone();
-        }
-        let mut plan = json!({"apiVersion": "repave.dev/v1alpha1", "kind": "RepavePlan",
-            "metadata": {"name": "all", "namespace": "platform", "uid": "plan"}, "spec": whole});
-        plan["spec"]["baseImageRefs"] = json!([{"name": "debian"}]);
-        server.put(&plan);
-        server.put(&json!({"apiVersion": "repave.dev/v1alpha1", "kind": "BaseImage",
-            "metadata": {"name": "debian", "namespace": "platform", "uid": "debian"},
-            "spec": {"source": {"image": "up.test/debian", "track": {"tag": "12"}}, "policyRefs": [{"name": "p"}],
-                "promote": {"repository": REPOSITORY, "channelTag": "12", "signing": {"keyRef": {"name": "k"}}}},
-            "status": {"released": released(&release("v3", 3))}}));
-        let mut run = serde_json::to_value(run(&whole)).unwrap();
-        run["metadata"]["ownerReferences"] = json!([{"apiVersion": "repave.dev/v1alpha1", "kind": "RepavePlan", "name": "all",
-            "uid": "plan", "controller": true}]);
-        let mut ctx = server.context();
-        ctx.inventory = Inventory::new(&[]);
-        // No watch shows anything after its first list.
-        server.faults(|seen| (seen.verb == "WATCH").then_some(Fault::Silent));
-        tokio::spawn(ctx.inventory.clone().run(ctx.watches.clone(), ctx.metrics.clone()));
-        ctx.inventory.ready().await.unwrap();
-        while !ctx.inventory.uncounted().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        Self {
-            server,
-            ctx,
-            run: serde_json::from_value(run).unwrap(),
-            memory: Memory::default(),
-        }
-    }
-
-    /// Before the request after the first one of these, this happens.
-    fn after(&self, verb: &'static str, resource: &'static str, happens: impl FnOnce(&Api) + Send + 'static) {
-        let (server, mut happens) = (self.server.clone(), Some(happens));
-        self.server.faults(move |seen: &Seen| {
-            if seen.verb == "WATCH" {
-                return Some(Fault::Silent);
-            }
-            if seen.verb == verb
-                && seen.resource == resource
-                && let Some(happens) = happens.take()
-            {
-                let server = server.clone();
-                tokio::spawn(async move { happens(&server) });
-            }
-            None
-        });
-    }
-
-    /// One turn of the run; its status.
-    async fn turn(&self) -> RepaveRunStatus {
-        let runs = Runs {
-            ctx: self.ctx.clone(),
-            images: Images::default(),
-            memory: self.memory.clone(),
-        };
-        reconciler::steps(&runs, &self.run).await.unwrap().status
-    }
-
-    fn patched(&self) -> usize {
-        self.server.count("PATCH", "deployments")
-    }
-
-    /// How many Deployments run this.
-    fn on(&self, image: &str) -> usize {
-        let names = self.server.names("deployments");
-        let objects = names.iter().filter_map(|name| self.server.get("deployments", name));
-        let first = "/spec/template/spec/containers/0/image";
-        objects.filter(|object| object.pointer(first).unwrap() == image).count()
-    }
-}
-
-fn v(number: i64) -> Release {
-    release(&format!("v{number}"), number)
-}
-
-/// As `controllers/base_image` takes v3 back: v2 is out again.
-fn recall_v3(server: &Api) {
-    let again = Release { sequence: 4, ..v(2) };
-    server.put(&history(
-        "debian",
-        &[(again.clone(), "Released"), (v(3), "Revoked"), (v(1), "Superseded")],
-    ));
-    server.edit("baseimages", "platform/debian", |object| {
-        object["status"] = json!({"released": released(&again), "revoked": [revoked(&v(3))]});
-    });
-}
-
-fn outdated(count: usize) -> Vec<Value> {
-    (0..count)
-        .map(|at| deployment(&format!("app-{at:02}"), &image("v1")))
-        .collect()
-}
+use serde_json::json;
 
 /// The release is taken back while what would be written is read live.
 #[tokio::test]
@@ -241,18 +43,6 @@ async fn nothing_is_moved_for_a_plan_that_was_suspended_before_the_first_patch()
         0,
         "moved though the plan was suspended before"
     );
-}
-
-/// Twenty that fail on v3 and ran v1 before.
-fn failing(count: usize) -> Vec<Value> {
-    let objects = (0..count).map(|at| deployment(&format!("app-{at:02}"), &image("v3")));
-    objects
-        .map(|mut object| {
-            moved_by(&mut object, ("platform/all", "platform/all-v3"), &v(3), &image("v1"));
-            timed_out(&mut object);
-            object
-        })
-        .collect()
 }
 
 /// What they ran before is taken back while the first of them get it again.
@@ -417,4 +207,29 @@ async fn a_look_with_a_clock_that_is_days_behind_does_not_write_over_when_a_fini
     let before = cluster.run.status.clone().unwrap();
     let after = cluster.turn().await;
     assert_eq!((after.waves, after.steady_until), (before.waves, before.steady_until));
+}
+
+/// Reads for what would be moved next take their time: a hundred lists of ReplicaSets, or those of one tenant that has a thousand large
+/// ones.
+#[tokio::test]
+async fn a_rollback_waits_for_no_read_that_only_moves_need() {
+    let mut deployments = failing(2);
+    let moves = (0..5).map(|at| deployment(&format!("next-{at}"), &image("v1")));
+    deployments.extend(moves);
+    let cluster = Cluster::new(deployments, json!({})).await;
+    cluster.server.put(&history(
+        "debian",
+        &[(v(3), "Released"), (v(2), "Superseded"), (v(1), "Superseded")],
+    ));
+    let asked = || cluster.server.count("LIST", "replicasets");
+    let before = asked();
+    cluster.turn().await;
+    assert_eq!((cluster.patched(), asked() - before), (2, 0));
+    let status = cluster.turn().await;
+    assert_eq!(
+        cluster.patched(),
+        7,
+        "and what is moved next follows at once: {:?}",
+        status.counts
+    );
 }
