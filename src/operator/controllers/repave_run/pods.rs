@@ -13,7 +13,7 @@ use crate::{
         inventory::{LeanPod, PodDigests},
         paging::{self, ListError},
     },
-    domain::{image_ref::ImageRef, workload::Workload},
+    domain::{digest::Digest, image_ref::ImageRef, pod::PodEvidence, workload::Workload},
 };
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -95,22 +95,23 @@ pub async fn fill(ctx: &Context, found: &mut [Found], query: Query<'_>, effort: 
         .into_iter()
         .map(|(namespace, members, workloads)| {
             let read = async move {
-                let pods = match in_namespace(ctx, &namespace, &workloads).await {
-                    Ok(pods) => Some(pods),
+                match in_namespace(ctx, &namespace, &workloads).await {
+                    // The pods themselves are held no longer than this: what they say of a workload is a few bytes.
+                    Ok(pods) => Ok((members, Some(told(&workloads, pods, query)))),
                     Err(error) if is_of_one_namespace(&error) => {
                         tracing::debug!(namespace, %error, "its pods are not seen");
-                        None
+                        Ok((members, None))
                     }
-                    Err(error) => return Err(EstateError::from(error)),
-                };
-                Ok((members, pods))
+                    Err(error) => Err(EstateError::from(error)),
+                }
             };
             read.boxed()
         })
         .collect();
-    let read: Vec<(Vec<usize>, Option<PodsOf>)> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
-    for (members, pods) in read {
-        let Some(mut pods) = pods else {
+    let read: Vec<(Vec<usize>, Option<Vec<Told>>)> =
+        stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
+    for (members, told) in read {
+        let Some(told) = told else {
             // What its tags name is not known, and was not known long enough ago to be believed: nothing is moved by it. How what is
             // on its way does, only the Deployment says, and the deadline.
             for at in members {
@@ -118,19 +119,35 @@ pub async fn fill(ctx: &Context, found: &mut [Found], query: Query<'_>, effort: 
             }
             continue;
         };
-        for at in members {
+        for (at, told) in members.into_iter().zip(told) {
             let one = &mut found[at];
-            let pods = pods.remove(&one.workload.key.name).unwrap_or_default();
-            one.digests = digests_with(&one.workload, &pods, query.releases);
-            one.evidence = evidence(&pods, query);
+            (one.digests, one.evidence) = (told.digests.clone(), told.evidence);
             let digests = PodDigests {
                 read: now,
-                digests: one.digests.clone(),
+                digests: told.digests,
             };
             ctx.inventory.learn_pods(&one.workload.key, &one.workload.uid, digests);
         }
     }
     Ok(())
+}
+
+/// What the pods of one workload say.
+struct Told {
+    digests: Vec<Option<Digest>>,
+    evidence: PodEvidence,
+}
+
+/// What they say of each of these workloads, in their order.
+fn told(workloads: &[Arc<Workload>], mut pods: PodsOf, query: Query<'_>) -> Vec<Told> {
+    let of = |workload: &Arc<Workload>| {
+        let pods = pods.remove(&workload.key.name).unwrap_or_default();
+        Told {
+            digests: digests_with(workload, &pods, query.releases),
+            evidence: evidence(&pods, query),
+        }
+    };
+    workloads.iter().map(of).collect()
 }
 
 /// Whether an answer says something of that namespace only: who may list there, or how many pods it has. All others go on.

@@ -1,7 +1,7 @@
 //! Whole turns of a run over an API server in memory: what happens between the look and the writes, and what is not seen in the look.
 
-use super::{
-    cluster::{Cluster, candidate, deployment, failing, history, image, moved_by, outdated, recall_v3, revoked, v},
+use super::cluster::{
+    Cluster, candidate, deployment, failing, history, image, moved_by, outdated, recall_v3, revoked, v,
 };
 use crate::domain::{digest::Digest, lineage::Release};
 use jiff::{SignedDuration, Timestamp};
