@@ -25,12 +25,15 @@ use crate::{
         driver::{EventRecord, Outcome, Requeue},
         error::{Classified, one_line},
         history::NextHistory,
-        reconciler::Failure,
     },
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
+pub use unsettled::failed;
+use unsettled::owns;
+
+mod unsettled;
 
 /// Condition, only there while it is true: upstream's tag points to a digest from before the release.
 const UPSTREAM_ROLLED_BACK: &str = "UpstreamRolledBack";
@@ -63,7 +66,7 @@ pub fn render(
 ) -> Outcome<BaseImageStatus> {
     let owner = match turn {
         Turn::NotOwner(taken) => {
-            let (status, events) = self::taken(base, taken, now);
+            let (status, events) = unsettled::taken(base, taken, now);
             let next = Requeue::After(with_jitter(STILL_TAKEN, base));
             return Outcome { status, next, events };
         }
@@ -72,11 +75,11 @@ pub fn render(
     let history = &owner.history;
     let (observed, decision) = match &owner.rest {
         Rest::AfterTheNews => return announced(base, (validated, history), now),
-        Rest::Failed(failed) => return self::failed(base, failed, Some((validated, history)), now),
+        Rest::Failed(failed) => return unsettled::failed(base, failed, Some((validated, history)), now),
         Rest::Decided { observed, decision, .. } => (observed, decision),
     };
     if let Some(failure) = &applied.failed {
-        return self::failed(base, &failure.clone().into(), Some((validated, history)), now);
+        return unsettled::failed(base, &failure.clone().into(), Some((validated, history)), now);
     }
     let (channel, channel_again) = match &applied.channel {
         Some((channel, again)) => (channel, *again),
@@ -357,77 +360,6 @@ fn step_of(candidate: &ImageCandidate) -> String {
         Some(CandidateResult::Error) => "Error".to_owned(),
         Some(CandidateResult::Superseded) => "Superseded".to_owned(),
         Some(CandidateResult::Passed | CandidateResult::Waiting | CandidateResult::Running) | None => step.to_owned(),
-    }
-}
-
-/// Whose a repository is does not hang on upstream or on a policy.
-fn owns(conditions: &mut Conditions, validated: &ValidatedBaseImage) {
-    let message = format!("{} is promoted to by this BaseImage alone", validated.production);
-    conditions.set(REPOSITORY_OWNED, ConditionStatus::True, "Owner", message);
-}
-
-/// The status of one whose repository is another's: what was known stays, and nothing of it is used.
-pub fn taken(base: &BaseImage, taken: &Taken, now: Timestamp) -> (BaseImageStatus, Vec<EventRecord>) {
-    let mut status = base.status.clone().unwrap_or_default();
-    let before = not_owned(base).map(str::to_owned);
-    let mut conditions = Conditions::from(&status.conditions, base.metadata.generation.unwrap_or(0), now);
-    let message = taken.message();
-    conditions.set(
-        REPOSITORY_OWNED,
-        ConditionStatus::False,
-        REPOSITORY_TAKEN,
-        message.clone(),
-    );
-    conditions.clear(CHANNEL_TAG);
-    conditions.stalled(REPOSITORY_TAKEN, message.clone());
-    status.observed_generation = base.metadata.generation;
-    status.conditions = conditions.into_list();
-    let notice = (before.as_deref() != Some(message.as_str())).then_some(EventRecord {
-        warning: true,
-        reason: REPOSITORY_TAKEN,
-        message,
-    });
-    (status, notice.into_iter().collect())
-}
-
-/// The status after a step that failed: what was known stays. Only a failed look at upstream says that upstream is not
-/// resolved; anything else is told by `Ready` and its reason.
-pub fn failed(
-    base: &BaseImage,
-    failed: &Failed,
-    owner: Option<(&ValidatedBaseImage, &NextHistory)>,
-    now: Timestamp,
-) -> Outcome<BaseImageStatus> {
-    let Failure { reason, class, message } = &failed.failure;
-    let mut status = base.status.clone().unwrap_or_default();
-    let mut conditions = Conditions::from(&status.conditions, base.metadata.generation.unwrap_or(0), now);
-    if failed.of_upstream {
-        conditions.set("UpstreamResolved", ConditionStatus::False, reason, message.clone());
-    }
-    conditions.failed_as(*class, reason, message.clone());
-    status.observed_generation = base.metadata.generation;
-    if let Some((validated, history)) = owner {
-        owns(&mut conditions, validated);
-        history.enter(&mut status, &mut conditions);
-    }
-    status.conditions = conditions.into_list();
-    let changed = base
-        .status
-        .as_ref()
-        .is_none_or(|old| old.conditions != status.conditions);
-    let notice = changed.then(|| EventRecord {
-        warning: true,
-        reason,
-        message: message.clone(),
-    });
-    Outcome {
-        status,
-        next: (*class).into(),
-        events: owner
-            .into_iter()
-            .flat_map(|(_, history)| history.events())
-            .chain(notice)
-            .collect(),
     }
 }
 

@@ -136,12 +136,12 @@ fn one_that_is_not_the_owner_is_stalled_and_its_release_is_not_usable() {
         field: "promote.repository",
         repository,
     };
-    let (status, events) = taken(&world.base, &found, NOW);
+    let (status, events) = unsettled::taken(&world.base, &found, NOW);
     assert_eq!(condition(&status, "Stalled"), is("True", REPOSITORY_TAKEN));
     assert_eq!(events.len(), 1);
     world.base.status = Some(status);
     assert!(not_owned(&world.base).unwrap().contains("prod.example.com/debian"));
-    assert!(taken(&world.base, &found, NOW).1.is_empty(), "told once");
+    assert!(unsettled::taken(&world.base, &found, NOW).1.is_empty(), "told once");
     let (status, _) = summarized(&world, &Channel::NotDue);
     assert_eq!(condition(&status, REPOSITORY_OWNED), is("True", "Owner"));
     assert_eq!(condition(&status, "Stalled"), None);
@@ -176,7 +176,7 @@ fn a_failure_names_the_step_that_failed_and_keeps_what_was_known() {
         (taken, is("True", "Resolved"), is("False", "NameTaken")),
         (starting, is("True", "Resolved"), is("False", "Starting")),
     ] {
-        let Outcome { status, events, next } = super::failed(&world.base, &failed, None, NOW);
+        let Outcome { status, events, next } = unsettled::failed(&world.base, &failed, None, NOW);
         assert_eq!(condition(&status, "UpstreamResolved"), resolved, "{failed:?}");
         assert_eq!(condition(&status, "Ready"), ready, "{failed:?}");
         assert_eq!(

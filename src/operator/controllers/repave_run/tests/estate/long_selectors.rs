@@ -1,7 +1,10 @@
 //! Workloads whose selector is too long for a request.
 
 use super::*;
-use crate::controllers::repave_run::apply::{Answer, answer};
+use crate::controllers::repave_run::{
+    apply::{Answer, answer},
+    undone,
+};
 
 /// What kube-apiserver 1.36 stores: a selector of 88 KB. An URI of more than 65 534 bytes cannot be built.
 fn with_long_selector(namespace: &str, name: &str, tag: Option<&str>) -> Value {
