@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     api::{BaseImage, RepavePlan},
-    controllers::{access::Account, context::Context, named::Named as _},
+    controllers::{access::Account, context::Context, desired::owner::not_owned, named::Named as _},
 };
 use kube::{Api, ResourceExt as _};
 
@@ -67,7 +67,8 @@ impl Orders {
         let base_image = |orders: &Self| {
             let status = |base: &BaseImage| {
                 let status = base.status.as_ref();
-                status.map(|status| (status.released.clone(), status.revoked.clone()))
+                let releases = status.map(|status| (status.released.clone(), status.revoked.clone()));
+                (releases, not_owned(base).is_some())
             };
             orders.base_image.as_ref().map(status)
         };

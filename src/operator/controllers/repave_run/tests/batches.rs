@@ -180,6 +180,23 @@ async fn a_batch_stops_after_the_few_that_are_under_way_when_its_plan_allows_les
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// Somebody older promotes to its repository by now: nothing of it is used.
+#[tokio::test(start_paused = true)]
+async fn a_batch_stops_after_the_few_that_are_under_way_when_the_repository_is_anothers_by_now() {
+    let v = validate::validate(&run(&json!({}))).unwrap();
+    let server = Api::default();
+    let actions = moves(&server);
+    put_what_orders(&server, false, v.sequence);
+    let (plan_uid, orders) = orders(&server, &v);
+    server.edit("baseimages", "platform/debian", |base| {
+        base["status"]["conditions"] = json!([{"type": "RepositoryOwned", "status": "False", "reason": "RepositoryTaken", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    });
+    let results = apply(&server.context(), &v, (plan_uid, &orders), &actions).await;
+    assert_eq!(results.halt, Some(Halt::NotWanted));
+    assert_eq!(server.count("PATCH", "deployments"), AT_ONCE);
+}
+
 /// The run of another plan reads the workload live while our patch is on its way and has not arrived yet; then our work is dropped.
 #[tokio::test(start_paused = true)]
 async fn what_another_run_reads_while_a_write_is_on_its_way_takes_no_doubt_away_when_that_work_is_dropped() {
