@@ -9,8 +9,10 @@ use super::{
     observe::Observed,
     plan::{self, Action, Taken},
     progress::{self, Progress},
+    seen::LedAway,
     state::State,
     target::{self, Target},
+    undone,
     validate::Validated,
 };
 use crate::{
@@ -48,6 +50,22 @@ pub struct Decided {
     whole: bool,
     /// Those that are in flight for other runs of the plan, and whether they get their old image back.
     elsewhere: Vec<(String, bool)>,
+}
+
+impl Decided {
+    /// The workloads whose ReplicaSets are asked before any of it is done: those that are moved next, and all of a wave that passes
+    /// unseen. A process that died after its first move wrote down nowhere that this run had moved anything there, and whoever set
+    /// that back with `kubectl rollout undo` took our record away: it is the ReplicaSets that know.
+    pub fn to_ask(&self) -> BTreeSet<WorkloadKey> {
+        let passes_unseen = |target: &&Target| {
+            let wave = target.wave.and_then(|at| self.progress.waves.get(at));
+            wave.is_some_and(|wave| wave.unseen) && target.seen.led_away == LedAway::NotAsked
+        };
+        let unseen = self.targets.iter().filter(passes_unseen);
+        let mut keys = undone::to_ask(plan::now(&self.actions));
+        keys.extend(unseen.map(|target| target.seen.workload.key.clone()));
+        keys
+    }
 }
 
 /// Takes a look, at this time of day and this monotonic time.

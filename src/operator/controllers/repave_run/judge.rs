@@ -221,16 +221,16 @@ impl Judge<'_> {
 
     /// Whether this very run moved it to the target, where it still is, or from where somebody took it back: only that has to
     /// be proven by its wave. What another plan moved, or a run of this name before it was made anew, proves nothing.
-    pub fn is_to_prove(&self, seen: &ObservedWorkload, state: &State, current: bool) -> bool {
+    /// Whatever became of it since: it may be held, too, or paused.
+    pub fn is_to_prove(&self, seen: &ObservedWorkload, current: bool) -> bool {
         let this_run = |moved: &Moved| moved.plan == self.v.plan_key() && moved.is_of_run(self.v.uid.as_deref());
         let record = seen.workload.record();
         let here = self.ours(seen) && record.is_none_or(this_run);
         let of_target = |moved: &&Moved| moved.is_of(&self.v.digest, self.v.sequence) && !moved.rolled_back;
-        let reverted = *state == State::Skipped(Skip::Reverted);
         match (record.filter(of_target), &seen.led_away) {
             (_, _) if current => here,
-            (Some(_), _) => reverted && here,
-            (None, LedAway::From(moved)) => reverted && this_run(moved),
+            (Some(_), _) => here,
+            (None, LedAway::From(moved)) => this_run(moved),
             // It is on record in the status.
             (None, LedAway::NotAsked | LedAway::FromNone) => false,
         }

@@ -210,7 +210,7 @@ pub async fn confirm(
     let seen = async {
         let known = (v, &turn.remembered.steady);
         let mut world = observe::refresh(ctx, images, known, &orders, world, &questions.live).await?;
-        let not_asked = undone::ask(ctx, v, &mut world.estate, &questions.moves).await?;
+        let not_asked = undone::ask(ctx, v, &mut world.estate, &questions.replica_sets).await?;
         // Last of all, because all else takes its time: who else is at work, and what is ordered.
         let active_runs = others::active_runs(ctx, v, &world, memory.now()).await?;
         let orders = world.order_anew(&orders, observe::ordered(ctx, v, plan_uid(run), at).await?);
@@ -239,12 +239,13 @@ pub async fn confirm(
 /// answer of ours may have changed, be it one of another run: they share limits. What is on its way needs no read of its own: the
 /// inventory took in our write, so it can only be late in seeing the end of a roll-out, and then less is begun and not more.
 pub fn questions(inventory: &Inventory, world: &Observed, decided: &Decided) -> Questions {
-    let now = || plan::now(&decided.actions);
-    let mut live: BTreeSet<WorkloadKey> = now().map(|action| action.workload().clone()).collect();
+    let replica_sets = decided.to_ask();
+    let now = plan::now(&decided.actions);
+    let mut live: BTreeSet<WorkloadKey> = now.map(|action| action.workload().clone()).collect();
+    live.extend(replica_sets.iter().cloned());
     let there = world.estate.workloads.iter().map(|seen| &seen.workload.key);
     live.extend(inventory.doubted(there));
-    let moves = undone::to_ask(now());
-    Questions { live, moves }
+    Questions { live, replica_sets }
 }
 
 /// What is read before anything is written.
@@ -252,7 +253,7 @@ pub struct Questions {
     /// These workloads.
     pub live: BTreeSet<WorkloadKey>,
     /// Those whose ReplicaSets are asked, too.
-    pub moves: BTreeSet<WorkloadKey>,
+    pub replica_sets: BTreeSet<WorkloadKey>,
 }
 
 /// Carries it out, and takes in what came of it.

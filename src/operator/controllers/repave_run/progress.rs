@@ -29,6 +29,8 @@ pub struct WaveProgress {
     pub size: usize,
     /// Whether something of it was moved by this run.
     pub begun: bool,
+    /// Whether it passes at this look though nothing of it was seen to be moved, healthy or failed: then its ReplicaSets are asked first.
+    pub unseen: bool,
     /// Whether something of it was moved, and nothing of it is healthy on the target or failed there: it does not pass.
     pub unproven: bool,
     /// Whether nothing of it has shown anything, and another run that is at work has something of it: it does not pass.
@@ -155,9 +157,11 @@ fn wave<'a>(
         (true, None, None) if !unproven => Some(now),
         (true, None, before) | (false, Some(_) | None, before) => before,
     };
+    let passed = (!unproven && (empty || (over && may_pass))) || soaked_before.is_some();
     WaveProgress {
         size,
         begun: proof.begun,
+        unseen: passed && soaked_before.is_none() && !empty && proof.shows_nothing(),
         unproven,
         waits,
         settled_at,
@@ -165,7 +169,7 @@ fn wave<'a>(
         left,
         over,
         soaked_at,
-        passed: (!unproven && (empty || (over && may_pass))) || soaked_before.is_some(),
+        passed,
     }
 }
 
@@ -201,6 +205,10 @@ impl Proof {
         self.judged |= judged;
         self.lost |= target.moved && !healthy && !judged;
         self.elsewhere |= target.waits_for().is_some();
+    }
+
+    fn shows_nothing(&self) -> bool {
+        !self.begun && !self.healthy && !self.judged
     }
 
     fn is_elsewhere(&self) -> bool {

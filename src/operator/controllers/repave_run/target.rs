@@ -208,7 +208,7 @@ fn target(judge: &Judge<'_>, release: &Release, seen: &Arc<ObservedWorkload>) ->
         State::Rolling | State::Failing { .. } => judge.arrives(seen, wave),
         State::Done | State::Failed { .. } | State::Held { .. } | State::Skipped(_) => false,
     };
-    let moved = judge.is_to_prove(seen, &state, found.current);
+    let moved = judge.is_to_prove(seen, found.current);
     Some(Target {
         seen: Arc::clone(seen),
         wave,

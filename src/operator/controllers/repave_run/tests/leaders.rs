@@ -321,7 +321,7 @@ impl Leaders {
             questions(&self.processes[who].inventory, &observed, &first)
         };
         self.refresh(who, &mut observed, &asked.live);
-        self.world.ask(&mut observed, &asked.moves);
+        self.world.ask(&mut observed, &asked.replica_sets);
         let mut decided = decide(&v, &observed, &mut memory, before, times);
         let planned = decided.actions.len();
         let (live, free) = (&observed.estate.live, undone::free(&observed.estate.workloads));

@@ -60,7 +60,7 @@ impl World {
                 }
                 return Vec::new();
             }
-            undone::to_ask(plan::now(&first.actions))
+            first.to_ask()
         };
         seen.ask(&mut observed, &to_ask);
         let mut decided = decide(v, &observed, &mut memory, before, times);

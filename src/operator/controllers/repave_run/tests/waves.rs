@@ -226,7 +226,11 @@ fn what_was_set_back_before_the_first_status_of_this_run_is_its_proof() {
     let (mut by_hand, mut undone) = (world.clone(), world);
     by_hand.revert(&canary);
     undone.undo(&canary);
-    for world in [&mut by_hand, &mut undone] {
+    let (mut by_hand_and_held, mut undone_and_held) = (by_hand.clone(), undone.clone());
+    for world in [&mut by_hand_and_held, &mut undone_and_held] {
+        world.hold(&canary, None);
+    }
+    for world in [&mut by_hand, &mut undone, &mut by_hand_and_held, &mut undone_and_held] {
         for _ in 0..20 {
             world.tick_all();
             assert_eq!(world.step(), [], "no canary was ever healthy on the target");
