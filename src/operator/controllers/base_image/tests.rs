@@ -21,6 +21,7 @@ use kube::runtime::{
 use serde_json::{Value, json};
 use std::time::Instant;
 
+mod attack;
 mod hostile;
 mod wakes;
 

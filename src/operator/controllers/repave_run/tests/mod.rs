@@ -2,6 +2,7 @@
 //! `deleted` and `edits` for single decisions, `walk` for random estates on the way to their end, `leases` for two processes of which one
 //! holds the lease, all over `world`; `batches`, `estate`, `whole` and `unseen` over an API server in memory.
 
+mod attack;
 mod batches;
 mod clocks;
 mod cluster;
