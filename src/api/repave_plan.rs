@@ -295,4 +295,7 @@ pub struct LeftOut {
     /// The operator itself may not list Deployments there.
     #[serde(default)]
     pub forbidden: u32,
+    /// The operator itself may not list pods there, and workloads name images of ours by tag: what they run is not known.
+    #[serde(default)]
+    pub without_pods: u32,
 }

@@ -82,6 +82,9 @@ pub struct RepaveRunStatus {
     /// How many targets are in which state.
     #[serde(default)]
     pub counts: Counts,
+    /// How many count against the failure budget, those that are not seen just now among them.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub failures: u32,
     /// The waves that have settled or passed: the soak counts from the first, and what was moved before the second is judged no
     /// more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -109,6 +112,12 @@ pub struct RepaveRunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+// Serde hands over a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_none(failures: &u32) -> bool {
+    *failures == 0
 }
 
 /// How many targets are in which state. Every target is in exactly one.

@@ -5,7 +5,7 @@ use super::{
     apply::Applied,
     channel::{Found, Outcome as Channel},
     decision::{self, Decision, Followed, Wanted},
-    facts::{Failed, Observed},
+    facts::Observed,
     findings,
     turn::{Rest, Turn},
     with_jitter,
@@ -18,10 +18,7 @@ use crate::{
     },
     controllers::{
         conditions::{self, ConditionStatus, Conditions},
-        desired::{
-            ValidatedBaseImage,
-            owner::{REPOSITORY_OWNED, REPOSITORY_TAKEN, Taken, not_owned},
-        },
+        desired::ValidatedBaseImage,
         driver::{EventRecord, Outcome, Requeue},
         error::{Classified, one_line},
         history::NextHistory,

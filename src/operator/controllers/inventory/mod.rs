@@ -236,6 +236,15 @@ impl Inventory {
         keys.filter(|key| doubts.contains_key(*key)).cloned().collect()
     }
 
+    /// All Deployments that have to be read live because a write of ours was not answered, and none is under way any more.
+    pub fn unanswered(&self) -> Vec<WorkloadKey> {
+        let doubts = self.doubts();
+        let ended = doubts
+            .iter()
+            .filter(|(_, doubt)| doubt.unanswered && doubt.under_way == 0);
+        ended.map(|(key, _)| key.clone()).collect()
+    }
+
     /// It was read live, or the answer to a write of it has come: what was sent before and not answered is seen in that.
     fn certain(&self, key: &WorkloadKey) {
         let mut doubts = self.doubts();

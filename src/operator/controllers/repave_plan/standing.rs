@@ -228,6 +228,7 @@ fn totals(estate: &Estate, standing: &mut Standing) {
         not_allowed: number(estate.hidden),
         not_in_estate: unread(Unread::NotInEstate),
         forbidden: unread(Unread::Forbidden),
+        without_pods: number(estate.silent.len()),
     };
     standing.barred |= standing.left_out != LeftOut::default();
 }

@@ -160,7 +160,7 @@ fn not_rollable(observed: &Observed) -> Vec<NotRollable> {
 
 fn left_out(observed: &Observed) -> Option<LeftOut> {
     let all = observed.bases.iter().map(|base| base.standing.left_out.clone());
-    all.max_by_key(|out| (out.not_allowed, out.not_in_estate, out.forbidden))
+    all.max_by_key(|out| (out.not_allowed, out.not_in_estate, out.forbidden, out.without_pods))
         .filter(|out| *out != LeftOut::default())
 }
 
@@ -317,6 +317,12 @@ fn left_out_words(plan: &RepavePlan, out: &LeftOut) -> Vec<String> {
         words.push(format!(
             "in {} selected namespaces the operator itself may not list Deployments",
             out.forbidden
+        ));
+    }
+    if out.without_pods > 0 {
+        words.push(format!(
+            "in {} selected namespaces the operator itself may not list pods: what their workloads run that name an image by tag is not known",
+            out.without_pods
         ));
     }
     words

@@ -424,6 +424,7 @@ fn a_status_stays_small_whatever_the_estate_is() {
                 not_allowed: 99_999,
                 not_in_estate: 99_999,
                 forbidden: 99_999,
+                without_pods: 99_999,
             };
         },
     );

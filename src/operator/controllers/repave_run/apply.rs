@@ -8,19 +8,24 @@
 use super::{orders::Orders, patch::Op, plan::Action, refusals::sentence, validate::Validated};
 use crate::controllers::named::Named as _;
 use crate::{
+    api::RepaveRun,
     controllers::{
         context::Context,
         error::one_line,
+        history,
         inventory::Watched,
+        paging::ListError,
         writes::{self, Unsent},
     },
     domain::workload::{Workload, WorkloadKey},
     readable::Meta,
     runtime::metrics::Kind,
 };
-use futures::{FutureExt as _, StreamExt as _, stream};
-use kube::{Api, api::Patch};
+use futures::{FutureExt as _, StreamExt as _, TryFutureExt as _, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, ResourceExt as _, api::Patch, core::SelectorExt as _};
 use std::{
+    collections::BTreeSet,
     iter,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -118,18 +123,20 @@ pub fn answer(error: &kube::Error) -> Answer {
 pub async fn apply(
     ctx: &Context,
     v: &Validated,
-    (plan_uid, orders): (Option<&str>, &Orders),
+    (run, plan_uid, orders): (&RepaveRun, Option<&str>, &Orders),
     actions: &[Action],
 ) -> Results {
     let stopped = AtomicBool::new(false);
     // One question for each few, put by the first of them that is begun. What was read for this decision is fresh enough for the
     // first few.
-    let questions: Vec<_> = (0..actions.chunks(AT_ONCE).len())
-        .map(|nth| {
+    let questions: Vec<_> = actions
+        .chunks(AT_ONCE)
+        .enumerate()
+        .map(|(nth, next)| {
             let question = async move {
                 match nth {
                     0 => None,
-                    _ => halted(ctx, v, (plan_uid, orders)).await,
+                    _ => halted(ctx, v, (run, plan_uid, orders), next).await,
                 }
             };
             question.boxed().shared()
@@ -165,13 +172,52 @@ pub async fn apply(
     results
 }
 
-/// Why no more may be sent, as far as the orders say: they are read again, and compared with those of the decision.
-async fn halted(ctx: &Context, v: &Validated, (plan_uid, orders): (Option<&str>, &Orders)) -> Option<Halt> {
-    match Orders::read(ctx, v, plan_uid).await {
-        Ok((now, _)) if now.are_as(orders) => None,
+/// Why no more may be sent: the orders are read again, and compared with those of the decision; the run must still be there, and the
+/// namespaces of the next few must still be those that the plan selects.
+async fn halted(
+    ctx: &Context,
+    v: &Validated,
+    (run, plan_uid, orders): (&RepaveRun, Option<&str>, &Orders),
+    next: &[Action],
+) -> Option<Halt> {
+    let asked = futures::try_join!(
+        Orders::read(ctx, v, plan_uid),
+        is_there(ctx, v, run).map_err(history::Error::from),
+        are_selected(ctx, v, next).map_err(history::Error::from),
+    );
+    match asked {
+        Ok(((now, _), true, true)) if now.are_as(orders) => None,
         Ok(_) => Some(Halt::NotWanted),
-        Err(error) => Some(unavailable(&error)),
+        Err(history::Error::Api(error) | history::Error::List(ListError::Api(error))) => Some(unavailable(&error)),
+        Err(error) => Some(Halt::Unavailable {
+            message: one_line(&error),
+            quiet: QUIET,
+        }),
     }
+}
+
+/// Whether the run is the one that was read, and nobody deletes it.
+async fn is_there(ctx: &Context, v: &Validated, run: &RepaveRun) -> Result<bool, kube::Error> {
+    let api: Api<Meta<RepaveRun>> = Api::namespaced(ctx.client.clone(), &v.namespace);
+    let live = api.named(&run.name_any()).await?;
+    Ok(live.is_some_and(|live| live.metadata.uid == run.metadata.uid && live.metadata.deletion_timestamp.is_none()))
+}
+
+/// Whether the plan selects the namespaces of these.
+async fn are_selected(ctx: &Context, v: &Validated, actions: &[Action]) -> Result<bool, kube::Error> {
+    let api: Api<Meta<Namespace>> = Api::all(ctx.client.clone());
+    let namespaces: BTreeSet<&str> = actions
+        .iter()
+        .map(|action| action.workload().namespace.as_str())
+        .collect();
+    let reads = namespaces.into_iter().map(|namespace| api.named(namespace));
+    let live = futures::future::try_join_all(reads).await?;
+    Ok(live.iter().all(|namespace| {
+        let living = namespace
+            .as_ref()
+            .filter(|one| one.metadata.deletion_timestamp.is_none());
+        living.is_some_and(|namespace| v.scope.namespaces.matches(namespace.labels()))
+    }))
 }
 
 fn unavailable(error: &kube::Error) -> Halt {

@@ -9,7 +9,7 @@ use super::{
     observe::Observed,
     plan::{self, Action, Taken},
     progress::{self, Progress},
-    seen::LedAway,
+    seen::{LedAway, ObservedWorkload},
     state::State,
     target::{self, Target},
     undone,
@@ -20,7 +20,7 @@ use crate::{
     domain::workload::{Workload, WorkloadKey},
 };
 use jiff::Timestamp;
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// What is known from before this look.
 #[derive(Debug, Clone, Copy)]
@@ -44,12 +44,16 @@ pub struct Decided {
     pub stamp: Timestamp,
     /// From when on a time that stands on a workload is not believed.
     pub believed_until: Timestamp,
+    /// How many that counted against the budget are not seen, though they may still be there.
+    pub hidden_failures: usize,
+    /// How many that were in flight are not seen.
+    pub missing: usize,
     /// UIDs of all workloads that were seen.
     there: Vec<String>,
     /// Whether those are all that the plan selects.
     whole: bool,
     /// Those that are in flight for other runs of the plan, and whether they get their old image back.
-    elsewhere: Vec<(String, bool)>,
+    elsewhere: Vec<(Arc<ObservedWorkload>, bool)>,
 }
 
 impl Decided {
@@ -59,7 +63,7 @@ impl Decided {
     pub fn to_ask(&self) -> BTreeSet<WorkloadKey> {
         let passes_unseen = |target: &&Target| {
             let wave = target.wave.and_then(|at| self.progress.waves.get(at));
-            wave.is_some_and(|wave| wave.unseen) && target.seen.led_away == LedAway::NotAsked
+            wave.is_some_and(|wave| wave.unasked) && target.seen.led_away == LedAway::NotAsked
         };
         let unseen = self.targets.iter().filter(passes_unseen);
         let mut keys = undone::to_ask(plan::now(&self.actions));
@@ -110,6 +114,7 @@ pub fn decide(
         recorded: &old.waves,
         watched: &watched,
         may_pass: observed.gate.lets_pass(),
+        whole: observed.estate.is_whole(),
     };
     let progress = progress::progress(v, &targets, waves, stamp);
     let elsewhere = target::in_flight_elsewhere(v, observed, &targets, &elapsed);
@@ -121,17 +126,41 @@ pub fn decide(
             .count()
             .saturating_add(missing.back),
     };
-    let actions = plan::plan(v, observed, &targets, &progress, (taken, stamp));
+    let hidden_failures = hidden_failures(remembered, old, &targets, (&there, observed.estate.is_whole()));
+    let actions = plan::plan(v, observed, &targets, &progress, (taken, hidden_failures, stamp));
     Decided {
+        hidden_failures,
+        missing: missing.all,
         targets,
         progress,
         actions,
         stamp,
         believed_until,
         there,
-        whole: observed.estate.over.is_none(),
+        whole: observed.estate.is_whole(),
         elsewhere,
     }
+}
+
+/// How many counted against the budget when they were seen last, and are not seen while the estate is not seen whole. What the status
+/// tells counts after a restart, too: then nobody knows which they were, and as many as it tells have failed at least.
+fn hidden_failures(
+    remembered: &mut RunMemory,
+    old: &RepaveRunStatus,
+    targets: &[Target],
+    (there, whole): (&[String], bool),
+) -> usize {
+    let there: BTreeSet<&str> = there.iter().map(String::as_str).collect();
+    remembered
+        .failures
+        .retain(|uid| !whole && !there.contains(uid.as_str()));
+    let failing = targets.iter().filter(|target| target.counts_as_failure());
+    let failing: Vec<String> = failing.map(|target| target.seen.workload.uid.clone()).collect();
+    let hidden = remembered.failures.len();
+    let told = if whole { 0 } else { old.failures as usize };
+    let hidden = hidden.max(told.saturating_sub(failing.len()));
+    remembered.failures.extend(failing);
+    hidden
 }
 
 /// The states after what was just written, so that the status is true at once.
@@ -195,13 +224,13 @@ fn note_writes(remembered: &mut RunMemory, decided: &Decided, applied: &[(Worklo
             .map(|target| &target.seen)
             .find(|seen| seen.workload.key == *key)
     };
-    let mut in_flight: Vec<(&str, bool)> = decided
+    let mut in_flight: Vec<(&Workload, bool)> = decided
         .elsewhere
         .iter()
-        .map(|(uid, back)| (uid.as_str(), *back))
+        .map(|(seen, back)| (seen.workload.as_ref(), *back))
         .collect();
     for target in decided.targets.iter().filter(|target| target.in_flight) {
-        in_flight.push((&target.seen.workload.uid, target.rolls_back()));
+        in_flight.push((&target.seen.workload, target.rolls_back()));
     }
     for (action, (key, result)) in decided.actions.iter().zip(applied) {
         let Some(workload) = seen(key).map(|seen| &seen.workload) else {
@@ -211,7 +240,7 @@ fn note_writes(remembered: &mut RunMemory, decided: &Decided, applied: &[(Worklo
             Applied::Written | Applied::Unknown => {}
             Applied::Refused(_) | Applied::LostRace => continue,
         }
-        in_flight.push((&workload.uid, matches!(action, Action::RollBack { .. })));
+        in_flight.push((workload, action.is_rollback()));
         if matches!(action, Action::Move { .. }) {
             remembered.steady.moved(workload, decided.stamp);
             if *result == Applied::Written {
@@ -220,5 +249,7 @@ fn note_writes(remembered: &mut RunMemory, decided: &Decided, applied: &[(Worklo
         }
     }
     let there = decided.there.iter().map(String::as_str);
-    remembered.places.note(there, in_flight.into_iter(), mono);
+    let in_flight = in_flight.into_iter();
+    let in_flight = in_flight.map(|(workload, back)| (workload.uid.as_str(), &workload.key, back));
+    remembered.places.note(there, in_flight, mono);
 }

@@ -62,7 +62,9 @@ pub async fn look(ctx: &Context, images: &Images, ask: Ask<'_>) -> Result<Estate
     }
     let (mut found, over) = limited.end();
     estate.over = over;
-    pods::fill(ctx, &mut found, ask.query, pods::Effort::Bounded).await?;
+    estate.silent = pods::fill(ctx, &mut found, ask.query, pods::Effort::Bounded).await?;
+    let hidden = ask.account.name.as_ref().map_or(0, |_| estate.hidden);
+    estate.unseen = estate.unread.values().sum::<usize>() + hidden + estate.silent.len();
     let seen = classify(ctx, images, found, ask).await;
     Ok(Estate {
         workloads: seen.workloads,
@@ -171,7 +173,9 @@ pub async fn refresh(
         .collect();
     let read: Vec<Vec<Found>> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
     let mut found: Vec<Found> = read.into_iter().flatten().collect();
-    pods::fill(ctx, &mut found, ask.query, pods::Effort::All).await?;
+    let silent = pods::fill(ctx, &mut found, ask.query, pods::Effort::All).await?;
+    estate.unseen += silent.difference(&estate.silent).count();
+    estate.silent.extend(silent);
     estate.workloads.retain(|seen| !keys.contains(&seen.workload.key));
     estate.live.extend(found.iter().map(|found| found.workload.key.clone()));
     let fresh = classify(ctx, images, found, ask).await;

@@ -121,7 +121,7 @@ pub async fn observe(
         .know(old.steady_until.as_ref().map(|time| time.0));
     let at = ctx.now();
     let seen = async {
-        let known = (v, plan_uid(run), &turn.remembered.steady);
+        let known = (v, plan_uid(run), &turn.remembered);
         let ordered = observe::ordered(ctx, v, plan_uid(run), at).await?;
         let (orders, world) = observe::observe(ctx, images, known, ordered).await?;
         let active_runs = others::active_runs(ctx, v, &world, memory.now()).await?;
@@ -267,7 +267,7 @@ pub async fn apply(ctx: &Context, run: &RepaveRun, decision: &mut Decision) -> R
     decided
         .actions
         .retain(|action| live.contains(action.workload()) && undone::may_go(action, &free));
-    let orders = (plan_uid(run), &look.orders);
+    let orders = (run, plan_uid(run), &look.orders);
     let mut results = apply::apply(ctx, v, orders, &decided.actions).await;
     results.applied.extend(mem::take(&mut look.not_asked));
     overlay(&mut decided.targets, &decided.actions, &results.applied);
@@ -292,7 +292,9 @@ pub fn render(run: &RepaveRun, decision: &Decision, receipt: &Receipt) -> Outcom
         v,
         generation: run.metadata.generation.unwrap_or_default(),
         observed: &look.world,
-        stop: plan::stop(v, &decided.targets),
+        stop: plan::stop(v, &decided.targets, decided.hidden_failures),
+        hidden_failures: decided.hidden_failures,
+        missing: decided.missing,
         targets: &decided.targets,
         progress: &decided.progress,
         halt: receipt.halt.clone(),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::controllers::bounded::BoundedMap;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -29,8 +29,10 @@ pub struct RunMemory {
     pub set_back: SetBack,
     /// How much of the soaks was watched.
     pub soaks: Soaks,
-    /// What was in flight.
+    /// What was in flight, of all runs of its plan.
     pub places: Places,
+    /// Which workloads counted against the budget when they were seen last, by UID.
+    pub failures: HashSet<String>,
 }
 
 impl RunMemory {
@@ -40,13 +42,12 @@ impl RunMemory {
         Self {
             refusals: self.refusals,
             steady: self.steady.of_finished(),
-            places: self.places,
             ..Self::default()
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.refusals.is_empty() && self.steady.is_empty() && self.places.is_empty()
+        self.refusals.is_empty() && self.steady.is_empty()
     }
 }
 
@@ -61,6 +62,7 @@ pub struct Memory(Arc<Inner>);
 struct Inner {
     began: Instant,
     runs: Mutex<BoundedMap<String, RunMemory>>,
+    places: Mutex<BoundedMap<String, Places>>,
     plans: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -69,6 +71,7 @@ impl Default for Memory {
         Self(Arc::new(Inner {
             began: Instant::now(),
             runs: Mutex::new(BoundedMap::new(MAX_RUNS)),
+            places: Mutex::new(BoundedMap::new(MAX_RUNS)),
             plans: Mutex::default(),
         }))
     }
@@ -84,8 +87,11 @@ impl Memory {
     /// remembered of it.
     pub async fn enter(&self, plan: &str, run: &str) -> Turn {
         let mine = self.turn(plan).lock_owned().await;
+        let mut remembered = self.runs().remove(run).unwrap_or_default();
+        remembered.places = self.places().remove(plan).unwrap_or_default();
         Turn {
-            remembered: self.runs().remove(run).unwrap_or_default(),
+            remembered,
+            plan: plan.to_owned(),
             run: run.to_owned(),
             memory: self.clone(),
             _mine: mine,
@@ -110,6 +116,10 @@ impl Memory {
         self.0.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn places(&self) -> MutexGuard<'_, BoundedMap<String, Places>> {
+        self.0.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The turn of one run among those of its plan, which share limits: only one of them decides and writes at a time.
     fn turn(&self, plan: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut plans = self.0.plans.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,6 +133,7 @@ impl Memory {
 pub struct Turn {
     /// What is remembered of the run.
     pub remembered: RunMemory,
+    plan: String,
     run: String,
     memory: Memory,
     _mine: tokio::sync::OwnedMutexGuard<()>,
@@ -130,7 +141,11 @@ pub struct Turn {
 
 impl Turn {
     /// Puts back what is remembered; of a finished run, what it must still know.
-    pub fn end(self, finished: bool) {
+    pub fn end(mut self, finished: bool) {
+        let places = std::mem::take(&mut self.remembered.places);
+        if !places.is_empty() {
+            self.memory.places().insert(self.plan, places);
+        }
         let kept = if finished {
             self.remembered.of_finished()
         } else {

@@ -4,6 +4,7 @@ use super::{
     estate::{self, Ask, Estate, EstateError, Query},
     gate::{self, Gate},
     images::Images,
+    memory::RunMemory,
     orders::Orders,
     seen::Supervised,
     siblings,
@@ -109,15 +110,15 @@ pub async fn ordered(
 ) -> Result<Ordered, ObserveError> {
     let (orders, invalid) = Orders::read(ctx, v, plan_uid).await?;
     let candidates = candidates(ctx, &v.namespace).await?;
-    let histories = history::store::list(ctx, &v.namespace).await?;
-    let recorded = history::convert::recorded(&histories, &v.base_image, &v.repository, &v.digest);
+    let histories = &orders.histories;
+    let recorded = history::convert::recorded(histories, &v.base_image, &v.repository, &v.digest);
     let (plan, base_image) = (orders.plan.as_ref(), orders.base_image.as_ref());
     let gate = match &invalid {
         // What the plan would take out is not known, so nothing is begun.
         Some(error) => gate::shut_by(error),
         None => gate::gate(v, plan, base_image, &candidates, recorded.as_ref()),
     };
-    let mut known = history::convert::releases(&histories, &candidates);
+    let mut known = history::convert::releases(histories, &candidates);
     if let Some(status) = base_image.and_then(|base| base.status.as_ref()) {
         history::convert::take_back_what_is_shown(&mut known, &v.base_image, status);
     }
@@ -134,7 +135,7 @@ pub async fn ordered(
 pub async fn observe(
     ctx: &Context,
     images: &Images,
-    (v, plan_uid, steady): (&Validated, Option<&str>, &Steady),
+    (v, plan_uid, remembered): (&Validated, Option<&str>, &RunMemory),
     ordered: Ordered,
 ) -> Result<(Orders, Observed), ObserveError> {
     let Ordered {
@@ -144,9 +145,10 @@ pub async fn observe(
         target,
     } = ordered;
     let image = v.repository.at(&v.digest);
-    let ask = ask((v, steady), &orders, &releases, &image);
+    let ask = ask((v, &remembered.steady), &orders, &releases, &image);
     let mut estate = estate::look(ctx, images, ask).await?;
-    estate.elsewhere = siblings::look(ctx, images, (v, plan_uid), ask, &estate).await?;
+    let of_plan = (v, plan_uid, &remembered.places);
+    estate.elsewhere = siblings::look(ctx, images, of_plan, ask, &estate).await?;
     let observed = Observed {
         gate: gate_of(gate, &estate),
         releases,

@@ -7,8 +7,10 @@ use super::{
 };
 use crate::{
     api::{BaseImage, RepavePlan},
-    controllers::{access::Account, context::Context, desired::owner::not_owned, named::Named as _},
+    controllers::{access::Account, context::Context, desired::owner::not_owned, history, named::Named as _},
+    domain::history::History,
 };
+use futures::TryFutureExt as _;
 use kube::{Api, ResourceExt as _};
 
 /// The objects that a run is ordered by, as they are now.
@@ -22,6 +24,8 @@ pub struct Orders {
     pub today: Option<Today>,
     /// Who the run acts as.
     pub account: Account,
+    /// What every base image of the namespace released and took back: written before its status is.
+    pub histories: Vec<(String, History)>,
 }
 
 impl Orders {
@@ -30,19 +34,23 @@ impl Orders {
         ctx: &Context,
         v: &Validated,
         plan_uid: Option<&str>,
-    ) -> Result<(Self, Option<InvalidSpec>), kube::Error> {
+    ) -> Result<(Self, Option<InvalidSpec>), history::Error> {
         let plans = Api::<RepavePlan>::namespaced(ctx.client.clone(), &v.namespace);
         let bases = Api::<BaseImage>::namespaced(ctx.client.clone(), &v.namespace);
-        let (plan, base_image) = futures::try_join!(plans.named(&v.plan), bases.named(&v.base_image))?;
-        Ok(Self::of(v, plan_uid, plan, base_image))
+        let (plan, base_image, histories) = futures::try_join!(
+            plans.named(&v.plan).map_err(history::Error::from),
+            bases.named(&v.base_image).map_err(history::Error::from),
+            history::store::list(ctx, &v.namespace),
+        )?;
+        Ok(Self::of(v, plan_uid, (plan, base_image), histories))
     }
 
     /// Of these objects. A plan of the same name that was made later did not order this run.
     pub fn of(
         v: &Validated,
         plan_uid: Option<&str>,
-        plan: Option<RepavePlan>,
-        base_image: Option<BaseImage>,
+        (plan, base_image): (Option<RepavePlan>, Option<BaseImage>),
+        histories: Vec<(String, History)>,
     ) -> (Self, Option<InvalidSpec>) {
         let plan = plan.filter(|plan| plan_uid.is_some() && plan.uid().as_deref() == plan_uid);
         let (today, invalid) = match plan.as_ref().map(today::today).transpose() {
@@ -54,6 +62,7 @@ impl Orders {
             base_image,
             plan,
             today,
+            histories,
         };
         (orders, invalid)
     }
@@ -74,6 +83,7 @@ impl Orders {
         };
         self.today == before.today
             && self.account == before.account
+            && self.histories == before.histories
             && plan(self) == plan(before)
             && base_image(self) == base_image(before)
     }

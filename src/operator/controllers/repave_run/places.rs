@@ -1,9 +1,11 @@
 //! Which places of the limit are taken by what this process saw in flight and does not see any more: its namespace was relabelled
 //! for a moment, or its watch was answered with 403, and its pods are still being replaced. Pure.
 //!
-//! Whether it was deleted is not known here, so it keeps its place as long as a roll-out may take and no longer. A restart
-//! forgets it. Must not decide anything else.
+//! Whether it was deleted is not known here, so it keeps its place as long as a roll-out may take and no longer. They are those of a
+//! plan: a run that is made anew selects something else, perhaps, and shares the limit. A restart forgets them. Must not decide
+//! anything else.
 
+use crate::domain::workload::WorkloadKey;
 use std::{
     collections::{BTreeSet, HashMap},
     time::Duration,
@@ -13,8 +15,10 @@ use std::{
 #[derive(Debug, Clone, Default)]
 pub struct Places(HashMap<String, Place>);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Place {
+    /// Where it was.
+    key: WorkloadKey,
     /// Whether it was getting its old image back.
     back: bool,
     /// When it was seen last, by the monotonic clock.
@@ -45,6 +49,11 @@ impl Places {
         })
     }
 
+    /// What was in flight, by UID, and where it is to be found.
+    pub fn known(&self) -> impl Iterator<Item = (&str, &WorkloadKey)> {
+        self.0.iter().map(|(uid, place)| (uid.as_str(), &place.key))
+    }
+
     /// Whether nothing was in flight.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -54,13 +63,16 @@ impl Places {
     pub fn note<'a>(
         &mut self,
         there: impl Iterator<Item = &'a str>,
-        in_flight: impl Iterator<Item = (&'a str, bool)>,
+        in_flight: impl Iterator<Item = (&'a str, &'a WorkloadKey, bool)>,
         now: Duration,
     ) {
         for uid in there {
             self.0.remove(uid);
         }
-        let places = in_flight.map(|(uid, back)| (uid.to_owned(), Place { back, seen: now }));
+        let places = in_flight.map(|(uid, key, back)| {
+            let key = key.clone();
+            (uid.to_owned(), Place { key, back, seen: now })
+        });
         self.0.extend(places);
     }
 }
@@ -77,7 +89,8 @@ mod tests {
     fn what_is_missing_keeps_its_place_until_the_deadline_and_what_is_seen_at_its_end_has_none() {
         let mut places = Places::default();
         let all = ["a", "b", "c"];
-        let in_flight = [("a", false), ("b", true)];
+        let key = WorkloadKey::deployment("shop", "web");
+        let in_flight = [("a", &key, false), ("b", &key, true)];
         places.note(all.into_iter(), in_flight.into_iter(), seconds(10));
         let look = |places: &mut Places, there: &[&'static str], at: u64| {
             let missing = places.look(there.iter().copied(), seconds(at), seconds(30));

@@ -84,9 +84,10 @@ pub struct BudgetExceeded {
     pub budget: usize,
 }
 
-/// Whether the failures so far stop the run.
-pub fn stop(v: &Validated, targets: &[Target]) -> Option<BudgetExceeded> {
+/// Whether the failures so far stop the run. `hidden` are those that are not seen at this look, though they may still be there.
+pub fn stop(v: &Validated, targets: &[Target], hidden: usize) -> Option<BudgetExceeded> {
     let failures = targets.iter().filter(|target| target.counts_as_failure()).count();
+    let failures = failures.saturating_add(hidden);
     let all = targets.iter().filter(|target| target.is_of_percentages()).count();
     let budget = v.budget.as_budget(all);
     (failures > budget).then_some(BudgetExceeded { failures, budget })
@@ -108,13 +109,13 @@ pub fn plan(
     observed: &Observed,
     targets: &[Target],
     progress: &Progress,
-    (taken, now): (Taken, Timestamp),
+    (taken, hidden_failures, now): (Taken, usize, Timestamp),
 ) -> Vec<Action> {
     let mut actions: Vec<Action> = match v.action {
         FailureAction::RollbackWorkload => roll_backs(v, targets, progress, (taken, now)),
         FailureAction::Pause => Vec::new(),
     };
-    if let (Some(may_move), None) = (observed.gate.may_move(), stop(v, targets)) {
+    if let (Some(may_move), None) = (observed.gate.may_move(), stop(v, targets, hidden_failures)) {
         actions.extend(moves((v, may_move), targets, progress, (taken, now)));
     }
     actions.truncate(MAX_ACTIONS);

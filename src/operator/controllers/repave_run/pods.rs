@@ -24,7 +24,7 @@ use kube::{
     core::{Selector, SelectorExt},
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -64,8 +64,13 @@ enum Need {
     Decision,
 }
 
-/// Fills in digests and evidence.
-pub async fn fill(ctx: &Context, found: &mut [Found], query: Query<'_>, effort: Effort) -> Result<(), EstateError> {
+/// Fills in digests and evidence. Gives back the namespaces whose pods may not be read, though something is decided on them.
+pub async fn fill(
+    ctx: &Context,
+    found: &mut [Found],
+    query: Query<'_>,
+    effort: Effort,
+) -> Result<BTreeSet<String>, EstateError> {
     let now = ctx.now();
     let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     let mut decisions: BTreeMap<String, Need> = BTreeMap::new();
@@ -110,12 +115,18 @@ pub async fn fill(ctx: &Context, found: &mut [Found], query: Query<'_>, effort: 
         .collect();
     let read: Vec<(Vec<usize>, Option<Vec<Told>>)> =
         stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
+    let mut silent = BTreeSet::new();
     for (members, told) in read {
         let Some(told) = told else {
             // What its tags name is not known, and was not known long enough ago to be believed: nothing is moved by it. How what is
             // on its way does, only the Deployment says, and the deadline.
             for at in members {
-                found[at].digests = written_digests(&found[at].workload);
+                let one = &mut found[at];
+                one.digests = written_digests(&one.workload);
+                let namespace = &one.workload.key.namespace;
+                if decisions.get(namespace) == Some(&Need::Decision) {
+                    silent.insert(namespace.clone());
+                }
             }
             continue;
         };
@@ -129,7 +140,7 @@ pub async fn fill(ctx: &Context, found: &mut [Found], query: Query<'_>, effort: 
             ctx.inventory.learn_pods(&one.workload.key, &one.workload.uid, digests);
         }
     }
-    Ok(())
+    Ok(silent)
 }
 
 /// What the pods of one workload say.

@@ -30,7 +30,9 @@ pub struct WaveProgress {
     /// Whether something of it was moved by this run.
     pub begun: bool,
     /// Whether it passes at this look though nothing of it was seen to be moved, healthy or failed: then its ReplicaSets are asked first.
-    pub unseen: bool,
+    pub unasked: bool,
+    /// Whether nothing of it is seen while the estate is not seen whole: what is hidden may be of it, so it does not pass.
+    pub hidden: bool,
     /// Whether something of it was moved, and nothing of it is healthy on the target or failed there: it does not pass.
     pub unproven: bool,
     /// Whether nothing of it has shown anything, and another run that is at work has something of it: it does not pass.
@@ -69,6 +71,11 @@ impl Progress {
         self.current.filter(|at| self.waves[*at].unproven)
     }
 
+    /// The wave that waits because nothing of it is seen, and not all is.
+    pub fn hidden(&self) -> Option<usize> {
+        self.current.filter(|at| self.waves[*at].hidden)
+    }
+
     /// The wave that waits for what another run of the plan has.
     pub fn waiting(&self) -> Option<usize> {
         self.current.filter(|at| self.waves[*at].waits)
@@ -90,6 +97,8 @@ pub struct Before<'a> {
     pub watched: &'a Watched,
     /// Whether one may pass now: in a run that is suspended, or may not start anything, none does.
     pub may_pass: bool,
+    /// Whether the estate is seen whole.
+    pub whole: bool,
 }
 
 /// Measures the waves. `now` is the time that this look writes down.
@@ -101,8 +110,11 @@ pub fn progress(v: &Validated, targets: &[Target], before: Before<'_>, now: Time
         // One whose workloads are all held may be over before its turn; it passes in its turn only.
         let its_turn = waves.iter().all(|before| before.passed);
         let soak = (soak(rule), before.watched.of(&rule.name));
-        let may_pass = before.may_pass && its_turn;
-        let mut wave = wave(members, recorded, soak, may_pass, now);
+        let may = May {
+            pass: before.may_pass && its_turn,
+            whole: before.whole,
+        };
+        let mut wave = wave(members, recorded, soak, may, now);
         wave.passed &= its_turn;
         waves.push(wave);
     }
@@ -115,11 +127,18 @@ fn soak(rule: &WaveRule) -> Duration {
     Duration::try_from(rule.soak).unwrap_or(Duration::ZERO)
 }
 
+/// What a wave may do at this look.
+#[derive(Clone, Copy)]
+struct May {
+    pass: bool,
+    whole: bool,
+}
+
 fn wave<'a>(
     members: impl Iterator<Item = &'a Target>,
     recorded: Option<&WaveStatus>,
     (soak, watched): (Duration, Duration),
-    may_pass: bool,
+    May { pass: may_pass, whole }: May,
     now: Timestamp,
 ) -> WaveProgress {
     let (mut size, mut empty, mut ended, mut arriving) = (0, true, true, false);
@@ -148,7 +167,8 @@ fn wave<'a>(
         Duration::ZERO
     };
     let left = settled_at.map(|_| soak.saturating_sub(watched));
-    let over = empty || (ended && (unproven || left == Some(Duration::ZERO)));
+    let nothing = empty && (whole || soaked_before.is_some());
+    let over = nothing || (!empty && ended && (unproven || left == Some(Duration::ZERO)));
     let soaked_at = match (over && may_pass, settled_at, soaked_before) {
         // Known already: a status changes only when something did.
         (true, Some(settled), Some(before)) if before >= settled => Some(before),
@@ -157,11 +177,12 @@ fn wave<'a>(
         (true, None, None) if !unproven => Some(now),
         (true, None, before) | (false, Some(_) | None, before) => before,
     };
-    let passed = (!unproven && (empty || (over && may_pass))) || soaked_before.is_some();
+    let passed = (!unproven && (nothing || (over && may_pass))) || soaked_before.is_some();
     WaveProgress {
         size,
         begun: proof.begun,
-        unseen: passed && soaked_before.is_none() && !empty && proof.shows_nothing(),
+        unasked: passed && soaked_before.is_none() && !empty && proof.shows_nothing(),
+        hidden: empty && !whole && soaked_before.is_none(),
         unproven,
         waits,
         settled_at,

@@ -131,6 +131,18 @@ pub struct Estate {
     pub over: Option<Over>,
     /// Selected namespaces that the operator does not watch.
     pub unread: BTreeMap<Unread, usize>,
+    /// Selected namespaces whose pods may not be read, though something is decided on them.
+    pub silent: BTreeSet<String>,
+    /// How many of the selected namespaces are not seen whole, of those that the plan is to reach: a plan without an account reaches its
+    /// own only.
+    pub unseen: usize,
+}
+
+impl Estate {
+    /// Whether what is not among the workloads is not there. Otherwise it may only be hidden: nothing passes by its absence.
+    pub fn is_whole(&self) -> bool {
+        self.over.is_none() && self.unseen == 0
+    }
 }
 
 /// A plan selects more than it allows itself.

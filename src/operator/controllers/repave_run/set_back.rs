@@ -52,7 +52,7 @@ impl SetBack {
     /// Takes a look at what is there, with what the status says. Of a part of it nothing is taken to be gone.
     pub fn look(&mut self, v: &Validated, kept: &[String], estate: &Estate) {
         self.known.extend(kept.iter().cloned());
-        let before = estate.over.is_some().then(|| self.arrived.clone());
+        let before = (!estate.is_whole()).then(|| self.arrived.clone());
         let mut there = HashSet::new();
         for seen in &estate.workloads {
             let workload: &Workload = &seen.workload;
@@ -81,7 +81,7 @@ impl SetBack {
             return Vec::new();
         }
         let there: BTreeSet<String> = estate.workloads.iter().map(|seen| id(&seen.workload.uid)).collect();
-        let is_there = |id: &&String| estate.over.is_some() || there.contains(*id);
+        let is_there = |id: &&String| !estate.is_whole() || there.contains(*id);
         let mut kept: Vec<String> = old.iter().filter(is_there).cloned().collect();
         let new = self.known.iter().filter(|id| there.contains(*id) && !old.contains(id));
         kept.extend(new.cloned());

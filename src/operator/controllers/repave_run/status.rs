@@ -61,6 +61,10 @@ pub struct Summary<'a> {
     pub set_back: &'a SetBack,
     /// What has stayed healthy, and what has not.
     pub steady: &'a Steady,
+    /// How many that counted against the budget are not seen.
+    pub hidden_failures: usize,
+    /// How many that were in flight are not seen.
+    pub missing: usize,
     /// When the run began.
     pub started: Timestamp,
     /// The time that this look writes down.
@@ -97,6 +101,7 @@ pub fn summarize(summary: &Summary<'_>) -> Outcome<RepaveRunStatus> {
         target: Some(summary.v.digest.short().to_owned()),
         wave: summary.wave_label(),
         counts: counts(summary.targets),
+        failures: summary.failures(),
         waves: progress::record(summary.v, summary.progress, summary.targets),
         steady_until: steady_until(summary),
         set_back: summary.set_back.kept(&old.set_back, &summary.observed.estate),
@@ -154,7 +159,12 @@ impl Summary<'_> {
             Gate::Superseded { .. } | Gate::Ended { .. } => true,
             Gate::Shut { .. } => false,
         };
-        ended && gate_allows && self.halt.is_none()
+        ended && gate_allows && self.missing == 0 && self.halt.is_none()
+    }
+
+    fn failures(&self) -> u32 {
+        let seen = self.targets.iter().filter(|target| target.counts_as_failure()).count();
+        u32::try_from(seen.saturating_add(self.hidden_failures)).unwrap_or(u32::MAX)
     }
 
     fn verdict(&self) -> Verdict {
@@ -178,7 +188,10 @@ impl Summary<'_> {
                      then release what is held (remove the annotation repave.dev/hold) to go on without it, or wait for the next release"
                 ),
             ),
-            None => self.unproven().unwrap_or_else(|| self.working()),
+            None => self
+                .unproven()
+                .or_else(|| self.hidden())
+                .unwrap_or_else(|| self.working()),
         }
     }
 
@@ -200,6 +213,24 @@ impl Summary<'_> {
                  The next wave begins once a workload of {name} is healthy on {} and has soaked: set its image, resume or release it, \
                  or give another one the wave's labels",
                 self.v.tag, self.v.tag
+            ),
+        })
+    }
+
+    /// The next wave does not begin, because nothing of this one is seen, and what is hidden may be of it.
+    fn hidden(&self) -> Option<Verdict> {
+        let at = self.progress.hidden()?;
+        let moves = self.targets.iter().any(|target| target.in_flight);
+        let name = &self.v.waves[at].name;
+        let unseen = self.observed.estate.unseen;
+        (!moves && self.observed.gate.is_open()).then(|| Verdict {
+            kind: Kind::Stuck,
+            reason: "WaveNotSeen",
+            message: format!(
+                "nothing of wave {name} is seen, and {unseen} of the selected namespaces are not seen whole: what is there may be of {name}, so \
+                 it does not pass by being empty. See RepavePlan {} for what may not be read, and let it be read, do not select those \
+                 namespaces, or remove the wave",
+                self.v.plan
             ),
         })
     }
@@ -355,7 +386,7 @@ impl Summary<'_> {
         if self.lost_race {
             return Requeue::After(AFTER_LOST_RACE);
         }
-        let in_flight = self.targets.iter().any(|target| target.in_flight);
+        let in_flight = self.missing > 0 || self.targets.iter().any(|target| target.in_flight);
         let wait = if in_flight || self.retrying {
             WHILE_ROLLING
         } else {

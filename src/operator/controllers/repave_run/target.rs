@@ -151,21 +151,21 @@ impl Target {
     }
 }
 
-/// The UIDs of workloads that are no targets of this run and in flight for other runs of its plan, and whether they get their old
+/// The workloads that are no targets of this run and in flight for other runs of its plan, and whether they get their old
 /// image back: all runs of a plan share one limit.
 pub fn in_flight_elsewhere(
     v: &Validated,
     observed: &Observed,
     targets: &[Target],
     elapsed: &Elapsed,
-) -> Vec<(String, bool)> {
+) -> Vec<(Arc<ObservedWorkload>, bool)> {
     let ours: BTreeSet<&str> = targets.iter().map(|target| target.seen.workload.uid.as_str()).collect();
     let others = observed.estate.workloads.iter().chain(&observed.estate.elsewhere);
     others
         .filter(|seen| !ours.contains(seen.workload.uid.as_str()) && replaced_by_us(v, observed, seen, elapsed))
         .map(|seen| {
             let back = seen.workload.our_rollout().is_some_and(|moved| moved.rolled_back);
-            (seen.workload.uid.clone(), back)
+            (Arc::clone(seen), back)
         })
         .collect()
 }

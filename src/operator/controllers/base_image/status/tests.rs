@@ -9,7 +9,14 @@ use super::{
     *,
 };
 use crate::{
-    controllers::{desired, inputs, writes},
+    controllers::{
+        base_image::facts::Failed,
+        desired::{
+            self,
+            owner::{REPOSITORY_OWNED, REPOSITORY_TAKEN, Taken, not_owned},
+        },
+        inputs, writes,
+    },
     domain::{digest::Digest, image_ref::Repository},
     registry,
 };

@@ -8,6 +8,7 @@ use super::{
         plan::Action,
         validate::{self, Validated},
     },
+    cluster::namespace,
     world::{release, run},
 };
 use crate::{
@@ -42,10 +43,12 @@ fn orders(server: &Api, v: &Validated) -> (Option<&'static str>, Orders) {
     let base = server.get("baseimages", "platform/debian");
     let plan = plan.map(|plan| serde_json::from_value(plan).unwrap());
     let base = base.map(|base| serde_json::from_value(base).unwrap());
-    (Some("plan"), Orders::of(v, Some("plan"), plan, base).0)
+    (Some("plan"), Orders::of(v, Some("plan"), (plan, base), Vec::new()).0)
 }
 
 fn moves(server: &Api) -> Vec<Action> {
+    server.put(&run(&json!({})));
+    server.put(&namespace("shop"));
     let names = (0..MOVES).map(|at| format!("app-{at:02}"));
     names
         .map(|name| {
@@ -72,7 +75,8 @@ async fn what_was_under_way_when_a_batch_was_dropped_is_read_live_before_anythin
     let ctx = server.context();
     let (plan_uid, orders) = orders(&server, &v);
     server.faults(|seen| (seen.verb == "PATCH").then_some(Fault::Silent));
-    let batch = apply(&ctx, &v, (plan_uid, &orders), &actions);
+    let run = run(&json!({}));
+    let batch = apply(&ctx, &v, (&run, plan_uid, &orders), &actions);
     let dropped = tokio::time::timeout(Duration::from_secs(1), batch).await;
     assert!(dropped.is_err());
     let sent = actions.iter().take(AT_ONCE).map(|action| action.workload().clone());
@@ -114,7 +118,7 @@ async fn a_batch_stops_after_the_few_that_are_under_way_when_it_is_not_wanted_or
         if let Some(code) = refused {
             server.faults(move |seen| (seen.verb == "PATCH").then_some(Fault::Refused(code, "TooManyRequests")));
         }
-        let results = apply(&ctx, &v, (plan_uid, &orders), &actions).await;
+        let results = apply(&ctx, &v, (&run(&json!({})), plan_uid, &orders), &actions).await;
         assert!(expected(results.halt.as_ref()), "{what}: {:?}", results.halt);
         let sent = server.count("PATCH", "deployments");
         let all = results.halt.is_none();
@@ -171,7 +175,7 @@ async fn a_batch_stops_after_the_few_that_are_under_way_when_its_plan_allows_les
             *plan.pointer_mut(path).unwrap() = value;
         });
         let ctx = server.context();
-        apply(&ctx, &v, (plan_uid, &orders), &actions).await;
+        apply(&ctx, &v, (&run(&json!({})), plan_uid, &orders), &actions).await;
         let sent = server.count("PATCH", "deployments");
         if sent != expected {
             found.push(format!("{what}: {sent} were sent, {expected} may be"));
@@ -192,7 +196,7 @@ async fn a_batch_stops_after_the_few_that_are_under_way_when_the_repository_is_a
         base["status"]["conditions"] = json!([{"type": "RepositoryOwned", "status": "False", "reason": "RepositoryTaken", "message": "",
             "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
     });
-    let results = apply(&server.context(), &v, (plan_uid, &orders), &actions).await;
+    let results = apply(&server.context(), &v, (&run(&json!({})), plan_uid, &orders), &actions).await;
     assert_eq!(results.halt, Some(Halt::NotWanted));
     assert_eq!(server.count("PATCH", "deployments"), AT_ONCE);
 }
@@ -220,8 +224,9 @@ async fn what_another_run_reads_while_a_write_is_on_its_way_takes_no_doubt_away_
         std::future::pending::<()>().await;
     };
     let both = async {
+        let run = run(&json!({}));
         tokio::select! {
-            results = apply(&ctx, &v, (plan_uid, &orders), &actions) => panic!("{results:?}"),
+            results = apply(&ctx, &v, (&run, plan_uid, &orders), &actions) => panic!("{results:?}"),
             () = other_run => {}
         }
     };

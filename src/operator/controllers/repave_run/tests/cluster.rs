@@ -167,6 +167,7 @@ impl Cluster {
         let mut run = serde_json::to_value(run(&whole)).unwrap();
         run["metadata"]["ownerReferences"] = json!([{"apiVersion": "repave.dev/v1alpha1", "kind": "RepavePlan", "name": "all",
             "uid": "plan", "controller": true}]);
+        server.put(&run);
         let mut ctx = server.context();
         // No watch shows anything after its first list.
         server.faults(|seen| (seen.verb == "WATCH").then_some(Fault::Silent));

@@ -227,7 +227,8 @@ fn orders_are_the_same_only_for_the_same_plan_that_says_the_same_and_for_the_sam
                 "sequence": sequence, "promotedAt": "2026-01-01T00:00:00Z"}}}))
         .unwrap()
     };
-    let orders = |plan: Option<RepavePlan>, base: Option<BaseImage>, uid| Orders::of(&v, uid, plan, base).0;
+    let orders =
+        |plan: Option<RepavePlan>, base: Option<BaseImage>, uid| Orders::of(&v, uid, (plan, base), Vec::new()).0;
     let now = || Some(base(&v.digest, v.sequence));
     let decided_on = orders(Some(plan(false)), now(), Some("plan"));
     let mut noise = plan(false);

@@ -392,6 +392,9 @@ fn one_that_was_not_there_when_its_wave_had_soaked_is_not_done_without_having_st
     }
     let gone = world.workloads.remove(&key).unwrap();
     assert_eq!(world.step(), []);
+    assert_eq!(world.status.finished, None, "it was on its way, and may only be hidden");
+    world.wait(31);
+    assert_eq!(world.step(), []);
     assert!(world.status.finished.is_some());
     // It was not there for that soak.
     world.soaked_in[0] = 0;

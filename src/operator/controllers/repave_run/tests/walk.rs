@@ -267,7 +267,7 @@ pub fn check_the_end(world: &mut World) {
         finished = finished && world.walk_to_the_end();
     }
     let observed = world.observed();
-    let stopped = plan::stop(&world.v, &world.targets(&observed)).is_some();
+    let stopped = plan::stop(&world.v, &world.targets(&observed), 0).is_some();
     let stalled = conditions::find(&world.status.conditions, "Stalled");
     let waits = stalled.is_some_and(|condition| condition.status == "True" && condition.reason == "WaveNotProven");
     assert!(
