@@ -98,12 +98,14 @@ pub async fn observe(
         };
         if let Released::Proven(release) = &base.release {
             let run = runs.iter().find(|run| is_run_of(run, release));
+            let recorded = history::convert::recorded(&histories, name, &release.repository, &release.digest);
             let question = Question {
                 plan,
                 base_image: object.as_ref(),
                 release,
                 releases: &releases,
                 run,
+                proof: (&all, recorded.as_ref()),
             };
             base.standing = Box::pin(standing::of(ctx, known, question)).await?;
             base.outdated = Some(base.standing.counts.outdated as usize);

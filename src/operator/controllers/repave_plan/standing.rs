@@ -4,7 +4,7 @@
 use super::run;
 use crate::{
     api::{
-        BaseImage, RepavePlan, RepaveRun, RepaveRunStatus,
+        BaseImage, ImageCandidate, RepavePlan, RepaveRun, RepaveRunStatus,
         repave_plan::{LeftOut, NotRollable, PlanCounts},
     },
     controllers::{
@@ -13,13 +13,12 @@ use crate::{
         repave_run::{
             Images, clock, consumption,
             estate::{self, Ask, Estate, OtherKind, Query},
-            gate::Gate,
+            gate::{self, Gate},
             judge::Known,
             memory::Memory,
             observe::{ObserveError, Observed},
             others,
             reopen::{is_ready, on_their_way},
-            set_back::SetBack,
             sightings::Elapsed,
             state::State,
             target::{self, Target},
@@ -69,6 +68,8 @@ pub struct Question<'a> {
     pub releases: &'a [Release],
     /// The run of the release, if there is one.
     pub run: Option<&'a RepaveRun>,
+    /// The candidates of the namespace, and the release as its history knows it: whether its run may begin anything.
+    pub proof: (&'a [ImageCandidate], Option<&'a Release>),
 }
 
 /// Finds it out, from the inventory.
@@ -88,10 +89,9 @@ pub async fn of(
     let active_runs = others::active_runs(ctx, &v, &observed, mono).await?;
     let uid = question.run.and_then(ResourceExt::uid);
     // What the run has given up is not moved by it, and must not be promised.
-    let (refusals, mut steady) = uid.map(|uid| memory.known(&uid)).unwrap_or_default();
+    let (refusals, mut steady, mut set_back) = uid.map(|uid| memory.known(&uid)).unwrap_or_default();
     // Nor is what somebody set back, and what has come to its end is not judged again.
     let status = question.run.and_then(|run| run.status.clone()).unwrap_or_default();
-    let mut set_back = SetBack::default();
     set_back.look(&v, &status.set_back, &Estate::default());
     steady.know(status.steady_until.as_ref().map(|time| time.0));
     let known = Known {
@@ -121,6 +121,11 @@ pub async fn of(
         };
         standing.movable_by_run = work(&target::targets(&v, &observed, known, now), &status);
     }
+    let (candidates, recorded) = question.proof;
+    if !gate::gate(&v, Some(question.plan), question.base_image, candidates, recorded).is_open() {
+        // It would look, begin nothing, and be opened again for the same.
+        standing.movable_by_run = 0;
+    }
     Ok(standing)
 }
 
@@ -147,7 +152,7 @@ async fn look(ctx: &Context, images: &Images, question: Question<'_>, v: &Valida
         namespace: &v.namespace,
         plan: &v.plan,
         base_image: question.base_image,
-        max_targets: v.max_targets,
+        max_targets: today.max_targets,
     };
     let estate = estate::look(ctx, images, ask).await?;
     Ok(Observed {

@@ -49,6 +49,8 @@ pub enum Applied {
     LostRace,
     /// The API server refused it, in these words.
     Refused(String),
+    /// The API server failed at it, in these words: whether it was written is seen in the next look.
+    Failed(String),
     /// It was not sent, or no answer came: whether it was written is seen in the next look.
     Unknown,
 }
@@ -87,6 +89,8 @@ pub enum Answer {
     FailedTest(String),
     /// A refusal, in its own words.
     Refused(String),
+    /// The API server failed at it: by a fault of its own, or because an admission webhook of this one workload is away.
+    Failed(String),
     /// No answer about this patch.
     Unavailable(Duration),
 }
@@ -109,7 +113,8 @@ pub fn answer(error: &kube::Error) -> Answer {
     match status.code {
         404 | 409 => Answer::LostRace,
         422 if status.reason == "Invalid" && !causes => Answer::FailedTest(words),
-        401 | 408 | 429 | 500..=599 => {
+        500 => Answer::Failed(words),
+        401 | 408 | 429 | 501..=599 => {
             let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
             let asked = Duration::from_secs(u64::from(asked));
             Answer::Unavailable(asked.clamp(QUIET, LONGEST_QUIET))
@@ -223,7 +228,7 @@ async fn are_selected(ctx: &Context, v: &Validated, actions: &[Action]) -> Resul
 fn unavailable(error: &kube::Error) -> Halt {
     let quiet = match answer(error) {
         Answer::Unavailable(quiet) => quiet,
-        Answer::LostRace | Answer::FailedTest(_) | Answer::Refused(_) => QUIET,
+        Answer::LostRace | Answer::FailedTest(_) | Answer::Refused(_) | Answer::Failed(_) => QUIET,
     };
     Halt::Unavailable {
         message: one_line(error),
@@ -285,6 +290,7 @@ async fn refused(
     match answer(error) {
         Answer::LostRace => (Applied::LostRace, None),
         Answer::Refused(words) => (Applied::Refused(words), None),
+        Answer::Failed(words) => (Applied::Failed(words), Some(unavailable(error))),
         Answer::Unavailable(_) => (Applied::Unknown, Some(unavailable(error))),
         Answer::FailedTest(words) => match changed_since(api, workload, ops).await {
             Ok(true) => (Applied::LostRace, None),
@@ -365,6 +371,11 @@ mod tests {
                 seconds(60),
             ),
             ("overloaded", json!({"code": 503}), seconds(5)),
+            (
+                "a webhook that is away",
+                json!({"code": 500, "reason": "InternalError", "message": "Internal error occurred: failed calling webhook \"v\": connection refused"}),
+                Answer::Failed("Internal error occurred: failed calling webhook \"v\": connection refused".to_owned()),
+            ),
         ] {
             assert_eq!(answer(&api_error(&status)), expected, "{name}");
         }

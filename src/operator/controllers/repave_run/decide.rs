@@ -207,8 +207,9 @@ pub fn note(
         };
         let uid = &target.seen.workload.uid;
         match result {
-            Applied::Written => remembered.refusals.written(uid),
+            Applied::Written => remembered.refusals.written(uid, mono),
             Applied::Refused(words) => remembered.refusals.refused(uid, words, mono),
+            Applied::Failed(words) => remembered.refusals.failed(uid, words, mono),
             Applied::LostRace | Applied::Unknown => {}
         }
     }
@@ -237,7 +238,7 @@ fn note_writes(remembered: &mut RunMemory, decided: &Decided, applied: &[(Worklo
             continue;
         };
         match result {
-            Applied::Written | Applied::Unknown => {}
+            Applied::Written | Applied::Failed(_) | Applied::Unknown => {}
             Applied::Refused(_) | Applied::LostRace => continue,
         }
         in_flight.push((workload, action.is_rollback()));

@@ -6,7 +6,10 @@ use super::{
     found::Found,
     seen::{Ask, Over},
 };
-use crate::domain::workload::{Rollout, Workload};
+use crate::{
+    controllers::access::Barred,
+    domain::workload::{Rollout, Workload},
+};
 use std::collections::{BTreeMap, HashSet};
 
 /// The workloads of a plan while they are collected.
@@ -14,6 +17,8 @@ pub(super) struct Limited<'a> {
     ask: Ask<'a>,
     plan: String,
     selected: usize,
+    /// Those among the kept ones that only the run selects, and not its plan any more: they count for nothing.
+    past: usize,
     kept: Vec<Found>,
 }
 
@@ -23,6 +28,7 @@ impl<'a> Limited<'a> {
             ask,
             plan: format!("{}/{}", ask.namespace, ask.plan),
             selected: 0,
+            past: 0,
             kept: Vec::new(),
         }
     }
@@ -32,18 +38,28 @@ impl<'a> Limited<'a> {
     }
 
     /// Takes in those of one namespace.
-    pub fn extend(&mut self, found: impl ExactSizeIterator<Item = Found>) {
+    pub fn extend(&mut self, found: impl Iterator<Item = Found>) {
         let was_over = self.is_over();
-        self.selected = self.selected.saturating_add(found.len());
+        let (plan, ask) = (&self.plan, self.ask);
+        let mut past = self.past;
+        let found: Vec<Found> = found
+            .filter(|found| {
+                let is_past = found.barred == Some(Barred::NotInPlan);
+                past += usize::from(is_past);
+                !is_past || past <= ask.max_targets || is_marked(&found.workload, plan, ask)
+            })
+            .collect();
+        self.past = past;
+        let selected = found.iter().filter(|found| found.barred != Some(Barred::NotInPlan));
+        self.selected = self.selected.saturating_add(selected.count());
         if !self.is_over() {
             self.kept.extend(found);
             return;
         }
-        let (plan, ask) = (&self.plan, self.ask);
         if !was_over {
             self.kept.retain(|found| is_marked(&found.workload, plan, ask));
         }
-        let marked = found.filter(|found| is_marked(&found.workload, plan, ask));
+        let marked = found.into_iter().filter(|found| is_marked(&found.workload, plan, ask));
         self.kept.extend(marked);
     }
 

@@ -2,7 +2,7 @@
 //! has stayed healthy or was set back, and how much of a soak was watched.
 //!
 //! All of it may be lost: a restart then waits longer or tries again, and comes to the same end. A run takes no more than one
-//! entry a workload of each kind; once it is finished only what was refused is kept, because it may go on, and because
+//! entry a workload of each kind; once it is finished only what was refused or set back is kept, because it may go on, and because
 //! its plan must not promise what it has given up, and what stayed healthy, as far as its status does not tell it, because that
 //! is never judged again. Must not decide anything.
 
@@ -42,12 +42,13 @@ impl RunMemory {
         Self {
             refusals: self.refusals,
             steady: self.steady.of_finished(),
+            set_back: self.set_back.of_finished(),
             ..Self::default()
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.refusals.is_empty() && self.steady.is_empty()
+        self.refusals.is_empty() && self.steady.is_empty() && self.set_back.is_empty()
     }
 }
 
@@ -98,12 +99,12 @@ impl Memory {
         }
     }
 
-    /// What was refused to a run that is not being reconciled now, and what has stayed healthy in it.
-    pub fn known(&self, run: &str) -> (Refusals, Steady) {
+    /// What was refused to a run that is not being reconciled now, what has stayed healthy in it, and what was set back.
+    pub fn known(&self, run: &str) -> (Refusals, Steady, SetBack) {
         let runs = self.runs();
         let known = runs.get(run);
         known
-            .map(|memory| (memory.refusals.clone(), memory.steady.clone()))
+            .map(|memory| (memory.refusals.clone(), memory.steady.clone(), memory.set_back.clone()))
             .unwrap_or_default()
     }
 

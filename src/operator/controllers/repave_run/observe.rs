@@ -216,7 +216,7 @@ fn ask<'a>(
         namespace: &v.namespace,
         plan: &v.plan,
         base_image: orders.base_image.as_ref(),
-        max_targets: v.max_targets,
+        max_targets: orders.today.as_ref().map_or(v.max_targets, |today| today.max_targets),
     }
 }
 

@@ -1,20 +1,37 @@
-//! Patches that the API server refused: tried again a few times with growing pauses, then given up for this run.
+//! Patches that the API server refused, or failed at: tried again with growing pauses, then given up for this run.
 //!
-//! A refusal concerns its own workload only: it takes no slot, delays nobody and stops nothing. It is remembered in memory;
-//! after a restart the few tries begin anew and come to the same end. Must not decide what is patched.
+//! A refusal concerns its own workload only: it takes no slot, delays nobody and stops nothing. A failure (500) may be the API server's
+//! own, and of all: it is never given up while nothing else is written. But it may be of one workload as well, whose admission webhook
+//! is away: so it is put aside like a refusal, and given up once others were written after it. All is remembered in memory; after a
+//! restart the tries begin anew and come to the same end. Must not decide what is patched.
 
 use std::{collections::HashMap, time::Duration};
 
 /// Pauses between the tries; after the last one it is given up.
 const PAUSES: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(45)];
+/// Failures are tried again at least so often, with the longest of the pauses after the last of them.
+const FAILURES: usize = 8;
 /// Longest sentence that is kept, in characters.
 const MAX_SENTENCE: usize = 200;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Refusal {
     tries: usize,
+    since: Duration,
     next: Duration,
     sentence: String,
+    /// The API server failed at it, and did not refuse it.
+    failed: bool,
+}
+
+impl Refusal {
+    fn is_given_up(&self, written: Option<Duration>) -> bool {
+        if self.failed {
+            self.tries >= FAILURES && written.is_some_and(|written| written > self.since)
+        } else {
+            self.tries > PAUSES.len()
+        }
+    }
 }
 
 /// How a workload stands whose patch was refused.
@@ -30,35 +47,53 @@ pub enum Standing<'a> {
 
 /// The refusals of one run, by the UID of the workload; never more than it has targets.
 #[derive(Debug, Clone, Default)]
-pub struct Refusals(HashMap<String, Refusal>);
+pub struct Refusals {
+    of: HashMap<String, Refusal>,
+    /// When something was written last.
+    written: Option<Duration>,
+}
 
 impl Refusals {
     /// Remembers a refusal. Its first words are kept: later ones may differ in an id only, and would be a new status each time.
     pub fn refused(&mut self, uid: &str, words: &str, now: Duration) {
-        let refusal = self.0.entry(uid.to_owned()).or_insert_with(|| Refusal {
+        self.tried(uid, words, false, now);
+    }
+
+    /// Remembers that the API server failed at it.
+    pub fn failed(&mut self, uid: &str, words: &str, now: Duration) {
+        self.tried(uid, words, true, now);
+    }
+
+    fn tried(&mut self, uid: &str, words: &str, failed: bool, now: Duration) {
+        let refusal = self.of.entry(uid.to_owned()).or_insert_with(|| Refusal {
             tries: 0,
+            since: now,
             next: now,
             sentence: sentence(words),
+            failed,
         });
-        let pause = PAUSES.get(refusal.tries).copied();
+        let last = PAUSES[PAUSES.len() - 1];
+        let pause = PAUSES.get(refusal.tries).copied().unwrap_or(last);
         refusal.tries = refusal.tries.saturating_add(1);
-        refusal.next = pause.map_or(Duration::MAX, |pause| now.saturating_add(pause));
+        refusal.next = now.saturating_add(pause);
+        refusal.failed = failed;
     }
 
     /// Forgets one that was written.
-    pub fn written(&mut self, uid: &str) {
-        self.0.remove(uid);
+    pub fn written(&mut self, uid: &str, now: Duration) {
+        self.of.remove(uid);
+        self.written = Some(now);
     }
 
     /// Forgets workloads that are gone.
     pub fn keep(&mut self, is_there: &dyn Fn(&str) -> bool) {
-        self.0.retain(|uid, _| is_there(uid));
+        self.of.retain(|uid, _| is_there(uid));
     }
 
     /// How the workload with this UID stands.
     pub fn standing(&self, uid: &str, now: Duration) -> Standing<'_> {
-        match self.0.get(uid) {
-            Some(refusal) if refusal.next == Duration::MAX => Standing::GivenUp(&refusal.sentence),
+        match self.of.get(uid) {
+            Some(refusal) if refusal.is_given_up(self.written) => Standing::GivenUp(&refusal.sentence),
             Some(refusal) if refusal.next > now => Standing::Pausing,
             Some(_) | None => Standing::Free,
         }
@@ -66,12 +101,12 @@ impl Refusals {
 
     /// Whether nothing was refused.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.of.is_empty()
     }
 
     /// Whether any is to be tried again.
     pub fn any_pausing(&self) -> bool {
-        self.0.values().any(|refusal| refusal.next < Duration::MAX)
+        self.of.values().any(|refusal| !refusal.is_given_up(self.written))
     }
 }
 
@@ -107,13 +142,34 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_is_given_up_only_when_others_were_written_after_it() {
+        let mut refusals = Refusals::default();
+        let mut now = Duration::from_secs(100);
+        let again = |refusals: &mut Refusals, now: &mut Duration| {
+            refusals.failed("a", "failed calling webhook", *now);
+            assert_eq!(refusals.standing("a", *now), Standing::Pausing);
+            *now += PAUSES[PAUSES.len() - 1];
+        };
+        for _ in 0..50 {
+            again(&mut refusals, &mut now);
+            assert_eq!(
+                refusals.standing("a", now),
+                Standing::Free,
+                "it may be the API server's own"
+            );
+        }
+        refusals.written("b", now);
+        assert_eq!(refusals.standing("a", now), Standing::GivenUp("failed calling webhook"));
+    }
+
+    #[test]
     fn what_was_written_or_is_gone_is_forgotten() {
         let mut refusals = Refusals::default();
         refusals.refused("a", "no", Duration::ZERO);
         refusals.refused("b", "no", Duration::ZERO);
-        refusals.written("a");
+        refusals.written("a", Duration::ZERO);
         assert_eq!(refusals.standing("a", Duration::ZERO), Standing::Free);
         refusals.keep(&|_| false);
-        assert_eq!(refusals.0.len(), 0);
+        assert_eq!(refusals.of.len(), 0);
     }
 }

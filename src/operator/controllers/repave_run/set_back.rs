@@ -44,6 +44,20 @@ impl SetBack {
         !self.known.is_empty() && self.known.contains(&id(&workload.uid))
     }
 
+    /// What a finished run must still know: its status may not have been written, and has not room for all.
+    #[must_use]
+    pub fn of_finished(self) -> Self {
+        Self {
+            arrived: HashSet::new(),
+            known: self.known,
+        }
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.arrived.is_empty() && self.known.is_empty()
+    }
+
     /// This one was moved just now.
     pub fn arrived(&mut self, workload: &Workload) {
         self.arrived.insert(workload.uid.clone());

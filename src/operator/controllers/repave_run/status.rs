@@ -296,6 +296,12 @@ impl Summary<'_> {
                 ),
             );
         }
+        if self.targets.iter().any(|target| target.rolls_back()) {
+            return verdict(
+                "RollingBack",
+                "what failed gets its old image back, and is held".to_owned(),
+            );
+        }
         verdict(
             "Inspecting",
             format!(

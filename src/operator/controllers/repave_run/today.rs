@@ -25,6 +25,8 @@ pub struct Today {
     pub waves: Vec<WaveRule>,
     /// How many may fail.
     pub budget: Amount,
+    /// How many workloads it allows itself. A guard and no order: whichever way it was changed, it is in force.
+    pub max_targets: usize,
 }
 
 /// Reads a plan.
@@ -36,6 +38,7 @@ pub fn today(plan: &RepavePlan) -> Result<Today, InvalidSpec> {
             field: "onFailure.budget".to_owned(),
             cause,
         })?,
+        max_targets: validate::max_targets(&plan.spec.targets),
     })
 }
 

@@ -71,8 +71,8 @@ pub async fn ask(
                 answers.insert(key, led_away);
             }
             Err(error) => {
-                let words = refusal(&error).ok_or(error)?;
-                not_asked.push((key, Applied::Refused(words)));
+                let refusal = refusal(&error).ok_or(error)?;
+                not_asked.push((key, refusal));
             }
         }
     }
@@ -130,7 +130,7 @@ async fn revisions_in(ctx: &Context, namespace: &str, of: &[Arc<Workload>]) -> R
 }
 
 /// What an error says about this one workload; none if it is the API server's own.
-fn refusal(error: &ListError) -> Option<String> {
+fn refusal(error: &ListError) -> Option<Applied> {
     let words = || {
         format!(
             "whether it was set back by hand could not be read from its ReplicaSets: {}",
@@ -139,13 +139,14 @@ fn refusal(error: &ListError) -> Option<String> {
     };
     match error {
         ListError::Api(inner) => match answer(inner) {
-            Answer::Refused(_) | Answer::FailedTest(_) | Answer::LostRace => Some(words()),
+            Answer::Refused(_) | Answer::FailedTest(_) | Answer::LostRace => Some(Applied::Refused(words())),
+            Answer::Failed(_) => Some(Applied::Failed(words())),
             Answer::Unavailable(_) => None,
         },
-        ListError::TooMany { .. } | ListError::Unreadable { .. } => Some(words()),
-        ListError::LongSelector { found } => Some(format!(
+        ListError::TooMany { .. } | ListError::Unreadable { .. } => Some(Applied::Refused(words())),
+        ListError::LongSelector { found } => Some(Applied::Refused(format!(
             "its label selector has {found} bytes, more than a request can carry: whether it was set back by hand cannot be read; use a shorter one"
-        )),
+        ))),
         ListError::Stuck => None,
     }
 }

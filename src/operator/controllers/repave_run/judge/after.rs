@@ -5,11 +5,14 @@
 use super::{Judge, moved_by_others, moved_long_ago};
 use crate::{
     api::repave_plan::FailureAction,
-    controllers::repave_run::{
-        estate::ObservedWorkload,
-        refusals::Standing,
-        sightings::Times,
-        state::{Skip, State},
+    controllers::{
+        access::Barred,
+        repave_run::{
+            estate::ObservedWorkload,
+            refusals::Standing,
+            sightings::Times,
+            state::{Skip, State},
+        },
     },
     domain::{cause::cause, duration::Span, image_ref::ImageRef, moved::Whose, workload::Rollout},
 };
@@ -92,6 +95,9 @@ impl Judge<'_> {
         match self.v.action {
             FailureAction::Pause => State::Failed { reason },
             FailureAction::RollbackWorkload => match self.previous(seen) {
+                Some(_) if let Some(barred @ Barred::NotAllowed { .. }) = &seen.barred => State::Failed {
+                    reason: format!("{reason}; not rolled back: {barred}"),
+                },
                 Some(previous) => match self.standing(&seen.workload) {
                     Standing::GivenUp(words) => State::Failed {
                         reason: format!("{reason}; not rolled back, because the API server refused it: {words}"),

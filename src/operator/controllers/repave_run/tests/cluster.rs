@@ -5,9 +5,10 @@ use super::{
     world::{REPOSITORY, release, run},
 };
 use crate::{
-    api::{RepaveRun, RepaveRunStatus},
+    api::{RepavePlan, RepaveRun, RepaveRunStatus},
     controllers::{
         access::{self, Account},
+        conditions,
         context::Context,
         inventory::Inventory,
         reconciler,
@@ -37,20 +38,31 @@ pub fn by_tag(namespace: &str, name: &str) -> Value {
 
 /// The account of a plan that may move what is in any namespace.
 pub fn mover(ctx: &Context) -> Account {
-    let account = Account {
+    answer(ctx, "", true);
+    account()
+}
+
+fn account() -> Account {
+    Account {
         namespace: "platform".to_owned(),
         name: Some("mover".to_owned()),
-    };
-    for verb in ["list", "patch"] {
-        let question = (account.clone(), String::new(), verb, access::DEPLOYMENTS);
-        ctx.access.keep(question, true, Instant::now());
     }
-    account
+}
+
+fn answer(ctx: &Context, place: &str, may: bool) {
+    for verb in ["list", "patch"] {
+        let question = (account(), place.to_owned(), verb, access::DEPLOYMENTS);
+        ctx.access.keep(question, may, Instant::now());
+    }
 }
 
 /// An inventory that has listed this API server once, and goes on to watch it.
 pub async fn listed(ctx: &Context) -> Inventory {
-    let inventory = Inventory::new(&[]);
+    inventory(ctx, &[]).await
+}
+
+async fn inventory(ctx: &Context, only: &[String]) -> Inventory {
+    let inventory = Inventory::new(only);
     tokio::spawn(inventory.clone().run(ctx.watches.clone(), ctx.metrics.clone()));
     inventory.ready().await.unwrap();
     inventory
@@ -222,6 +234,57 @@ impl Cluster {
         let first = "/spec/template/spec/containers/0/image";
         objects.filter(|object| object.pointer(first).unwrap() == image).count()
     }
+
+    /// The status of a turn is stored.
+    pub async fn stored_turn(&mut self) -> RepaveRunStatus {
+        let status = self.turn().await;
+        self.run.status = Some(status.clone());
+        status
+    }
+
+    /// The plan as it is stored.
+    pub fn plan(&self) -> RepavePlan {
+        serde_json::from_value(self.server.get("repaveplans", "platform/all").unwrap()).unwrap()
+    }
+
+    /// Which version a Deployment of the plan's own namespace has written.
+    pub fn tag(&self, name: &str) -> String {
+        let object = self.server.get("deployments", &format!("platform/{name}")).unwrap();
+        let written = &object["spec"]["template"]["spec"]["containers"][0]["image"];
+        let mut known = ["v1", "v2", "v3", "v4"].into_iter();
+        known.find(|version| image(version) == *written).unwrap().to_owned()
+    }
+
+    /// A plan with an account that may do everything (`may`: where), over these namespaces as well.
+    pub async fn wide(&mut self, namespaces: &[&str], objects: Vec<Value>, may: &[&str]) {
+        for name in namespaces {
+            self.server.put(&namespace(name));
+        }
+        for object in objects {
+            self.server.put(&object);
+        }
+        self.may(&["", "platform", "alpha"], false);
+        self.may(may, true);
+        let mut run = serde_json::to_value(&self.run).unwrap();
+        run["spec"]["serviceAccountName"] = json!("mover");
+        self.run = serde_json::from_value(run).unwrap();
+        self.server.edit("repaveplans", "platform/all", |plan| {
+            plan["spec"]["serviceAccountName"] = json!("mover")
+        });
+    }
+
+    /// What the API server would answer when it is asked what the plan's account may do there.
+    pub fn may(&self, places: &[&str], may: bool) {
+        for place in places {
+            answer(&self.ctx, place, may);
+        }
+    }
+
+    /// The process has listed its estate anew: all of it, or these namespaces alone.
+    pub async fn list_anew(&mut self, only: &[&str]) {
+        let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
+        self.ctx.inventory = inventory(&self.ctx, &only).await;
+    }
 }
 
 pub fn v(number: i64) -> Release {
@@ -256,4 +319,61 @@ pub fn failing(count: usize) -> Vec<Value> {
             object
         })
         .collect()
+}
+
+/// Three releases, of which v3 is out.
+pub fn histories(cluster: &Cluster) {
+    cluster.server.put(&history(
+        "debian",
+        &[(v(3), "Released"), (v(2), "Superseded"), (v(1), "Superseded")],
+    ));
+}
+
+/// What people read first of a status.
+pub fn says(status: &RepaveRunStatus) -> String {
+    let ready = conditions::find(&status.conditions, "Ready").unwrap();
+    format!("{} {}: {}", ready.status, ready.reason, ready.message)
+}
+
+/// A Deployment of a tier.
+pub fn tier(name: &str, tier: &str, image: &str) -> Value {
+    let mut object = deployment(name, image);
+    object["metadata"]["labels"]["tier"] = json!(tier);
+    object
+}
+
+/// Targets of one tier.
+pub fn of_tier(tier: &str) -> Value {
+    json!({"namespaceSelector": {"matchLabels": {"repave": "auto"}}, "selector": {"matchLabels": {"tier": tier}}})
+}
+
+/// A wave for the canary, and one for the rest.
+pub fn canary_first() -> Value {
+    json!({"waves": [{"name": "canary", "selector": {"matchLabels": {"tier": "canary"}}, "soak": "1h"}, {"name": "rest", "maxConcurrent": 5}]})
+}
+
+/// A canary in a namespace of another team.
+pub fn canary(image: &str) -> Value {
+    let mut object = tier("canary", "canary", image);
+    object["metadata"]["namespace"] = json!("alpha");
+    object
+}
+
+/// What the condition Succeeded says.
+pub fn succeeded(status: &RepaveRunStatus) -> String {
+    let found = conditions::find(&status.conditions, "Succeeded").unwrap();
+    format!("{} {}: {}", found.status, found.reason, found.message)
+}
+
+/// The watch shows everything as it is, and every roll-out is over.
+pub fn all_settle(cluster: &Cluster) {
+    for name in cluster.server.names("deployments") {
+        cluster.server.edit("deployments", &name, |object| {
+            object["status"] = json!({"observedGeneration": object["metadata"]["generation"], "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
+        });
+        let object = cluster.server.get("deployments", &name).unwrap();
+        let workload =
+            crate::domain::workload::Workload::from_deployment(&serde_json::from_value(object).unwrap()).unwrap();
+        cluster.ctx.inventory.watch_shows(workload);
+    }
 }
