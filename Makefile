@@ -11,6 +11,7 @@ help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 demo: binaries cluster images ## Play the whole story on a local cluster; leaves it up
+	@echo "demo         the program that plays the story (a few minutes the first time)"
 	@cargo build --quiet --package repave-e2e --bin demo
 	@$(CLUSTER) run target/debug/demo
 

@@ -222,7 +222,7 @@ pub enum CandidateResult {
     Running,
     /// Promoted.
     Passed,
-    /// A gate refused it for good: nothing of it is ever promoted.
+    /// A gate refused it: nothing of it is promoted, unless a Waiver for what was found opens it again.
     Rejected,
     /// Something is missing that a person must provide; it goes on by itself when that appears.
     Waiting,

@@ -123,7 +123,8 @@ fn ordered(base: &BaseImage, history: &History, args: &Args, by: Option<String>)
     // What we write must be what the operator can read.
     orders::orders(&annotation).context("the order cannot be written")?;
     let next = match (args.lift, &state) {
-        (true, _) => "It may be released and gone back to again.".to_owned(),
+        (true, _) => "It may be gone back to again; if nothing was promoted after it, it is released again now, and plans move workloads to it."
+            .to_owned(),
         (false, State::Released) => {
             let out = history.released();
             let good = out.and_then(|out| history.previous(&out.promotion.repository));

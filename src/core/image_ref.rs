@@ -5,7 +5,7 @@
 
 use super::digest::Digest;
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 /// A repository at a registry: `registry.example.com:5000/base/debian`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,6 +40,8 @@ pub struct InvalidImageRef {
 }
 
 const DOCKER_HUB: &str = "docker.io";
+/// Its other names.
+const ALSO_DOCKER_HUB: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
 
 impl Repository {
     /// The registry host with its port, e.g. `registry.local:5000`.
@@ -106,7 +108,24 @@ fn is_host(host: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(['.', '-'])
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b))
-        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+        && (!ends_in_a_number(name) || name.parse::<Ipv4Addr>().is_ok())
+        && port.is_none_or(is_port)
+}
+
+/// As it is written in one way only: `0443` and `+443` would be the same port under another name.
+fn is_port(port: &str) -> bool {
+    port.parse::<u16>()
+        .is_ok_and(|number| number > 0 && number.to_string() == port)
+}
+
+/// Whether URLs take it for an IPv4 address, of which there are many spellings (`10.1.2`, `0xa.1.0.2`): only the usual one is a host.
+/// Source: the host parser of the URL standard (url.spec.whatwg.org, "ends in a number checker").
+fn ends_in_a_number(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    (!last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()))
+        || hex.is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Whether the first path component is a registry host and not a Docker Hub user.
@@ -132,9 +151,11 @@ impl FromStr for Repository {
                 "a path has parts of a-z 0-9 . _ - separated by / and at most 255 characters",
             ));
         }
+        // Names of hosts are the same in capitals, and one registry must be one.
+        let host = host.to_ascii_lowercase();
+        let is_hub = ALSO_DOCKER_HUB.contains(&host.as_str());
         Ok(Self {
-            // Names of hosts are the same in capitals, and one registry must be one.
-            host: host.to_ascii_lowercase(),
+            host: if is_hub { DOCKER_HUB.to_owned() } else { host },
             path,
         })
     }

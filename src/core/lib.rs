@@ -34,6 +34,7 @@ pub mod revisions;
 pub mod rules;
 pub mod self_test;
 pub mod template;
+pub mod text;
 pub mod tool;
 pub mod transport;
 pub mod usage;

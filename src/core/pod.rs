@@ -2,6 +2,7 @@
 //!
 //! Must not judge a workload by its pods alone: that is done together with the state of its roll-out.
 
+use super::text::is_shown;
 use super::{digest::Digest, image_ref::ImageRef};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 use std::collections::BTreeSet;
@@ -182,7 +183,7 @@ fn unready(status: &ContainerStatus, container: &Container) -> Option<(u8, Strin
 
 /// Words of the cluster: bounded, and on one line.
 pub fn words(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_WORDS).collect()
+    text.chars().filter(|c| is_shown(*c)).take(MAX_WORDS).collect()
 }
 
 #[cfg(test)]

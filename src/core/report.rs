@@ -5,6 +5,7 @@
 //! Everything in a received report is hostile text until [`Report::validate`] has bounded it.
 
 use super::digest::Digest;
+use super::text::is_shown;
 pub use super::tool::ToolName;
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -373,12 +374,12 @@ where
     from.deserialize_seq(Bounded::<T, MOST>(PhantomData))
 }
 
-/// The text without control characters (a terminal escape in a file name must not reach a terminal), cut to
+/// The text without characters that are not shown (a terminal escape in a file name must not reach a terminal), cut to
 /// [`MAX_TEXT`] bytes on a character boundary.
 pub fn bounded(text: &str) -> String {
     let mut clean = String::with_capacity(text.len().min(MAX_TEXT));
     for c in text.chars() {
-        let c = if c.is_control() { '\u{fffd}' } else { c };
+        let c = if is_shown(c) { c } else { '\u{fffd}' };
         if clean.len() + c.len_utf8() > MAX_TEXT {
             break;
         }

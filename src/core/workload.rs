@@ -3,6 +3,7 @@
 //! Deployments only: the other kinds have no failure signal of their own or cannot be rolled back safely.
 //! The rules of a finished roll-out are those of `kubectl rollout status`. Must not decide what is done with a workload.
 
+use super::text::is_shown;
 use super::{
     deployment::{Deployment, Spec},
     labels::Labels,
@@ -293,7 +294,7 @@ fn rollout(spec: &Spec, status: Option<&DeploymentStatus>, generation: i64, stal
 
 fn words(condition: Option<&DeploymentCondition>) -> String {
     let message = condition.and_then(|c| c.message.as_deref()).unwrap_or("no progress");
-    message.chars().filter(|c| !c.is_control()).take(200).collect()
+    message.chars().filter(|c| is_shown(*c)).take(200).collect()
 }
 
 fn pods_refused(status: Option<&DeploymentStatus>) -> Option<String> {

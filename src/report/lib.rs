@@ -15,6 +15,7 @@ pub mod schema;
 mod tests;
 
 use jiff::Timestamp;
+use repave_core::text::is_shown;
 use repave_core::{
     digest::Digest,
     report::{Finding, Report, ReportRefused},
@@ -114,13 +115,7 @@ pub fn read(json: &[u8], check: Option<&str>, image: &Digest) -> Result<Report, 
 /// A text fit for a page, a terminal or a table cell: one line, no control characters, nothing that reverses or hides
 /// other text (CVE-2021-42574), at most `max` characters with an ellipsis where it was cut.
 pub fn clean(text: &str, max: usize) -> String {
-    let visible = |c: char| {
-        let hides = matches!(
-            c,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-        );
-        if hides || c.is_control() { '\u{fffd}' } else { c }
-    };
+    let visible = |c: char| if is_shown(c) { c } else { '\u{fffd}' };
     let mut clean: String = text.chars().take(max).map(visible).collect();
     if text.chars().nth(max).is_some() {
         clean.pop();

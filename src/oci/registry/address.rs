@@ -10,45 +10,55 @@ use reqwest::{
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+/// Metadata services of clouds outside of the link-local range: Alibaba, Azure's wire server, Oracle's classic one.
+const METADATA_V4: [Ipv4Addr; 3] = [
+    Ipv4Addr::new(100, 100, 100, 200),
+    Ipv4Addr::new(168, 63, 129, 16),
+    Ipv4Addr::new(192, 0, 0, 192),
+];
+/// The same in the unique-local range: AWS, its pod identity agent, Google.
+const METADATA_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
+
 /// Whether an address is one that a remote party must never make us talk to.
 pub fn is_forbidden(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_forbidden_v4(v4),
-        IpAddr::V6(v6) => v6
-            .to_ipv4_mapped()
-            .or_else(|| nat64(v6))
-            .map_or_else(|| is_forbidden_v6(v6), is_forbidden_v4),
+        IpAddr::V6(v6) => is_forbidden_v6(v6) || embedded(v6).is_some_and(is_forbidden_v4),
     }
 }
 
-/// `64:ff9b::/96` carries an IPv4 address in its last four bytes.
-fn nat64(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+/// The IPv4 address that an IPv6 one carries: mapped, compatible (RFC 4291), NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056).
+fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    let of = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Some(Ipv4Addr::new(a, b, c, d))
+    };
     match v6.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-            Some(Ipv4Addr::new(a, b, c, d))
-        }
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0 | 1, _, _, _, high, low] => of(high, low),
+        [0x2002, high, low, ..] => of(high, low),
         [..] => None,
     }
 }
 
 fn is_forbidden_v4(v4: Ipv4Addr) -> bool {
-    // 100.100.100.200 is a cloud's metadata service outside the link-local range.
     v4.is_loopback()
         || v4.is_link_local()
         || v4.is_broadcast()
         || v4.is_multicast()
         || v4.octets()[0] == 0
-        || v4 == Ipv4Addr::new(100, 100, 100, 200)
+        || METADATA_V4.contains(&v4)
 }
 
 fn is_forbidden_v6(v6: Ipv6Addr) -> bool {
-    // fd00:ec2::254 is a cloud's metadata service in the unique-local range.
     v6.is_loopback()
         || v6.is_unspecified()
         || v6.is_multicast()
         || v6.is_unicast_link_local()
-        || v6 == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
+        || METADATA_V6.contains(&v6)
 }
 
 /// Checks a URL that a registry gave us. `trusted` is true when the registry itself is listed as insecure: then it

@@ -162,12 +162,18 @@ fn scope(key: &str) -> Result<Scope, InvalidCredentials> {
     };
     let valid = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b));
     if !valid {
-        let shown: String = key.chars().take(100).collect();
         return Err(invalid(format!(
-            "expected keys of the form HOST[:PORT][/PATH] without wildcards, found {shown:?}"
+            "expected keys of the form HOST[:PORT][/PATH] without wildcards, found {:?}",
+            shown(key)
         )));
     }
     Ok((api_host(host).to_owned(), path.to_owned()))
+}
+
+/// What may be told of a key: some write a user and password into it, before an `@`.
+fn shown(key: &str) -> String {
+    let (hidden, rest) = key.rsplit_once('@').map_or(("", key), |(_, rest)| ("…@", rest));
+    hidden.chars().chain(rest.chars()).take(100).collect()
 }
 
 fn credential(key: &str, auth: DockerAuth) -> Result<Credential, InvalidCredentials> {
@@ -180,10 +186,10 @@ fn credential(key: &str, auth: DockerAuth) -> Result<Credential, InvalidCredenti
             password: auth.password,
         });
     }
-    let shown: String = key.chars().take(100).collect();
     let wrong = || {
         invalid(format!(
-            "the entry {shown:?} has neither username and password nor a valid `auth`"
+            "the entry {:?} has neither username and password nor a valid `auth`",
+            shown(key)
         ))
     };
     let decoded = BASE64.decode(auth.auth.trim()).map_err(|_| wrong())?;

@@ -14,6 +14,7 @@ use super::{
 use repave_core::{digest::Digest, image_ref::Repository};
 use reqwest::{Method, Response, Url, header::LINK};
 use serde::Deserialize;
+use std::collections::HashSet;
 
 const MAX_TAGS: usize = 50_000;
 const MAX_PAGES: usize = 500;
@@ -52,7 +53,7 @@ impl Client {
             "tags/list?n=1000",
             auth,
         )?;
-        let mut tags = Vec::new();
+        let (mut tags, mut asked) = (Vec::new(), HashSet::new());
         for _ in 0..MAX_PAGES {
             let response = self.send(&call).await?;
             match response.status().as_u16() {
@@ -72,6 +73,15 @@ impl Client {
                 break;
             }
             match next {
+                // One that was read before would come again, and again.
+                Some(url) if !asked.insert(url.clone()) || url == call.url => {
+                    return Err(Error::malformed(
+                        call.host(),
+                        "the Link header",
+                        "the next page",
+                        "one that was read before",
+                    ));
+                }
                 Some(url) => call.url = url,
                 None => return Ok(tags),
             }

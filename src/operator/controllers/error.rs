@@ -1,5 +1,6 @@
 //! What a failed step means for the next reconcile. Must not decide what the message says: each step's error does.
 
+use crate::domain::text::is_shown;
 use crate::runtime::panics::Panicked;
 use kube::core::Status;
 use std::time::Duration;
@@ -61,7 +62,7 @@ pub fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
         cause = inner.source();
     }
     text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if is_shown(c) { c } else { ' ' })
         .take(1024)
         .collect()
 }

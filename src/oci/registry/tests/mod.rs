@@ -3,5 +3,6 @@
 
 mod elsewhere;
 mod hostile;
+mod lures;
 mod real;
 mod tokens;

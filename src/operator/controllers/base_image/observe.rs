@@ -37,6 +37,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Candidates with the label of one BaseImage that are looked through, whosever they are.
+const MAX_LABELLED: usize = 20_000;
 /// How soon a list that is still being read is asked again.
 const LISTING: Duration = Duration::from_secs(1);
 
@@ -46,8 +48,23 @@ pub async fn observe(base: &BaseImage, validated: &ValidatedBaseImage, state: &S
     if let Some(taken) = owner::taken(&Claim::of(base), &rivals) {
         return Ok(Seen::NotOwner(taken));
     }
-    let candidates = candidates(base, validated, state).await?;
+    let candidates = candidates(base, validated, state).await;
     let past = history::read(&state.ctx, &state.rebuilds, base, &validated.production).await?;
+    let candidates = match candidates {
+        Ok(candidates) => candidates,
+        // What is released or taken back stands in the history: that is announced whatever cannot be read beside it.
+        Err(error) => {
+            let history = past.next(base, &[], state.ctx.now());
+            if history.is_announced(base) {
+                return Err(error.into());
+            }
+            return Ok(Seen::Owner(Box::new(Facts {
+                candidates: Vec::new(),
+                past: history.into_past(),
+                outside: None,
+            })));
+        }
+    };
     let history = past.next(base, &candidates, state.ctx.now()); // pure
     let outside = if history.is_announced(base) {
         let outside = outside(base, validated, state, &candidates).await;
@@ -194,17 +211,22 @@ async fn list(
 ) -> Result<Vec<ImageCandidate>, Error> {
     let params = params.labels(&format!("{LABEL_BASE_IMAGE}={}", base.name_any()));
     let api = Api::<Guarded<ImageCandidate>>::namespaced(ctx.client.clone(), &validated.namespace);
+    let mut own = 0_usize;
     let mine = |guarded: Guarded<ImageCandidate>| match guarded.0 {
         Ok(mut candidate) => {
             shed_inputs(&mut candidate);
-            is_of(&candidate, base).then_some(candidate)
+            let is_own = is_of(&candidate, base);
+            own += usize::from(is_own);
+            (is_own && own <= MAX_CANDIDATES).then_some(candidate)
         }
         Err(invalid) => {
             tracing::warn!(name = ?invalid.metadata.name, error = one_line(&invalid), "ImageCandidate cannot be read: left out");
             None
         }
     };
-    match paging::list(&api, params, MAX_CANDIDATES, mine).await {
+    let found = paging::list(&api, params, MAX_LABELLED, mine).await;
+    match found {
+        Ok(_) if own > MAX_CANDIDATES => Err(Error::TooManyCandidates(base.name_any())),
         Ok(found) => Ok(found),
         Err(ListError::TooMany { .. }) => Err(Error::TooManyCandidates(base.name_any())),
         Err(error) => Err(error.into()),

@@ -21,8 +21,8 @@ use kube::runtime::{
 use serde_json::{Value, json};
 use std::time::Instant;
 
-mod attack;
 mod hostile;
+mod recalls;
 mod wakes;
 
 const UPSTREAM: &str = "up.example.com/debian";

@@ -63,8 +63,8 @@ pub struct Claim {
 enum Right {
     /// Its release is there.
     Released,
-    /// What it released there was taken back, or this is the staging repository that goes with where its release is: who has a
-    /// release there now comes first.
+    /// What it released there was taken back, or this is the staging repository of one that has a release, whatever its name: who has a
+    /// release there now comes first, and who only names it does not.
     Once,
     /// It has or had a release, nobody knows where.
     Somewhere,
@@ -110,10 +110,11 @@ impl Claim {
     fn right(&self, repository: &Repository) -> Right {
         let is_it = |own: &Repository| is_one(own, repository);
         let goes_with_it = |own: &Repository| default_staging(own).is_some_and(|own| is_one(&own, repository));
+        let stages_there = self.released_to.is_some() && self.staging.as_ref().is_some_and(is_it);
         let mut once = self.recalled_from.iter().chain(&self.released_to);
         if self.released_to.as_ref().is_some_and(is_it) {
             Right::Released
-        } else if once.any(|own| is_it(own) || goes_with_it(own)) {
+        } else if stages_there || once.any(|own| is_it(own) || goes_with_it(own)) {
             Right::Once
         } else if self.somewhere {
             Right::Somewhere

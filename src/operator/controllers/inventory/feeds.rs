@@ -152,11 +152,12 @@ impl Kept for Namespaces {
     fn seen(&self, store: &mut Store, namespace: Self::Object) -> (Option<String>, Option<Change>) {
         let meta = namespace.metadata;
         let Some(name) = meta.name else { return (None, None) };
+        let version = meta.resource_version.unwrap_or_default();
         let entry = NamespaceEntry {
             labels: meta.labels.unwrap_or_default(),
             terminating: meta.deletion_timestamp.is_some(),
         };
-        (Some(name.clone()), store.namespace(name, entry))
+        (Some(name.clone()), store.namespace(name, &version, entry))
     }
 
     fn gone(&self, store: &mut Store, namespace: Self::Object) -> Option<Change> {

@@ -18,6 +18,7 @@ use crate::{
     runtime::metrics::Metrics,
 };
 use futures::{Stream, stream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::Selector;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -288,6 +289,19 @@ impl Inventory {
     pub fn learn(&self, workload: Workload) {
         self.certain(&workload.key);
         let change = self.write().learn(workload);
+        self.tell(change);
+    }
+
+    /// A namespace that was read just now.
+    pub fn learn_namespace(&self, metadata: &ObjectMeta) {
+        let (Some(name), Some(version)) = (&metadata.name, &metadata.resource_version) else {
+            return;
+        };
+        let entry = NamespaceEntry {
+            labels: metadata.labels.clone().unwrap_or_default(),
+            terminating: metadata.deletion_timestamp.is_some(),
+        };
+        let change = self.write().learn_namespace(name, version, entry);
         self.tell(change);
     }
 

@@ -24,6 +24,7 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::{borrow::Cow, fmt};
 
 /// Written by `kubectl apply`: the whole object once more.
@@ -188,6 +189,22 @@ impl<'de> Deserialize<'de> for LeanReplicaSet {
     }
 }
 
+/// Cuts the images of a counted object to half of what is kept of a Deployment: it is reported, and one of so many images is nothing
+/// that anybody would be told more of.
+fn bounded(images: &mut Vec<String>) {
+    let mut bytes = 0_usize;
+    images.retain(|image| {
+        bytes = bytes.saturating_add(image.len());
+        bytes <= MAX_KEPT / 2
+    });
+}
+
+/// Whether the labels of a counted object take no more than the other half. One with more is selected by none.
+fn are_few(labels: &BTreeMap<String, String>) -> bool {
+    let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    bytes <= MAX_KEPT / 2
+}
+
 /// An object of a kind that is counted and never moved: who it is, and the images of its pods.
 #[derive(Debug, Clone)]
 pub struct Consumer {
@@ -224,7 +241,10 @@ impl<'de> Deserialize<'de> for Consumer {
             let templates = [spec.template, job].into_iter().flatten().filter_map(|t| t.spec);
             std::iter::once(spec.pod).chain(templates)
         });
-        let images = pods.flat_map(RawPodSpec::images).collect();
+        let mut images: Vec<String> = pods.flat_map(RawPodSpec::images).collect();
+        images.sort_unstable();
+        images.dedup();
+        bounded(&mut images);
         let owners = metadata.owner_references.iter().flatten();
         Ok(Self {
             owned: owners.into_iter().any(|owner| owner.controller == Some(true)),
@@ -234,7 +254,7 @@ impl<'de> Deserialize<'de> for Consumer {
                 namespace: metadata.namespace,
                 uid: metadata.uid,
                 resource_version: metadata.resource_version,
-                labels: metadata.labels,
+                labels: metadata.labels.filter(are_few),
                 ..ObjectMeta::default()
             },
         })

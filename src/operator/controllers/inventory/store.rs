@@ -127,7 +127,8 @@ pub enum Change {
 /// What is known.
 #[derive(Debug, Default)]
 pub struct Store {
-    namespaces: BTreeMap<String, NamespaceEntry>,
+    /// With the version that each was seen in.
+    namespaces: BTreeMap<String, (String, NamespaceEntry)>,
     workloads: BTreeMap<WorkloadKey, Entry>,
     counted: BTreeMap<(CountedKind, String, String), Counted>,
 }
@@ -153,10 +154,23 @@ fn same_pods(old: &Workload, new: &Workload) -> bool {
 }
 
 impl Store {
-    /// A namespace was seen.
-    pub fn namespace(&mut self, name: String, after: NamespaceEntry) -> Option<Change> {
-        let before = self.namespaces.insert(name, after.clone()).unwrap_or_default();
+    /// A namespace was seen in this version. An older one than is known says nothing.
+    pub fn namespace(&mut self, name: String, version: &str, after: NamespaceEntry) -> Option<Change> {
+        let known = self.namespaces.get(&name);
+        if known.is_some_and(|(known, _)| !may_replace(known, version)) {
+            return None;
+        }
+        let (_, before) = self
+            .namespaces
+            .insert(name, (version.to_owned(), after.clone()))
+            .unwrap_or_default();
         (before != after).then_some(Change::Namespace { before, after })
+    }
+
+    /// A namespace that we read ourselves: only where one is known of its name, so that a late answer brings nothing back.
+    pub fn learn_namespace(&mut self, name: &str, version: &str, after: NamespaceEntry) -> Option<Change> {
+        self.namespaces.contains_key(name).then_some(())?;
+        self.namespace(name.to_owned(), version, after)
     }
 
     /// A namespace is gone.
@@ -267,13 +281,13 @@ impl Store {
 
     /// A namespace.
     pub fn get_namespace(&self, name: &str) -> Option<&NamespaceEntry> {
-        self.namespaces.get(name)
+        self.namespaces.get(name).map(|(_, namespace)| namespace)
     }
 
     /// The living namespaces that a selector opts in.
     pub fn namespaces(&self, selector: &Selector) -> Vec<String> {
-        let living = self.namespaces.iter().filter(|(_, namespace)| !namespace.terminating);
-        living
+        let all = self.namespaces.iter().map(|(name, (_, namespace))| (name, namespace));
+        all.filter(|(_, namespace)| !namespace.terminating)
             .filter(|(_, namespace)| selector.matches(&namespace.labels))
             .map(|(name, _)| name.clone())
             .collect()

@@ -195,6 +195,10 @@ async fn live_in(
     let (scope, namespace) = (ask.query.scope, namespace.as_str());
     let api: Api<Meta<Namespace>> = Api::all(ctx.client.clone());
     let living = api.named(namespace).await.map_err(ListError::Api)?;
+    if let Some(living) = &living {
+        // The watch may be late: the next look does not ask for what is not selected any more.
+        ctx.inventory.learn_namespace(&living.metadata);
+    }
     let living = living.filter(|namespace| namespace.metadata.deletion_timestamp.is_none());
     let selected = living.is_some_and(|namespace| scope.namespaces.matches(namespace.labels()));
     let may = ctx

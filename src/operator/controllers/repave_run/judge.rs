@@ -20,6 +20,7 @@ use super::{
     steady::Steady,
     validate::Validated,
 };
+use crate::domain::text::is_shown;
 use crate::{
     api::repave_run::WaveStatus,
     domain::{
@@ -142,7 +143,7 @@ impl Judge<'_> {
         match mark {
             HoldAnnotation::Valid(hold) => State::Held {
                 rolled_back: self.ours(seen) && self.put_by_this_run(hold),
-                reason: hold.reason.chars().filter(|c| !c.is_control()).take(200).collect(),
+                reason: hold.reason.chars().filter(|c| is_shown(*c)).take(200).collect(),
             },
             HoldAnnotation::Unreadable => State::Held {
                 rolled_back: false,
@@ -190,7 +191,7 @@ impl Judge<'_> {
         let run = others::other_run(self.v, workload, &self.observed.releases)?;
         let skip = || {
             if others::is_of_this_plan(self.v, workload) {
-                Skip::OtherRun(run.chars().filter(|c| !c.is_control()).take(130).collect())
+                Skip::OtherRun(run.chars().filter(|c| is_shown(*c)).take(130).collect())
             } else {
                 Skip::OtherPlan(others::name_for(self.v, workload))
             }

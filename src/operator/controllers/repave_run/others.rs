@@ -4,6 +4,7 @@
 //! Anyone who may edit a workload may name any run on it: that keeps this run off that workload and has no other effect.
 
 use super::{consumption::consumption, observe::Observed, validate::Validated};
+use crate::domain::text::is_shown;
 use crate::{
     api::RepaveRun,
     controllers::{context::Context, named::Named as _},
@@ -47,7 +48,7 @@ pub fn is_of_this_plan(v: &Validated, workload: &Workload) -> bool {
 pub fn name_for(v: &Validated, workload: &Workload) -> Option<String> {
     let record = workload.record()?;
     let (namespace, name) = record.plan.split_once('/')?;
-    (namespace == v.namespace).then(|| name.chars().filter(|c| !c.is_control()).take(63).collect())
+    (namespace == v.namespace).then(|| name.chars().filter(|c| is_shown(*c)).take(63).collect())
 }
 
 /// The other runs that are on the targets in this estate and have not finished, as `namespace/name`. `look` is another one at

@@ -5,6 +5,7 @@
 //! is away: so it is put aside like a refusal, and given up once others were written after it. All is remembered in memory; after a
 //! restart the tries begin anew and come to the same end. Must not decide what is patched.
 
+use crate::domain::text::is_shown;
 use std::{collections::HashMap, time::Duration};
 
 /// Pauses between the tries; after the last one it is given up.
@@ -112,7 +113,7 @@ impl Refusals {
 
 /// What is kept of a refusal.
 pub fn sentence(words: &str) -> String {
-    words.chars().filter(|c| !c.is_control()).take(MAX_SENTENCE).collect()
+    words.chars().filter(|c| is_shown(*c)).take(MAX_SENTENCE).collect()
 }
 
 #[cfg(test)]

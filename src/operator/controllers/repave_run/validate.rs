@@ -16,6 +16,7 @@ use crate::{
     },
 };
 use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{
     ResourceExt,
     core::{Expression, ParseExpressionError, Selector},
@@ -24,6 +25,8 @@ use std::time::Duration;
 
 /// The label that Kubernetes gives every namespace.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+/// Bytes of the keys and values of a selector.
+const MAX_SELECTOR: usize = 16 << 10;
 /// The largest `targets.maxTargets`.
 const MAX_TARGETS: i32 = 50_000;
 
@@ -99,6 +102,16 @@ pub enum InvalidSpec {
         /// What is wrong.
         cause: ParseExpressionError,
     },
+    /// A selector that costs too much: each workload of the cluster is compared with it.
+    #[error(
+        "{field} has {found} bytes of keys and values, more than {MAX_SELECTOR}: select by fewer labels, or give the workloads one of their own"
+    )]
+    LongSelector {
+        /// Where it is.
+        field: String,
+        /// Its bytes.
+        found: usize,
+    },
     /// A namespace selector that demands no label.
     #[error(
         "targets.namespaceSelector would opt in every namespace: name a label that a namespace must have, for example matchLabels: {{repave: auto}}"
@@ -167,12 +180,6 @@ pub fn validate(run: &RepaveRun) -> Result<Validated, InvalidSpec> {
 
 /// Parses which workloads are meant.
 pub fn scope(targets: &Targets) -> Result<Scope, InvalidSpec> {
-    let parse = |field: &str, selector| {
-        parse_selector(selector).map_err(|cause| InvalidSpec::Selector {
-            field: field.to_owned(),
-            cause,
-        })
-    };
     let namespaces = parse("targets.namespaceSelector", &targets.namespace_selector)?;
     if !opts_in(&namespaces) {
         return Err(InvalidSpec::EveryNamespace);
@@ -182,6 +189,24 @@ pub fn scope(targets: &Targets) -> Result<Scope, InvalidSpec> {
         None => Selector::default(),
     };
     Ok(Scope { namespaces, workloads })
+}
+
+fn parse(field: &str, selector: &LabelSelector) -> Result<Selector, InvalidSpec> {
+    let labels = selector.match_labels.iter().flatten();
+    let labels = labels.map(|(key, value)| key.len() + value.len());
+    let expressions = selector.match_expressions.iter().flatten().map(|one| {
+        let values = one.values.iter().flatten().map(String::len);
+        one.key.len() + values.sum::<usize>()
+    });
+    let found: usize = labels.chain(expressions).sum();
+    if found > MAX_SELECTOR {
+        let field = field.to_owned();
+        return Err(InvalidSpec::LongSelector { field, found });
+    }
+    parse_selector(selector).map_err(|cause| InvalidSpec::Selector {
+        field: field.to_owned(),
+        cause,
+    })
 }
 
 /// How many workloads a plan allows itself.
@@ -209,12 +234,7 @@ pub fn waves(waves: &[Wave]) -> Result<Vec<WaveRule>, InvalidSpec> {
 
 fn wave(wave: &Wave) -> Result<WaveRule, InvalidSpec> {
     let takes = match (&wave.selector, wave.percent) {
-        (Some(selector), _) => {
-            WaveSelector::Labelled(parse_selector(selector).map_err(|cause| InvalidSpec::Selector {
-                field: format!("waves[{}].selector", wave.name),
-                cause,
-            })?)
-        }
+        (Some(selector), _) => WaveSelector::Labelled(parse(&format!("waves[{}].selector", wave.name), selector)?),
         (None, Some(percent)) => match u32::try_from(percent) {
             Ok(share @ 1..=100) => WaveSelector::Percent(share),
             Ok(_) | Err(_) => return Err(InvalidSpec::Percent(wave.name.clone(), percent)),

@@ -241,3 +241,60 @@ fn a_release_beside_it_takes_no_repository_from_who_has_released_there() {
         "it would put what is unproven where another one has released"
     );
 }
+
+/// The tenant's BaseImage is the older one. A staging repository that is named has no release in it.
+#[test]
+fn an_older_one_cannot_stop_a_released_one_by_naming_its_staging_repository() {
+    let platform = || {
+        base(
+            "platform",
+            2,
+            "r.test/base/light",
+            Some("r.test/scratch"),
+            Some("r.test/base/light"),
+        )
+    };
+    let tenant = |production: &str| base("tenant", 1, production, None, Some("r.test/tenant/light"));
+    assert_eq!(
+        conflict("platform", &[tenant("r.test/tenant/light"), platform()]),
+        None,
+        "control"
+    );
+    assert_eq!(conflict("platform", &[tenant("r.test/scratch"), platform()]), None);
+}
+
+/// The same with a BaseImage that never was anything: made early, with any repository, and edited later.
+#[test]
+fn nor_can_one_that_never_released() {
+    let platform = base(
+        "platform",
+        2,
+        "r.test/base/light",
+        Some("r.test/scratch"),
+        Some("r.test/base/light"),
+    );
+    let tenant = base("tenant", 1, "r.test/scratch", Some("r.test/tenant/x"), None);
+    assert_eq!(conflict("platform", &[tenant, platform]), None);
+}
+
+#[test]
+fn another_spelling_of_a_registry_is_no_other_repository() {
+    let mut missed = Vec::new();
+    for (own, other) in [
+        ("docker.io/acme/base", "index.docker.io/acme/base"),
+        ("docker.io/acme/base", "registry-1.docker.io/acme/base"),
+        ("r.test/base", "r.test:0443/base"),
+        ("r.test:5000/base", "r.test:05000/base"),
+        ("10.1.0.2:5000/base", "10.1.2:5000/base"),
+        ("10.1.0.2:5000/base", "0xa.1.0.2:5000/base"),
+        ("r.test/base", "R.TEST:443/base"),
+        ("r.test/base", "r.test./base"),
+    ] {
+        let all = [base("a", 1, own, None, Some(own)), base("tenant", 2, other, None, None)];
+        // What is no repository is refused before anything is asked.
+        if other.parse::<Repository>().is_ok() && conflict("tenant", &all).is_none() {
+            missed.push(other);
+        }
+    }
+    assert!(missed.is_empty(), "both may promote and move the tag there: {missed:?}");
+}

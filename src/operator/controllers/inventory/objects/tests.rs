@@ -125,3 +125,35 @@ fn a_pod_keeps_what_its_containers_run_and_how_they_do() {
     assert!(matches!(probes, (Some(_), None)), "only that there is one: {probes:?}");
     assert_eq!(pod.status.unwrap().container_statuses.unwrap()[0].restart_count, 1);
 }
+
+/// What is only counted is kept, too: of Deployments no more than 128 KiB each.
+#[test]
+fn of_a_counted_object_no_more_is_kept_than_of_a_deployment() {
+    let labels: serde_json::Map<_, _> = (0..8_000).map(|at| (format!("a{at}"), json!("v".repeat(60)))).collect();
+    let many: Vec<Value> = (0..8_000)
+        .map(|at| json!({"name": format!("c{at}"), "image": format!("r.test/{}:{at}", "x/".repeat(50) + "y")}))
+        .collect();
+    let mut kept = Vec::new();
+    for (what, labels, containers) in [
+        ("labels", json!(labels), json!([])),
+        ("containers", json!({}), json!(many)),
+    ] {
+        let object = json!({"metadata": {"name": "a", "namespace": "n", "labels": labels},
+            "spec": {"replicas": 0, "template": {"spec": {"containers": containers}}}});
+        let text = object.to_string();
+        assert!(text.len() < 1_500_000, "the API server takes it: {}", text.len());
+        let consumer: Consumer = serde_json::from_str(&text).unwrap();
+        let labels = consumer
+            .metadata
+            .labels
+            .iter()
+            .flatten()
+            .map(|(a, b)| a.len() + b.len());
+        let bytes = labels.sum::<usize>() + consumer.images.iter().map(String::len).sum::<usize>();
+        kept.push((what, bytes));
+    }
+    assert!(
+        kept.iter().all(|(_, bytes)| *bytes <= MAX_KEPT),
+        "kept for ever: {kept:?}"
+    );
+}

@@ -87,9 +87,9 @@ fn a_scope_is_living_namespaces_by_label_and_workloads_by_label_in_them() {
         labels: BTreeMap::from([("repave".to_owned(), "auto".to_owned())]),
         terminating,
     };
-    store.namespace("n".into(), labelled(false));
-    store.namespace("dying".into(), labelled(true));
-    store.namespace("other".into(), NamespaceEntry::default());
+    store.namespace("n".into(), "1", labelled(false));
+    store.namespace("dying".into(), "1", labelled(true));
+    store.namespace("other".into(), "1", NamespaceEntry::default());
     let selector: Selector = [("repave", "auto")].into_iter().collect();
     assert_eq!(store.namespaces(&selector), ["n"]);
     for (namespace, name) in [("m", "z"), ("n", "a"), ("n", "b"), ("na", "c")] {

@@ -2,7 +2,6 @@
 //! `deleted` and `edits` for single decisions, `walk` for random estates on the way to their end, `leases` for two processes of which one
 //! holds the lease, all over `world`; `batches`, `estate`, `whole` and `unseen` over an API server in memory.
 
-mod attack;
 mod batches;
 mod clocks;
 mod cluster;
@@ -11,13 +10,17 @@ mod deletions;
 mod edits;
 mod estate;
 mod exhaustive;
+mod failures;
 mod forged;
 mod gates;
+mod guards;
 mod hidden;
 mod judged;
+mod late;
 mod leaders;
 mod leases;
 mod objects;
+mod opened;
 mod ordered;
 mod plans;
 mod promises;
