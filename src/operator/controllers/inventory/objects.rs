@@ -24,7 +24,7 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::{borrow::Cow, fmt};
 
 /// Written by `kubectl apply`: the whole object once more.
@@ -242,8 +242,8 @@ impl<'de> Deserialize<'de> for Consumer {
             std::iter::once(spec.pod).chain(templates)
         });
         let mut images: Vec<String> = pods.flat_map(RawPodSpec::images).collect();
-        images.sort_unstable();
-        images.dedup();
+        let mut known = HashSet::new();
+        images.retain(|image| known.insert(image.clone()));
         bounded(&mut images);
         let owners = metadata.owner_references.iter().flatten();
         Ok(Self {
