@@ -32,9 +32,9 @@ impl Lean for ImageCandidate {
         if let Some(status) = &mut self.status {
             let old = std::mem::take(status);
             let mut conditions = old.conditions;
-            conditions
-                .iter_mut()
-                .for_each(|condition| condition.message = String::new());
+            for condition in &mut conditions {
+                condition.message = String::new();
+            }
             *status = ImageCandidateStatus {
                 observed_generation: old.observed_generation,
                 phase: old.phase,

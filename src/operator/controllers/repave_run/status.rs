@@ -296,7 +296,7 @@ impl Summary<'_> {
                 ),
             );
         }
-        if self.targets.iter().any(|target| target.rolls_back()) {
+        if self.targets.iter().any(Target::rolls_back) {
             return verdict(
                 "RollingBack",
                 "what failed gets its old image back, and is held".to_owned(),

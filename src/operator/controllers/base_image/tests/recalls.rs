@@ -84,28 +84,28 @@ impl Process {
 /// Whatever else is wrong with a BaseImage, its release is taken back. One whose own spec cannot be read is not: it says so, and waits.
 #[tokio::test]
 async fn a_release_is_taken_back_whatever_else_is_wrong() {
-    let mut found = Vec::new();
     type Wrong = fn(&Process);
+    let mut found = Vec::new();
     let cases: [(&str, Wrong); 5] = [
         ("control", |_| {}),
         ("suspended", |process| {
             process.server.edit("baseimages", "platform/debian", |base| {
-                base["spec"]["suspend"] = json!(true)
-            })
+                base["spec"]["suspend"] = json!(true);
+            });
         }),
         ("its policy is gone", |process| {
-            process.server.remove("validationpolicies", "platform/hardened")
+            process.server.remove("validationpolicies", "platform/hardened");
         }),
         ("its policy cannot be read", |process| {
             process
                 .server
                 .edit("validationpolicies", "platform/hardened", |policy| {
-                    policy["spec"] = json!({"checks": 7})
+                    policy["spec"] = json!({"checks": 7});
                 });
         }),
         ("its customisation cannot be read", |process| {
             process.server.edit("baseimages", "platform/debian", |base| {
-                base["spec"]["customize"] = json!({"configMapRef": {"name": "gone"}})
+                base["spec"]["customize"] = json!({"configMapRef": {"name": "gone"}});
             });
         }),
     ];

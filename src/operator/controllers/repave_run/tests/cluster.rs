@@ -256,7 +256,7 @@ impl Cluster {
     }
 
     /// A plan with an account that may do everything (`may`: where), over these namespaces as well.
-    pub async fn wide(&mut self, namespaces: &[&str], objects: Vec<Value>, may: &[&str]) {
+    pub fn wide(&mut self, namespaces: &[&str], objects: Vec<Value>, may: &[&str]) {
         for name in namespaces {
             self.server.put(&namespace(name));
         }
@@ -269,7 +269,7 @@ impl Cluster {
         run["spec"]["serviceAccountName"] = json!("mover");
         self.run = serde_json::from_value(run).unwrap();
         self.server.edit("repaveplans", "platform/all", |plan| {
-            plan["spec"]["serviceAccountName"] = json!("mover")
+            plan["spec"]["serviceAccountName"] = json!("mover");
         });
     }
 

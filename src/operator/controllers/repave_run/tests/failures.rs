@@ -79,7 +79,7 @@ async fn replica_sets_of_one_namespace_that_cannot_be_read_keep_no_other_from_be
     histories(&cluster);
     let mut object = deployment("app", &image("v1"));
     object["metadata"]["namespace"] = json!("alpha");
-    cluster.wide(&["alpha"], vec![object], &["", "platform", "alpha"]).await;
+    cluster.wide(&["alpha"], vec![object], &["", "platform", "alpha"]);
     cluster.list_anew(&[]).await;
     cluster.server.faults(|seen| {
         if seen.resource == "replicasets" && seen.verb == "LIST" && seen.object.starts_with("alpha") {

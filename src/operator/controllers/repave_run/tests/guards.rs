@@ -81,7 +81,7 @@ async fn nothing_is_written_where_the_account_of_the_plan_may_not_patch_any_more
     histories(&cluster);
     let mut object = failing(1).remove(0);
     object["metadata"]["namespace"] = json!("alpha");
-    cluster.wide(&["alpha"], vec![object], &["", "platform", "alpha"]).await;
+    cluster.wide(&["alpha"], vec![object], &["", "platform", "alpha"]);
     let account = crate::controllers::access::Account {
         namespace: "platform".to_owned(),
         name: Some("mover".to_owned()),

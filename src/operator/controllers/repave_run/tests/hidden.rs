@@ -36,7 +36,7 @@ async fn no_wave_passes_by_being_empty_while_a_namespace_is_not_seen() {
         } else {
             &["", "platform", "alpha"]
         };
-        cluster.wide(&["alpha"], vec![canary(&image_of_it)], may).await;
+        cluster.wide(&["alpha"], vec![canary(&image_of_it)], may);
         if by_tag {
             cluster.server.put(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "canary-5d4f-x", "namespace": "alpha",
                 "labels": {"app": "canary", "pod-template-hash": "5d4f"}, "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet",
@@ -84,9 +84,7 @@ async fn a_run_does_not_say_that_it_succeeded_while_what_it_moved_is_on_its_way_
     for what in ["the account lost its rights", "403 for the operator", "control"] {
         let mut cluster = Cluster::new(vec![], json!({"waves": [{"name": "all"}]})).await;
         histories(&cluster);
-        cluster
-            .wide(&["alpha"], vec![canary(&image("v1"))], &["", "platform", "alpha"])
-            .await;
+        cluster.wide(&["alpha"], vec![canary(&image("v1"))], &["", "platform", "alpha"]);
         cluster.list_anew(&["platform", "alpha"]).await;
         cluster.stored_turn().await;
         assert_eq!(cluster.patched(), 1, "control");
@@ -121,13 +119,11 @@ async fn a_plan_does_not_say_up_to_date_while_the_pods_of_a_consumer_cannot_be_l
     let mut cluster = Cluster::new(vec![], json!({})).await;
     histories(&cluster);
     cluster.server.put(&candidate(&v(3)));
-    cluster
-        .wide(
-            &["alpha"],
-            vec![canary(&format!("{REPOSITORY}:12"))],
-            &["", "platform", "alpha"],
-        )
-        .await;
+    cluster.wide(
+        &["alpha"],
+        vec![canary(&format!("{REPOSITORY}:12"))],
+        &["", "platform", "alpha"],
+    );
     cluster.server.faults(move |seen| {
         if seen.resource == "pods" && seen.object.starts_with("alpha") {
             return Some(Fault::Refused(403, "Forbidden"));
@@ -164,7 +160,7 @@ async fn what_failed_counts_against_the_budget_also_while_it_is_not_seen() {
         histories(&cluster);
         let mut object = failing(1).remove(0);
         object["metadata"]["namespace"] = json!("alpha");
-        cluster.wide(&["alpha"], vec![object], &["", "platform", "alpha"]).await;
+        cluster.wide(&["alpha"], vec![object], &["", "platform", "alpha"]);
         cluster.list_anew(&["platform", "alpha"]).await;
         cluster.stored_turn().await;
         let status = cluster.stored_turn().await;

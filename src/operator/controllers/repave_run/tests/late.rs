@@ -44,11 +44,11 @@ async fn a_namespace_that_opted_out_keeps_no_other_from_being_moved_while_the_wa
     run["spec"]["serviceAccountName"] = json!("mover");
     cluster.run = serde_json::from_value(run).unwrap();
     cluster.server.edit("repaveplans", "platform/all", |plan| {
-        plan["spec"]["serviceAccountName"] = json!("mover")
+        plan["spec"]["serviceAccountName"] = json!("mover");
     });
     histories(&cluster);
     cluster.server.edit("namespaces", "platform", |namespace| {
-        namespace["metadata"]["labels"] = json!({})
+        namespace["metadata"]["labels"] = json!({});
     });
     let before = cluster.server.seen().len();
     for _ in 0..10 {

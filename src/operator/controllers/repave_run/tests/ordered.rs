@@ -10,12 +10,12 @@ use serde_json::json;
 /// What is read before each further sixteen: something else than the plan's spec and what is released says that no more may be moved.
 #[tokio::test]
 async fn a_batch_stops_when_the_gate_would_be_shut_by_now() {
-    let mut found = Vec::new();
     type Happens = fn(&Api);
+    let mut found = Vec::new();
     let cases: [(&str, Happens); 5] = [
         ("control: suspended", |server| {
             server.edit("repaveplans", "platform/all", |plan| {
-                plan["spec"]["suspend"] = json!(true)
+                plan["spec"]["suspend"] = json!(true);
             });
         }),
         (
@@ -35,7 +35,7 @@ async fn a_batch_stops_when_the_gate_would_be_shut_by_now() {
         }),
         ("the namespace opts out", |server| {
             server.edit("namespaces", "platform", |namespace| {
-                namespace["metadata"]["labels"] = json!({})
+                namespace["metadata"]["labels"] = json!({});
             });
         }),
         ("the run is deleted", |server| {
@@ -78,7 +78,7 @@ async fn a_batch_stops_when_the_plan_acts_as_somebody_else() {
     histories(&cluster);
     cluster.after("PATCH", "deployments", |server| {
         server.edit("repaveplans", "platform/all", |plan| {
-            plan["spec"]["serviceAccountName"] = json!("nobody")
+            plan["spec"]["serviceAccountName"] = json!("nobody");
         });
     });
     cluster.turn().await;
@@ -100,7 +100,7 @@ async fn a_lost_answer_and_a_suspended_plan_end_in_one_move_that_is_judged() {
         .server
         .faults(|seen| (seen.verb == "WATCH").then_some(Fault::Silent));
     cluster.server.edit("repaveplans", "platform/all", |plan| {
-        plan["spec"]["suspend"] = json!(true)
+        plan["spec"]["suspend"] = json!(true);
     });
     for _ in 0..3 {
         let status = cluster.stored_turn().await;

@@ -44,7 +44,7 @@ async fn what_a_lost_answer_of_another_run_left_in_flight_takes_its_place_also_o
             base["status"]["released"] = released(&v(4));
         });
         cluster.server.edit("repaveplans", "platform/all", |plan| {
-            plan["spec"]["targets"] = of_tier("b")
+            plan["spec"]["targets"] = of_tier("b");
         });
         let mut second = first.clone();
         second["metadata"]["name"] = json!("all-v4");
@@ -94,7 +94,7 @@ async fn what_a_run_that_was_made_anew_had_moved_before_takes_its_place() {
         anew["status"] = Value::Null;
         if !what.starts_with("control") {
             cluster.server.edit("repaveplans", "platform/all", |plan| {
-                plan["spec"]["targets"] = of_tier("b")
+                plan["spec"]["targets"] = of_tier("b");
             });
             anew["spec"]["targets"] = of_tier("b");
         }
