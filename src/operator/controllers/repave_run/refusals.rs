@@ -12,6 +12,8 @@ use std::{collections::HashMap, time::Duration};
 const PAUSES: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(45)];
 /// Failures are tried again at least so often, with the longest of the pauses after the last of them.
 const FAILURES: usize = 8;
+/// Workloads that are remembered: as many as a plan may ever select. One more is tried again at each look.
+const MOST: usize = 50_000;
 /// Longest sentence that is kept, in characters.
 const MAX_SENTENCE: usize = 200;
 
@@ -66,6 +68,9 @@ impl Refusals {
     }
 
     fn tried(&mut self, uid: &str, words: &str, failed: bool, now: Duration) {
+        if self.of.len() >= MOST && !self.of.contains_key(uid) {
+            return;
+        }
         let refusal = self.of.entry(uid.to_owned()).or_insert_with(|| Refusal {
             tries: 0,
             since: now,

@@ -15,6 +15,9 @@ use std::collections::{BTreeSet, HashSet};
 /// How many the status keeps. The others are found out again.
 const MOST_KEPT: usize = 64;
 
+/// How many that are not seen are remembered while the estate is not seen whole: as many as a plan may ever select.
+const MOST_HIDDEN: usize = 50_000;
+
 /// What is known of one run's workloads.
 #[derive(Debug, Clone, Default)]
 pub struct SetBack {
@@ -86,7 +89,7 @@ impl SetBack {
             }
         }
         self.arrived = there;
-        self.arrived.extend(before.into_iter().flatten());
+        self.arrived.extend(before.into_iter().flatten().take(MOST_HIDDEN));
     }
 
     /// What the status keeps: what it has of workloads that are still there, and what has come to it since.
